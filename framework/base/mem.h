@@ -1,0 +1,31 @@
+/* base/mem.h - the heap, without a NULL.
+ *
+ * Out of memory aborts the worker and the master starts another: that is honest only because every size that a
+ * peer chooses is checked against a named limit first.
+ * Memory: what mem_* returns is freed by mem_free().
+ */
+#ifndef WEFT_BASE_MEM_H
+#define WEFT_BASE_MEM_H
+
+#include "base/span.h"
+#include <stddef.h>
+
+/* `size` zeroed bytes. Never NULL. */
+void *mem_alloc(size_t size) __attribute__((malloc, returns_nonnull));
+
+/* `count` times `size` zeroed bytes; aborts where that overflows. */
+void *mem_calloc(size_t count, size_t size) __attribute__((malloc, returns_nonnull));
+
+/* Grows or shrinks; new bytes are not zeroed. Never NULL. */
+void *mem_realloc(void *ptr, size_t size) __attribute__((returns_nonnull));
+
+/* A copy with a NUL behind it; NULL for an absent span. */
+char *mem_copy(struct span bytes);
+
+/* Frees; NULL is fine. */
+void mem_free(void *ptr);
+
+/* The formatted text, on the heap. */
+char *mem_format(const char *format, ...) __attribute__((format(printf, 1, 2), malloc));
+
+#endif

@@ -1,0 +1,41 @@
+/* base/table.h - a hash table from bytes to pointers.
+ *
+ * Open addressing, grows by itself, seeded (a peer cannot aim at collisions).
+ * Memory: keys are copied, values are the caller's.
+ */
+#ifndef WEFT_BASE_TABLE_H
+#define WEFT_BASE_TABLE_H
+
+#include "base/span.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+struct table_entry;
+
+struct table {
+    struct table_entry *_entries; /* NULL: empty */
+    uint32_t _size;               /* of _entries: a power of two */
+    uint32_t _used;               /* living and removed ones */
+    uint32_t count;               /* living entries */
+    uint64_t _seed;               /* of the hash */
+};
+
+/* An empty table. */
+void table_init(struct table *table);
+
+/* Frees the keys and the table; NULL values and zeroed are fine. */
+void table_deinit(struct table *table);
+
+/* The value of `key`, or NULL. */
+void *table_get(const struct table *table, struct span key);
+
+/* Sets the value, not NULL, of `key`; returns what it replaced, or NULL. */
+void *table_set(struct table *table, struct span key, void *value);
+
+/* Takes `key` out; returns its value, or NULL. */
+void *table_remove(struct table *table, struct span key);
+
+/* Walks in no order: start with *at == 0; false at the end. The table must not change meanwhile. */
+bool table_next(const struct table *table, uint32_t *at, struct span *key, void **value);
+
+#endif
