@@ -1,0 +1,24 @@
+# weft_plugin(NAME SOURCE... [LIBRARIES LIBRARY...]): builds the plugin NAME.so into
+# the folder plugins/ of the build.
+#
+# A plugin exports one symbol. The flags keep its own functions its own: without them, a function
+# of the same name in a library of the host would be called in their place.
+set(WEFT_INCLUDE_DIR ${CMAKE_CURRENT_LIST_DIR}/../include)
+
+function(weft_plugin name)
+  cmake_parse_arguments(PARSE_ARGV 1 plugin "" "" "LIBRARIES")
+  add_library(${name} MODULE ${plugin_UNPARSED_ARGUMENTS})
+  set_target_properties(${name} PROPERTIES
+    PREFIX ""
+    SUFFIX ".so"
+    LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/plugins)
+  target_include_directories(${name} PRIVATE ${WEFT_INCLUDE_DIR})
+  target_compile_options(${name} PRIVATE
+    -fvisibility=hidden -fno-omit-frame-pointer
+    $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-fno-gnu-unique>)
+  target_link_options(${name} PRIVATE -Wl,-Bsymbolic-functions)
+  if(NOT WEFT_SANITIZE)
+    target_link_options(${name} PRIVATE -Wl,-z,defs)
+  endif()
+  target_link_libraries(${name} PRIVATE ${plugin_LIBRARIES})
+endfunction()
