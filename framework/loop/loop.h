@@ -1,0 +1,117 @@
+/* loop/loop.h - one thread's event loop on epoll.
+ *
+ * A turn: read (events of sockets, level-triggered; due timers; posts from other threads) -> run the ready list until it
+ * is empty or its budget is used up -> end-of-turn hooks (sockets are flushed here, statements dealt out) -> sleep until
+ * the next event or timer; not at all where something is ready. What runs in a turn sees one and the same time.
+ * Loop:   one thread; only post_send() may be called from others.
+ * Memory: io, timer, ready and hook are embedded by their users, and must be stopped before they go.
+ */
+#ifndef WEFT_LOOP_LOOP_H
+#define WEFT_LOOP_LOOP_H
+
+#include "base/list.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+struct loop;
+struct io;
+struct ready;
+struct hook;
+
+/* Runs when the socket has one of the asked-for `events`; IO_ERROR and IO_HANGUP come unasked. Never after io_stop(),
+ * not even for events of the same epoll batch. */
+typedef void io_fn(struct io *io, uint32_t events);
+/* Runs once in the ready list. */
+typedef void ready_fn(struct ready *ready);
+/* Runs once at the end of the turn. */
+typedef void hook_fn(struct hook *hook);
+
+enum { IO_READ = 1, IO_WRITE = 2, IO_PEER_CLOSED = 4, IO_ERROR = 8, IO_HANGUP = 16 };
+
+/* Interest in a descriptor. Zeroed: stopped. */
+struct io {
+    struct loop *_loop; /* NULL: stopped */
+    io_fn *_fn;         /* what runs */
+    int _fd;            /* the caller's */
+    uint32_t _events;   /* asked for */
+    uint32_t _slot;     /* where the loop knows it: stale events are told by it */
+};
+
+/* A place in the ready list. Zeroed: not in it. */
+struct ready {
+    struct list _link; /* in the ready list */
+    ready_fn *_fn;     /* what runs */
+};
+
+/* A place among the hooks of this turn's end. Zeroed: not armed. */
+struct hook {
+    struct list _link; /* in the list of hooks */
+    hook_fn *_fn;      /* what runs */
+};
+
+struct loop_options {
+    uint64_t (*now_us)(
+        void *data);    /* NULL: the monotonic clock; else a test's, and the loop never sleeps */
+    void *data;         /* for now_us */
+    uint32_t ready_max; /* ready entries run in a turn before sockets get their turn; 0: 1024 */
+    void (*on_turn)(void *data); /* NULL, or called at the start of each turn (heartbeat) */
+    void *on_turn_data;          /* for on_turn */
+};
+
+/* A loop with nothing in it. `options` may be NULL. Aborts where the kernel gives no epoll descriptor. */
+struct loop *loop_create(const struct loop_options *options);
+
+/* Ends it; everything must be stopped (checked for io). NULL is fine. */
+void loop_destroy(struct loop *loop);
+
+/* Turns until loop_stop(). */
+void loop_run(struct loop *loop);
+
+/* One turn that sleeps at most `wait_ms` (UINT32_MAX: as long as nothing is due). */
+void loop_turn(struct loop *loop, uint32_t wait_ms);
+
+/* loop_run() returns after this turn. */
+void loop_stop(struct loop *loop);
+
+/* The time of this turn, monotonic. */
+uint64_t loop_now_ms(const struct loop *loop);
+uint64_t loop_now_us(const struct loop *loop);
+
+/* Reads the clock anew, for what measures within a turn; loop_now_*() follow. */
+uint64_t loop_refresh_us(struct loop *loop);
+
+/* Watches `fd` (non-blocking, the caller's) for `events`. `io` is stopped before. */
+void io_start(struct loop *loop, struct io *io, int fd, uint32_t events, io_fn *fn);
+
+/* Watches for `events` instead; nothing is asked of the kernel where they are the same. */
+void io_update(struct io *io, uint32_t events);
+
+/* Stops watching; before the descriptor is closed. Stopped already is fine. */
+void io_stop(struct io *io);
+
+/* Has the kernel lost the descriptor (libpq closes and reopens under the same number)? Registers it again. */
+void io_renew(struct io *io, int fd);
+
+static inline bool io_is_on(const struct io *io)
+{
+    return io->_loop != NULL;
+}
+
+/* Puts `ready` at the end of the ready list; once is enough: in it already, nothing changes. */
+void ready_start(struct loop *loop, struct ready *ready, ready_fn *fn);
+
+/* Takes it out; not in it is fine. */
+void ready_stop(struct ready *ready);
+
+static inline bool ready_is_on(const struct ready *ready)
+{
+    return ready->_link.next != NULL && ready->_link.next != &ready->_link;
+}
+
+/* Runs `fn` once at the end of this turn (of the next, where called from a hook); armed already, nothing changes. */
+void hook_start(struct loop *loop, struct hook *hook, hook_fn *fn);
+
+/* Not armed is fine. */
+void hook_stop(struct hook *hook);
+
+#endif
