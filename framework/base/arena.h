@@ -1,9 +1,9 @@
 /* base/arena.h - memory that goes all at once.
  *
- * An arena is a chain of blocks, filled front to back. Blocks of the usual size come from a pool and go back to it,
- * so that a request costs no malloc once the worker is warm.
+ * An arena is a chain of blocks, filled front to back. Blocks of the usual size come from a pool
+ * and go back to it, so that a request costs no malloc once the worker is warm.
  * Loop:   an arena and its pool are of one thread.
- * Memory: everything from an arena lives until arena_deinit() or arena_reset().
+ * Memory: everything from an arena lives until arena_deinit().
  * Limits: `bytes` says what was asked for; who sets a limit compares it.
  */
 #ifndef WEFT_BASE_ARENA_H
@@ -23,26 +23,29 @@ struct arena_pool {
     uint32_t _count_max;       /* more than these are given back to the heap */
 };
 
+/* A chain of blocks; embed it. */
 struct arena {
     struct arena_pool *_pool;    /* where blocks come from */
     struct arena_block *_blocks; /* the newest first */
     char *_next;                 /* the next free byte of the newest block */
     char *_end;                  /* behind its last byte */
-    size_t bytes;                /* allocated so far */
+    size_t bytes;                /* asked for since it was empty */
 };
 
+/* Of the blocks in the pool, with their head. */
 enum { ARENA_BLOCK_SIZE = 4096 };
 
 /* An empty pool that keeps at most `count_max` free blocks. */
 void arena_pool_init(struct arena_pool *pool, uint32_t count_max);
 
-/* Frees the blocks that the pool keeps. Its arenas must be gone. */
+/* Frees the blocks that the pool keeps. Its arenas must be empty. NULL and twice is fine. */
 void arena_pool_deinit(struct arena_pool *pool);
 
 /* An empty arena; takes no block before the first allocation. */
 void arena_init(struct arena *arena, struct arena_pool *pool);
 
-/* Lets go of everything that the arena holds; it is empty afterwards and may be used again. */
+/* Lets go of everything that the arena holds; it is empty afterwards and may be used again. NULL
+ * and zeroed are fine. */
 void arena_deinit(struct arena *arena);
 
 /* `size` zeroed bytes, aligned for any type. Never NULL. */

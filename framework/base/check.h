@@ -1,7 +1,7 @@
 /* base/check.h - what cannot happen, asserted in every build.
  *
- * A failed CHECK prints file, line, function and condition to the log and aborts: the master starts a new
- * worker. It is for our own mistakes only, never for bytes from a peer, a file or a plugin.
+ * A failed CHECK prints file, line, function and condition to the log and aborts: the master starts
+ * a new worker. It is for our own mistakes only, never for bytes from a peer, a file or a plugin.
  */
 #ifndef WEFT_BASE_CHECK_H
 #define WEFT_BASE_CHECK_H

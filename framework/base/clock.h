@@ -14,6 +14,7 @@ uint64_t clock_monotonic_us(void);
 /* Since 1970, UTC. */
 uint64_t clock_wall_us(void);
 
+/* Of the texts below, with their NUL. Both end with the year 9999 (checked). */
 enum { CLOCK_HTTP_DATE_SIZE = 30, CLOCK_ISO_SIZE = 28 };
 
 /* IMF-fixdate of RFC 9110 section 5.6.7, "Sun, 06 Nov 1994 08:49:37 GMT", with its NUL. */

@@ -47,6 +47,7 @@
     X(ERR_BODY_TOO_BIG, "the request's body is larger than the limit")
 
 #define ERR_ENUM(code, text) code,
+/* What went wrong; ERR_OK is 0: nothing did. */
 enum err { ERR_TABLE(ERR_ENUM) ERR_COUNT };
 #undef ERR_ENUM
 

@@ -1,7 +1,7 @@
 /* base/list.h - an intrusive doubly linked list.
  *
- * Memory: a list owns nothing; what is in it embeds its `struct list` link. A link that is in no list points
- *         at itself, so list_remove() may be called on it again and again.
+ * Memory: a list owns nothing; what is in it embeds its `struct list` link. A link that is in no
+ *         list points at itself, so list_remove() may be called on it again and again.
  */
 #ifndef WEFT_BASE_LIST_H
 #define WEFT_BASE_LIST_H
@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* A list, or a link in one. A zeroed link is in no list; a list must be made by list_init(). */
 struct list {
     struct list *next; /* the first, or the next; itself: none */
     struct list *prev; /* the last, or the one before; itself: none */
@@ -21,6 +22,7 @@ static inline void list_init(struct list *list)
     list->next = list->prev = list;
 }
 
+/* Is nothing in it? */
 static inline bool list_is_empty(const struct list *list)
 {
     return list->next == list;
@@ -64,7 +66,7 @@ static inline struct list *list_last(const struct list *list)
     return list_is_empty(list) ? NULL : list->prev;
 }
 
-/* Moves all of `from` behind the end of `to`. */
+/* Moves all of `from` behind the end of `to`, which is another list; `from` is empty afterwards. */
 static inline void list_move_all(struct list *to, struct list *from)
 {
     if (list_is_empty(from))

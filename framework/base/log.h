@@ -2,12 +2,15 @@
  *
  *   time=2026-01-31T08:49:37.123Z level=warn pid=4711 msg="pg main: session lost" reason="..."
  *
- * A call writes a message text (`msg`), made by format; further fields go through log_fields(). Control bytes are
- * escaped. As JSON the same fields are one object a line. A line goes out in one write().
- * Repeats: the same call site that fires more than LOG_BURST times within a second is held back and counted, and
- *          one line with `repeated=N` says so when the second is over (log_flush_repeats(), called by the loop's owner
- *          once a second) or at the next line from that site.
+ * A call writes a message text (`msg`), made by format; further fields go through log_fields().
+ * Control bytes are escaped. As JSON the same fields are one object a line. A line goes out in one
+ * write(); one that cannot be written at once is lost.
+ * Repeats: a call site that fires more than LOG_BURST times within a second is held back and
+ *          counted, and one line with the last message and `repeated=N` says so when the second is
+ *          over (log_flush_repeats(), called by the loop's owner once a second) or at the next
+ *          line from that site.
  * Loop:   [any thread]. Mutable globals live here and nowhere else: sink, level, format.
+ * Limits: a message of 2,047 bytes, a line of 4,096; what is longer is cut.
  */
 #ifndef WEFT_BASE_LOG_H
 #define WEFT_BASE_LOG_H
@@ -17,8 +20,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* From what must be looked at down to what only a developer reads. */
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG, LOG_TRACE };
 
+/* Lines a second from one call site; the others are counted. */
 enum { LOG_BURST = 10 };
 
 /* One call site's memory of repeats; the macros make one each. */
@@ -27,6 +32,8 @@ struct log_site {
     uint32_t count;             /* lines in that second */
     uint32_t held;              /* lines held back and not yet told */
     struct log_site *next_held; /* chain of sites with `held` > 0 */
+    enum log_level level;       /* of the last line held back */
+    char message[120];          /* its start, to tell what it was that was repeated */
 };
 
 /* A further key and value of a line. The value is quoted and escaped where needed. */
@@ -35,33 +42,38 @@ struct log_field {
     struct span value; /* absent: the field is left out */
 };
 
-/* Where lines go and which; before any thread is started. `fd` stays the caller's. */
+/* Where lines go and which; before any thread is started. `fd` stays the caller's. Without this
+ * call: standard error, LOG_INFO, no JSON. */
 void log_setup(int fd, enum log_level level, bool as_json);
 
-/* What goes into each line as `process=`, for example "master" or "worker 2"; copied, at most 31 bytes. */
+/* What goes into each line as `process=`, for example "master" or "worker 2"; copied, at most 31
+ * bytes. Before any thread is started. */
 void log_set_process(const char *name);
 
 /* Does anything come of a line of this level? */
 bool log_is_on(enum log_level level);
 
-/* "error" ... "trace" to its level; false where it is none. */
+/* "error" ... "trace" to its level; false where it is none, `level` is untouched then. */
 bool log_level_of(struct span name, enum log_level *level);
 
 /* Writes the lines about repeats whose second is over. */
 void log_flush_repeats(void);
 
-/* Appends `text` to `out` (size bytes, NUL-terminated) as a value: quoted if it must be, control bytes as \xNN or
- * \n; for `as_json` as a JSON string with quotes. Returns the length that was written. */
+/* Writes `text` to `out` (`size` bytes, ended by a NUL) as a value: quoted if it must be, control
+ * bytes and what is not UTF-8 as \xNN or \n; for `as_json` as a JSON string with quotes. What does
+ * not fit is cut, never within a character. Returns the length that was written. */
 size_t log_escape(char *out, size_t size, struct span text, bool as_json);
 
-/* Behind the macros. */
+/* Writes a line of `level`; what the macros call. */
 void log_write(struct log_site *site, enum log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4), cold, noinline));
-/* The same with further fields; `fields` of `count`. */
+
+/* The same with `count` further fields behind the message. */
 void log_write_fields(struct log_site *site, enum log_level level, const struct log_field *fields,
                       uint32_t count, const char *format, ...)
     __attribute__((format(printf, 5, 6), cold, noinline));
 
+/* A line of `level`, printf's way: costs one comparison where the level is off. */
 #define LOG_AT(level, ...)                               \
     do {                                                 \
         if (log_is_on(level)) {                          \
@@ -69,16 +81,20 @@ void log_write_fields(struct log_site *site, enum log_level level, const struct 
             log_write(&log_site_, (level), __VA_ARGS__); \
         }                                                \
     } while (0)
+/* One line each; the level says for whom. */
 #define log_error(...) LOG_AT(LOG_ERROR, __VA_ARGS__)
 #define log_warn(...)  LOG_AT(LOG_WARN, __VA_ARGS__)
 #define log_info(...)  LOG_AT(LOG_INFO, __VA_ARGS__)
 #define log_debug(...) LOG_AT(LOG_DEBUG, __VA_ARGS__)
 #define log_trace(...) LOG_AT(LOG_TRACE, __VA_ARGS__)
-/* log_fields(LOG_WARN, {{"peer", peer}, {"reason", reason}}, "format", ...): the fields without outer braces
- * through LOG_FIELDS. */
+
+/* The fields of one line: log_fields(LOG_WARN, LOG_FIELDS({"peer", peer}, {"why", why}), "lost");
+ * */
 #define LOG_FIELDS(...)                        \
     ((const struct log_field[]){__VA_ARGS__}), \
         (uint32_t)(sizeof((const struct log_field[]){__VA_ARGS__}) / sizeof(struct log_field))
+
+/* A line with further fields; `fields` is LOG_FIELDS(...), behind it printf's way. */
 #define log_fields(level, fields, ...)                                  \
     do {                                                                \
         if (log_is_on(level)) {                                         \

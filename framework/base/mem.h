@@ -1,7 +1,7 @@
 /* base/mem.h - the heap, without a NULL.
  *
- * Out of memory aborts the worker and the master starts another: that is honest only because every size that a
- * peer chooses is checked against a named limit first.
+ * Out of memory aborts the worker and the master starts another: that is honest only because every
+ * size that a peer chooses is checked against a named limit first.
  * Memory: what mem_* returns is freed by mem_free().
  */
 #ifndef WEFT_BASE_MEM_H
@@ -20,12 +20,13 @@ void *mem_calloc(size_t count, size_t size) __attribute__((malloc, returns_nonnu
 void *mem_realloc(void *ptr, size_t size) __attribute__((returns_nonnull));
 
 /* A copy with a NUL behind it; NULL for an absent span. */
-char *mem_copy(struct span bytes);
+char *mem_copy(struct span bytes) __attribute__((malloc));
 
 /* Frees; NULL is fine. */
 void mem_free(void *ptr);
 
-/* The formatted text, on the heap. */
-char *mem_format(const char *format, ...) __attribute__((format(printf, 1, 2), malloc));
+/* The formatted text, on the heap. Never NULL. */
+char *mem_format(const char *format, ...)
+    __attribute__((format(printf, 1, 2), malloc, returns_nonnull));
 
 #endif

@@ -1,9 +1,12 @@
 /* base/slots.h - handles that can be checked: slot and generation.
  *
- * A plugin holds a handle, never an address: a stale one is answered, not followed. A handle is a 64-bit number: the
- * kind in bits 56 to 63, the generation in bits 24 to 55, the slot in bits 0 to 23; it is never 0. A slot's
- * generation goes up each time it is given back. Slots lie in chunks that are never moved or unmapped.
+ * A plugin holds a handle, never an address: a stale one is answered, not followed. A handle is a
+ * 64-bit number: the kind in bits 56 to 63, the generation in bits 24 to 55, the slot in bits 0 to
+ * 23; it is never 0. A slot's generation goes up each time it is given back; one whose generations
+ * are used up is not used again, so that no handle ever comes twice. Slots lie in chunks that are
+ * never moved or unmapped.
  * Loop:   a table is of one thread.
+ * Memory: objects are the caller's.
  * Limits: 2^24 - 1 living handles (checked).
  */
 #ifndef WEFT_BASE_SLOTS_H

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <strings.h>
 
+/* Passed by value. */
 struct span {
     const char *ptr; /* the first byte, or NULL: absent */
     size_t len;      /* bytes */
@@ -17,6 +18,7 @@ struct span {
 
 /* A span over a string literal. */
 #define SPAN(literal) ((struct span){"" literal, sizeof(literal) - 1})
+
 /* For printf: "%.*s", SPAN_ARG(span). */
 #define SPAN_ARG(span) (int)(span).len, (span).ptr
 

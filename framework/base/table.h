@@ -12,18 +12,18 @@
 
 struct table_entry;
 
+/* Embed it; zeroed is an empty one. */
 struct table {
     struct table_entry *_entries; /* NULL: empty */
-    uint32_t _size;               /* of _entries: a power of two */
-    uint32_t _used;               /* living and removed ones */
-    uint32_t count;               /* living entries */
+    uint32_t _size;               /* of _entries: a power of two, or 0 */
+    uint32_t count;               /* entries */
     uint64_t _seed;               /* of the hash */
 };
 
 /* An empty table. */
 void table_init(struct table *table);
 
-/* Frees the keys and the table; NULL values and zeroed are fine. */
+/* Frees the keys and the table; it is empty afterwards. NULL and zeroed are fine. */
 void table_deinit(struct table *table);
 
 /* The value of `key`, or NULL. */
@@ -35,7 +35,8 @@ void *table_set(struct table *table, struct span key, void *value);
 /* Takes `key` out; returns its value, or NULL. */
 void *table_remove(struct table *table, struct span key);
 
-/* Walks in no order: start with *at == 0; false at the end. The table must not change meanwhile. */
+/* Walks in no order: start with *at == 0; false at the end. `key` and `value` may be NULL; the key
+ * is the table's. The table must not change meanwhile. */
 bool table_next(const struct table *table, uint32_t *at, struct span *key, void **value);
 
 #endif

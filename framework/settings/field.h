@@ -1,7 +1,8 @@
 /* settings/field.h - binds the keys of a section to the members of a struct, by a table.
  *
- * A room has one options struct and one table of fields; the table is the manual: type, default, smallest, largest, unit
- * and help of each key come from it, `weft defaults` prints it, and a value is checked against it.
+ * A room has one options struct and one table of fields; the table is the manual: type, default,
+ * smallest, largest, unit and help of each key come from it, `weft defaults` prints it, and a value
+ * is checked against it.
  * Memory: texts are copied to the heap and owned by the options struct: field_clear() frees them.
  */
 #ifndef WEFT_SETTINGS_FIELD_H
@@ -46,9 +47,9 @@ struct field_table {
 
 #define FIELD_COUNT(fields) (uint32_t)(sizeof(fields) / sizeof((fields)[0]))
 
-/* Sets every member of `options` from `section`, or from its default where the section, which may be NULL, has no such
- * key; marks what it used. On failure `problem` names file, line, key and what was expected, and `options` is to be
- * cleared all the same. */
+/* Sets every member of `options` from `section`, or from its default where the section, which may
+ * be NULL, has no such key; marks what it used. On failure `problem` names file, line, key and what
+ * was expected, and `options` is to be cleared all the same. */
 enum err field_bind(const struct field_table *table, const struct ini_file *file,
                     struct ini_section *section, void *options, char problem[INI_PROBLEM_SIZE])
     __attribute__((warn_unused_result));
@@ -59,7 +60,8 @@ void field_defaults(const struct field_table *table, void *options);
 /* Frees the texts; the struct is zeroed. */
 void field_clear(const struct field_table *table, void *options);
 
-/* Writes the section as it stands in config/server.ini: help as comments, every key commented out at its default. */
+/* Writes the section as it stands in config/server.ini: help as comments, every key commented out
+ * at its default. */
 void field_print(const struct field_table *table, FILE *out);
 
 #endif

@@ -1,11 +1,12 @@
 /* settings/ini.h - the text of an ini file to sections, keys, values and lines.
  *
- * Reads through inih, behind a reader of our own: the distribution's inih cuts lines at 199 bytes, names at 49 and
- * values at " ;" without a word, so lines are counted and counted out before inih sees them, and what it would cut is
- * refused, or joined, by us. Rules: `[name]` or `[kind.name]`; `key = value`; a line that starts with `#` or `;` is a
- * comment, and so is ` ;` or ` #` ... only at the start of a line: within a value ` ;` is refused with the reason; an
- * indented line continues the value before, joined by a space; `${VAR}` and `${VAR:-default}` take a value from the
- * environment (unset without a default: refused), `$$` is a dollar.
+ * Reads through inih, behind a reader of our own: the distribution's inih cuts lines at 199 bytes,
+ * names at 49 and values at " ;" without a word, so lines are counted and counted out before inih
+ * sees them, and what it would cut is refused, or joined, by us. Rules: `[name]` or `[kind.name]`;
+ * `key = value`; a line that starts with `#` or `;` is a comment, and so is ` ;` or ` #` ... only
+ * at the start of a line: within a value ` ;` is refused with the reason; an indented line
+ * continues the value before, joined by a space; `${VAR}` and `${VAR:-default}` take a value from
+ * the environment (unset without a default: refused), `$$` is a dollar.
  * Memory: the file owns all texts; they live until ini_free().
  * Limits: file 1 MiB, line 4 KiB, value 64 KiB, name 63 bytes.
  */
@@ -41,8 +42,8 @@ struct ini_file {
 
 enum { INI_PROBLEM_SIZE = 512 };
 
-/* Reads `path`. On failure `problem` is "server.ini:12: ..., expected ..." (the path as given), and nothing is to be
- * freed. A section or a key twice is refused. */
+/* Reads `path`. On failure `problem` is "server.ini:12: ..., expected ..." (the path as given), and
+ * nothing is to be freed. A section or a key twice is refused. */
 enum err ini_read(const char *path, struct ini_file **file, char problem[INI_PROBLEM_SIZE])
     __attribute__((warn_unused_result));
 
@@ -59,8 +60,9 @@ struct ini_section *ini_section(struct ini_file *file, const char *kind, const c
 /* The entry of `key` in `section` (which may be NULL), or NULL. Marks it used. */
 struct ini_entry *ini_entry(struct ini_section *section, const char *key);
 
-/* The first section or key that nobody used, as a message "server.ini:12: unknown key ..."; false where there is none.
- * A key close to a known one gets no guess: the message says where the list of keys is (`weft defaults`). */
+/* The first section or key that nobody used, as a message "server.ini:12: unknown key ..."; false
+ * where there is none. A key close to a known one gets no guess: the message says where the list of
+ * keys is (`weft defaults`). */
 bool ini_unused(const struct ini_file *file, char problem[INI_PROBLEM_SIZE]);
 
 /* `path` as it is if absolute, else below the file's folder; on the heap. */

@@ -1,0 +1,313 @@
+/* base/log.c - the error log: one line an event.
+ *
+ * A call site counts its lines of the running second:
+ *
+ *   QUIET ──(LOG_BURST lines in one second)──▶ HELD, in the chain of sites with something held back
+ *     ▲                                          │ its second is over and log_flush_repeats() or
+ *     its └────────── "repeated=N" is written ───────┘ next line comes
+ *
+ * A line is put together on the stack and goes out in one write(); what does not fit is cut, and
+ * what cannot be written is lost: a log that waits for its disk would stop the loop.
+ */
+#include "base/log.h"
+#include "base/clock.h"
+#include <errno.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <unistd.h>
+
+enum { LINE_SIZE = 4096, MESSAGE_SIZE = 2048, PROCESS_SIZE = 32, ESCAPE_SIZE = 6 };
+
+/* The log's own state, the only mutable globals. `lock` guards the sites and their chain. */
+static int sink = STDERR_FILENO;
+static enum log_level level_max = LOG_INFO;
+static bool is_json;
+static char process[PROCESS_SIZE];
+static struct log_site *held;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static const char *const level_names[] = {"error", "warn", "info", "debug", "trace"};
+
+struct line {
+    size_t len;           /* bytes so far */
+    char text[LINE_SIZE]; /* the last two stay free for the end of the line */
+};
+
+void log_setup(int fd, enum log_level level, bool as_json)
+{
+    sink = fd;
+    level_max = level;
+    is_json = as_json;
+}
+
+void log_set_process(const char *name)
+{
+    snprintf(process, sizeof(process), "%s", name != NULL ? name : "");
+}
+
+bool log_is_on(enum log_level level)
+{
+    return level <= level_max;
+}
+
+bool log_level_of(struct span name, enum log_level *level)
+{
+    for (unsigned i = 0; i < sizeof(level_names) / sizeof(level_names[0]); i++) {
+        if (span_equal(name, span_of(level_names[i]))) {
+            *level = (enum log_level)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The length of the UTF-8 character that `text` starts with, or 0: none (RFC 3629). */
+static size_t utf8_length(struct span text)
+{
+    const unsigned char *at = (const unsigned char *)text.ptr;
+    size_t len = at[0] < 0x80 ? 1 : at[0] >= 0xf0 ? 4 : at[0] >= 0xe0 ? 3 : 2;
+
+    if (len > 1 && (at[0] < 0xc2 || at[0] > 0xf4 || len > text.len))
+        return 0;
+    for (size_t i = 1; i < len; i++) {
+        if ((at[i] & 0xc0) != 0x80)
+            return 0;
+    }
+    /* Too long for what it says, a surrogate, or beyond Unicode. */
+    if ((at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xed && at[1] >= 0xa0) ||
+        (at[0] == 0xf0 && at[1] < 0x90) || (at[0] == 0xf4 && at[1] >= 0x90))
+        return 0;
+    return len;
+}
+
+/* Writes how the first character of `text` looks; `taken` is how many bytes that was. */
+static size_t escape_one(char out[ESCAPE_SIZE], struct span text, bool as_json, size_t *taken)
+{
+    static const char hex[] = "0123456789abcdef";
+    static const char letters[] = "\"\"\\\\\nn\rr\tt";
+    unsigned char c = (unsigned char)text.ptr[0];
+    size_t len = utf8_length(text);
+
+    *taken = len > 0 ? len : 1;
+    for (size_t i = 0; i < sizeof(letters) - 1; i += 2) {
+        if (text.ptr[0] == letters[i]) {
+            memcpy(out, (char[]){'\\', letters[i + 1]}, 2);
+            return 2;
+        }
+    }
+    if (len > 0 && c >= ' ' && c != 0x7f) {
+        memcpy(out, text.ptr, len);
+        return len;
+    }
+    if (as_json) {
+        memcpy(out, (char[]){'\\', 'u', '0', '0', hex[c >> 4], hex[c & 15]}, 6);
+        return 6;
+    }
+    memcpy(out, (char[]){'\\', 'x', hex[c >> 4], hex[c & 15]}, 4);
+    return 4;
+}
+
+static bool must_quote(struct span text)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        unsigned char c = (unsigned char)text.ptr[i];
+
+        if (c <= ' ' || c >= 0x7f || c == '"' || c == '\\' || c == '=')
+            return true;
+    }
+    return text.len == 0;
+}
+
+size_t log_escape(char *out, size_t size, struct span text, bool as_json)
+{
+    bool with_quotes = as_json || must_quote(text);
+    size_t end = with_quotes ? 2 : 1; /* what must fit behind: the quote, the NUL */
+    char piece[ESCAPE_SIZE];
+    size_t len = 0;
+    size_t taken;
+    size_t count;
+
+    if (size < 3) {
+        if (size > 0)
+            out[0] = '\0';
+        return 0;
+    }
+    if (with_quotes)
+        out[len++] = '"';
+    while (text.len > 0) {
+        count = escape_one(piece, text, as_json, &taken);
+        if (len + count + end > size)
+            break;
+        memcpy(out + len, piece, count);
+        len += count;
+        text = (struct span){text.ptr + taken, text.len - taken};
+    }
+    if (with_quotes)
+        out[len++] = '"';
+    out[len] = '\0';
+    return len;
+}
+
+/* Appends ` key=value`, or `,"key":value`; left out where not even the start fits. */
+static void put(struct line *line, const char *key, struct span value, bool is_number)
+{
+    size_t room = sizeof(line->text) - 2 - line->len;
+    const char *before = line->len == 0 ? (is_json ? "{" : "") : (is_json ? "," : " ");
+    int len = snprintf(line->text + line->len, room, is_json ? "%s\"%s\":" : "%s%s=", before, key);
+
+    if (len < 0 || (size_t)len + 3 + value.len * is_number >= room)
+        return;
+    line->len += (size_t)len;
+    room -= (size_t)len;
+    if (is_number) {
+        memcpy(line->text + line->len, value.ptr, value.len);
+        line->len += value.len;
+    } else {
+        line->len += log_escape(line->text + line->len, room, value, is_json);
+    }
+}
+
+static void put_number(struct line *line, const char *key, uint64_t value)
+{
+    char text[24];
+    int len = snprintf(text, sizeof(text), "%llu", (unsigned long long)value);
+
+    put(line, key, (struct span){text, (size_t)len}, true);
+}
+
+static void begin(struct line *line, enum log_level level, struct span message)
+{
+    char time[CLOCK_ISO_SIZE];
+
+    line->len = 0;
+    clock_iso(clock_wall_us(), time);
+    put(line, "time", span_of(time), false);
+    put(line, "level", span_of(level_names[level]), false);
+    put_number(line, "pid", (uint64_t)getpid());
+    if (process[0] != '\0')
+        put(line, "process", span_of(process), false);
+    put(line, "msg", message, false);
+}
+
+static void end(struct line *line)
+{
+    int saved = errno;
+    ssize_t written;
+
+    if (is_json)
+        line->text[line->len++] = '}';
+    line->text[line->len++] = '\n';
+    do
+        written = write(sink, line->text, line->len);
+    while (written < 0 && errno == EINTR);
+    errno = saved;
+}
+
+/* Tells of what was held back at `site`, which is out of the chain. */
+static void tell_repeats(struct log_site *site)
+{
+    struct line line;
+
+    begin(&line, site->level, span_of(site->message));
+    put_number(&line, "repeated", site->held);
+    site->held = 0;
+    end(&line);
+}
+
+static void take_out(struct log_site *site)
+{
+    struct log_site **at = &held;
+
+    while (*at != NULL && *at != site)
+        at = &(*at)->next_held;
+    if (*at != NULL)
+        *at = site->next_held;
+    site->next_held = NULL;
+}
+
+/* Counts a line; true: it is one too many and was held back. */
+static bool hold_back(struct log_site *site, enum log_level level, const char *message)
+{
+    uint64_t second = clock_monotonic_us() / 1000000;
+
+    if (site->second != second) {
+        site->second = second;
+        site->count = 0;
+        if (site->held > 0) {
+            take_out(site);
+            tell_repeats(site);
+        }
+    }
+    if (site->count < LOG_BURST) {
+        site->count++;
+        return false;
+    }
+    if (site->held++ == 0) {
+        site->next_held = held;
+        held = site;
+    }
+    site->level = level;
+    snprintf(site->message, sizeof(site->message), "%s", message);
+    return true;
+}
+
+void log_flush_repeats(void)
+{
+    uint64_t second = clock_monotonic_us() / 1000000;
+    struct log_site **at = &held;
+
+    pthread_mutex_lock(&lock);
+    while (*at != NULL) {
+        struct log_site *site = *at;
+
+        if (site->second == second) {
+            at = &site->next_held;
+            continue;
+        }
+        *at = site->next_held;
+        site->next_held = NULL;
+        tell_repeats(site);
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+static void write_line(struct log_site *site, enum log_level level, const struct log_field *fields,
+                       uint32_t count, const char *message)
+{
+    struct line line;
+
+    pthread_mutex_lock(&lock);
+    if (!hold_back(site, level, message)) {
+        begin(&line, level, span_of(message));
+        for (uint32_t i = 0; i < count; i++) {
+            if (fields[i].value.ptr != NULL)
+                put(&line, fields[i].key, fields[i].value, false);
+        }
+        end(&line);
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+void log_write(struct log_site *site, enum log_level level, const char *format, ...)
+{
+    char message[MESSAGE_SIZE] = "";
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(message, sizeof(message), format, args);
+    va_end(args);
+    write_line(site, level, NULL, 0, message);
+}
+
+void log_write_fields(struct log_site *site, enum log_level level, const struct log_field *fields,
+                      uint32_t count, const char *format, ...)
+{
+    char message[MESSAGE_SIZE] = "";
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(message, sizeof(message), format, args);
+    va_end(args);
+    write_line(site, level, fields, count, message);
+}

@@ -1,0 +1,137 @@
+/* base/number.c - numbers from text and back, strictly: the whole text or nothing. */
+#include "base/number.h"
+#include "base/check.h"
+#include <inttypes.h>
+#include <stdio.h>
+
+struct unit {
+    const char *name;
+    uint64_t factor;
+};
+
+/* Largest first, so that the first one that divides makes the shortest text. */
+static const struct unit durations[] = {{"d", 86400000}, {"h", 3600000}, {"m", 60000},
+                                        {"s", 1000},     {"ms", 1},      {NULL, 0}};
+static const struct unit sizes[] = {
+    {"g", 1u << 30}, {"m", 1u << 20}, {"k", 1u << 10}, {"", 1}, {NULL, 0}};
+
+/* How many digits `text` begins with. */
+static size_t digits(struct span text)
+{
+    size_t count = 0;
+
+    while (count < text.len && text.ptr[count] >= '0' && text.ptr[count] <= '9')
+        count++;
+    return count;
+}
+
+bool number_uint(struct span text, uint64_t *value)
+{
+    uint64_t sum = 0;
+
+    CHECK(value != NULL);
+    if (text.len == 0 || digits(text) != text.len)
+        return false;
+    for (size_t i = 0; i < text.len; i++) {
+        if (__builtin_mul_overflow(sum, 10u, &sum) ||
+            __builtin_add_overflow(sum, (uint64_t)(text.ptr[i] - '0'), &sum))
+            return false;
+    }
+    *value = sum;
+    return true;
+}
+
+bool number_int(struct span text, int64_t *value)
+{
+    bool is_negative = text.len > 0 && text.ptr[0] == '-';
+    uint64_t size;
+
+    CHECK(value != NULL);
+    if (is_negative)
+        text = (struct span){text.ptr + 1, text.len - 1};
+    if (!number_uint(text, &size) || size > (uint64_t)INT64_MAX + is_negative)
+        return false;
+    *value = is_negative ? (int64_t)(0 - size) : (int64_t)size;
+    return true;
+}
+
+static bool with_unit(struct span text, const struct unit *units, uint64_t *value)
+{
+    size_t count = digits(text);
+    struct span name = {text.ptr + count, text.len - count};
+    uint64_t sum;
+
+    if (!number_uint((struct span){text.ptr, count}, &sum))
+        return false;
+    for (; units->name != NULL; units++) {
+        if (span_equal_nocase(name, span_of(units->name)))
+            return !__builtin_mul_overflow(sum, units->factor, value);
+    }
+    return false;
+}
+
+bool number_duration_ms(struct span text, uint64_t *ms)
+{
+    uint64_t value;
+
+    CHECK(ms != NULL);
+    if (span_equal(text, SPAN("0"))) {
+        *ms = 0;
+        return true;
+    }
+    for (size_t i = 0; i < text.len; i++) {
+        if (text.ptr[i] >= 'A' && text.ptr[i] <= 'Z')
+            return false;
+    }
+    if (text.len == 0 || !with_unit(text, durations, &value))
+        return false;
+    *ms = value;
+    return true;
+}
+
+bool number_size(struct span text, uint64_t *bytes)
+{
+    uint64_t value;
+
+    CHECK(bytes != NULL);
+    if (text.len == 0 || !with_unit(text, sizes, &value))
+        return false;
+    *bytes = value;
+    return true;
+}
+
+size_t number_format(uint64_t value, char text[NUMBER_TEXT_SIZE])
+{
+    char digits_back[NUMBER_TEXT_SIZE];
+    size_t count = 0;
+
+    CHECK(text != NULL);
+    do {
+        digits_back[count++] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value > 0);
+    for (size_t i = 0; i < count; i++)
+        text[i] = digits_back[count - 1 - i];
+    text[count] = '\0';
+    return count;
+}
+
+static size_t format_unit(uint64_t value, const struct unit *units, char text[NUMBER_TEXT_SIZE])
+{
+    while (value % units->factor != 0)
+        units++;
+    return (size_t)snprintf(text, NUMBER_TEXT_SIZE, "%" PRIu64 "%s", value / units->factor,
+                            units->name);
+}
+
+size_t number_format_duration(uint64_t ms, char text[NUMBER_TEXT_SIZE])
+{
+    CHECK(text != NULL);
+    return ms == 0 ? number_format(0, text) : format_unit(ms, durations, text);
+}
+
+size_t number_format_size(uint64_t bytes, char text[NUMBER_TEXT_SIZE])
+{
+    CHECK(text != NULL);
+    return bytes == 0 ? number_format(0, text) : format_unit(bytes, sizes, text);
+}
