@@ -1,0 +1,54 @@
+/* task/fiber.h - pooled stacks on which handlers and callbacks run, so that they can wait.
+ *
+ * A fiber runs a function at once, in the caller's place, until it returns or suspends; it is held only while it
+ * waits. Stacks are mapped with a guard page below, recycled last used first; those beyond `idle_max` are unmapped.
+ * Switch: own assembly on x86-64 and aarch64, ucontext elsewhere; told to ASan, TSan and valgrind.
+ * Loop:   a pool and its fibers are of one thread.
+ * Limits: `count_max` fibers at once; who would go beyond gets false.
+ */
+#ifndef WEFT_TASK_FIBER_H
+#define WEFT_TASK_FIBER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct fiber;
+struct fiber_pool;
+
+/* Runs on the fiber's stack. */
+typedef void fiber_fn(void *data);
+
+struct fiber_options {
+    size_t stack_size;  /* bytes without the guard page; 0: 128 KiB; rounded up to pages */
+    uint32_t count_max; /* at once; 0: 16384 */
+    uint32_t idle_max;  /* kept for the next; 0: 64 */
+};
+
+/* A pool with no stack in it. `options` may be NULL. */
+struct fiber_pool *fiber_pool_create(const struct fiber_options *options);
+
+/* Unmaps the idle stacks; no fiber may be left (checked). NULL is fine. */
+void fiber_pool_destroy(struct fiber_pool *pool);
+
+/* Runs `fn(data)` on a fiber until it returns or suspends for the first time. From the loop's stack or from a fiber. False: at
+ * the limit, nothing ran; `may_exceed` ignores the limit (for what has been admitted already). */
+bool fiber_start(struct fiber_pool *pool, fiber_fn *fn, void *data, bool may_exceed);
+
+/* The fiber that runs now; NULL: the loop's own stack. */
+struct fiber *fiber_current(const struct fiber_pool *pool);
+
+/* Back to whoever started or resumed the current fiber (checked), until fiber_resume(). */
+void fiber_suspend(struct fiber_pool *pool);
+
+/* Goes on with a suspended fiber, in the caller's place, until it returns or suspends again. */
+void fiber_resume(struct fiber *fiber);
+
+/* Living fibers, and the most there ever were. */
+uint32_t fiber_count(const struct fiber_pool *pool);
+uint32_t fiber_count_high(const struct fiber_pool *pool);
+
+/* If `address` lies in the guard page of a fiber that lives: true (for the crash report). Async-signal-safe. */
+bool fiber_is_overflow(const struct fiber_pool *pool, const void *address);
+
+#endif

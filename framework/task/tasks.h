@@ -1,0 +1,41 @@
+/* task/tasks.h - what all scopes and ops of one worker share.
+ *
+ * Loop:   of one loop and its thread.
+ * Memory: outlives every scope.
+ */
+#ifndef WEFT_TASK_TASKS_H
+#define WEFT_TASK_TASKS_H
+
+#include "base/arena.h"
+#include "base/list.h"
+#include <stdint.h>
+
+struct blame;
+struct fiber_options;
+struct fiber_pool;
+struct loop;
+struct slots;
+
+enum { TASK_HANDLE_OP = 1, TASK_HANDLE_SCOPE = 2 }; /* kinds of handles */
+
+struct tasks {
+    struct loop *loop;           /* its loop */
+    struct fiber_pool *fibers;   /* where callbacks run */
+    struct slots *op_handles;    /* handle -> struct op */
+    struct slots *scope_handles; /* handle -> struct scope */
+    struct blame *blame;         /* the page shared with the master; may be NULL */
+    struct arena_pool arenas;    /* recycled blocks */
+    struct list scopes;          /* the roots that live */
+    struct list _free_scopes;    /* recycled structs */
+    uint32_t scopes_count;       /* living ones, children included */
+    uint64_t ops_started;        /* since the worker's start */
+};
+
+/* `blame` and `fibers` (options) may be NULL. */
+struct tasks *tasks_create(struct loop *loop, const struct fiber_options *fibers,
+                           struct blame *blame);
+
+/* Every scope must have ended (checked). NULL is fine. */
+void tasks_destroy(struct tasks *tasks);
+
+#endif
