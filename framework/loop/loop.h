@@ -1,10 +1,13 @@
 /* loop/loop.h - one thread's event loop on epoll.
  *
- * A turn: read (events of sockets, level-triggered; due timers; posts from other threads) -> run the ready list until it
- * is empty or its budget is used up -> end-of-turn hooks (sockets are flushed here, statements dealt out) -> sleep until
- * the next event or timer; not at all where something is ready. What runs in a turn sees one and the same time.
+ * A turn: read (events of sockets, level-triggered; posts from other threads; due timers) -> run
+ * the ready list until it is empty or its budget is used up -> end-of-turn hooks (sockets are
+ * flushed here, statements dealt out) -> sleep until the next event or timer; not at all where
+ * something is ready. What runs in a turn sees one and the same time.
  * Loop:   one thread; only post_send() may be called from others.
- * Memory: io, timer, ready and hook are embedded by their users, and must be stopped before they go.
+ * Memory: io, timer, ready and hook are embedded by their users, and must be stopped before they
+ *         go.
+ * Limits: 256 events and `ready_max` ready entries a turn; what is left over comes with the next.
  */
 #ifndef WEFT_LOOP_LOOP_H
 #define WEFT_LOOP_LOOP_H
@@ -18,14 +21,16 @@ struct io;
 struct ready;
 struct hook;
 
-/* Runs when the socket has one of the asked-for `events`; IO_ERROR and IO_HANGUP come unasked. Never after io_stop(),
- * not even for events of the same epoll batch. */
+/* Runs when the socket has one of the asked-for `events`; IO_ERROR and IO_HANGUP come unasked.
+ * Never after io_stop(), not even for events of the same epoll batch. */
 typedef void io_fn(struct io *io, uint32_t events);
-/* Runs once in the ready list. */
+/* Runs once in the ready list; `ready` is out of it by then and may be started again. */
 typedef void ready_fn(struct ready *ready);
-/* Runs once at the end of the turn. */
+/* Runs once at the end of the turn; `hook` is not armed by then and may be started again. */
 typedef void hook_fn(struct hook *hook);
 
+/* What an io waits for, and what it is told. IO_PEER_CLOSED: the peer sent FIN; like the others it
+ * comes again each turn until it is no longer asked for. */
 enum { IO_READ = 1, IO_WRITE = 2, IO_PEER_CLOSED = 4, IO_ERROR = 8, IO_HANGUP = 16 };
 
 /* Interest in a descriptor. Zeroed: stopped. */
@@ -49,19 +54,20 @@ struct hook {
     hook_fn *_fn;      /* what runs */
 };
 
+/* How a loop is made. Zeroed: the monotonic clock and default limits. */
 struct loop_options {
-    uint64_t (*now_us)(
-        void *data);    /* NULL: the monotonic clock; else a test's, and the loop never sleeps */
-    void *data;         /* for now_us */
-    uint32_t ready_max; /* ready entries run in a turn before sockets get their turn; 0: 1024 */
-    void (*on_turn)(void *data); /* NULL, or called at the start of each turn (heartbeat) */
-    void *on_turn_data;          /* for on_turn */
+    uint64_t (*now_us)(void *data); /* NULL: the monotonic clock; else a test's: no sleeping then */
+    void *data;                     /* for now_us */
+    uint32_t ready_max;             /* ready entries a turn before sockets get theirs; 0: 1024 */
+    void (*on_turn)(void *data);    /* NULL, or called at the start of each turn (heartbeat) */
+    void *on_turn_data;             /* for on_turn */
 };
 
-/* A loop with nothing in it. `options` may be NULL. Aborts where the kernel gives no epoll descriptor. */
+/* A loop with nothing in it. `options` may be NULL. Aborts where the kernel gives no descriptor. */
 struct loop *loop_create(const struct loop_options *options);
 
-/* Ends it; everything must be stopped (checked for io). NULL is fine. */
+/* Ends it; everything must be stopped (checked for io), and threads that post joined. NULL is
+ * fine. */
 void loop_destroy(struct loop *loop);
 
 /* Turns until loop_stop(). */
@@ -70,17 +76,20 @@ void loop_run(struct loop *loop);
 /* One turn that sleeps at most `wait_ms` (UINT32_MAX: as long as nothing is due). */
 void loop_turn(struct loop *loop, uint32_t wait_ms);
 
-/* loop_run() returns after this turn. */
+/* loop_run() returns after this turn; where it has not begun, at once. */
 void loop_stop(struct loop *loop);
 
-/* The time of this turn, monotonic. */
+/* The time of this turn in milliseconds, monotonic. */
 uint64_t loop_now_ms(const struct loop *loop);
+
+/* The same in microseconds. */
 uint64_t loop_now_us(const struct loop *loop);
 
 /* Reads the clock anew, for what measures within a turn; loop_now_*() follow. */
 uint64_t loop_refresh_us(struct loop *loop);
 
-/* Watches `fd` (non-blocking, the caller's) for `events`. `io` is stopped before. */
+/* Watches `fd` (non-blocking, the caller's) for `events`. `io` is stopped before. With no events it
+ * is still told of IO_ERROR and IO_HANGUP. */
 void io_start(struct loop *loop, struct io *io, int fd, uint32_t events, io_fn *fn);
 
 /* Watches for `events` instead; nothing is asked of the kernel where they are the same. */
@@ -89,29 +98,40 @@ void io_update(struct io *io, uint32_t events);
 /* Stops watching; before the descriptor is closed. Stopped already is fine. */
 void io_stop(struct io *io);
 
-/* Has the kernel lost the descriptor (libpq closes and reopens under the same number)? Registers it again. */
+/* Registers `fd` again where the kernel may have lost it: libpq closes its socket and opens another
+ * one, often under the same number. What was known of an earlier descriptor is forgotten. */
 void io_renew(struct io *io, int fd);
 
+/* Is it being watched? */
 static inline bool io_is_on(const struct io *io)
 {
     return io->_loop != NULL;
 }
 
-/* Puts `ready` at the end of the ready list; once is enough: in it already, nothing changes. */
+/* Puts `ready` at the end of the ready list; in it already, nothing changes. One that puts itself
+ * back runs again in the same turn, as long as the budget lasts. */
 void ready_start(struct loop *loop, struct ready *ready, ready_fn *fn);
 
 /* Takes it out; not in it is fine. */
 void ready_stop(struct ready *ready);
 
+/* Is it in the ready list? */
 static inline bool ready_is_on(const struct ready *ready)
 {
     return ready->_link.next != NULL && ready->_link.next != &ready->_link;
 }
 
-/* Runs `fn` once at the end of this turn (of the next, where called from a hook); armed already, nothing changes. */
+/* Runs `fn` once at the end of this turn (of the next, which comes at once, where called from a
+ * hook); armed already, nothing changes. */
 void hook_start(struct loop *loop, struct hook *hook, hook_fn *fn);
 
 /* Not armed is fine. */
 void hook_stop(struct hook *hook);
+
+/* Is it armed? */
+static inline bool hook_is_on(const struct hook *hook)
+{
+    return hook->_link.next != NULL && hook->_link.next != &hook->_link;
+}
 
 #endif

@@ -1,0 +1,374 @@
+/* loop/loop.c - the turn, and who is told of what.
+ *
+ *   epoll_wait -> read the clock -> io callbacks, posts -> due timers -> ready list -> hooks
+ *
+ * An io is known to the kernel by slot and generation, never by address: io_stop() ends the
+ * generation, so an event that was already fetched for it finds nothing, even where the slot, the
+ * io or the descriptor has a new use by then. Nobody else need think of that.
+ *
+ * Timers cost no system call: epoll_wait's timeout is the time until the wheel's next slot.
+ */
+#include "loop/loop.h"
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/mem.h"
+#include "loop/post.h"
+#include "loop/timer.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <limits.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+enum { LOOP_MAGIC = 0x4c4f4f50, EVENTS_MAX = 256, READY_MAX_DEFAULT = 1024, SLOTS_MIN = 64 };
+
+/* Where an io is known. */
+struct io_slot {
+    struct io *io;       /* NULL: free */
+    uint32_t generation; /* goes up with each use that ends */
+    uint32_t next_free;  /* where free: the next free one, or NO_SLOT */
+};
+
+static const uint32_t NO_SLOT = UINT32_MAX;
+
+struct loop {
+    uint32_t magic;
+    int epoll_fd;
+    struct loop_options options;
+    uint64_t now_us;
+    uint64_t now_ms;
+    struct wheel *wheel;
+    struct post_queue *posts;
+    struct list ready;
+    struct list hooks;
+    struct io_slot *slots;
+    uint32_t slots_count; /* that exist, free ones too */
+    uint32_t slots_free;  /* the first free one, or NO_SLOT */
+    uint32_t io_count;    /* that are on */
+    bool is_in_turn;
+    bool is_stopping;
+};
+
+/* Time */
+
+static void read_clock(struct loop *loop)
+{
+    uint64_t now_us = loop->options.now_us(loop->options.data);
+
+    CHECK(now_us >= loop->now_us);
+    loop->now_us = now_us;
+    loop->now_ms = now_us / 1000;
+}
+
+static uint64_t monotonic_us(void *data)
+{
+    (void)data;
+    return clock_monotonic_us();
+}
+
+uint64_t loop_now_ms(const struct loop *loop)
+{
+    return loop->now_ms;
+}
+
+uint64_t loop_now_ms_up(const struct loop *loop)
+{
+    return loop->now_ms + (loop->now_us % 1000 != 0);
+}
+
+uint64_t loop_now_us(const struct loop *loop)
+{
+    return loop->now_us;
+}
+
+uint64_t loop_refresh_us(struct loop *loop)
+{
+    CHECK_OBJ(loop, LOOP_MAGIC);
+    read_clock(loop);
+    return loop->now_us;
+}
+
+/* Life */
+
+struct loop *loop_create(const struct loop_options *options)
+{
+    struct loop *loop = mem_alloc(sizeof *loop);
+
+    loop->magic = LOOP_MAGIC;
+    if (options != NULL)
+        loop->options = *options;
+    if (loop->options.now_us == NULL)
+        loop->options.now_us = monotonic_us;
+    if (loop->options.ready_max == 0)
+        loop->options.ready_max = READY_MAX_DEFAULT;
+    list_init(&loop->ready);
+    list_init(&loop->hooks);
+    loop->slots_free = NO_SLOT;
+    loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    CHECK(loop->epoll_fd >= 0);
+    read_clock(loop);
+    loop->wheel = wheel_create(loop->now_ms);
+    loop->posts = post_queue_create(loop);
+    return loop;
+}
+
+void loop_destroy(struct loop *loop)
+{
+    if (loop == NULL)
+        return;
+    CHECK_OBJ(loop, LOOP_MAGIC);
+    CHECK(!loop->is_in_turn);
+    post_queue_destroy(loop->posts);
+    CHECK(loop->io_count == 0);
+    wheel_destroy(loop->wheel);
+    (void)close(loop->epoll_fd);
+    mem_free(loop->slots);
+    loop->magic = 0;
+    mem_free(loop);
+}
+
+struct wheel *loop_wheel(struct loop *loop)
+{
+    CHECK_OBJ(loop, LOOP_MAGIC);
+    return loop->wheel;
+}
+
+struct post_queue *loop_posts(struct loop *loop)
+{
+    CHECK_OBJ(loop, LOOP_MAGIC);
+    return loop->posts;
+}
+
+/* Descriptors */
+
+static void take_slot(struct loop *loop, struct io *io)
+{
+    if (loop->slots_free == NO_SLOT) {
+        uint32_t count = loop->slots_count > 0 ? loop->slots_count * 2 : SLOTS_MIN;
+
+        loop->slots = mem_realloc(loop->slots, count * sizeof *loop->slots);
+        for (uint32_t i = count; i-- > loop->slots_count;) {
+            loop->slots[i] = (struct io_slot){.next_free = loop->slots_free};
+            loop->slots_free = i;
+        }
+        loop->slots_count = count;
+    }
+    io->_slot = loop->slots_free;
+    loop->slots_free = loop->slots[io->_slot].next_free;
+    loop->slots[io->_slot].io = io;
+    loop->io_count++;
+}
+
+static void free_slot(struct loop *loop, struct io *io)
+{
+    struct io_slot *slot = &loop->slots[io->_slot];
+
+    CHECK(slot->io == io);
+    slot->io = NULL;
+    slot->generation++;
+    slot->next_free = loop->slots_free;
+    loop->slots_free = io->_slot;
+    loop->io_count--;
+}
+
+/* EPOLL* and IO_* differ only in where the bits stand, so that no branch is needed per event. */
+static_assert((int)EPOLLIN == IO_READ, "same bit");
+static_assert((int)EPOLLOUT >> 1 == IO_WRITE, "one place down");
+static_assert((int)EPOLLRDHUP >> 11 == IO_PEER_CLOSED, "eleven places down");
+static_assert((int)EPOLLERR == IO_ERROR, "same bit");
+static_assert((int)EPOLLHUP == IO_HANGUP, "same bit");
+
+static uint32_t to_epoll(uint32_t events)
+{
+    return (events & IO_READ) | (events & IO_WRITE) << 1 | (events & IO_PEER_CLOSED) << 11;
+}
+
+static uint32_t from_epoll(uint32_t events)
+{
+    return (events & (EPOLLIN | EPOLLERR | EPOLLHUP)) | (events & EPOLLOUT) >> 1 |
+           (events & EPOLLRDHUP) >> 11;
+}
+
+static int control(struct io *io, int operation)
+{
+    struct loop *loop = io->_loop;
+    uint64_t generation = loop->slots[io->_slot].generation;
+    struct epoll_event event = {.events = to_epoll(io->_events),
+                                .data.u64 = generation << 32 | io->_slot};
+
+    return epoll_ctl(loop->epoll_fd, operation, io->_fd, &event);
+}
+
+void io_start(struct loop *loop, struct io *io, int fd, uint32_t events, io_fn *fn)
+{
+    CHECK_OBJ(loop, LOOP_MAGIC);
+    CHECK(!io_is_on(io));
+    CHECK(fd >= 0);
+    CHECK(fn != NULL);
+    *io = (struct io){._loop = loop, ._fn = fn, ._fd = fd, ._events = events};
+    take_slot(loop, io);
+    CHECK(control(io, EPOLL_CTL_ADD) == 0); /* else watched already, or the kernel has no memory */
+}
+
+void io_update(struct io *io, uint32_t events)
+{
+    CHECK(io_is_on(io));
+    if (io->_events == events)
+        return;
+    io->_events = events;
+    CHECK(control(io, EPOLL_CTL_MOD) == 0);
+}
+
+void io_stop(struct io *io)
+{
+    if (!io_is_on(io))
+        return;
+    CHECK_OBJ(io->_loop, LOOP_MAGIC);
+    /* A library may have closed it behind our back: then the kernel has forgotten it already. */
+    (void)epoll_ctl(io->_loop->epoll_fd, EPOLL_CTL_DEL, io->_fd, NULL);
+    free_slot(io->_loop, io);
+    io->_loop = NULL;
+}
+
+void io_renew(struct io *io, int fd)
+{
+    CHECK(io_is_on(io));
+    CHECK(fd >= 0);
+    io->_loop->slots[io->_slot].generation++;
+    io->_fd = fd;
+    /* The number that it had before is not looked at: closed, it may be somebody else's by now. */
+    if (control(io, EPOLL_CTL_MOD) == 0)
+        return;
+    CHECK(errno == ENOENT);
+    CHECK(control(io, EPOLL_CTL_ADD) == 0);
+}
+
+static void dispatch(struct loop *loop, const struct epoll_event *event)
+{
+    const struct io_slot *slot = &loop->slots[(uint32_t)event->data.u64];
+    struct io *io = slot->io;
+    uint32_t events;
+
+    if (io == NULL || slot->generation != (uint32_t)(event->data.u64 >> 32))
+        return;
+    events = from_epoll(event->events) & (io->_events | IO_ERROR | IO_HANGUP);
+    if (events != 0)
+        io->_fn(io, events);
+}
+
+/* The ready list and the hooks */
+
+void ready_start(struct loop *loop, struct ready *ready, ready_fn *fn)
+{
+    CHECK_OBJ(loop, LOOP_MAGIC);
+    CHECK(fn != NULL);
+    if (ready_is_on(ready))
+        return;
+    ready->_fn = fn;
+    list_append(&loop->ready, &ready->_link);
+}
+
+void ready_stop(struct ready *ready)
+{
+    list_remove(&ready->_link);
+}
+
+static void run_ready(struct loop *loop)
+{
+    struct list *link;
+
+    for (uint32_t left = loop->options.ready_max; left > 0; left--) {
+        struct ready *ready;
+
+        if ((link = list_first(&loop->ready)) == NULL)
+            return;
+        ready = CONTAINER_OF(link, struct ready, _link);
+        list_remove(link);
+        ready->_fn(ready);
+    }
+}
+
+void hook_start(struct loop *loop, struct hook *hook, hook_fn *fn)
+{
+    CHECK_OBJ(loop, LOOP_MAGIC);
+    CHECK(fn != NULL);
+    if (hook_is_on(hook))
+        return;
+    hook->_fn = fn;
+    list_append(&loop->hooks, &hook->_link);
+}
+
+void hook_stop(struct hook *hook)
+{
+    list_remove(&hook->_link);
+}
+
+static void run_hooks(struct loop *loop)
+{
+    struct list due;
+    struct list *link;
+
+    list_init(&due);
+    list_move_all(&due, &loop->hooks); /* what hooks arm waits for the next turn */
+    while ((link = list_first(&due)) != NULL) {
+        struct hook *hook = CONTAINER_OF(link, struct hook, _link);
+
+        list_remove(link);
+        hook->_fn(hook);
+    }
+}
+
+/* The turn */
+
+static int timeout_ms(const struct loop *loop, uint32_t wait_ms)
+{
+    uint32_t until_timer;
+
+    if (loop->options.now_us != monotonic_us)
+        return 0;
+    if (!list_is_empty(&loop->ready) || !list_is_empty(&loop->hooks))
+        return 0;
+    until_timer = wheel_wait_ms(loop->wheel, loop->now_ms);
+    if (until_timer < wait_ms)
+        wait_ms = until_timer;
+    if (wait_ms == UINT32_MAX)
+        return -1;
+    return wait_ms < INT_MAX ? (int)wait_ms : INT_MAX;
+}
+
+void loop_turn(struct loop *loop, uint32_t wait_ms)
+{
+    struct epoll_event events[EVENTS_MAX];
+    int count;
+
+    CHECK_OBJ(loop, LOOP_MAGIC);
+    CHECK(!loop->is_in_turn);
+    loop->is_in_turn = true;
+    count = epoll_wait(loop->epoll_fd, events, EVENTS_MAX, timeout_ms(loop, wait_ms));
+    if (count < 0)
+        CHECK(errno == EINTR); /* a debugger or a stopped job: a turn without events */
+    read_clock(loop);
+    if (loop->options.on_turn != NULL)
+        loop->options.on_turn(loop->options.on_turn_data);
+    for (int i = 0; i < count; i++)
+        dispatch(loop, &events[i]);
+    wheel_run(loop->wheel, loop->now_ms);
+    run_ready(loop);
+    run_hooks(loop);
+    loop->is_in_turn = false;
+}
+
+void loop_run(struct loop *loop)
+{
+    CHECK_OBJ(loop, LOOP_MAGIC);
+    while (!loop->is_stopping)
+        loop_turn(loop, UINT32_MAX);
+    loop->is_stopping = false;
+}
+
+void loop_stop(struct loop *loop)
+{
+    CHECK_OBJ(loop, LOOP_MAGIC);
+    loop->is_stopping = true;
+}

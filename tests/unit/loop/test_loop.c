@@ -1,0 +1,542 @@
+/* Goal: a turn does what loop.h says, in that order and within its budgets; an io that was stopped
+ * is never told of anything again, whatever lay in the batch of events; the kernel is asked for
+ * nothing that it knows already. */
+#include "base/check.h"
+#include "lib/fault.h"
+#include "lib/loop_driver.h"
+#include "lib/test.h"
+#include "loop/loop.h"
+#include "loop/timer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* What every test starts with: a loop on a fake clock. */
+struct fixture {
+    struct fake_clock clock;
+    struct loop *loop;
+};
+
+static int set_up(void **state)
+{
+    static struct fixture fixture;
+
+    memset(&fixture, 0, sizeof fixture);
+    fault_reset();
+    fixture.loop = fake_clock_loop(&fixture.clock);
+    *state = &fixture;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *fixture = *state;
+
+    loop_destroy(fixture->loop);
+    return 0;
+}
+
+/* One end of a pair of sockets that is watched, and what it does when something comes. */
+struct end {
+    struct io io;
+    int fds[2];          /* the watched one, its peer */
+    uint32_t count;      /* times called */
+    uint32_t events;     /* of the last time */
+    struct end *to_stop; /* stopped when this one is called */
+    struct end *to_open; /* started when this one is called */
+};
+
+static void on_end(struct io *io, uint32_t events)
+{
+    struct end *end = CONTAINER_OF(io, struct end, io);
+
+    end->count++;
+    end->events = events;
+    if (end->to_stop != NULL) {
+        io_stop(&end->to_stop->io);
+        close_fd(&end->to_stop->fds[0]);
+    }
+    if (end->to_open != NULL && !io_is_on(&end->to_open->io)) {
+        struct loop *loop = end->io._loop;
+
+        pair_unix(end->to_open->fds);
+        io_start(loop, &end->to_open->io, end->to_open->fds[0], IO_WRITE, on_end);
+    }
+}
+
+static void open_end(struct loop *loop, struct end *end, uint32_t events)
+{
+    memset(end, 0, sizeof *end);
+    pair_unix(end->fds);
+    io_start(loop, &end->io, end->fds[0], events, on_end);
+}
+
+static void close_end(struct end *end)
+{
+    io_stop(&end->io);
+    close_fd(&end->fds[0]);
+    close_fd(&end->fds[1]);
+}
+
+static void test_events_come_while_they_last(void **state)
+{
+    struct fixture *fixture = *state;
+    struct end end;
+    char text[8];
+
+    open_end(fixture->loop, &end, IO_READ);
+    run_turns(fixture->loop, 1);
+    assert_int_equal(end.count, 0);
+    peer_send(end.fds[1], "x");
+    run_turns(fixture->loop, 2);
+    assert_int_equal(end.count, 2); /* level-triggered: it was not read */
+    assert_int_equal(end.events, IO_READ);
+    (void)peer_read(end.fds[0], text, sizeof text, NULL);
+    run_turns(fixture->loop, 1);
+    assert_int_equal(end.count, 2);
+    io_update(&end.io, IO_READ | IO_WRITE);
+    run_turns(fixture->loop, 1);
+    assert_int_equal(end.events, IO_WRITE);
+    close_end(&end);
+    close_end(&end);
+}
+
+static void test_fin_and_hang_up_are_told_apart(void **state)
+{
+    struct fixture *fixture = *state;
+    struct end end;
+
+    open_end(fixture->loop, &end, 0);
+    assert_int_equal(shutdown(end.fds[1], SHUT_WR), 0);
+    run_turns(fixture->loop, 1);
+    assert_int_equal(end.count, 0); /* nobody asked */
+    io_update(&end.io, IO_PEER_CLOSED);
+    run_turns(fixture->loop, 1);
+    assert_int_equal(end.events, IO_PEER_CLOSED);
+    io_update(&end.io, 0);
+    run_turns(fixture->loop, 1);
+    assert_int_equal(end.count, 1);
+    close_fd(&end.fds[1]);
+    run_turns(fixture->loop, 1);
+    assert_int_equal(end.events, IO_HANGUP); /* unasked */
+    close_end(&end);
+}
+
+static void test_reset_comes_unasked(void **state)
+{
+    struct fixture *fixture = *state;
+    struct end end = {0};
+
+    pair_tcp(end.fds);
+    io_start(fixture->loop, &end.io, end.fds[0], 0, on_end);
+    close_with_reset(&end.fds[1]);
+    run_until_count(fixture->loop, &end.count, 1);
+    assert_int_equal(end.events & IO_ERROR, IO_ERROR);
+    close_end(&end);
+}
+
+static void test_stopped_within_a_batch_is_never_called(void **state)
+{
+    struct fixture *fixture = *state;
+    struct end ends[2];
+
+    for (uint32_t i = 0; i < 2; i++)
+        open_end(fixture->loop, &ends[i], IO_WRITE);
+    /* Whichever comes first stops the other. */
+    ends[0].to_stop = &ends[1];
+    ends[1].to_stop = &ends[0];
+    run_turns(fixture->loop, 1);
+    assert_int_equal(ends[0].count + ends[1].count, 1);
+    close_end(&ends[0]);
+    close_end(&ends[1]);
+}
+
+static void test_new_io_in_an_old_place_gets_no_old_event(void **state)
+{
+    struct fixture *fixture = *state;
+    struct end ends[2];
+    struct end heirs[2] = {{.fds = {-1, -1}}, {.fds = {-1, -1}}};
+
+    /* The first one called stops the other and opens an io that gets its slot and its
+     * descriptor. */
+    for (uint32_t i = 0; i < 2; i++)
+        open_end(fixture->loop, &ends[i], IO_WRITE);
+    for (uint32_t i = 0; i < 2; i++) {
+        ends[i].to_stop = &ends[1 - i];
+        ends[i].to_open = &heirs[i];
+    }
+    run_turns(fixture->loop, 1);
+    assert_int_equal(ends[0].count + ends[1].count, 1);
+    assert_int_equal(heirs[0].count + heirs[1].count, 0);
+    run_turns(fixture->loop, 1);
+    assert_int_equal(heirs[0].count + heirs[1].count, 1);
+    for (uint32_t i = 0; i < 2; i++) {
+        close_end(&ends[i]);
+        close_end(&heirs[i]);
+    }
+}
+
+static void restart_other(struct io *io, uint32_t events)
+{
+    struct end *end = CONTAINER_OF(io, struct end, io);
+    struct end *other = end->to_stop;
+
+    (void)events;
+    end->count++;
+    io_stop(&other->io);
+    io_start(io->_loop, &other->io, other->fds[0], IO_READ, on_end);
+}
+
+static void test_restarted_within_a_batch_waits_for_new_events(void **state)
+{
+    struct fixture *fixture = *state;
+    struct end ends[2];
+
+    for (uint32_t i = 0; i < 2; i++)
+        open_end(fixture->loop, &ends[i], IO_WRITE);
+    for (uint32_t i = 0; i < 2; i++) {
+        ends[i].io._fn = restart_other;
+        ends[i].to_stop = &ends[1 - i];
+    }
+    run_turns(fixture->loop, 3);
+    assert_int_equal(ends[0].count + ends[1].count, 3); /* one of them each turn, the other never */
+    assert_true(ends[0].count == 0 || ends[1].count == 0);
+    close_end(&ends[0]);
+    close_end(&ends[1]);
+}
+
+static void mute_other(struct io *io, uint32_t events)
+{
+    struct end *end = CONTAINER_OF(io, struct end, io);
+
+    end->count++;
+    end->events = events;
+    io_update(&end->to_stop->io, IO_READ);
+}
+
+static void test_event_no_longer_asked_for_is_dropped(void **state)
+{
+    struct fixture *fixture = *state;
+    struct end ends[2];
+
+    for (uint32_t i = 0; i < 2; i++)
+        open_end(fixture->loop, &ends[i], IO_WRITE);
+    for (uint32_t i = 0; i < 2; i++) {
+        ends[i].io._fn = mute_other;
+        ends[i].to_stop = &ends[1 - i];
+    }
+    run_turns(fixture->loop, 1);
+    assert_int_equal(ends[0].count + ends[1].count, 1);
+    close_end(&ends[0]);
+    close_end(&ends[1]);
+}
+
+static void test_the_kernel_is_not_asked_twice(void **state)
+{
+    struct fixture *fixture = *state;
+    struct end end;
+
+    open_end(fixture->loop, &end, IO_READ);
+    fault_reset();
+    io_update(&end.io, IO_READ);
+    assert_int_equal(fault_calls(FAULT_EPOLL_CTL), 0);
+    io_update(&end.io, IO_WRITE);
+    assert_int_equal(fault_calls(FAULT_EPOLL_CTL), 1);
+    close_end(&end);
+}
+
+static void test_renewed_under_the_same_and_another_number(void **state)
+{
+    struct fixture *fixture = *state;
+    struct end end;
+    int fds[2];
+    int old;
+
+    open_end(fixture->loop, &end, IO_READ);
+    pair_unix(fds);
+    peer_send(fds[1], "x");
+    old = end.fds[0];
+    assert_int_equal(dup3(fds[0], old, O_CLOEXEC), old); /* the kernel forgets the one before */
+    assert_int_equal(close(fds[0]), 0);
+    run_turns(fixture->loop, 1);
+    assert_int_equal(end.count, 0);
+    io_renew(&end.io, old);
+    run_turns(fixture->loop, 1);
+    assert_int_equal(end.count, 1);
+    io_renew(&end.io, old); /* not lost at all: fine */
+    run_turns(fixture->loop, 1);
+    assert_int_equal(end.count, 2);
+
+    fds[0] = dup(old);
+    assert_int_equal(close(old), 0);
+    end.fds[0] = fds[0];
+    io_renew(&end.io, fds[0]);
+    run_turns(fixture->loop, 1);
+    assert_int_equal(end.count, 3);
+    close_end(&end);
+    assert_int_equal(close(fds[1]), 0);
+}
+
+static void test_descriptor_closed_behind_our_back(void **state)
+{
+    struct fixture *fixture = *state;
+    struct end end;
+
+    open_end(fixture->loop, &end, IO_READ);
+    close_fd(&end.fds[0]);
+    io_stop(&end.io);
+    run_turns(fixture->loop, 1);
+    assert_int_equal(end.count, 0);
+    close_end(&end);
+}
+
+static void test_many_and_in_any_order(void **state)
+{
+    enum { COUNT = 200 };
+    struct fixture *fixture = *state;
+    static struct end ends[COUNT];
+
+    for (uint32_t i = 0; i < COUNT; i++)
+        open_end(fixture->loop, &ends[i], IO_READ);
+    for (uint32_t i = 0; i < COUNT; i += 2)
+        close_end(&ends[i]);
+    for (uint32_t i = 0; i < COUNT; i += 4)
+        open_end(fixture->loop, &ends[i], IO_READ);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        if (io_is_on(&ends[i].io))
+            peer_send(ends[i].fds[1], "x");
+    }
+    run_turns(fixture->loop, 1);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        assert_int_equal(ends[i].count, io_is_on(&ends[i].io) ? 1 : 0);
+        if (io_is_on(&ends[i].io))
+            close_end(&ends[i]);
+    }
+}
+
+/* What ran, in order: a letter each. */
+struct trace {
+    char text[32];
+    uint32_t len;
+};
+
+static void note(struct trace *trace, char letter)
+{
+    trace->text[trace->len++] = letter;
+}
+
+/* A ready entry, a hook and a timer that leave their letter. */
+struct step {
+    struct ready ready;
+    struct hook hook;
+    struct timer timer;
+    struct trace *trace;
+    char letter;
+    struct loop *loop;
+    uint32_t again;       /* times that it puts itself back */
+    struct step *to_stop; /* stopped when this one runs */
+};
+
+static void on_ready(struct ready *ready)
+{
+    struct step *step = CONTAINER_OF(ready, struct step, ready);
+
+    note(step->trace, step->letter);
+    if (step->to_stop != NULL)
+        ready_stop(&step->to_stop->ready);
+    if (step->again > 0) {
+        step->again--;
+        ready_start(step->loop, ready, on_ready);
+    }
+}
+
+static void on_hook(struct hook *hook)
+{
+    struct step *step = CONTAINER_OF(hook, struct step, hook);
+
+    note(step->trace, step->letter);
+    if (step->to_stop != NULL)
+        hook_stop(&step->to_stop->hook);
+    if (step->again > 0) {
+        step->again--;
+        hook_start(step->loop, hook, on_hook);
+    }
+}
+
+static void on_timer(struct timer *timer)
+{
+    struct step *step = CONTAINER_OF(timer, struct step, timer);
+
+    note(step->trace, step->letter);
+    ready_start(step->loop, &step->ready, on_ready);
+    hook_start(step->loop, &step->hook, on_hook);
+}
+
+static void test_order_of_a_turn(void **state)
+{
+    struct fixture *fixture = *state;
+    struct trace trace = {0};
+    struct step a = {.trace = &trace, .letter = 'a', .loop = fixture->loop};
+    struct step b = {.trace = &trace, .letter = 'b', .loop = fixture->loop};
+
+    hook_start(fixture->loop, &a.hook, on_hook);
+    ready_start(fixture->loop, &b.ready, on_ready);
+    timer_start(fixture->loop, &a.timer, 0, on_timer);
+    run_turns(fixture->loop, 1);
+    /* the timer; the ready list in its order; the hook, armed once though asked for twice */
+    assert_string_equal(trace.text, "abaa");
+    run_turns(fixture->loop, 1);
+    assert_string_equal(trace.text, "abaa");
+}
+
+static void test_ready_entry_put_back_runs_within_the_budget(void **state)
+{
+    struct trace trace = {0};
+    struct step busy = {.trace = &trace, .letter = 'r', .again = 9};
+    struct step hook = {.trace = &trace, .letter = '|', .again = 9};
+    struct loop_options options = {.ready_max = 4};
+
+    (void)state;
+    busy.loop = hook.loop = loop_create(&options);
+    ready_start(busy.loop, &busy.ready, on_ready);
+    hook_start(hook.loop, &hook.hook, on_hook);
+    loop_turn(busy.loop, UINT32_MAX); /* none of these sleeps: something is ready */
+    loop_turn(busy.loop, UINT32_MAX);
+    assert_true(ready_is_on(&busy.ready));
+    loop_turn(busy.loop, UINT32_MAX);
+    assert_string_equal(trace.text, "rrrr|rrrr|rr|");
+    hook_stop(&hook.hook);
+    loop_destroy(busy.loop);
+}
+
+static void test_hook_armed_by_a_hook_comes_with_the_next_turn(void **state)
+{
+    struct trace trace = {0};
+    struct step step = {.trace = &trace, .letter = 'h', .again = 1};
+
+    (void)state;
+    step.loop = loop_create(NULL);
+    hook_start(step.loop, &step.hook, on_hook);
+    loop_turn(step.loop, UINT32_MAX);
+    assert_string_equal(trace.text, "h");
+    assert_true(hook_is_on(&step.hook));
+    loop_turn(step.loop, UINT32_MAX); /* at once, though there is nothing else to wake it */
+    assert_string_equal(trace.text, "hh");
+    loop_destroy(step.loop);
+}
+
+static void test_stopped_before_its_turn_came(void **state)
+{
+    struct fixture *fixture = *state;
+    struct trace trace = {0};
+    struct step a = {.trace = &trace, .letter = 'a', .loop = fixture->loop};
+    struct step b = {.trace = &trace, .letter = 'b', .loop = fixture->loop};
+
+    a.to_stop = &b;
+    ready_start(fixture->loop, &a.ready, on_ready);
+    ready_start(fixture->loop, &b.ready, on_ready);
+    hook_start(fixture->loop, &a.hook, on_hook);
+    hook_start(fixture->loop, &b.hook, on_hook);
+    run_turns(fixture->loop, 2);
+    assert_string_equal(trace.text, "aa");
+    ready_stop(&b.ready);
+    hook_stop(&b.hook);
+}
+
+static void test_one_time_a_turn(void **state)
+{
+    struct fixture *fixture = *state;
+
+    assert_int_equal(loop_now_us(fixture->loop), 1000000);
+    fixture->clock.now_us += 2700;
+    assert_int_equal(loop_now_us(fixture->loop), 1000000);
+    run_turns(fixture->loop, 1);
+    assert_int_equal(loop_now_us(fixture->loop), 1002700);
+    assert_int_equal(loop_now_ms(fixture->loop), 1002);
+    assert_int_equal(loop_now_ms_up(fixture->loop), 1003);
+    fixture->clock.now_us += 300;
+    assert_int_equal(loop_refresh_us(fixture->loop), 1003000);
+    assert_int_equal(loop_now_ms(fixture->loop), 1003);
+    assert_int_equal(loop_now_ms_up(fixture->loop), 1003);
+}
+
+/* Ends loop_run() from a timer. */
+struct ending {
+    struct timer timer;
+    struct loop *loop;
+};
+
+static void on_ending(struct timer *timer)
+{
+    loop_stop(CONTAINER_OF(timer, struct ending, timer)->loop);
+}
+
+static void count_turn(void *data)
+{
+    ++*(uint32_t *)data;
+}
+
+static void test_run_sleeps_until_its_timer_and_not_longer(void **state)
+{
+    uint32_t turns = 0;
+    struct loop_options options = {.on_turn = count_turn, .on_turn_data = &turns};
+    struct ending ending = {.loop = loop_create(&options)};
+    uint64_t begin_us = loop_refresh_us(ending.loop);
+
+    (void)state;
+    timer_start(ending.loop, &ending.timer, 30, on_ending);
+    fault_plan(FAULT_EPOLL_WAIT, 0, 1, EINTR); /* a turn like any other */
+    loop_run(ending.loop);
+    assert_true(loop_now_us(ending.loop) - begin_us >= 30000);
+    /* Interrupted once, once for each level that a timer of 30 ms can lie at, and the last. */
+    assert_in_range(turns, 2, 4);
+    loop_stop(ending.loop);
+    loop_run(ending.loop); /* stopped before it began: returns, and forgets that */
+    timer_start(ending.loop, &ending.timer, 1, on_ending);
+    loop_run(ending.loop);
+    loop_destroy(ending.loop);
+}
+
+static void test_wait_of_a_turn_is_bounded_by_its_caller(void **state)
+{
+    struct loop *loop = loop_create(NULL);
+    struct ending ending = {.loop = loop};
+
+    (void)state;
+    timer_start(loop, &ending.timer, 1000000, on_ending);
+    loop_turn(loop, 2);
+    timer_stop(&ending.timer);
+    loop_turn(loop, 2);
+    loop_destroy(loop);
+    loop_destroy(NULL);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(test_events_come_while_they_last),
+        TEST(test_fin_and_hang_up_are_told_apart),
+        TEST(test_reset_comes_unasked),
+        TEST(test_stopped_within_a_batch_is_never_called),
+        TEST(test_new_io_in_an_old_place_gets_no_old_event),
+        TEST(test_restarted_within_a_batch_waits_for_new_events),
+        TEST(test_event_no_longer_asked_for_is_dropped),
+        TEST(test_the_kernel_is_not_asked_twice),
+        TEST(test_renewed_under_the_same_and_another_number),
+        TEST(test_descriptor_closed_behind_our_back),
+        TEST(test_many_and_in_any_order),
+        TEST(test_order_of_a_turn),
+        TEST(test_ready_entry_put_back_runs_within_the_budget),
+        TEST(test_hook_armed_by_a_hook_comes_with_the_next_turn),
+        TEST(test_stopped_before_its_turn_came),
+        TEST(test_one_time_a_turn),
+        TEST(test_run_sleeps_until_its_timer_and_not_longer),
+        TEST(test_wait_of_a_turn_is_bounded_by_its_caller),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
