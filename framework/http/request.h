@@ -1,0 +1,87 @@
+/* http/request.h - one request, from its head to its last byte of answer.
+ *
+ * The connection parses it and owns its place in the pipeline; its memory is its scope's, head and body are copies there, so that
+ * it outlives the connection's buffers. A handler reads it with these calls and answers it with http/response.h.
+ *
+ *   HEAD ──▶ BODY ──▶ HANDLER ──▶ ANSWERED (reply ended, or the client left) ──▶ scope ends
+ *
+ * Loop:   of its worker's loop.
+ * Memory: everything here lives until its scope ends. Every span has a NUL behind it.
+ */
+#ifndef WEFT_HTTP_REQUEST_H
+#define WEFT_HTTP_REQUEST_H
+
+#include "base/buf.h"
+#include "base/error.h"
+#include "http/message.h"
+#include "http/router.h"
+#include "net/addr.h"
+#include "task/op.h"
+#include "task/scope.h"
+
+struct http_conn;
+struct http_server;
+
+enum http_reply_state { HTTP_REPLY_NONE, HTTP_REPLY_BEGUN, HTTP_REPLY_ENDED };
+
+struct http_request {
+    uint32_t magic;                  /* HTTP_REQUEST_MAGIC */
+    struct scope *scope;             /* its lifetime; scope->owner is the request */
+    struct http_server *server;      /* the worker's */
+    struct http_conn *conn;          /* NULL once the connection went or the answer is complete */
+    uint64_t id;                     /* unique within the host's life; in logs as 16 hex digits */
+    struct span method;              /* "GET" */
+    struct span target;              /* as it came */
+    struct span path;                /* of the target: percent-encoded, without query */
+    struct span query;               /* behind '?'; absent */
+    struct span host;                /* of the Host field or the absolute target; may be empty */
+    struct http_fields fields;       /* the head's */
+    struct route_match match;        /* route and parameters */
+    struct buf body;                 /* what came of it and was not pulled */
+    uint64_t body_bytes;             /* received so far */
+    bool is_body_complete;           /* the last byte is there */
+    bool is_head;                    /* HEAD: no body in the answer */
+    bool is_http10;                  /* answers are framed for HTTP/1.0 */
+    bool must_close;                 /* the connection ends behind this answer */
+    const struct addr *peer;         /* the client's socket address; a copy in the arena */
+    uint64_t begun_us;               /* loop time of the head's first byte */
+    uint64_t handler_us;             /* loop time when its handler was called; 0: never */
+    enum http_reply_state reply;     /* see above */
+    uint32_t code;                   /* of the reply */
+    struct http_field *reply_fields; /* set by the handler so far */
+    uint32_t reply_field_count;      /* of them */
+    uint64_t reply_bytes;            /* of the answer's body, sent or queued */
+    int64_t _reply_length;           /* declared length of the body; -1: chunked or until close */
+    const char
+        *why; /* for the access log; set by who knows it: "shed", "body_too_big"; NULL: derived */
+    struct span detail; /* what the handler explained for its error status; absent */
+    void *user;         /* the handler's layer's own */
+    void (*on_idle)(
+        struct http_request
+            *request); /* set by the handler's layer: nothing runs and nothing is pending, and
+                                      * the reply has not ended; NULL: the server answers 500 */
+    struct list _link; /* in the connection's pipeline */
+    struct buf _out;   /* its answer's bytes while an earlier answer is not complete */
+};
+
+#define HTTP_REQUEST_MAGIC 0x68747271u
+
+/* The first field `name`; absent. */
+struct span http_request_header(const struct http_request *request, struct span name);
+
+/* The route's parameter `name`, decoded; absent. */
+struct span http_request_param(const struct http_request *request, struct span name);
+
+/* The first `?name=`, decoded ('+' is a blank); absent; empty for `?name`. */
+struct span http_request_query(struct http_request *request, struct span name);
+
+/* The whole body (buffered before the handler starts unless the route streams). */
+struct span http_request_body(const struct http_request *request);
+
+/* The client's address without its port. */
+struct span http_request_peer(struct http_request *request);
+
+/* The request that `scope`, or the root of its tree, serves; NULL: none. */
+struct http_request *http_request_of(const struct scope *scope);
+
+#endif

@@ -1,0 +1,38 @@
+/* http/response.h - answering a request.
+ *
+ * An answer is begin, write, end; http_reply() is the three in one, and writes a Content-Length. Without a length a
+ * body is chunked (HTTP/1.1) or ends with the connection (1.0). Date, Server, Connection and framing are the server's. The first
+ * reply stands: a second one is refused.
+ * Loop:   of the worker's loop. Bytes leave at the end of the turn, in the order of the pipeline.
+ * Memory: everything is copied before a call returns.
+ */
+#ifndef WEFT_HTTP_RESPONSE_H
+#define WEFT_HTTP_RESPONSE_H
+
+#include "http/request.h"
+
+/* Adds a field to the reply. ERR_INVALID: no token, or CR, LF, NUL in it, or one of the server's own (Content-Length,
+ * Transfer-Encoding, Connection, Date, ...); ERR_STATE: the reply has begun. */
+enum err http_reply_field(struct http_request *request, struct span name, struct span value)
+    __attribute__((warn_unused_result));
+
+/* A whole answer. `type` may be absent. ERR_STATE: there is one already; ERR_INVALID: the code is not 200 to 599, or the type no field value;
+ * ERR_CLOSED: the client has left (the reply counts as sent). */
+enum err http_reply(struct http_request *request, uint32_t code, struct span type, struct span body)
+    __attribute__((warn_unused_result));
+
+/* An application/problem+json of RFC 9457: {"type":"about:blank","title":...,"status":...,"detail":...}. `detail` may be absent. Retry-After: 1
+ * goes with 503. */
+enum err http_problem(struct http_request *request, uint32_t code, struct span detail)
+    __attribute__((warn_unused_result));
+
+/* The head. `length` of the body, or -1: unknown. */
+enum err http_reply_begin(struct http_request *request, uint32_t code, struct span type,
+                          int64_t length) __attribute__((warn_unused_result));
+/* Some of the body. ERR_STATE: not begun, ended, or beyond the declared length. */
+enum err http_reply_write(struct http_request *request, struct span bytes)
+    __attribute__((warn_unused_result));
+/* Its end. ERR_STATE: not begun, ended, or short of the declared length (the connection is then closed). */
+enum err http_reply_end(struct http_request *request) __attribute__((warn_unused_result));
+
+#endif

@@ -1,0 +1,72 @@
+/* http/router.h - from method and path to a route.
+ *
+ * A pattern is segments: `exact`, `:param` (one segment, not empty), `*rest` (the last one: all that is left, perhaps
+ * empty). In each segment exact goes before `:param` before `*rest`, whatever the order of registration, with a step back
+ * where the better one leads nowhere. A trailing slash counts. HEAD is implied by GET. A handler is a function and its
+ * data: the router knows no plugin.
+ * Loop:   filled at start, then only read.
+ * Memory: patterns and names are copied; routes live as long as the router.
+ */
+#ifndef WEFT_HTTP_ROUTER_H
+#define WEFT_HTTP_ROUTER_H
+
+#include "base/error.h"
+#include "base/span.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+struct http_request;
+struct router;
+
+/* Serves a request: on the loop's stack, once its body is there (or at once, HTTP_ROUTE_STREAM_BODY). It answers now or
+ * later; the request's scope tells when (http/request.h). */
+typedef void http_handler_fn(struct http_request *request, void *data);
+
+enum { HTTP_ROUTE_STREAM_BODY = 1, HTTP_ROUTE_FINISH = 2 };
+
+struct http_route {
+    char *method;        /* "GET"; the router's copy */
+    char *pattern;       /* "/books/:id", mount included; the router's copy */
+    http_handler_fn *fn; /* serves it */
+    void *data;          /* for fn */
+    const char
+        *owner; /* the plugin instance's name, for logs; the registrar's, outlives the router */
+    uint32_t blame_index;    /* in the blame page */
+    uint32_t flags;          /* HTTP_ROUTE_... */
+    uint32_t timeout_ms;     /* budget; 0: the server's */
+    uint64_t body_bytes_max; /* 0: the server's */
+    uint64_t requests;       /* counted by the server */
+};
+
+enum { ROUTER_PARAMS_MAX = 16 };
+
+struct route_match {
+    const struct http_route *route;        /* NULL: none */
+    struct span names[ROUTER_PARAMS_MAX];  /* of params, without ':' or '*' */
+    struct span values[ROUTER_PARAMS_MAX]; /* slices of the path that was matched, decoded */
+    uint32_t count;                        /* of params */
+    bool is_other_method;                  /* the path exists, the method does not: 405 */
+    char allow[96];                        /* then the Allow field's value */
+};
+
+struct router *router_create(void);
+void router_destroy(struct router *router);
+
+/* Adds a copy of `route` (method, pattern, fn, data, owner, ... set). ERR_SYNTAX: the pattern or method is none; ERR_EXISTS: the same
+ * method and pattern (names of params apart) is there: `*other` is that route. On success `*added` is the route. */
+enum err router_add(struct router *router, const struct http_route *route,
+                    struct http_route **added, const struct http_route **other)
+    __attribute__((warn_unused_result));
+
+/* Takes back every route of `owner` (an init that failed). */
+void router_remove_owner(struct router *router, const char *owner);
+
+/* Finds the route. `path` begins with '/', without its query; segments still percent-encoded are decoded by the caller (http's
+ * request), so that `%2F` stays inside a segment: pass the segments. */
+void router_match(const struct router *router, struct span method, const struct span *segments,
+                  uint32_t count, struct route_match *match);
+
+/* Each route in the order of registration; NULL at the end. Start with *at == 0. */
+const struct http_route *router_next(const struct router *router, uint32_t *at);
+
+#endif

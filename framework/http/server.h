@@ -1,0 +1,57 @@
+/* http/server.h - the HTTP side of a worker: its connections, limits and routes.
+ *
+ * Loop:   of one loop.
+ * Memory: owns its connections; the router, tasks and options are the caller's and outlive it.
+ */
+#ifndef WEFT_HTTP_SERVER_H
+#define WEFT_HTTP_SERVER_H
+
+#include "base/buf.h"
+#include "http/options.h"
+#include "http/request.h"
+#include "http/router.h"
+#include "task/tasks.h"
+
+struct access_log;
+struct http_server;
+
+struct http_server_counts {
+    uint64_t requests;         /* heads that were whole and right */
+    uint64_t refused;          /* answered by the server itself with 4xx or 501 */
+    uint64_t connections;      /* accepted */
+    uint32_t connections_open; /* now */
+    uint32_t requests_open;    /* heads read, answer not complete */
+};
+
+struct http_server_setup {
+    struct tasks *tasks;                /* the worker's; its loop is the server's */
+    const struct http_options *options; /* limits */
+    const struct router *router;        /* routes */
+    struct access_log *access;          /* NULL: none is written */
+    uint64_t id_base; /* the high bits of request ids: differs between workers and generations */
+    void (*on_room)(void *data); /* a connection went: there is room for another; may be NULL */
+    void *data;                  /* for on_room */
+};
+
+struct http_server *http_server_create(const struct http_server_setup *setup);
+
+/* Closes what is left. Every request must have ended (checked). NULL is fine. */
+void http_server_destroy(struct http_server *server);
+
+/* A new connection; `fd` is the server's from here. */
+void http_server_accept(struct http_server *server, int fd, const struct addr *peer);
+
+/* Below connections_max? */
+bool http_server_has_room(const struct http_server *server);
+
+/* From here each answer says `Connection: close`, idle connections are closed, and `on_drained(data)` runs once when the last one
+ * went. Requests under way go on. */
+void http_server_drain(struct http_server *server, void (*on_drained)(void *data), void *data);
+
+/* Cancels every request (SCOPE_SHUTDOWN) and closes every connection: the end of the drain's patience. Returns how many requests
+ * were cut off. */
+uint32_t http_server_abort(struct http_server *server);
+
+const struct http_server_counts *http_server_counts(const struct http_server *server);
+
+#endif
