@@ -1,0 +1,76 @@
+/* pg/query.h - a statement as an op, and its result.
+ *
+ * Loop:   of the pool's loop.
+ * Memory: parameters are copied before a call returns. A result lives until the op is released or its scope ends; texts of it have a
+ *         NUL behind them.
+ */
+#ifndef WEFT_PG_QUERY_H
+#define WEFT_PG_QUERY_H
+
+#include "pg/pool.h"
+#include "task/op.h"
+
+struct pg_transaction;
+
+enum pg_kind { PG_NULL, PG_BOOL, PG_INT, PG_DOUBLE, PG_TEXT, PG_BYTES, PG_JSON };
+
+/* A parameter; sent as text, untyped, so that the server decides its type (bytes as \x hex). */
+struct pg_value {
+    enum pg_kind kind; /* which member counts */
+    union {
+        int64_t i;        /* PG_INT; PG_BOOL: 0 or 1 */
+        double d;         /* PG_DOUBLE */
+        struct span text; /* PG_TEXT, PG_JSON, PG_BYTES */
+    } as;
+};
+
+enum { PG_PARAMS_MAX = 64 };
+
+/* What to run, and where. One of pool and transaction; one of statement and sql. */
+struct pg_call {
+    struct pg_pool *pool;                 /* any shared session of it */
+    struct pg_transaction *transaction;   /* or the session pinned by this */
+    const struct pg_statement *statement; /* declared */
+    struct span sql;                      /* or ad hoc: one statement */
+    const struct pg_value *values;        /* `count` parameters */
+    uint32_t count; /* at most PG_PARAMS_MAX: else the op fails with ERR_INVALID */
+    uint32_t flags; /* for ad hoc ones: PG_READ_ONLY, PG_SLOW */
+};
+
+/* Runs a statement. Errors: ERR_DB_BUSY (reason pg_queue_full, pg_queue_timeout), ERR_DB_DOWN (pg_down, pg_lost), ERR_DB,
+ * ERR_DB_CONSTRAINT, ERR_DB_RETRY, ERR_DB_VALUE (pg_error), ERR_INVALID, and those of op_init(). */
+struct op *pg_query_start(struct scope *scope, const struct pg_call *call);
+
+/* Is it a statement's op (the rest may be called for any other op and answers as for no result)? */
+bool op_is_pg(const struct op *op);
+
+/* ---- its result, once it settled OK; else 0 rows ---- */
+uint32_t pg_rows(const struct op *op);
+uint32_t pg_columns(const struct op *op);
+/* Rows inserted, updated or deleted (or selected): the command tag's number. */
+uint64_t pg_affected(const struct op *op);
+/* The column's index by its name; -1: none. */
+int32_t pg_column(const struct op *op, const char *name);
+/* The column's name; absent beyond the last. */
+struct span pg_column_name(const struct op *op, uint32_t column);
+/* The type's OID; 0 beyond the last. */
+uint32_t pg_column_type(const struct op *op, uint32_t column);
+/* The value as the server writes it; absent: NULL, or no such row or column. */
+struct span pg_text(const struct op *op, uint32_t row, uint32_t column);
+/* As a number; 0 where it is none. */
+int64_t pg_int(const struct op *op, uint32_t row, uint32_t column);
+double pg_double(const struct op *op, uint32_t row, uint32_t column);
+bool pg_bool(const struct op *op, uint32_t row, uint32_t column);
+bool pg_is_null(const struct op *op, uint32_t row, uint32_t column);
+
+/* ---- its failure ---- */
+/* "23505"; absent where the failure was not the database's. */
+struct span pg_sqlstate(const struct op *op);
+/* Was it sent, not known to be read only, and its outcome not learnt (canceled, session lost)? Then it may have happened. */
+bool pg_maybe_applied(const struct op *op);
+
+/* Appends the result as JSON to `out`: an array of objects, or with `one_row` the first row's object ("null" for none). Numbers,
+ * booleans and json columns as they are, all else as strings. */
+void pg_json(const struct op *op, bool one_row, struct buf *out);
+
+#endif
