@@ -7,6 +7,7 @@
 #ifndef WEFT_PG_QUERY_H
 #define WEFT_PG_QUERY_H
 
+#include "base/buf.h"
 #include "pg/pool.h"
 #include "task/op.h"
 

@@ -3,6 +3,7 @@
 #define WEFT_UPSTREAM_OPTIONS_H
 
 #include "base/error.h"
+#include "base/span.h"
 #include "settings/field.h"
 #include <stdint.h>
 
