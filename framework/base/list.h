@@ -78,9 +78,9 @@ static inline void list_move_all(struct list *to, struct list *from)
     list_init(from);
 }
 
-/* Each link in turn; the body may remove the link that it is given, and no other. */
-#define LIST_EACH(list, link)                                                         \
-    for (struct list *link = (list)->next, *link##_next = link->next; link != (list); \
-         link = link##_next, link##_next = link->next)
+/* Each link in turn, as `at`; the body may remove the link that it is given, and no other. */
+#define LIST_EACH(head, at)                                                   \
+    for (struct list *at = (head)->next, *at##_next = at->next; at != (head); \
+         at = at##_next, at##_next = at->next)
 
 #endif

@@ -74,9 +74,10 @@ static size_t utf8_length(struct span text)
         if ((at[i] & 0xc0) != 0x80)
             return 0;
     }
-    /* Too long for what it says, a surrogate, or beyond Unicode. */
-    if ((at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xed && at[1] >= 0xa0) ||
-        (at[0] == 0xf0 && at[1] < 0x90) || (at[0] == 0xf4 && at[1] >= 0x90))
+    /* A control character, too long for what it says, a surrogate, or beyond Unicode. */
+    if ((at[0] == 0xc2 && at[1] < 0xa0) || (at[0] == 0xe0 && at[1] < 0xa0) ||
+        (at[0] == 0xed && at[1] >= 0xa0) || (at[0] == 0xf0 && at[1] < 0x90) ||
+        (at[0] == 0xf4 && at[1] >= 0x90))
         return 0;
     return len;
 }
