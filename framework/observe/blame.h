@@ -1,0 +1,104 @@
+/* observe/blame.h - who is to blame: a page in which a worker notes whose code it runs.
+ *
+ * The master makes one for each worker slot before it forks, and reads it when the worker has died
+ * or does not turn any more. The worker names plugins and routes at its start and notes an index
+ * before each entry into plugin code, so an entry costs a few plain stores.
+ * Loop:   written by one worker's loop thread; read by the master, at any time.
+ * Memory: shared and anonymous; the pages of names that nobody wrote cost nothing. A plugin may
+ *         have overwritten it: whoever reads trusts no byte of it.
+ * Limits: BLAME_NAMES_MAX names; longer names are cut.
+ */
+#ifndef WEFT_OBSERVE_BLAME_H
+#define WEFT_OBSERVE_BLAME_H
+
+#include "base/span.h"
+#include <stddef.h>
+#include <stdint.h>
+
+/* Names in a page, the host's own and the last one, which all further routes share, among them;
+ * sizes of their texts with the NUL. */
+enum { BLAME_NAMES_MAX = 16384, BLAME_PLUGIN_SIZE = 48, BLAME_ROUTE_SIZE = 80 };
+
+/* The index that stands for the host itself. */
+enum { BLAME_HOST = 0 };
+
+/* What an index stands for. */
+struct blame_name {
+    char plugin[BLAME_PLUGIN_SIZE]; /* the instance's name in server.ini */
+    char route[BLAME_ROUTE_SIZE];   /* "GET /books/:id", or "init" and the like */
+    uint64_t entries;               /* how often it was entered */
+};
+
+/* One worker's page. */
+struct blame {
+    uint64_t turn;                            /* turns of the loop so far: the heartbeat */
+    uint64_t turn_start_us;                   /* when the last one began, monotonic */
+    uint64_t request;                         /* the id of the request that is being served, or 0 */
+    uint64_t entries;                         /* into plugin code, in all */
+    uint32_t index;                           /* whose code is running: of `names` */
+    uint32_t count;                           /* of `names` */
+    struct blame_name names[BLAME_NAMES_MAX]; /* the first is the host's */
+};
+
+/* What was running when a page was read. */
+struct blame_culprit {
+    char plugin[BLAME_PLUGIN_SIZE]; /* "" : the host itself */
+    char route[BLAME_ROUTE_SIZE];   /* "" : the host itself */
+    uint64_t request;               /* 0: none */
+};
+
+/* Room for blame_describe(), with the NUL. */
+enum { BLAME_TEXT_SIZE = 768 };
+
+/* A page for one worker slot; to be made before the fork. Never NULL. */
+struct blame *blame_create(void) __attribute__((returns_nonnull));
+
+/* Unmaps it; NULL is fine. */
+void blame_destroy(struct blame *page);
+
+/* Makes it as new, for the slot's next worker. NULL is fine. */
+void blame_reset(struct blame *page);
+
+/* The worker, at start: a new index for `route` of `plugin`. Once the page is full, the index of a
+ * name that says so. BLAME_HOST for a NULL page. */
+uint32_t blame_name(struct blame *page, struct span plugin, struct span route);
+
+/* The master: copies what was running. NULL: the host. */
+void blame_read(const struct blame *page, struct blame_culprit *culprit);
+
+/* The same as text for a log line, `plugin=books route="GET /books/:id" request=17`, or
+ * `plugin=- route=- request=0` for the host; ended by a NUL and cut at `size`. Returns its
+ * length. */
+size_t blame_describe(const struct blame *page, char *text, size_t size);
+
+/* The worker, before each entry into plugin code: `index` runs now, for `request` (or 0). NULL is
+ * fine. */
+static inline void blame_enter(struct blame *page, uint32_t index, uint64_t request)
+{
+    if (page == NULL)
+        return;
+    page->request = request;
+    page->index = index;
+    page->entries++;
+    page->names[index].entries++;
+}
+
+/* The worker, when plugin code has come back: the host runs. NULL is fine. */
+static inline void blame_leave(struct blame *page)
+{
+    if (page == NULL)
+        return;
+    page->index = BLAME_HOST;
+    page->request = 0;
+}
+
+/* The worker, as a turn of its loop begins at `now_us`. NULL is fine. */
+static inline void blame_turn(struct blame *page, uint64_t now_us)
+{
+    if (page == NULL)
+        return;
+    page->turn_start_us = now_us;
+    __atomic_store_n(&page->turn, page->turn + 1, __ATOMIC_RELEASE);
+}
+
+#endif
