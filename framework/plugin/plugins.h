@@ -1,0 +1,72 @@
+/* plugin/plugins.h - a worker's plugins: loading them, starting them, letting them go.
+ *
+ *   LOADED (copy, note, dlopen, init: routes registered) ──▶ STARTED (its background scope runs) ──▶ STOPPED ──▶ fini
+ *
+ * Loop:   of the worker's loop; after fork, never in the master.
+ * Memory: owns its instances; what services point at is the worker's and outlives it. Code is never unmapped.
+ */
+#ifndef WEFT_PLUGIN_PLUGINS_H
+#define WEFT_PLUGIN_PLUGINS_H
+
+#include "base/error.h"
+#include "settings/field.h"
+#include "settings/ini.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+struct blame;
+struct helpers;
+struct pg_pool;
+struct plugins;
+struct router;
+struct tasks;
+struct upstream;
+
+/* The host's own keys of a [plugin.NAME] section; every other key is the plugin's. */
+struct plugin_options {
+    char *path;    /* the shared object; without a '/' it lies in plugin_dir */
+    char *mount;   /* prefix of its routes: "" or "/then" */
+    bool required; /* no: a plugin that cannot be loaded is logged and left out */
+};
+
+/* The table of these fields, for server/settings.c. Its section accepts further keys. */
+extern const struct field_table plugin_option_table;
+
+/* What a worker gives its plugins. */
+struct plugin_services {
+    struct tasks *tasks;         /* and its loop */
+    struct helpers *helpers;     /* for offloaded work */
+    struct router *router;       /* where routes go */
+    struct blame *blame;         /* the page shared with the master; may be NULL */
+    const struct ini_file *file; /* for messages and relative paths */
+    const char *plugin_dir;      /* absolute */
+    const char *copy_dir;        /* <runtime_dir>/<generation>, exists: where private copies go */
+    struct pg_pool *(*pool)(void *data, const char *name);      /* NULL: no such section */
+    struct upstream *(*upstream)(void *data, const char *name); /* NULL: no such section */
+    void *data;                                                 /* for the two */
+};
+
+struct plugins *plugins_create(const struct plugin_services *services);
+
+/* Loads one section's plugin and runs its init. On failure `problem` names file and line of the ini, the plugin's file and the
+ * reason, in one line; its routes are taken back. A plugin that is not required: logged, ERR_OK. */
+enum err plugins_load(struct plugins *plugins, struct ini_section *section,
+                      char problem[INI_PROBLEM_SIZE]) __attribute__((warn_unused_result));
+
+/* Runs each plugin's start(); the first failure as above. */
+enum err plugins_start(struct plugins *plugins, char problem[INI_PROBLEM_SIZE])
+    __attribute__((warn_unused_result));
+
+/* Cancels the background scopes (SCOPE_SHUTDOWN). They end in later turns. */
+void plugins_stop(struct plugins *plugins);
+
+/* Has every background scope ended? */
+bool plugins_are_stopped(const struct plugins *plugins);
+
+/* Runs each fini(), newest first, and frees all but the code. Every scope has ended. NULL is fine. */
+void plugins_destroy(struct plugins *plugins);
+
+/* How many are loaded. */
+uint32_t plugins_count(const struct plugins *plugins);
+
+#endif
