@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+/* What a member is and how its value is written. */
 enum field_type {
     FIELD_UINT,  /* uint32_t member */
     FIELD_MS,    /* uint32_t member, milliseconds: "10s" */
@@ -26,42 +27,50 @@ enum field_type {
 /* Whether a number counts in each worker or once a host; for the manual. */
 enum field_scope { FIELD_PER_HOST, FIELD_PER_WORKER };
 
+/* One key. */
 struct field {
     const char *key;      /* in the file */
     enum field_type type; /* of the member and of the text */
     size_t offset;        /* of the member */
     const char *fallback; /* the default as text; NULL: the key is required; "" for texts: unset */
-    uint64_t min, max;    /* of numbers, inclusive, in the unit of the member; a text's length */
-    const char *const *choices; /* of FIELD_CHOICE, ended by NULL */
-    enum field_scope scope;     /* per worker or per host */
-    const char *help;           /* one or more sentences; wrapped by field_print() */
+    uint64_t min;         /* of numbers, inclusive, in the member's unit; a text's fewest bytes */
+    uint64_t max;         /* the same; a text's most bytes, 0: whatever ini.h allows */
+    /* Of FIELD_CHOICE: its words, ended by NULL. Of a number: NULL, or one word, such as "auto",
+     * that stands for 0 whatever `min` is. */
+    const char *const *choices;
+    enum field_scope scope; /* per worker or per host */
+    const char *help;       /* one or more sentences; wrapped by field_print() */
 };
 
+/* A section. */
 struct field_table {
     const char *kind;           /* the section's kind: "server", "pg" */
     const char *example;        /* the section's header in the manual: "[pg.main]" */
     const char *help;           /* what the section is for */
     const struct field *fields; /* `count` of them */
-    uint32_t count;
+    uint32_t count;             /* of `fields` */
 };
 
+/* How many `fields` an array has. */
 #define FIELD_COUNT(fields) (uint32_t)(sizeof(fields) / sizeof((fields)[0]))
 
 /* Sets every member of `options` from `section`, or from its default where the section, which may
- * be NULL, has no such key; marks what it used. On failure `problem` names file, line, key and what
- * was expected, and `options` is to be cleared all the same. */
+ * be NULL, has no such key; marks what it used. On failure (ERR_INVALID, or ERR_NOT_FOUND for a
+ * required key) `problem` names file, line, key and what was expected, and `options` is to be
+ * cleared all the same. */
 enum err field_bind(const struct field_table *table, const struct ini_file *file,
                     struct ini_section *section, void *options, char problem[INI_PROBLEM_SIZE])
     __attribute__((warn_unused_result));
 
-/* Sets every member to its default; a required key is left zeroed. */
+/* Sets every member to its default; a required key is left zeroed, and a path is as it is written
+ * in the table. */
 void field_defaults(const struct field_table *table, void *options);
 
-/* Frees the texts; the struct is zeroed. */
+/* Frees the texts; the members are zeroed. Zeroed and twice is fine. */
 void field_clear(const struct field_table *table, void *options);
 
 /* Writes the section as it stands in config/server.ini: help as comments, every key commented out
- * at its default. */
+ * at its default. The header of a section that has a name is commented out too. */
 void field_print(const struct field_table *table, FILE *out);
 
 #endif

@@ -1,14 +1,17 @@
 /* settings/ini.h - the text of an ini file to sections, keys, values and lines.
  *
+ *   [kind] or [kind.name]     a section; a second one of the same name is refused
+ *   key = value               blanks around both are dropped; the value may be empty
+ *       more of it            an indented line continues the value, joined by a space
+ *   # ... or ; ...            a comment, on a line of its own only
+ *   ${VAR}, ${VAR:-default}   a value from the environment, the default where VAR is unset or
+ *                             empty; unset without a default is refused; $$ is a dollar
+ *
  * Reads through inih, behind a reader of our own: the distribution's inih cuts lines at 199 bytes,
- * names at 49 and values at " ;" without a word, so lines are counted and counted out before inih
- * sees them, and what it would cut is refused, or joined, by us. Rules: `[name]` or `[kind.name]`;
- * `key = value`; a line that starts with `#` or `;` is a comment, and so is ` ;` or ` #` ... only
- * at the start of a line: within a value ` ;` is refused with the reason; an indented line
- * continues the value before, joined by a space; `${VAR}` and `${VAR:-default}` take a value from
- * the environment (unset without a default: refused), `$$` is a dollar.
+ * names at 49 and values at " ;" without a word, so the reader counts lines, refuses what would be
+ * cut there, and hands long values over in pieces.
  * Memory: the file owns all texts; they live until ini_free().
- * Limits: file 1 MiB, line 4 KiB, value 64 KiB, name 63 bytes.
+ * Limits: file 1 MiB, line 4 KiB, value 64 KiB, [kind.name] and key 49 bytes.
  */
 #ifndef WEFT_SETTINGS_INI_H
 #define WEFT_SETTINGS_INI_H
@@ -17,39 +20,45 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* One key. */
 struct ini_entry {
     const char *key;        /* as written */
     const char *value;      /* continued lines joined, variables replaced */
     uint32_t line;          /* of the key, from 1 */
     bool is_used;           /* somebody asked for it: what stays false is an unknown key */
-    struct ini_entry *next; /* in the order of the file */
+    struct ini_entry *next; /* in the order of the file, or NULL */
 };
 
+/* One section. */
 struct ini_section {
     const char *kind;          /* "pg" of [pg.main], "server" of [server] */
     const char *name;          /* "main"; "" of [server] */
     uint32_t line;             /* of its header */
     bool is_used;              /* somebody bound it */
     struct ini_entry *entries; /* the first, or NULL */
-    struct ini_section *next;  /* in the order of the file */
+    struct ini_section *next;  /* in the order of the file, or NULL */
 };
 
+/* A whole file. */
 struct ini_file {
     char *path;                   /* as given */
     char *folder;                 /* absolute: what relative paths in the file are relative to */
     struct ini_section *sections; /* the first, or NULL */
 };
 
+/* Room for a problem's text, with its NUL. */
 enum { INI_PROBLEM_SIZE = 512 };
 
-/* Reads `path`. On failure `problem` is "server.ini:12: ..., expected ..." (the path as given), and
- * nothing is to be freed. A section or a key twice is refused. */
+/* Reads `path`. On failure (ERR_IO, ERR_TOO_BIG, ERR_SYNTAX, ERR_EXISTS, ERR_NOT_FOUND for a
+ * variable) `problem` is "server.ini:12: ..., expected ..." (the path as given), and nothing is to
+ * be freed. */
 enum err ini_read(const char *path, struct ini_file **file, char problem[INI_PROBLEM_SIZE])
     __attribute__((warn_unused_result));
 
-/* The same for text in memory; `path` is for messages. */
-enum err ini_parse(const char *path, const char *text, struct ini_file **file,
-                   char problem[INI_PROBLEM_SIZE]) __attribute__((warn_unused_result));
+/* The same for text in memory; `path` is for messages and for relative paths. (inih has
+ * ini_parse().) */
+enum err ini_parse_text(const char *path, const char *text, struct ini_file **file,
+                        char problem[INI_PROBLEM_SIZE]) __attribute__((warn_unused_result));
 
 /* Frees the file; NULL is fine. */
 void ini_free(struct ini_file *file);
@@ -61,11 +70,11 @@ struct ini_section *ini_section(struct ini_file *file, const char *kind, const c
 struct ini_entry *ini_entry(struct ini_section *section, const char *key);
 
 /* The first section or key that nobody used, as a message "server.ini:12: unknown key ..."; false
- * where there is none. A key close to a known one gets no guess: the message says where the list of
- * keys is (`weft defaults`). */
+ * where there is none. A key close to a known one gets no guess: the message says where the list
+ * of keys is (`weft defaults`). */
 bool ini_unused(const struct ini_file *file, char problem[INI_PROBLEM_SIZE]);
 
-/* `path` as it is if absolute, else below the file's folder; on the heap. */
+/* `path` as it is if absolute or "", else below the file's folder; on the heap. */
 char *ini_path(const struct ini_file *file, const char *path);
 
 #endif
