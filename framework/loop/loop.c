@@ -128,6 +128,13 @@ void loop_destroy(struct loop *loop)
     mem_free(loop);
 }
 
+void loop_abandon(struct loop *loop)
+{
+    CHECK_OBJ(loop, LOOP_MAGIC);
+    (void)close(loop->epoll_fd);
+    loop->epoll_fd = -1;
+}
+
 struct wheel *loop_wheel(struct loop *loop)
 {
     CHECK_OBJ(loop, LOOP_MAGIC);
