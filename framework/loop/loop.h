@@ -70,8 +70,8 @@ struct loop *loop_create(const struct loop_options *options);
  * fine. */
 void loop_destroy(struct loop *loop);
 
-/* In a forked child: lets go of the parent's loop, whose epoll set is shared with the parent, without touching
- * what it watches there. Its memory stays. */
+/* In a forked child: lets go of the parent's loop, whose epoll set is shared with the parent,
+ * without touching what it watches there. Its memory stays. */
 void loop_abandon(struct loop *loop);
 
 /* Turns until loop_stop(). */

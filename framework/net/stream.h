@@ -1,14 +1,16 @@
 /* net/stream.h - a connected socket with borrowed buffers: bytes in, bytes out.
  *
- * One recv a readiness (level-triggered, no second read to see EAGAIN); what is written during a turn is sent once, at
- * its end. While nothing is buffered the stream holds no storage: an idle connection costs its struct. TLS will sit below
- * this interface.
+ * One recv a readiness (level-triggered, no second read to see EAGAIN); what is written during a
+ * turn is sent once, at its end. While nothing is buffered the stream holds no storage: an idle
+ * connection costs its struct. TLS will sit below this interface.
  *
- *   OPEN ──▶ READ_CLOSED (the peer sent FIN; writing goes on) ──▶ FAILED (reset, timeout, write error)
+ *   OPEN ──▶ ENDED (the peer sent FIN; writing goes on) ──▶ FAILED (reset, timeout, write error)
  *
- * Loop:   of one loop. Callbacks run from the loop only, never inside a call of this header.
- * Memory: embedded; owns the descriptor from stream_start() to stream_close().
- * Limits: `in_max` bytes are buffered before reading stops by itself; the writer watches stream_unsent().
+ * Loop:   of one loop. Callbacks run from the loop only, never inside a call of this header. A
+ *         callback may close the stream and free it.
+ * Memory: embedded; owns the descriptor from stream_start() to stream_close() or stream_detach().
+ * Limits: `in_max` bytes are buffered before reading stops by itself; the writer watches
+ *         stream_unsent().
  */
 #ifndef WEFT_NET_STREAM_H
 #define WEFT_NET_STREAM_H
@@ -19,42 +21,59 @@
 
 struct stream;
 
+/* What the owner of a stream is told. One constant table serves all streams of a kind. */
 struct stream_handler {
-    /* Bytes came: all unread ones are in stream->in, to be taken with buf_consume(). Also runs, without new bytes, after
-     * stream_resume(). */
+    /* Bytes came: all unread ones are in stream->in, to be taken with buf_consume(). Pointers into
+     * it are good until reading goes on: who keeps some pauses, or copies them. Also runs, without
+     * new bytes, after stream_resume(), where there are unread ones. */
     void (*on_data)(struct stream *stream);
-    /* The peer will send no more (FIN). Bytes before it have been handed over. May be NULL: then on_fail(ERR_CLOSED). */
+    /* The peer will send no more (FIN). Bytes before it have been handed over. May be NULL: then
+     * on_fail(ERR_CLOSED). */
     void (*on_end)(struct stream *stream);
-    /* The socket is of no use any more: ERR_RESET, ERR_CLOSED, ERR_IO. Nothing else runs afterwards; stream_close() is still due. */
+    /* The socket is of no use any more: ERR_RESET, ERR_CLOSED, ERR_TIMED_OUT (the kernel gave up),
+     * ERR_IO. Nothing else runs afterwards; stream_close() is still due. */
     void (*on_fail)(struct stream *stream, enum err err);
     /* All that was written has been handed to the kernel, after it once was not. May be NULL. */
     void (*on_drained)(struct stream *stream);
+    /* FIN was noticed while reading is paused or `in` is full, and bytes that were not read yet lie
+     * before it: the peer has said all, and may be gone. on_end comes when these have been read.
+     * Where none are left, on_end runs instead. May be NULL. */
+    void (*on_peer_closed)(struct stream *stream);
 };
 
+/* A connected socket. */
 struct stream {
     struct loop *_loop;                    /* its loop */
     const struct stream_handler *_handler; /* what runs */
     struct io _io;                         /* of the socket */
-    struct hook _flush;                    /* sends at the end of the turn */
-    struct ready _again;                   /* on_data or on_fail without an event */
+    struct hook _settle;                   /* sends and tidies up at the end of the turn */
+    struct ready _again;                   /* on_data without an event */
     struct buf in;                         /* received, not yet consumed */
     struct buf out;                        /* written, not yet sent */
     int fd;                                /* -1: closed */
     size_t in_max;                         /* reading stops while in.len is at or above it */
     uint64_t received;                     /* bytes in all */
     uint64_t sent;                         /* bytes in all */
-    uint64_t progress_ms; /* loop time when the kernel last took bytes, for write-stall limits */
-    enum err _err;        /* why it failed, told soon */
+    uint64_t progress_ms; /* loop time when the kernel last took bytes or began to refuse them; for
+                             write-stall limits, while stream_unsent() is not 0 */
+    enum err _write_err;  /* why writing failed; told when there is nothing more to read */
     bool _is_paused;      /* stream_pause() */
-    bool _is_ended;       /* FIN was seen */
-    bool _is_shut;        /* we sent FIN, or will once `out` is empty */
+    bool _is_blocked;     /* the kernel took less than all: waits for IO_WRITE */
+    bool _is_ended;       /* FIN was read */
+    bool _is_peer_closed; /* FIN was noticed */
+    bool _is_hung_up;     /* both directions are closed: the kernel says so again and again */
+    bool _is_shut;        /* FIN is to follow what is unsent */
+    bool _is_fin_sent;    /* and did */
+    bool _is_failed;      /* on_fail ran */
 };
 
-/* Takes over `fd`, connected (or still connecting: then writing waits for it), and reads. `pool` lends the buffers. */
+/* Takes over `fd`, connected (or still connecting: then writing waits for it), and reads. `pool`
+ * lends the buffers. `handler` is not copied; on_data and on_fail are not NULL. */
 void stream_start(struct loop *loop, struct stream *stream, int fd, struct buf_pool *pool,
                   size_t in_max, const struct stream_handler *handler);
 
-/* Copies `bytes` behind what is unsent; goes out at the end of the turn. Ignored on a failed stream. */
+/* Copies `bytes` behind what is unsent; goes out at the end of the turn. Ignored on a failed
+ * stream; not after stream_shutdown() (checked). */
 void stream_write(struct stream *stream, struct span bytes);
 
 /* Something was written to stream->out directly: sends at the end of the turn. */
@@ -66,21 +85,26 @@ void stream_flush_now(struct stream *stream);
 /* Bytes that the kernel has not taken yet. */
 size_t stream_unsent(const struct stream *stream);
 
-/* No on_data until stream_resume(): backpressure down to the peer's TCP window. A FIN or reset is still noticed: watch_end
- * keeps IO_PEER_CLOSED armed. */
+/* No on_data until stream_resume(): backpressure down to the peer's TCP window. A FIN or reset is
+ * still noticed. Twice is fine. */
 void stream_pause(struct stream *stream);
+
+/* Reads again. Also for who consumes from stream->in outside on_data, where it may have been
+ * full. */
 void stream_resume(struct stream *stream);
 
-/* FIN behind what is unsent. */
+/* FIN behind what is unsent. Twice is fine. */
 void stream_shutdown(struct stream *stream);
 
-/* Has the peer's FIN been seen? */
+/* Has the peer's FIN been seen? Unread bytes may lie before it. */
 bool stream_is_ended(const struct stream *stream);
 
-/* Closes at once, unsent bytes and all; nothing runs afterwards. Closed or zeroed with fd -1 is fine. */
+/* Closes at once, unsent bytes and all; nothing runs afterwards. Closed or zeroed with fd -1 is
+ * fine. */
 void stream_close(struct stream *stream);
 
-/* Gives the descriptor away (keep-alive pools, upgrades): what close would do but for closing. Buffers must be empty (checked). */
+/* Gives the descriptor away (keep-alive pools, upgrades): what close would do but for closing.
+ * Buffers must be empty (checked). */
 int stream_detach(struct stream *stream);
 
 #endif

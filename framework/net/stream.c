@@ -1,0 +1,357 @@
+/* net/stream.c - a connected socket with borrowed buffers: bytes in, bytes out.
+ *
+ *   reading:  ON ──▶ STOPPED (paused, or `in` is full) ──▶ ON
+ *              └─────────────┴──▶ ENDED
+ *   writing:  IDLE ──▶ BLOCKED (the kernel is full) ──▶ IDLE ──▶ SHUT
+ *                └───────┴──▶ BROKEN (told as soon as there is nothing more to read)
+ *
+ * What changes either only sets flags and arms `_settle`. That hook is the one place that sends,
+ * gives storage back and tells the kernel what to watch, once a turn: a request that is read,
+ * answered and done costs one recv and one send.
+ *
+ * A level-triggered event that nobody takes would come again each turn, so what has been seen is no
+ * longer asked for: FIN by leaving IO_PEER_CLOSED out; a hang-up, which comes unasked, by leaving
+ * the loop until there is something to read or write again.
+ *
+ * A broken pipe is no reason not to read: an answer may have come before it.
+ *
+ * Closed: everything is stopped, storage and descriptor are given back, nothing runs any more.
+ */
+#include "net/stream.h"
+#include "base/check.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* With less room than this a larger piece is taken before reading. */
+enum { READ_ROOM_MIN = 4096 };
+
+static void on_turn_end(struct hook *hook);
+
+/* Something changed that the end of the turn has to deal with. */
+static void settle_later(struct stream *stream)
+{
+    hook_start(stream->_loop, &stream->_settle, on_turn_end);
+}
+
+static enum err err_of(int os_error)
+{
+    switch (os_error) {
+    case ECONNRESET:
+    case EPIPE:
+        return ERR_RESET;
+    case ETIMEDOUT:
+        return ERR_TIMED_OUT;
+    default:
+        return ERR_IO;
+    }
+}
+
+static bool may_read(const struct stream *stream)
+{
+    return !stream->_is_ended && !stream->_is_paused && stream->in.len < stream->in_max;
+}
+
+static void stop_all(struct stream *stream)
+{
+    io_stop(&stream->_io);
+    hook_stop(&stream->_settle);
+    ready_stop(&stream->_again);
+}
+
+/* The functions down to on_data() end with a callback, after which the stream may be gone. */
+
+static void fail(struct stream *stream, enum err err)
+{
+    stop_all(stream);
+    buf_release(&stream->out);
+    stream->_is_failed = true;
+    stream->_handler->on_fail(stream, err);
+}
+
+static void end(struct stream *stream)
+{
+    stream->_is_ended = true;
+    settle_later(stream);
+    if (stream->_write_err != ERR_OK)
+        fail(stream, stream->_write_err);
+    else if (stream->_handler->on_end == NULL)
+        fail(stream, ERR_CLOSED);
+    else
+        stream->_handler->on_end(stream);
+}
+
+static void read_failed(struct stream *stream, int os_error)
+{
+    if (os_error == EAGAIN || os_error == EINTR)
+        return;
+    fail(stream, stream->_write_err != ERR_OK ? stream->_write_err : err_of(os_error));
+}
+
+static void receive(struct stream *stream)
+{
+    size_t wanted = stream->in_max - stream->in.len;
+    size_t room = buf_room(&stream->in);
+    ssize_t got;
+
+    settle_later(stream);
+    if (room < wanted && room < READ_ROOM_MIN) {
+        (void)buf_reserve(&stream->in, wanted < READ_ROOM_MIN ? wanted : READ_ROOM_MIN);
+        room = buf_room(&stream->in);
+    }
+    got = recv(stream->fd, stream->in.data + stream->in.len, room < wanted ? room : wanted, 0);
+    if (got > 0) {
+        buf_commit(&stream->in, (size_t)got);
+        stream->received += (uint64_t)got;
+        stream->_handler->on_data(stream);
+    } else if (got == 0) {
+        end(stream);
+    } else {
+        read_failed(stream, errno);
+    }
+}
+
+/* While nothing is read: is what has been handed over all there was? */
+static void peer_closed(struct stream *stream)
+{
+    char byte;
+    ssize_t got;
+
+    settle_later(stream);
+    if (stream->_is_peer_closed || stream->_is_ended)
+        return;
+    stream->_is_peer_closed = true;
+    got = recv(stream->fd, &byte, 1, MSG_PEEK);
+    if (got == 0)
+        end(stream);
+    else if (got < 0)
+        read_failed(stream, errno);
+    else if (stream->_handler->on_peer_closed != NULL)
+        stream->_handler->on_peer_closed(stream);
+}
+
+static void socket_error(struct stream *stream)
+{
+    int os_error = 0;
+    socklen_t len = sizeof os_error;
+
+    if (stream->_write_err != ERR_OK)
+        fail(stream, stream->_write_err);
+    else if (getsockopt(stream->fd, SOL_SOCKET, SO_ERROR, &os_error, &len) != 0)
+        fail(stream, ERR_IO);
+    else
+        fail(stream, err_of(os_error));
+}
+
+/* Sends what there is; the kernel may take less. */
+static void send_out(struct stream *stream)
+{
+    ssize_t taken = send(stream->fd, stream->out.data, stream->out.len, MSG_NOSIGNAL);
+
+    if (taken < 0 && errno != EAGAIN && errno != EINTR) {
+        stream->_write_err = err_of(errno);
+        stream->_is_blocked = false;
+        buf_release(&stream->out);
+        return;
+    }
+    if (taken > 0) {
+        stream->sent += (uint64_t)taken;
+        buf_consume(&stream->out, (size_t)taken);
+    }
+    if (taken > 0 || !stream->_is_blocked)
+        stream->progress_ms = loop_now_ms(stream->_loop);
+    stream->_is_blocked = stream->out.len > 0;
+}
+
+static void on_io(struct io *io, uint32_t events);
+
+/* Tells the kernel what to watch; nothing where it knows. */
+static void watch(struct stream *stream)
+{
+    uint32_t events = 0;
+
+    if (may_read(stream))
+        events = IO_READ;
+    else if (!stream->_is_ended && !stream->_is_peer_closed)
+        events = IO_PEER_CLOSED;
+    if (stream->_is_blocked)
+        events |= IO_WRITE;
+
+    if (stream->_is_hung_up && (events & (IO_READ | IO_WRITE)) == 0)
+        io_stop(&stream->_io);
+    else if (!io_is_on(&stream->_io))
+        io_start(stream->_loop, &stream->_io, stream->fd, events, on_io);
+    else
+        io_update(&stream->_io, events);
+}
+
+/* What the loop calls. */
+
+static void on_turn_end(struct hook *hook)
+{
+    struct stream *stream = CONTAINER_OF(hook, struct stream, _settle);
+
+    CHECK(stream->fd >= 0);
+    if (stream->out.len > 0 && !stream->_is_blocked)
+        send_out(stream);
+    if (stream->_write_err != ERR_OK && (stream->_write_err != ERR_RESET || !may_read(stream))) {
+        fail(stream, stream->_write_err);
+        return;
+    }
+    if (stream->_is_shut && !stream->_is_fin_sent && stream->out.len == 0) {
+        stream->_is_fin_sent = true;
+        (void)shutdown(stream->fd, SHUT_WR); /* fails where the peer is gone: reading will tell */
+    }
+    if (stream->in.len == 0)
+        buf_release(&stream->in);
+    if (stream->out.len == 0)
+        buf_release(&stream->out);
+    watch(stream);
+}
+
+static void on_again(struct ready *ready)
+{
+    struct stream *stream = CONTAINER_OF(ready, struct stream, _again);
+
+    CHECK(stream->fd >= 0);
+    if (stream->in.len == 0)
+        return;
+    settle_later(stream);
+    stream->_handler->on_data(stream);
+}
+
+static void on_io(struct io *io, uint32_t events)
+{
+    struct stream *stream = CONTAINER_OF(io, struct stream, _io);
+
+    CHECK(stream->fd >= 0);
+    if ((events & IO_WRITE) != 0 && stream->_is_blocked) {
+        send_out(stream);
+        settle_later(stream);
+        if (stream->_write_err == ERR_OK && !stream->_is_blocked &&
+            stream->_handler->on_drained != NULL) {
+            stream->_handler->on_drained(stream);
+            return; /* what else there is comes with the next turn: the callee may have closed it */
+        }
+    }
+    if ((events & IO_READ) != 0 && may_read(stream)) {
+        receive(stream);
+    } else if ((events & IO_ERROR) != 0) {
+        socket_error(stream);
+    } else if ((events & (IO_PEER_CLOSED | IO_HANGUP)) != 0) {
+        stream->_is_hung_up |= (events & IO_HANGUP) != 0;
+        peer_closed(stream);
+    }
+}
+
+/* Life and verbs */
+
+void stream_start(struct loop *loop, struct stream *stream, int fd, struct buf_pool *pool,
+                  size_t in_max, const struct stream_handler *handler)
+{
+    CHECK(fd >= 0);
+    CHECK(in_max > 0);
+    CHECK(handler->on_data != NULL);
+    CHECK(handler->on_fail != NULL);
+    *stream = (struct stream){._loop = loop, ._handler = handler, .fd = fd, .in_max = in_max};
+    buf_init(&stream->in, pool);
+    buf_init(&stream->out, pool);
+    stream->progress_ms = loop_now_ms(loop);
+    io_start(loop, &stream->_io, fd, IO_READ, on_io);
+}
+
+static bool is_writable(const struct stream *stream)
+{
+    CHECK(stream->fd >= 0);
+    return !stream->_is_failed && stream->_write_err == ERR_OK;
+}
+
+void stream_write(struct stream *stream, struct span bytes)
+{
+    if (!is_writable(stream))
+        return;
+    CHECK(!stream->_is_shut);
+    buf_append(&stream->out, bytes);
+    settle_later(stream);
+}
+
+void stream_flush(struct stream *stream)
+{
+    if (is_writable(stream))
+        settle_later(stream);
+    else
+        buf_release(&stream->out);
+}
+
+void stream_flush_now(struct stream *stream)
+{
+    stream_flush(stream);
+    if (stream->out.len > 0 && !stream->_is_blocked)
+        send_out(stream);
+}
+
+size_t stream_unsent(const struct stream *stream)
+{
+    return stream->out.len;
+}
+
+void stream_pause(struct stream *stream)
+{
+    CHECK(stream->fd >= 0);
+    if (stream->_is_paused || stream->_is_failed)
+        return;
+    stream->_is_paused = true;
+    ready_stop(&stream->_again);
+    settle_later(stream);
+}
+
+void stream_resume(struct stream *stream)
+{
+    CHECK(stream->fd >= 0);
+    if (stream->_is_failed)
+        return;
+    stream->_is_paused = false;
+    if (stream->in.len > 0)
+        ready_start(stream->_loop, &stream->_again, on_again);
+    settle_later(stream);
+}
+
+void stream_shutdown(struct stream *stream)
+{
+    CHECK(stream->fd >= 0);
+    if (stream->_is_shut || stream->_is_failed)
+        return;
+    stream->_is_shut = true;
+    settle_later(stream);
+}
+
+bool stream_is_ended(const struct stream *stream)
+{
+    return stream->_is_ended || stream->_is_peer_closed;
+}
+
+int stream_detach(struct stream *stream)
+{
+    int fd = stream->fd;
+
+    CHECK(fd >= 0);
+    CHECK(stream->in.len == 0);
+    CHECK(stream->out.len == 0);
+    stop_all(stream);
+    buf_release(&stream->in);
+    buf_release(&stream->out);
+    stream->fd = -1;
+    return fd;
+}
+
+void stream_close(struct stream *stream)
+{
+    if (stream->fd < 0)
+        return;
+    stop_all(stream);
+    buf_release(&stream->in);
+    buf_release(&stream->out);
+    (void)close(stream->fd);
+    stream->fd = -1;
+}
