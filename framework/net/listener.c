@@ -21,7 +21,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { BATCH_MAX = 64, PAUSE_MS = 200 };
+enum { BATCH_MAX = 64, DRAIN_MAX = 65536, PAUSE_MS = 200 };
 
 /* Making one */
 
@@ -214,6 +214,16 @@ void listener_resume(struct listener *listener)
         return;
     if (listener->_is_held || timer_is_on(&listener->_pause))
         go_on(listener);
+}
+
+void listener_drain(struct listener *listener)
+{
+    uint32_t left = DRAIN_MAX;
+
+    while (left-- > 0 && listener->_fd >= 0 && io_is_on(&listener->_io) &&
+           (listener->may_accept == NULL || listener->may_accept(listener)) && accept_one(listener))
+        ;
+    listener_stop(listener);
 }
 
 void listener_stop(struct listener *listener)

@@ -54,6 +54,10 @@ void listener_start(struct loop *loop, struct listener *listener, int fd, listen
 /* A connection went: accepts again if it was held, or had no descriptor. */
 void listener_resume(struct listener *listener);
 
+/* Accepts what the kernel has queued, then stops: closing the socket afterwards resets nobody who
+ * came before. Stopped already is fine. */
+void listener_drain(struct listener *listener);
+
 /* Stops accepting; the descriptor stays open. Twice is fine. */
 void listener_stop(struct listener *listener);
 

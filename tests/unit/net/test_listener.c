@@ -143,6 +143,17 @@ static void test_at_most_64_a_turn(void **state)
     assert_int_equal(fixture->count, 100);
 }
 
+static void test_drained_of_all_who_wait(void **state)
+{
+    struct fixture *fixture = *state;
+
+    add_clients(fixture, 100);
+    listener_drain(&fixture->listener);
+    assert_int_equal(fixture->count, 100);
+    assert_false(io_is_on(&fixture->listener._io));
+    listener_drain(&fixture->listener);
+}
+
 static void test_held_at_the_limit(void **state)
 {
     struct fixture *fixture = *state;
@@ -396,6 +407,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_a_connection_is_ready_for_use),
         TEST(test_at_most_64_a_turn),
+        TEST(test_drained_of_all_who_wait),
         TEST(test_held_at_the_limit),
         TEST(test_broken_before_it_was_accepted),
         TEST(test_without_descriptors_it_waits),
