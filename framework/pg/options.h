@@ -1,30 +1,49 @@
-/* pg/options.h - the settings of a [pg.NAME] section. */
+/* pg/options.h - the settings of a [pg.NAME] section.
+ *
+ * Loop:   none; read at start.
+ * Memory: texts are the struct's, freed by field_clear(); unset ones are "".
+ */
 #ifndef WEFT_PG_OPTIONS_H
 #define WEFT_PG_OPTIONS_H
 
 #include "base/error.h"
 #include "settings/field.h"
+#include <stdbool.h>
 #include <stdint.h>
 
+/* What `sslmode` indexes. */
+enum pg_sslmode {
+    PG_SSL_DISABLE,
+    PG_SSL_PREFER,
+    PG_SSL_REQUIRE,
+    PG_SSL_VERIFY_CA,
+    PG_SSL_VERIFY_FULL
+};
+
+/* One section. */
 struct pg_options {
-    char *host, *user, *password, *dbname; /* "" where unset */
-    uint32_t port;                         /* TCP, or the number in the Unix socket's name */
-    uint32_t sslmode;      /* index into disable, prefer, require, verify-ca, verify-full */
-    char *conninfo;        /* instead of all of the above: a libpq connection string or URI */
-    uint32_t sessions_max; /* of a worker; opened as needed */
-    uint32_t queue_max;    /* statements that wait in a worker; beyond it ERR_DB_BUSY */
-    uint32_t
-        queue_timeout_ms; /* longest wait; then ERR_DB_BUSY, or ERR_DB_DOWN without any session */
-    uint32_t connect_timeout_ms;   /* of one attempt */
+    char *host;                /* name, address, or folder of a Unix socket; several by comma */
+    char *user;                /* role; "": the name of the process's user */
+    char *password;            /* "": none */
+    char *dbname;              /* "": named like the role */
+    uint32_t port;             /* TCP, or the number in the Unix socket's name */
+    uint32_t sslmode;          /* an enum pg_sslmode */
+    char *sslrootcert;         /* file of trusted authorities; "": the system's */
+    char *conninfo;            /* instead of all of the above: libpq's string or URI */
+    uint32_t sessions_max;     /* of a worker; opened as needed */
+    uint32_t queue_max;        /* statements that wait in a worker; beyond it ERR_DB_BUSY */
+    uint32_t queue_timeout_ms; /* longest wait; then ERR_DB_BUSY, or ERR_DB_DOWN without session */
+    uint32_t connect_timeout_ms;   /* of one attempt to open a session */
     uint32_t statement_timeout_ms; /* the server's, of each statement; 0: none */
     uint32_t depth_max;            /* statements in flight on a session */
+    bool is_prepared;              /* false: for poolers that lose prepared statements */
 };
 
 /* The table of these fields, for server/settings.c. */
 extern const struct field_table pg_option_table;
 
-/* Contradictions that the table cannot see (conninfo beside host, an unparsable conninfo). On failure `problem` says what,
- * without file and line. */
+/* Contradictions that the table cannot see: conninfo beside what it replaces, one that libpq cannot
+ * parse. ERR_INVALID: `problem` says what, without file and line. */
 enum err pg_options_check(const struct pg_options *options, char problem[INI_PROBLEM_SIZE])
     __attribute__((warn_unused_result));
 

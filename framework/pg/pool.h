@@ -1,9 +1,11 @@
 /* pg/pool.h - a named database: sessions, the queue before them, and the statements known to them.
  *
- * Statements of a loop turn are queued first, dealt out at its end (pg/dispatch.c has the policy), and flushed once a
- * session. Sessions are opened in helper threads, as needed, and again with back-off after they broke.
+ * Statements of a loop turn are queued first, dealt out at its end (pg/dispatch.c has the policy),
+ * and flushed once a session. Sessions are opened in helper threads, as needed, and again with
+ * back-off after they broke: a server may restart as often as it likes.
  * Loop:   of one loop.
  * Memory: a pool owns its sessions and declared statements.
+ * Limits: sessions, queue and waiting are bounded by its options.
  */
 #ifndef WEFT_PG_POOL_H
 #define WEFT_PG_POOL_H
@@ -21,42 +23,70 @@ struct pg_statement;
 
 /* What a statement is known to be; the ABI's WEFT_STMT_ numbers. */
 enum {
-    PG_READ_ONLY = 1, /* no side effects: may be run again, may share a Sync */
-    PG_SLOW = 2       /* keep it off shared sessions */
+    PG_READ_ONLY = 1, /* no side effects: may be run again, may share a Sync; a write is refused */
+    PG_SLOW = 2       /* keep it off sessions that others share */
 };
 
+/* What a pool has done, for metrics. */
 struct pg_pool_counts {
     uint64_t statements;       /* settled */
     uint64_t failed;           /* with an error of the database */
     uint64_t refused;          /* queue full, waited too long */
+    uint64_t canceled;         /* given up before their answer */
+    uint64_t run_again;        /* a neighbour's error, or a plan out of date */
     uint64_t sessions_opened;  /* since start */
     uint64_t sessions_lost;    /* broken or closed by the server */
+    uint64_t sessions_refused; /* attempts to open one that failed */
     uint32_t sessions;         /* open now */
+    uint32_t sessions_pinned;  /* of these, lent to transactions */
     uint32_t sessions_opening; /* under way */
     uint32_t queued;           /* now */
-    uint32_t in_flight;        /* now */
+    uint32_t in_flight;        /* now, those whose op is gone included */
 };
 
-/* `name` for logs and metrics; `options` is the caller's and outlives the pool. Opens nothing yet. */
+/* Removes from the environment what libpq would read from it (PGHOST, PGPASSWORD, PGOPTIONS, ...),
+ * so that no session gets settings by accident. Once a process, after the settings were read and
+ * before any thread runs. */
+void pg_forget_environment(void);
+
+/* `name` (copied) for logs and metrics; `options` is the caller's and outlives the pool. Opens
+ * nothing yet. */
 struct pg_pool *pg_pool_create(struct loop *loop, struct helpers *helpers, const char *name,
                                const struct pg_options *options);
 
-/* Opens the first session, so that the first request finds one; failure is logged and tried again. */
+/* Opens the first session, so that the first request finds one, and keeps one open from here on;
+ * failure is logged and tried again. */
 void pg_pool_start(struct pg_pool *pool);
 
-/* Ends it: no op of it may be pending (checked); sessions are closed, what is being opened is thrown away. NULL is fine. */
+/* Ends it: no op of it may be pending (checked); sessions are closed, what is being opened is
+ * thrown away: the helpers end after the pool. NULL is fine. */
 void pg_pool_destroy(struct pg_pool *pool);
 
+/* As given to pg_pool_create(). */
 const char *pg_pool_name(const struct pg_pool *pool);
+
+/* Always up to date; the pool's. */
 const struct pg_pool_counts *pg_pool_counts(const struct pg_pool *pool);
 
-/* Makes a statement known: dense id, name for metrics. Texts are copied. ERR_EXISTS: the name has another text; ERR_INVALID: its
- * leading keyword would change a shared session (pg_is_refused()). */
+/* Makes a statement known: dense id, name for metrics. Texts are copied; the statement is the
+ * pool's. The same name and text again: the same statement. ERR_EXISTS: the name has another text
+ * or other flags; ERR_INVALID: pg_is_refused(), or a NUL in it. */
 enum err pg_pool_declare(struct pg_pool *pool, const char *name, const char *sql, uint32_t flags,
                          const struct pg_statement **statement) __attribute__((warn_unused_result));
 
-/* Would this text change a shared session (BEGIN, COMMIT, SET, LISTEN, COPY, PREPARE, ...)? Then a constant text that says what to use
- * instead; else NULL. */
+/* The name it was declared by. */
+const char *pg_statement_name(const struct pg_statement *statement);
+
+/* The pool that it was declared on. */
+struct pg_pool *pg_statement_pool(const struct pg_statement *statement);
+
+/* Would this text change a shared session (BEGIN, COMMIT, SET, LISTEN, COPY, PREPARE, ...), or is
+ * there no statement in it? Then a constant text that says what to use instead; else NULL. Comments
+ * before the keyword are skipped; functions with such effects are not seen. */
 const char *pg_is_refused(struct span sql);
+
+/* The same for a statement in a transaction, where SET LOCAL, SAVEPOINT, LOCK, cursors and their
+ * like may be used. */
+const char *pg_is_refused_in_transaction(struct span sql);
 
 #endif

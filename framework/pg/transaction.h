@@ -1,17 +1,24 @@
 /* pg/transaction.h - a session of one's own between BEGIN and COMMIT.
  *
- *   begin ──▶ OPEN ──▶ commit or rollback ──▶ ENDED        the scope's end before that: rolled back
+ *   begin ──▶ OPEN ──▶ commit or rollback ──▶ ENDED     the end of the begin op before: rolled back
  *
- * Statements run on it with pg_query_start(); they are pipelined. A session that comes back with its transaction open is rolled
- * back; a broken one is closed.
+ * Statements run on it with pg_query_start(); they are pipelined, in order.
+ * A transaction is named by its pg_begin() op: who must not hold addresses keeps that op's handle
+ * and asks pg_transaction_of() each time. It lives as long as that op: where the op is released, or
+ * its scope ends, an open transaction is rolled back. A session comes back to the pool once it
+ * is outside of a transaction; a broken one is closed.
  * Loop:   of the pool's loop.
- * Memory: of the scope that began it.
+ * Memory: of the scope that began it; statements on it may run in other scopes.
+ * Limits: pinned sessions and slow statements together leave one session to all others, where the
+ *         pool has two or more. Statements that wait on a transaction count for the pool's queue.
  */
 #ifndef WEFT_PG_TRANSACTION_H
 #define WEFT_PG_TRANSACTION_H
 
 #include "pg/query.h"
 
+/* How to begin; may be combined. REPEATABLE_READ and SERIALIZABLE exclude each other: the latter
+ * counts. */
 enum {
     PG_TX_READ_ONLY = 1,
     PG_TX_REPEATABLE_READ = 2,
@@ -22,14 +29,17 @@ enum {
 /* Waits for a session, pins it and begins. Errors as of pg_query_start(). */
 struct op *pg_begin(struct scope *scope, struct pg_pool *pool, uint32_t flags);
 
-/* The transaction of a pg_begin() op that settled OK; NULL else. Its handle is for who must not hold addresses. */
+/* The transaction of a pg_begin() op that settled OK; NULL for every other op. Good as long as the
+ * op lives. */
 struct pg_transaction *pg_transaction_of(struct op *begin);
 
-/* COMMIT: ERR_DB_RETRY, ERR_DB_CONSTRAINT (deferred ones), ERR_DB where it was rolled back instead, ERR_DB_DOWN with
+/* COMMIT, as an op of the scope that began. ERR_DB_RETRY, ERR_DB_CONSTRAINT (deferred ones), ERR_DB
+ * where it was rolled back instead since a statement had failed, ERR_DB_DOWN with
  * pg_maybe_applied(). ERR_STATE where it has ended. */
 struct op *pg_commit(struct pg_transaction *transaction);
 
-/* ROLLBACK; OK also where the session broke: nothing was applied. */
+/* ROLLBACK, as an op of the same scope; OK also where the session broke: nothing was applied.
+ * ERR_STATE where it has ended. */
 struct op *pg_rollback(struct pg_transaction *transaction);
 
 #endif
