@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* What every test starts with: a loop on a fake clock. */
@@ -293,6 +294,28 @@ static void test_descriptor_closed_behind_our_back(void **state)
     close_end(&end);
 }
 
+static void test_a_forked_child_leaves_the_parents_alone(void **state)
+{
+    struct fixture *fixture = *state;
+    struct end end;
+    int status;
+    pid_t pid;
+
+    open_end(fixture->loop, &end, IO_READ);
+    pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        loop_abandon(fixture->loop);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    peer_send(end.fds[1], "x");
+    run_turns(fixture->loop, 1);
+    assert_int_equal(end.count, 1);
+    close_end(&end);
+}
+
 static void test_many_and_in_any_order(void **state)
 {
     enum { COUNT = 200 };
@@ -528,6 +551,7 @@ int main(void)
         TEST(test_the_kernel_is_not_asked_twice),
         TEST(test_renewed_under_the_same_and_another_number),
         TEST(test_descriptor_closed_behind_our_back),
+        TEST(test_a_forked_child_leaves_the_parents_alone),
         TEST(test_many_and_in_any_order),
         TEST(test_order_of_a_turn),
         TEST(test_ready_entry_put_back_runs_within_the_budget),
