@@ -120,14 +120,26 @@ static bool must_quote(struct span text)
     return text.len == 0;
 }
 
+/* How many bytes at the start of `text` look as they are. */
+static size_t plain_length(struct span text)
+{
+    size_t len = 0;
+
+    for (; len < text.len; len++) {
+        unsigned char c = (unsigned char)text.ptr[len];
+
+        if (c < ' ' || c >= 0x7f || c == '"' || c == '\\')
+            break;
+    }
+    return len;
+}
+
 size_t log_escape(char *out, size_t size, struct span text, bool as_json)
 {
     bool with_quotes = as_json || must_quote(text);
     size_t end = with_quotes ? 2 : 1; /* what must fit behind: the quote, the NUL */
-    char piece[ESCAPE_SIZE];
+    char escaped[ESCAPE_SIZE];
     size_t len = 0;
-    size_t taken;
-    size_t count;
 
     if (size < 3) {
         if (size > 0)
@@ -137,10 +149,18 @@ size_t log_escape(char *out, size_t size, struct span text, bool as_json)
     if (with_quotes)
         out[len++] = '"';
     while (text.len > 0) {
-        count = escape_one(piece, text, as_json, &taken);
-        if (len + count + end > size)
+        size_t taken = plain_length(text);
+        size_t room = size - len - end;
+        size_t count = taken = taken < room ? taken : room;
+        const char *from = text.ptr;
+
+        if (taken == 0) {
+            count = escape_one(escaped, text, as_json, &taken);
+            from = escaped;
+        }
+        if (count > room || count == 0)
             break;
-        memcpy(out + len, piece, count);
+        memcpy(out + len, from, count);
         len += count;
         text = (struct span){text.ptr + taken, text.len - taken};
     }

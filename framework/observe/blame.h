@@ -11,6 +11,7 @@
 #ifndef WEFT_OBSERVE_BLAME_H
 #define WEFT_OBSERVE_BLAME_H
 
+#include "base/check.h"
 #include "base/span.h"
 #include <stddef.h>
 #include <stdint.h>
@@ -77,6 +78,7 @@ static inline void blame_enter(struct blame *page, uint32_t index, uint64_t requ
 {
     if (page == NULL)
         return;
+    CHECK(index < BLAME_NAMES_MAX);
     page->request = request;
     page->index = index;
     page->entries++;
