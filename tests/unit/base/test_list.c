@@ -84,7 +84,7 @@ static void test_move_all(void **state)
 
 static void append_twice(void *arg)
 {
-    struct item item = {.number = 1};
+    static struct item item;
 
     list_append(arg, &item.link);
     list_append(arg, &item.link);
