@@ -1,9 +1,10 @@
 /* task/fiber.h - pooled stacks on which handlers and callbacks run, so that they can wait.
  *
- * A fiber runs a function at once, in the caller's place, until it returns or suspends; it is held only while it
- * waits. Stacks are mapped with a guard page below, recycled last used first; those beyond `idle_max` are unmapped.
- * Switch: own assembly on x86-64 and aarch64, ucontext elsewhere; told to ASan, TSan and valgrind.
+ * A fiber runs a function at once, in the caller's place, until it returns or suspends; it is held
+ * only while it waits. Stacks are mapped with a guard page below and recycled, last used first;
+ * those beyond `idle_max` are unmapped. The switch is told to ASan, TSan and valgrind.
  * Loop:   a pool and its fibers are of one thread.
+ * Memory: the pool owns its fibers; a `struct fiber *` is good until its function returns.
  * Limits: `count_max` fibers at once; who would go beyond gets false.
  */
 #ifndef WEFT_TASK_FIBER_H
@@ -19,8 +20,10 @@ struct fiber_pool;
 /* Runs on the fiber's stack. */
 typedef void fiber_fn(void *data);
 
+/* How a pool is made. Zeroed: the defaults. */
 struct fiber_options {
-    size_t stack_size;  /* bytes without the guard page; 0: 128 KiB; rounded up to pages */
+    size_t stack_size;  /* bytes without the guard page; 0: 128 KiB (ASan: 256); at least 16 KiB;
+                         * rounded up to pages */
     uint32_t count_max; /* at once; 0: 16384 */
     uint32_t idle_max;  /* kept for the next; 0: 64 */
 };
@@ -31,8 +34,10 @@ struct fiber_pool *fiber_pool_create(const struct fiber_options *options);
 /* Unmaps the idle stacks; no fiber may be left (checked). NULL is fine. */
 void fiber_pool_destroy(struct fiber_pool *pool);
 
-/* Runs `fn(data)` on a fiber until it returns or suspends for the first time. From the loop's stack or from a fiber. False: at
- * the limit, nothing ran; `may_exceed` ignores the limit (for what has been admitted already). */
+/* Runs `fn(data)` on a fiber until it returns or suspends for the first time. From the loop's stack
+ * or from a fiber. False: at the limit, or the kernel has no more memory for a stack, and nothing
+ * ran. `may_exceed` ignores the limit (for what has been admitted already): never false, and no
+ * memory for a stack aborts then. */
 bool fiber_start(struct fiber_pool *pool, fiber_fn *fn, void *data, bool may_exceed);
 
 /* The fiber that runs now; NULL: the loop's own stack. */
@@ -41,14 +46,22 @@ struct fiber *fiber_current(const struct fiber_pool *pool);
 /* Back to whoever started or resumed the current fiber (checked), until fiber_resume(). */
 void fiber_suspend(struct fiber_pool *pool);
 
-/* Goes on with a suspended fiber, in the caller's place, until it returns or suspends again. */
+/* Goes on with a suspended fiber (checked), in the caller's place, until it returns or suspends
+ * again. From the loop's stack or from another fiber. */
 void fiber_resume(struct fiber *fiber);
 
-/* Living fibers, and the most there ever were. */
+/* Fibers that live: they run, wait, or started another one that does. */
 uint32_t fiber_count(const struct fiber_pool *pool);
+
+/* The most that ever lived at once. */
 uint32_t fiber_count_high(const struct fiber_pool *pool);
 
-/* If `address` lies in the guard page of a fiber that lives: true (for the crash report). Async-signal-safe. */
+/* The most bytes of a stack that were ever used, in whole pages: of those mapped now and of those
+ * unmapped before. Asks the kernel about every stack: for metrics, not for each request. */
+size_t fiber_stack_high(struct fiber_pool *pool);
+
+/* Does `address` lie in the guard page of a fiber that lives (for the crash report)?
+ * Async-signal-safe. */
 bool fiber_is_overflow(const struct fiber_pool *pool, const void *address);
 
 #endif

@@ -1,13 +1,16 @@
 /* task/scope.h - the one noun for lifetime: arena, deadline, cancel, and the ops in it.
  *
  *   OPEN ──▶ CANCELED (with a reason; level-triggered: every new op is born canceled)
- *     └──────────┴──▶ FINISHING (the owner let go) ──▶ ended, once no fiber runs and the last op is retired
+ *     └──────────┴──▶ FINISHING (the owner let go) ──▶ ended, when no fiber runs, all ops are retired
  *
- * A scope that is canceled settles its ops at once; its memory goes only when the last op is retired, its fibers have
- * returned and its children have ended. Then its cleanups run, newest first, then `on_end`.
- * Loop:   of one loop; nothing here runs a callback inside the call that causes it, but scope_run().
- * Memory: a scope is the task room's; what is allocated from `arena` lives until on_end has returned.
- * Limits: `memory_max` soft: the allocation succeeds and the scope is canceled (SCOPE_MEMORY); `memory_hard` aborts, named.
+ * A scope that is canceled settles its ops at once; its memory goes only when the last op is
+ * retired, its fibers have returned, its consumers were told and its children have ended. Then its
+ * cleanups run, newest first, then its ops are released, then `on_end`.
+ * Loop:   of one loop; nothing here runs a callback inside the call that causes it, but scope_run()
+ *         runs its function at once.
+ * Memory: a scope is the task room's; what is allocated from `arena` lives until on_end returned.
+ * Limits: `memory_max` soft: the allocation succeeds and the scope is canceled (SCOPE_MEMORY);
+ *         `memory_hard`: the worker aborts, and the log names the scope.
  */
 #ifndef WEFT_TASK_SCOPE_H
 #define WEFT_TASK_SCOPE_H
@@ -35,18 +38,31 @@ enum scope_why {
     SCOPE_MEMORY       /* beyond its limit of memory */
 };
 
+/* What the time of an op counts for. */
 enum scope_account { SCOPE_TIME_PG, SCOPE_TIME_CALL, SCOPE_TIME_COUNT };
 
+/* Of scope_child(): the parent's being canceled does not cancel it; a failed child of an ALL group
+ * of ops started in it does not cancel the others. */
+enum { SCOPE_SHIELD = 1, SCOPE_SUPERVISE = 2 };
+
+/* Bytes that scope_alloc() may hand out before the worker aborts, unless the owner says else. */
+enum { SCOPE_MEMORY_HARD = 64 * 1024 * 1024 };
+
+/* What the owner is told, on the loop's stack; constant, and may be shared by many scopes. */
 struct scope_handler {
-    /* No fiber of it lives, no op is pending or undelivered, no child lives. Runs each time that becomes so after a
-     * fiber returned; the owner finishes the scope, or starts something, or lets it be. May be NULL. */
+    /* Nothing of it goes on any more: no fiber of it or of a child lives, and no op of them is
+     * pending or undelivered. Runs each time that becomes so once a fiber of it has returned; the
+     * owner finishes the scope, or starts something, or lets it be. Not after scope_finish(). May
+     * be NULL. */
     void (*on_idle)(struct scope *scope);
-    /* It was canceled with scope->why: told once, from the ready list, beside what its ops are told. May be NULL. */
+    /* It was canceled with scope->why: told once, from the ready list, beside what its ops are
+     * told. Not where the owner has called scope_finish() by then. May be NULL. */
     void (*on_cancel)(struct scope *scope);
     /* It ended: nothing of it runs any more; its memory goes when this returns. May be NULL. */
     void (*on_end)(struct scope *scope);
 };
 
+/* One lifetime. To be read by all; others write only where it says so. */
 struct scope {
     uint32_t magic;       /* SCOPE_MAGIC */
     enum scope_why why;   /* SCOPE_ALIVE: not canceled */
@@ -55,77 +71,104 @@ struct scope {
     struct scope *parent; /* NULL: a root */
     struct scope *root;   /* itself, for a root */
     void *owner;          /* the handler's own: a request, a plugin's background job */
-    const struct scope_handler *handler; /* what the owner is told */
+    const struct scope_handler *handler; /* NULL, or what the owner is told; a child's owner may set
+                                          * it once the child is made */
     struct arena arena;   /* its memory; through scope_alloc() where a plugin chooses the size */
     uint64_t deadline_ms; /* absolute, on the loop's scale; 0: none. Only ever tightened */
-    uint64_t request_id;  /* for the blame page and logs; 0: none */
-    uint32_t blame_index; /* which plugin and route, for the blame page */
+    uint64_t request_id;  /* for the blame page and logs; 0: none. The owner writes it */
+    uint32_t blame_index; /* which plugin and route, for the blame page. The owner writes it */
     uint32_t flags;       /* SCOPE_SHIELD, SCOPE_SUPERVISE */
-    const char *reason; /* why the last op that failed did: a token such as "pg_queue_full"; NULL */
-    uint64_t spent_us[SCOPE_TIME_COUNT]; /* of the root: time that ops were under way, by account */
-    size_t memory_max, memory_hard;      /* limits of the arena's bytes */
-    struct list ops;                     /* every op that was not released */
-    struct list children;                /* living ones */
-    struct list _link;                   /* among the parent's children or the tasks' scopes */
-    struct list _cleanups;               /* newest first */
-    struct timer _timer;                 /* the deadline */
-    struct timer _shield;                /* while it runs, the client's leaving does not cancel */
-    struct ready _step;  /* on_cancel, on_idle and the end are told from the ready list */
-    uint32_t _running;   /* fibers that live */
-    uint32_t _pending;   /* ops not settled, or settled and not yet told to their consumer */
-    uint32_t _unretired; /* ops that still hold something of the host */
-    uint32_t _state;     /* see scope.c */
+    const char *reason;   /* why the last op that failed did, those of children included: a token
+                             * such as "pg_queue_full"; NULL */
+    uint64_t spent_us[SCOPE_TIME_COUNT]; /* of a root: time that ops below were under way */
+    size_t memory_max;     /* bytes, soft; 0: no limit. The owner writes it; children get a copy */
+    size_t memory_hard;    /* the same, hard; SCOPE_MEMORY_HARD at first */
+    struct list ops;       /* every op that was not released */
+    struct list children;  /* living ones */
+    struct list _link;     /* among the parent's children or the tasks' roots */
+    struct list _cleanups; /* newest first */
+    struct timer _timer;   /* the deadline */
+    struct timer _shield;  /* while it runs, the client's leaving does not cancel */
+    struct ready _step;    /* on_cancel, on_idle and the end are told from the ready list */
+    uint32_t _running;     /* fibers of it that live */
+    uint32_t _pending;     /* ops not settled, or settled and not yet told */
+    uint32_t _busy;        /* the two, and children that are busy themselves */
+    uint32_t _futile;      /* awaits that found it canceled already */
+    uint32_t _unretired;   /* ops that still hold something of the host */
+    uint32_t _state;       /* see scope.c */
+    uint32_t _notes;       /* see scope.c */
 };
 
 #define SCOPE_MAGIC 0x73636f70u
 
-enum { SCOPE_SHIELD = 1, SCOPE_SUPERVISE = 2 };
+/* Life */
 
-/* A root scope, with `budget_ms` from now (0: no deadline). */
+/* A root scope, with `budget_ms` from now (0: no deadline). `handler` may be NULL. */
 struct scope *scope_create(struct tasks *tasks, const struct scope_handler *handler, void *owner,
                            uint64_t budget_ms);
 
-/* A child: its deadline is the sooner of its own and the parent's; canceled with the parent, and keeps it from ending.
- * SCOPE_SHIELD: the parent's being canceled does not cancel it, and its deadline is its own alone (budget_ms > 0 then).
- * It ends by scope_finish(), or with its parent's finish. */
+/* A child, with the parent's owner, limits and names for the blame page, and no handler. Its
+ * deadline is the sooner of its own (`budget_ms`; 0: none) and the parent's; it is canceled with
+ * the parent, at birth too, and keeps it from ending. SCOPE_SHIELD: the parent's being canceled
+ * does not cancel it, and its deadline is its own alone (budget_ms > 0 then, checked). It ends by
+ * scope_finish(); or, where the parent is finished first, once it is not busy and nothing of its
+ * ancestors runs or is pending that might still use it. NULL: the parent's cleanups run. */
 struct scope *scope_child(struct scope *parent, uint64_t budget_ms, uint32_t flags);
 
 /* The living scope of `handle`; NULL for a stale one. */
 struct scope *scope_of(const struct tasks *tasks, uint64_t handle);
 
-/* Tightens the deadline to `ms` from now; a later one changes nothing. */
+/* The owner lets go: cancels it with `why` if it was not, children too, shielded ones excepted; it
+ * ends as soon as it can, never inside this call. Once (checked). */
+void scope_finish(struct scope *scope, enum scope_why why);
+
+/* Limits */
+
+/* Tightens the deadline to `ms` from now, its children's too; a later one changes nothing. */
 void scope_tighten(struct scope *scope, uint64_t ms);
 
 /* Milliseconds left; 0: passed; UINT64_MAX: no deadline. */
 uint64_t scope_budget_ms(const struct scope *scope);
 
-/* For `ms` from now, SCOPE_CLIENT_GONE does not cancel it; if the client left meanwhile, it does at the end of that time. */
+/* For `ms` from now, SCOPE_CLIENT_GONE does not cancel it; if the client left meanwhile, it does at
+ * the end of that time. A second call may prolong that time, never shorten it. */
 void scope_shield(struct scope *scope, uint32_t ms);
 
-/* Cancels: its pending ops settle, its children are canceled (shielded ones not). The first reason stands. */
+/* Cancel */
+
+/* Cancels: its pending ops settle, its children are canceled (shielded ones not). The first reason
+ * stands: a canceled one stays as it is. `why` is not SCOPE_ALIVE. */
 void scope_cancel(struct scope *scope, enum scope_why why);
+
+/* The same for every root that lives. */
+void scope_cancel_all(struct tasks *tasks, enum scope_why why);
 
 /* What an op of it gets that is born or found canceled: ERR_DEADLINE or ERR_CANCELED. */
 enum err scope_error(const struct scope *scope);
 
-/* The owner lets go: cancels it with `why` if it was not, children too, shielded ones excepted; it ends as soon as it can. Once. */
-void scope_finish(struct scope *scope, enum scope_why why);
+/* Running */
 
-/* Runs `fn(scope, data)` on a fiber in this scope, at once, with the blame page set; `admitted` false: false at the fiber
- * limit and nothing ran. */
+/* What scope_run() runs, on a fiber. */
 typedef void scope_fn(struct scope *scope, void *data);
+
+/* Runs `fn(scope, data)` on a fiber in this scope, at once, with the blame page set, until it
+ * returns or waits for the first time. False, and nothing ran: its cleanups run; or, unless
+ * `admitted`, at the limit of fibers. */
 bool scope_run(struct scope *scope, scope_fn *fn, void *data, bool admitted);
 
 /* The scope whose fiber runs now, or NULL. */
 struct scope *scope_current(const struct tasks *tasks);
 
+/* Does nothing of it go on: neither a fiber of it or of a child, nor a pending or undelivered op? */
+bool scope_is_idle(const struct scope *scope);
+
+/* Memory */
+
 /* `size` zeroed bytes of the arena, under the limits. */
 void *scope_alloc(struct scope *scope, size_t size) __attribute__((returns_nonnull));
 
-/* Has `fn(data)` run when the scope ends, newest first, on the loop's stack with the blame page set; it cannot wait. */
+/* Has `fn(data)` run when the scope ends, newest first, on the loop's stack with the blame page
+ * set; it cannot wait, and ops that it starts are born canceled. */
 void scope_defer(struct scope *scope, void (*fn)(void *data), void *data);
-
-/* Is there neither a living fiber, nor a pending op, nor a child? */
-bool scope_is_idle(const struct scope *scope);
 
 #endif

@@ -1,7 +1,7 @@
 /* task/tasks.h - what all scopes and ops of one worker share.
  *
  * Loop:   of one loop and its thread.
- * Memory: outlives every scope.
+ * Memory: outlives every scope; the loop, and the page of blame, outlive it.
  */
 #ifndef WEFT_TASK_TASKS_H
 #define WEFT_TASK_TASKS_H
@@ -14,10 +14,13 @@ struct blame;
 struct fiber_options;
 struct fiber_pool;
 struct loop;
+struct scope;
 struct slots;
 
-enum { TASK_HANDLE_OP = 1, TASK_HANDLE_SCOPE = 2 }; /* kinds of handles */
+/* Kinds of handles. */
+enum { TASK_HANDLE_OP = 1, TASK_HANDLE_SCOPE = 2 };
 
+/* One worker's. To be read by all, written by this room alone. */
 struct tasks {
     struct loop *loop;           /* its loop */
     struct fiber_pool *fibers;   /* where callbacks run */
@@ -27,8 +30,10 @@ struct tasks {
     struct arena_pool arenas;    /* recycled blocks */
     struct list scopes;          /* the roots that live */
     struct list _free_scopes;    /* recycled structs */
+    uint32_t _free_count;        /* of them */
     uint32_t scopes_count;       /* living ones, children included */
     uint64_t ops_started;        /* since the worker's start */
+    struct scope *_current;      /* whose fiber runs; NULL: none does */
 };
 
 /* `blame` and `fibers` (options) may be NULL. */

@@ -1,0 +1,40 @@
+/* task/tasks.c - what all scopes and ops of one worker share. */
+#include "task/tasks.h"
+#include "base/check.h"
+#include "base/mem.h"
+#include "base/slots.h"
+#include "task/fiber.h"
+#include "task/inside.h"
+
+enum { ARENA_BLOCKS_KEPT = 1024 }; /* 4 MiB: the memory of some hundred requests at once */
+
+struct tasks *tasks_create(struct loop *loop, const struct fiber_options *fibers,
+                           struct blame *blame)
+{
+    struct tasks *tasks = mem_alloc(sizeof *tasks);
+
+    CHECK(loop != NULL);
+    tasks->loop = loop;
+    tasks->blame = blame;
+    tasks->fibers = fiber_pool_create(fibers);
+    tasks->op_handles = slots_create(TASK_HANDLE_OP);
+    tasks->scope_handles = slots_create(TASK_HANDLE_SCOPE);
+    arena_pool_init(&tasks->arenas, ARENA_BLOCKS_KEPT);
+    list_init(&tasks->scopes);
+    list_init(&tasks->_free_scopes);
+    return tasks;
+}
+
+void tasks_destroy(struct tasks *tasks)
+{
+    if (tasks == NULL)
+        return;
+    CHECK(tasks->scopes_count == 0);
+    CHECK(slots_count(tasks->op_handles) == 0);
+    scope_free_recycled(tasks);
+    arena_pool_deinit(&tasks->arenas);
+    slots_destroy(tasks->scope_handles);
+    slots_destroy(tasks->op_handles);
+    fiber_pool_destroy(tasks->fibers);
+    mem_free(tasks);
+}

@@ -1,0 +1,108 @@
+/* Goal: what a worker's scopes and ops share is made and ended whole; handles of ops and scopes are
+ * told apart, and once the worker is warm a request takes no memory from the heap. */
+#include "lib/dies.h"
+#include "lib/task_world.h"
+#include "lib/test.h"
+
+#include <malloc.h>
+#include <string.h>
+
+static void test_empty_ones_come_and_go(void **state)
+{
+    struct world world;
+
+    (void)state;
+    world_init(&world, NULL, NULL);
+    assert_int_equal(world.tasks->scopes_count, 0);
+    assert_int_equal(world.tasks->ops_started, 0);
+    assert_null(scope_current(world.tasks));
+    world_deinit(&world);
+    tasks_destroy(NULL);
+}
+
+static void test_handles_are_of_a_kind(void **state)
+{
+    struct world world;
+    struct scope *scope;
+    struct op *op;
+
+    (void)state;
+    world_init(&world, NULL, NULL);
+    scope = scope_create(world.tasks, NULL, NULL, 0);
+    op = fake_start(scope, NULL, false);
+    assert_ptr_equal(scope_of(world.tasks, scope->handle), scope);
+    assert_ptr_equal(op_of(world.tasks, op->handle), op);
+    assert_null(scope_of(world.tasks, op->handle));
+    assert_null(op_of(world.tasks, scope->handle));
+    assert_null(scope_of(world.tasks, 0));
+    assert_null(op_of(world.tasks, UINT64_MAX));
+    assert_int_equal(world.tasks->ops_started, 1);
+    scope_finish(scope, SCOPE_REPLIED);
+    world_deinit(&world);
+}
+
+/* A request with a fiber that waits for one op and has a cleanup. */
+static void on_cleanup(void *data)
+{
+    ++*(uint32_t *)data;
+}
+
+static void serve(struct scope *scope, void *data)
+{
+    scope_defer(scope, on_cleanup, data);
+    assert_int_equal(op_await(op_sleep(scope, 1)), ERR_OK);
+    scope_finish(scope, SCOPE_REPLIED);
+}
+
+static void test_warm_requests_take_nothing_from_the_heap(void **state)
+{
+    struct world world;
+    uint32_t served = 0;
+    size_t before = 0;
+
+    (void)state;
+    world_init(&world, NULL, NULL);
+    for (uint32_t i = 0; i < 100; i++) {
+        if (i == 50)
+            before = mallinfo2().uordblks;
+        for (uint32_t j = 0; j < 20; j++)
+            assert_true(
+                scope_run(scope_create(world.tasks, NULL, NULL, 1000), serve, &served, false));
+        fake_clock_jump(&world.clock, world.loop, 2);
+        world_settle(&world);
+    }
+    assert_int_equal(served, 2000);
+    assert_int_equal(mallinfo2().uordblks, before);
+    world_deinit(&world);
+}
+
+static void destroy_too_early(void *arg)
+{
+    struct world world;
+
+    (void)arg;
+    world_init(&world, NULL, NULL);
+    (void)scope_create(world.tasks, NULL, NULL, 0);
+    tasks_destroy(world.tasks);
+}
+
+static void test_a_living_scope_forbids_the_end(void **state)
+{
+    char output[DIES_OUTPUT_SIZE];
+
+    (void)state;
+    assert_true(dies(destroy_too_early, NULL, output));
+    assert_non_null(strstr(output, "scopes_count == 0"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_empty_ones_come_and_go),
+        cmocka_unit_test(test_handles_are_of_a_kind),
+        cmocka_unit_test(test_warm_requests_take_nothing_from_the_heap),
+        cmocka_unit_test(test_a_living_scope_forbids_the_end),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
