@@ -1,0 +1,421 @@
+/* http/parser.c - bytes to messages.
+ *
+ *   START ──▶ HEAD ──▶ BODY ──▶ START              an empty line or two before a request are skipped
+ *                        ├──▶ TRAILER ──▶ BODY     the last chunk is there, the section behind it not
+ *                        └──▶ LAST                 the peer said that nothing follows
+ *   any ──▶ FAILED
+ *
+ * llhttp is fed a head only once it is whole and the guard has passed it, and never beyond its end;
+ * the same goes for a trailer section. In between it is fed what there is, and stops behind each run
+ * of body bytes and behind the message: its callbacks only note what they are told.
+ */
+#include "http/parser.h"
+#include "base/check.h"
+#include "base/mem.h"
+#include <assert.h>
+#include <llhttp.h>
+
+enum { START, HEAD, BODY, TRAILER, LAST, FAILED };
+
+enum {
+    EMPTY_LINES_MAX = 2,
+    EXCESS_MAX = 16384,     /* as much as Go's net/http allows */
+    CHUNK_WARRANTS = 16,    /* framing bytes for any chunk, and twice its size besides */
+    CHUNK_SIZE_SEEN = 65536 /* of the size; what is larger warrants no more */
+};
+
+static_assert(sizeof(llhttp_t) <= HTTP_PARSER_MACHINE_SIZE, "room for llhttp");
+static_assert(_Alignof(llhttp_t) <= 8, "alignment of llhttp");
+
+static llhttp_t *machine_of(struct http_parser *parser)
+{
+    return (llhttp_t *)(void *)parser->_machine;
+}
+
+static struct http_parser *parser_of(llhttp_t *machine)
+{
+    return CONTAINER_OF(machine, struct http_parser, _machine);
+}
+
+/* ---- what llhttp calls ---- */
+
+static int on_url(llhttp_t *machine, const char *at, size_t size)
+{
+    parser_of(machine)->head->target = (struct span){at, size};
+    return 0;
+}
+
+static int on_method(llhttp_t *machine, const char *at, size_t size)
+{
+    parser_of(machine)->head->method = (struct span){at, size};
+    return 0;
+}
+
+static int on_header_field(llhttp_t *machine, const char *at, size_t size)
+{
+    struct http_parser *parser = parser_of(machine);
+    struct http_head *head = parser->head;
+
+    if (machine->flags & F_TRAILING)
+        return 0; /* trailers are checked and dropped */
+    if (head->fields.count == head->fields_max) {
+        parser->refused = GUARD_FIELD_COUNT;
+        return HPE_USER;
+    }
+    head->fields.at[head->fields.count++] =
+        (struct http_field){.name = {at, size}, .value = {at + size, 0}};
+    return 0;
+}
+
+static int on_header_value(llhttp_t *machine, const char *at, size_t size)
+{
+    struct http_fields *fields = &parser_of(machine)->head->fields;
+
+    if ((machine->flags & F_TRAILING) == 0 && fields->count > 0)
+        fields->at[fields->count - 1].value = span_trim((struct span){at, size});
+    return 0;
+}
+
+static bool is_persistent(const llhttp_t *machine)
+{
+    if (machine->flags & F_CONNECTION_CLOSE)
+        return false;
+    return machine->http_minor == 1 || (machine->flags & F_CONNECTION_KEEP_ALIVE) != 0;
+}
+
+static int on_headers_complete(llhttp_t *machine)
+{
+    struct http_parser *parser = parser_of(machine);
+    struct http_head *head = parser->head;
+    bool is_bodyless;
+
+    head->is_request = parser->_is_request;
+    head->minor = machine->http_minor;
+    head->code = parser->_is_request ? 0 : machine->status_code;
+    parser->refused = guard_head(head);
+    if (parser->refused != GUARD_OK)
+        return -1;
+    is_bodyless = parser->_is_request ? !head->is_chunked && head->length <= 0
+                                      : parser->_answers_head || http_is_bodyless(head->code);
+    head->is_until_close =
+        !parser->_is_request && !is_bodyless && !head->is_chunked && head->length < 0;
+    head->has_body = !is_bodyless && (head->length != 0 || head->is_until_close);
+    head->is_persistent =
+        head->code / 100 == 1 || (is_persistent(machine) && !head->is_until_close);
+    parser->_is_interim = head->code / 100 == 1;
+    parser->_is_persistent = head->is_persistent;
+    parser->_is_until_close = head->is_until_close;
+    machine->upgrade = 0; /* no other protocol is spoken: an offer of one changes nothing */
+    return is_bodyless ? 1 : 0;
+}
+
+static int on_chunk_header(llhttp_t *machine)
+{
+    struct http_parser *parser = parser_of(machine);
+    uint64_t size = machine->content_length;
+
+    if (size == 0) {
+        parser->_is_at_trailer = true;
+        return HPE_PAUSED;
+    }
+    if (size > CHUNK_SIZE_SEEN)
+        size = CHUNK_SIZE_SEEN;
+    parser->_warranted += CHUNK_WARRANTS + 2 * size;
+    return 0;
+}
+
+static int on_body(llhttp_t *machine, const char *at, size_t size)
+{
+    if (size == 0) /* llhttp repeats itself after a pause */
+        return 0;
+    parser_of(machine)->_body = (struct span){at, size};
+    return HPE_PAUSED;
+}
+
+static int on_message_complete(llhttp_t *machine)
+{
+    parser_of(machine)->_is_complete = true;
+    return HPE_PAUSED;
+}
+
+static const llhttp_settings_t settings = {
+    .on_url = on_url,
+    .on_method = on_method,
+    .on_header_field = on_header_field,
+    .on_header_value = on_header_value,
+    .on_headers_complete = on_headers_complete,
+    .on_chunk_header = on_chunk_header,
+    .on_body = on_body,
+    .on_message_complete = on_message_complete,
+};
+
+/* ---- steps ---- */
+
+static enum http_event refuse(struct http_parser *parser, enum guard rule)
+{
+    CHECK(rule != GUARD_OK);
+    parser->refused = rule;
+    parser->_state = FAILED;
+    return HTTP_EVENT_REFUSED;
+}
+
+/* The rule that llhttp found broken. */
+static enum guard rule_of(const struct http_parser *parser, llhttp_errno_t err)
+{
+    const struct http_fields *fields = &parser->head->fields;
+
+    if (parser->refused != GUARD_OK)
+        return parser->refused; /* it was one of ours */
+    switch ((int)err) {
+    case HPE_INVALID_METHOD:
+        return GUARD_METHOD;
+    case HPE_INVALID_URL:
+        return GUARD_TARGET;
+    case HPE_INVALID_VERSION:
+        return GUARD_VERSION;
+    case HPE_INVALID_STATUS:
+        return GUARD_STATUS_LINE;
+    case HPE_INVALID_HEADER_TOKEN:
+        return GUARD_FIELD;
+    case HPE_INVALID_CHUNK_SIZE:
+        return GUARD_CHUNK;
+    case HPE_UNEXPECTED_CONTENT_LENGTH:
+    case HPE_INVALID_CONTENT_LENGTH:
+    case HPE_INVALID_TRANSFER_ENCODING:
+        if (parser->_state != HEAD)
+            return GUARD_FIELD; /* in a trailer; the fields are not of this message */
+        return http_field_count(fields, SPAN("Transfer-Encoding")) > 0 ? GUARD_CODING_LENGTH
+                                                                       : GUARD_LENGTH;
+    default:
+        return parser->_state == BODY ? GUARD_CHUNK : GUARD_SYNTAX;
+    }
+}
+
+/* Feeds llhttp `bytes` until it stops. False: they are wrong. */
+static bool feed(struct http_parser *parser, struct span bytes, size_t *taken)
+{
+    llhttp_t *machine = machine_of(parser);
+    llhttp_errno_t err = llhttp_execute(machine, bytes.ptr, bytes.len);
+
+    *taken = bytes.len;
+    if (err == HPE_PAUSED) {
+        *taken = (size_t)(llhttp_get_error_pos(machine) - bytes.ptr);
+        llhttp_resume(machine);
+        err = HPE_OK;
+    }
+    if (err == HPE_OK)
+        return true;
+    refuse(parser, rule_of(parser, err));
+    return false;
+}
+
+/* Whether a section is complete, and what it is fed with: false ends the call with `*event`. */
+static bool take_section(struct http_parser *parser, enum guard_section section, struct buf *in,
+                         struct span *bytes, enum http_event *event)
+{
+    struct guard_limits limits = {parser->limits->request_line_bytes_max,
+                                  parser->limits->head_bytes_max};
+    enum guard rule;
+    size_t size, taken;
+
+    *event = HTTP_EVENT_MORE;
+    rule = guard_scan(&parser->_scan, section, buf_span(in), &limits, &size);
+    if (rule != GUARD_OK) {
+        *event = refuse(parser, rule);
+        return false;
+    }
+    if (size == 0)
+        return false;
+    *bytes = (struct span){in->data, size};
+    if (!feed(parser, *bytes, &taken)) {
+        *event = HTTP_EVENT_REFUSED;
+        return false;
+    }
+    buf_consume(in, size);
+    if (taken == size)
+        return true;
+    *event = refuse(parser, GUARD_SYNTAX); /* llhttp saw an earlier end than the guard */
+    return false;
+}
+
+static enum http_event read_head(struct http_parser *parser, struct buf *in)
+{
+    struct http_head *head = parser->head;
+    enum http_event event;
+
+    head->fields.count = 0;
+    head->method = head->target = (struct span){NULL, 0};
+    if (!take_section(parser, parser->_is_request ? GUARD_REQUEST : GUARD_RESPONSE, in,
+                      &head->bytes, &event))
+        return event;
+    parser->_state = BODY;
+    return HTTP_EVENT_HEAD;
+}
+
+static enum http_event end_message(struct http_parser *parser)
+{
+    parser->_is_complete = false;
+    if (!parser->_is_persistent) {
+        parser->_state = LAST;
+        return HTTP_EVENT_END;
+    }
+    if (!parser->_is_interim)
+        parser->_answers_head = false;
+    parser->_excess = parser->_warranted = 0;
+    parser->_empty_lines = 0;
+    parser->_state = START;
+    return HTTP_EVENT_END;
+}
+
+/* `framing` bytes were taken that are no body. */
+static bool is_excessive(struct http_parser *parser, size_t framing)
+{
+    parser->_excess += framing;
+    parser->_excess -= parser->_excess < parser->_warranted ? parser->_excess : parser->_warranted;
+    parser->_warranted = 0;
+    return parser->_excess > EXCESS_MAX;
+}
+
+static enum http_event read_body(struct http_parser *parser, struct buf *in, struct span *body)
+{
+    struct span bytes = in->len > 0 ? buf_span(in) : SPAN("");
+    size_t taken;
+
+    if (parser->_is_complete)
+        return end_message(parser);
+    parser->_body = (struct span){NULL, 0};
+    if (!feed(parser, bytes, &taken)) /* without bytes too: it may have stopped before an end */
+        return HTTP_EVENT_REFUSED;
+    CHECK(taken <= bytes.len);
+    buf_consume(in, taken);
+    if (is_excessive(parser, taken - parser->_body.len))
+        return refuse(parser, GUARD_CHUNK_EXCESS);
+    if (parser->_body.len > 0) {
+        *body = parser->_body;
+        return HTTP_EVENT_BODY;
+    }
+    if (parser->_is_complete)
+        return end_message(parser);
+    if (parser->_is_at_trailer)
+        parser->_state = TRAILER;
+    return HTTP_EVENT_MORE;
+}
+
+static enum http_event read_trailer(struct http_parser *parser, struct buf *in)
+{
+    struct span bytes;
+    enum http_event event;
+
+    if (!take_section(parser, GUARD_TRAILER, in, &bytes, &event))
+        return event;
+    if (!parser->_is_complete)
+        return refuse(parser, GUARD_CHUNK);
+    parser->_is_at_trailer = false;
+    return end_message(parser);
+}
+
+/* Empty lines before a request (RFC 9112 section 2.2). */
+static enum http_event read_start(struct http_parser *parser, struct buf *in)
+{
+    while (parser->_is_request && in->len > 0 && in->data[0] == '\r') {
+        if (in->len == 1)
+            return HTTP_EVENT_MORE;
+        if (in->data[1] != '\n')
+            return refuse(parser, GUARD_BARE_CR);
+        if (parser->_empty_lines == EMPTY_LINES_MAX)
+            return refuse(parser, GUARD_EMPTY_LINES);
+        parser->_empty_lines++;
+        buf_consume(in, 2);
+    }
+    if (in->len == 0)
+        return HTTP_EVENT_MORE;
+    parser->_state = HEAD;
+    return read_head(parser, in);
+}
+
+/* ---- public ---- */
+
+struct http_head *http_head_create(uint32_t fields_max)
+{
+    struct http_head *head = mem_alloc(sizeof(*head));
+
+    CHECK(fields_max > 0);
+    head->fields_max = fields_max;
+    head->fields.at = mem_calloc(fields_max, sizeof(*head->fields.at));
+    return head;
+}
+
+void http_head_destroy(struct http_head *head)
+{
+    if (head == NULL)
+        return;
+    mem_free(head->fields.at);
+    mem_free(head);
+}
+
+void http_parser_init(struct http_parser *parser, enum http_parser_kind kind,
+                      struct http_head *head, const struct http_parser_limits *limits)
+{
+    CHECK(head != NULL);
+    CHECK(limits != NULL);
+    *parser = (struct http_parser){.head = head,
+                                   .limits = limits,
+                                   ._state = START,
+                                   ._is_request = kind == HTTP_PARSE_REQUESTS};
+    llhttp_init(machine_of(parser), parser->_is_request ? HTTP_REQUEST : HTTP_RESPONSE, &settings);
+}
+
+void http_parser_answers_head(struct http_parser *parser, bool is_head)
+{
+    CHECK(!parser->_is_request);
+    CHECK(parser->_state == START || parser->_state == LAST);
+    parser->_answers_head = is_head;
+}
+
+enum http_event http_parser_next(struct http_parser *parser, struct buf *in, struct span *body)
+{
+    enum http_event event;
+
+    CHECK(in != NULL);
+    CHECK(body != NULL);
+    switch (parser->_state) {
+    case START:
+        return read_start(parser, in);
+    case HEAD:
+        return read_head(parser, in);
+    case BODY:
+        event = read_body(parser, in, body);
+        if (event == HTTP_EVENT_MORE && parser->_state == TRAILER)
+            return read_trailer(parser, in);
+        return event;
+    case TRAILER:
+        return read_trailer(parser, in);
+    case LAST:
+        return HTTP_EVENT_MORE;
+    default:
+        return HTTP_EVENT_REFUSED;
+    }
+}
+
+enum http_event http_parser_finish(struct http_parser *parser)
+{
+    switch (parser->_state) {
+    case START:
+    case LAST:
+        return HTTP_EVENT_MORE;
+    case BODY:
+        if (parser->_is_until_close)
+            return end_message(parser);
+        return refuse(parser, GUARD_CUT_OFF);
+    case HEAD:
+    case TRAILER:
+        return refuse(parser, GUARD_CUT_OFF);
+    default:
+        return HTTP_EVENT_REFUSED;
+    }
+}
+
+bool http_parser_is_idle(const struct http_parser *parser)
+{
+    return parser->_state == START;
+}
