@@ -169,6 +169,26 @@ enum guard guard_scan(struct guard_scan *scan, enum guard_section section, struc
 
 /* ---- fields ---- */
 
+bool guard_trailer(struct span section)
+{
+    while (section.len > 2) {
+        const char *end = memchr(section.ptr, '\r', section.len);
+        const char *colon = memchr(section.ptr, ':', section.len);
+        size_t size;
+
+        CHECK(end != NULL); /* the scan saw to it */
+        if (colon == NULL || colon > end)
+            return false;
+        size = (size_t)(end - colon) - 1;
+        if (!http_is_token((struct span){section.ptr, (size_t)(colon - section.ptr)}) ||
+            !http_is_field_value(span_trim((struct span){colon + 1, size})))
+            return false;
+        section.len -= (size_t)(end - section.ptr) + 2;
+        section.ptr = end + 2;
+    }
+    return true;
+}
+
 /* What a head says about itself, while its fields are gone through. */
 struct claims {
     struct span host;   /* the last one's value */

@@ -98,6 +98,10 @@ enum guard guard_scan(struct guard_scan *scan, enum guard_section section, struc
                       const struct guard_limits *limits, size_t *size)
     __attribute__((warn_unused_result));
 
+/* Are the lines of a scanned trailer fields? What they say is nobody's business: Content-Length and
+ * its like mean nothing there (RFC 9110 section 6.5.1). */
+bool guard_trailer(struct span section);
+
 /* Checks what the fields of a parsed head say about framing, host and target, and sets the members
  * of `head` that follow from them. */
 enum guard guard_head(struct http_head *head) __attribute__((warn_unused_result));

@@ -5,9 +5,10 @@
  *                        └──▶ LAST                 the peer said that nothing follows
  *   any ──▶ FAILED
  *
- * llhttp is fed a head only once it is whole and the guard has passed it, and never beyond its end;
- * the same goes for a trailer section. In between it is fed what there is, and stops behind each run
- * of body bytes and behind the message: its callbacks only note what they are told.
+ * llhttp is fed a head only once it is whole and the guard has passed it, and never beyond its end.
+ * After that it is fed what there is, and stops behind each run of body bytes, before a trailer and
+ * behind the message: its callbacks only note what they are told. A trailer it never sees, but an
+ * empty one: fields there would change what it thinks of the connection.
  */
 #include "http/parser.h"
 #include "base/check.h"
@@ -56,8 +57,6 @@ static int on_header_field(llhttp_t *machine, const char *at, size_t size)
     struct http_parser *parser = parser_of(machine);
     struct http_head *head = parser->head;
 
-    if (machine->flags & F_TRAILING)
-        return 0; /* trailers are checked and dropped */
     if (head->fields.count == head->fields_max) {
         parser->refused = GUARD_FIELD_COUNT;
         return HPE_USER;
@@ -71,8 +70,8 @@ static int on_header_value(llhttp_t *machine, const char *at, size_t size)
 {
     struct http_fields *fields = &parser_of(machine)->head->fields;
 
-    if ((machine->flags & F_TRAILING) == 0 && fields->count > 0)
-        fields->at[fields->count - 1].value = span_trim((struct span){at, size});
+    CHECK(fields->count > 0);
+    fields->at[fields->count - 1].value = span_trim((struct span){at, size});
     return 0;
 }
 
@@ -159,11 +158,22 @@ static enum http_event refuse(struct http_parser *parser, enum guard rule)
     return HTTP_EVENT_REFUSED;
 }
 
+/* Which rule about framing llhttp found broken, by the fields up to the one that broke it. */
+static enum guard framing_rule(const struct http_fields *fields)
+{
+    uint32_t codings = http_field_count(fields, SPAN("Transfer-Encoding"));
+    uint32_t lengths = http_field_count(fields, SPAN("Content-Length"));
+
+    if (codings > 1)
+        return GUARD_CODING_TWICE;
+    if (codings == 1)
+        return lengths > 0 ? GUARD_CODING_LENGTH : GUARD_CODING_FINAL;
+    return GUARD_LENGTH;
+}
+
 /* The rule that llhttp found broken. */
 static enum guard rule_of(const struct http_parser *parser, llhttp_errno_t err)
 {
-    const struct http_fields *fields = &parser->head->fields;
-
     if (parser->refused != GUARD_OK)
         return parser->refused; /* it was one of ours */
     switch ((int)err) {
@@ -182,10 +192,7 @@ static enum guard rule_of(const struct http_parser *parser, llhttp_errno_t err)
     case HPE_UNEXPECTED_CONTENT_LENGTH:
     case HPE_INVALID_CONTENT_LENGTH:
     case HPE_INVALID_TRANSFER_ENCODING:
-        if (parser->_state != HEAD)
-            return GUARD_FIELD; /* in a trailer; the fields are not of this message */
-        return http_field_count(fields, SPAN("Transfer-Encoding")) > 0 ? GUARD_CODING_LENGTH
-                                                                       : GUARD_LENGTH;
+        return parser->_state == HEAD ? framing_rule(&parser->head->fields) : GUARD_FIELD;
     default:
         return parser->_state == BODY ? GUARD_CHUNK : GUARD_SYNTAX;
     }
@@ -209,45 +216,36 @@ static bool feed(struct http_parser *parser, struct span bytes, size_t *taken)
     return false;
 }
 
-/* Whether a section is complete, and what it is fed with: false ends the call with `*event`. */
-static bool take_section(struct http_parser *parser, enum guard_section section, struct buf *in,
-                         struct span *bytes, enum http_event *event)
+/* How long the section is that `in` starts with; 0: `*event` says why it is not to be had. */
+static size_t scan(struct http_parser *parser, enum guard_section section, const struct buf *in,
+                   enum http_event *event)
 {
     struct guard_limits limits = {parser->limits->request_line_bytes_max,
                                   parser->limits->head_bytes_max};
-    enum guard rule;
-    size_t size, taken;
+    size_t size;
+    enum guard rule = guard_scan(&parser->_scan, section, buf_span(in), &limits, &size);
 
-    *event = HTTP_EVENT_MORE;
-    rule = guard_scan(&parser->_scan, section, buf_span(in), &limits, &size);
-    if (rule != GUARD_OK) {
-        *event = refuse(parser, rule);
-        return false;
-    }
-    if (size == 0)
-        return false;
-    *bytes = (struct span){in->data, size};
-    if (!feed(parser, *bytes, &taken)) {
-        *event = HTTP_EVENT_REFUSED;
-        return false;
-    }
-    buf_consume(in, size);
-    if (taken == size)
-        return true;
-    *event = refuse(parser, GUARD_SYNTAX); /* llhttp saw an earlier end than the guard */
-    return false;
+    *event = rule == GUARD_OK ? HTTP_EVENT_MORE : refuse(parser, rule);
+    return rule == GUARD_OK ? size : 0;
 }
 
 static enum http_event read_head(struct http_parser *parser, struct buf *in)
 {
     struct http_head *head = parser->head;
     enum http_event event;
+    size_t taken,
+        size = scan(parser, parser->_is_request ? GUARD_REQUEST : GUARD_RESPONSE, in, &event);
 
+    if (size == 0)
+        return event;
     head->fields.count = 0;
     head->method = head->target = (struct span){NULL, 0};
-    if (!take_section(parser, parser->_is_request ? GUARD_REQUEST : GUARD_RESPONSE, in,
-                      &head->bytes, &event))
-        return event;
+    head->bytes = (struct span){in->data, size};
+    if (!feed(parser, head->bytes, &taken))
+        return HTTP_EVENT_REFUSED;
+    if (taken != size) /* llhttp sees another end than the guard */
+        return refuse(parser, GUARD_SYNTAX);
+    buf_consume(in, size);
     parser->_state = BODY;
     return HTTP_EVENT_HEAD;
 }
@@ -303,13 +301,18 @@ static enum http_event read_body(struct http_parser *parser, struct buf *in, str
 
 static enum http_event read_trailer(struct http_parser *parser, struct buf *in)
 {
-    struct span bytes;
     enum http_event event;
+    size_t taken, size = scan(parser, GUARD_TRAILER, in, &event);
 
-    if (!take_section(parser, GUARD_TRAILER, in, &bytes, &event))
+    if (size == 0)
         return event;
+    if (!guard_trailer((struct span){in->data, size}))
+        return refuse(parser, GUARD_FIELD);
+    if (!feed(parser, SPAN("\r\n"), &taken))
+        return HTTP_EVENT_REFUSED;
     if (!parser->_is_complete)
         return refuse(parser, GUARD_CHUNK);
+    buf_consume(in, size);
     parser->_is_at_trailer = false;
     return end_message(parser);
 }
