@@ -163,3 +163,14 @@ def test_demo_says_which_port_is_taken(peer):
         pytest.skip("a demo of this folder is running")
     assert done.returncode == 1
     assert f"port {peer.port} of 127.0.0.1 is taken" in done.stderr
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_a_skip_says_why_and_is_a_failure_where_all_is_installed(tmp_path, everything):
+    (tmp_path / "test_it.py").write_text("import pytest\ndef test_it(): pytest.skip('no such thing')\n")
+    env = {**os.environ, "PYTHONPATH": str(place.ROOT / "tests" / "system"), "WEFT_TEST_ALL": str(int(everything))}
+    done = subprocess.run(["/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "conftest",
+                           tmp_path], env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == int(everything), done.stdout
+    wanted = "skipped although WEFT_TEST_ALL=1: no such thing" if everything else "skipped: test_it.py::test_it: no such thing"
+    assert wanted in done.stdout
