@@ -1,25 +1,30 @@
-/* upstream/upstream.h - a named HTTP server that handlers call: its pool of connections, and calls as ops.
+/* upstream/upstream.h - a named HTTP server that handlers call: its connections, and calls as ops.
  *
  * Loop:   of one loop.
- * Memory: an upstream owns its connections. A call's texts are copied before it returns; an answer lives until the op is released or
- *         its scope ends; its spans have a NUL behind them.
+ * Memory: an upstream owns its connections. A call's texts are copied before it returns; an answer
+ *         lives until the op is released or its scope ends; its spans have a NUL behind them.
+ * Limits: those of upstream/options.h.
  */
 #ifndef WEFT_UPSTREAM_UPSTREAM_H
 #define WEFT_UPSTREAM_UPSTREAM_H
 
+#include "base/span.h"
 #include "http/message.h"
 #include "task/op.h"
 #include "upstream/options.h"
+#include <stdbool.h>
+#include <stdint.h>
 
-struct buf_pool;
 struct loop;
 struct resolver;
 struct upstream;
 
+/* What happened so far, and what there is now. */
 struct upstream_counts {
     uint64_t calls;       /* settled */
-    uint64_t failed;      /* without an answer */
-    uint64_t refused;     /* no place, or waited too long */
+    uint64_t failed;      /* of them, without an answer, refused ones included */
+    uint64_t refused;     /* of these, no place in line, or too long a wait for a connection */
+    uint64_t canceled;    /* of the calls, given up by their scope or their user; not failed */
     uint64_t retried;     /* sent once more */
     uint64_t connects;    /* connections opened */
     uint64_t reused;      /* calls on a kept connection */
@@ -28,32 +33,45 @@ struct upstream_counts {
     uint32_t waiting;     /* calls in line */
 };
 
-/* `name` for logs and metrics; `options` (checked) is the caller's and outlives it. Connects to nothing yet. */
+/* `name` (copied) is for logs and metrics; `options`, whose url was parsed before (checked), is the
+ * caller's and outlives it. Connects to nothing yet. */
 struct upstream *upstream_create(struct loop *loop, struct resolver *resolver, const char *name,
                                  const struct upstream_options *options);
 
-/* Ends it: no call may be pending (checked); connections are closed. NULL is fine. */
+/* Ends it: every call's op was released, or its scope has ended (checked); connections are closed.
+ * NULL is fine. */
 void upstream_destroy(struct upstream *upstream);
 
+/* Its name. */
 const char *upstream_name(const struct upstream *upstream);
+
+/* What it has counted; changes as it goes on. */
 const struct upstream_counts *upstream_counts(const struct upstream *upstream);
 
-enum { UPSTREAM_IDEMPOTENT = 1 }; /* may be sent again, whatever its method */
+/* Flags of a call: it may be sent again, whatever its method. */
+enum { UPSTREAM_IDEMPOTENT = 1 };
 
+/* What to send. Zeroed is a GET, which wants a path. */
 struct upstream_call {
-    struct span method; /* absent: GET */
-    struct span path;   /* with its query, encoded; begins with '/'; goes behind the url's prefix */
-    const struct http_field *
-        fields; /* `field_count` of them; hop-by-hop ones, Host and framing are ours: ERR_INVALID */
-    uint32_t field_count; /* of fields */
-    struct span body;     /* may be absent */
-    uint32_t flags;       /* UPSTREAM_... */
-    uint32_t timeout_ms;  /* 0: the upstream's; only ever shortens the scope's budget */
+    struct span method;              /* absent: GET; CONNECT is refused */
+    struct span path;                /* with its query, encoded; begins with '/'; goes behind the
+                                        url's prefix */
+    const struct http_field *fields; /* `field_count` of them; hop-by-hop ones, Host, Expect and
+                                        framing are ours: ERR_INVALID */
+    uint32_t field_count;            /* of fields */
+    struct span body;                /* may be absent */
+    uint32_t flags;                  /* UPSTREAM_... */
+    uint32_t timeout_ms;             /* 0: the upstream's; the scope's budget is a limit besides */
 };
 
-/* Calls. An answer of any status is OK. Errors: ERR_UP_BUSY (reason upstream_queue_full, upstream_queue_timeout), ERR_UP_CONNECT
- * (upstream_connect, upstream_resolve), ERR_UP_RESET (upstream_reset, upstream_protocol), ERR_UP_TIMEOUT (upstream_timeout), ERR_UP_TOO_BIG
- * (upstream_too_big), ERR_INVALID, and those of op_init(). */
+/* Calls. An answer of any status is OK. Errors, with their reasons:
+ *   ERR_UP_BUSY     upstream_queue_full, upstream_queue_timeout
+ *   ERR_UP_CONNECT  upstream_resolve, upstream_connect (refused), upstream_connect_timeout
+ *   ERR_UP_RESET    upstream_reset (it broke off), upstream_protocol (it broke the protocol)
+ *   ERR_UP_TIMEOUT  upstream_first_byte_timeout, upstream_between_bytes_timeout, upstream_timeout
+ *   ERR_UP_TOO_BIG  upstream_too_big
+ *   ERR_INVALID     upstream_invalid
+ * and those of op_init(). op->error has a text for people that names the upstream. */
 struct op *upstream_call(struct scope *scope, struct upstream *upstream,
                          const struct upstream_call *call);
 
@@ -61,9 +79,14 @@ struct op *upstream_call(struct scope *scope, struct upstream *upstream,
 bool op_is_upstream(const struct op *op);
 
 /* ---- the answer, once it settled OK ---- */
-/* Its status; 0: none. */
+
+/* Its status, 200 to 599; 0: none. */
 uint32_t upstream_code(const struct op *op);
+
+/* Its fields, in their order; none without an answer. Never NULL. */
 const struct http_fields *upstream_fields(const struct op *op);
+
+/* Its body; empty where it has none, absent without an answer. */
 struct span upstream_body(const struct op *op);
 
 #endif

@@ -1,0 +1,138 @@
+/* upstream/request.c - a call to the bytes of its request. */
+#include "upstream/request.h"
+#include "base/check.h"
+#include "base/number.h"
+#include "task/scope.h"
+#include "upstream/url.h"
+#include <stdio.h>
+
+/* Ours (Host, framing), of one connection (RFC 9110 section 7.6.1), or promises that we do not keep
+ * (Expect). */
+static const struct span refused_fields[] = {
+    {"host", 4},
+    {"content-length", 14},
+    {"transfer-encoding", 17},
+    {"connection", 10},
+    {"keep-alive", 10},
+    {"proxy-connection", 16},
+    {"proxy-authenticate", 18},
+    {"proxy-authorization", 19},
+    {"te", 2},
+    {"trailer", 7},
+    {"upgrade", 7},
+    {"http2-settings", 14},
+    {"expect", 6},
+};
+
+static struct span method_of(const struct upstream_call *call)
+{
+    return call->method.ptr != NULL ? call->method : SPAN("GET");
+}
+
+static bool is_refused(struct span name)
+{
+    for (size_t i = 0; i < sizeof refused_fields / sizeof refused_fields[0]; i++)
+        if (span_equal_nocase(name, refused_fields[i]))
+            return true;
+    return false;
+}
+
+/* NULL, or what is wrong with it. */
+static const char *field_problem(const struct http_field *field)
+{
+    if (!http_is_token(field->name))
+        return "has a name that is no token";
+    if (is_refused(field->name))
+        return "is not the handler's to set";
+    if (!http_is_field_value(field->value))
+        return "has a control byte in its value";
+    return NULL;
+}
+
+bool upstream_request_check(const struct upstream_call *call, char problem[UPSTREAM_PROBLEM_SIZE])
+{
+    struct span method = method_of(call);
+    const char *wrong;
+
+    if (!http_is_token(method) || span_equal(method, SPAN("CONNECT"))) {
+        snprintf(problem, UPSTREAM_PROBLEM_SIZE, "method: no token, or CONNECT");
+        return false;
+    }
+    if (!upstream_is_path(call->path)) {
+        snprintf(problem, UPSTREAM_PROBLEM_SIZE,
+                 "path: expected one that begins with '/' and is percent-encoded");
+        return false;
+    }
+    for (uint32_t i = 0; i < call->field_count; i++) {
+        wrong = field_problem(&call->fields[i]);
+        if (wrong == NULL)
+            continue;
+        snprintf(problem, UPSTREAM_PROBLEM_SIZE, "field %u (%.*s) %s", i + 1,
+                 call->fields[i].name.len < 64 ? (int)call->fields[i].name.len : 64,
+                 call->fields[i].name.ptr != NULL ? call->fields[i].name.ptr : "", wrong);
+        return false;
+    }
+    return true;
+}
+
+/* Does the request say how long its body is, even where it has none (RFC 9110 section 8.6)? */
+static bool has_length(struct span method, const struct upstream_call *call)
+{
+    return call->body.len > 0 || span_equal(method, SPAN("POST")) ||
+           span_equal(method, SPAN("PUT")) || span_equal(method, SPAN("PATCH"));
+}
+
+static char *put(char *at, struct span bytes)
+{
+    if (bytes.len > 0)
+        memcpy(at, bytes.ptr, bytes.len);
+    return at + bytes.len;
+}
+
+static char *put_field(char *at, struct span name, struct span value)
+{
+    at = put(at, name);
+    at = put(at, SPAN(": "));
+    at = put(at, value);
+    return put(at, SPAN("\r\n"));
+}
+
+/* Enough for the head and the body. */
+static size_t size_of(const struct upstream_url *url, const struct upstream_call *call)
+{
+    size_t size = method_of(call).len + url->prefix.len + call->path.len + call->body.len +
+                  url->authority.len;
+
+    size += SPAN("  HTTP/1.1\r\nHost: \r\nContent-Length: \r\n\r\n").len + NUMBER_TEXT_SIZE;
+    for (uint32_t i = 0; i < call->field_count; i++)
+        size += call->fields[i].name.len + call->fields[i].value.len + SPAN(": \r\n").len;
+    return size;
+}
+
+struct span upstream_request_render(struct scope *scope, const struct upstream_url *url,
+                                    const struct upstream_call *call)
+{
+    struct span method = method_of(call);
+    size_t size = size_of(url, call);
+    char *bytes = scope_alloc(scope, size);
+    char length[NUMBER_TEXT_SIZE];
+    char *at = bytes;
+
+    at = put(at, method);
+    at = put(at, SPAN(" "));
+    at = put(at, url->prefix);
+    at = put(at, call->path);
+    at = put(at, SPAN(" HTTP/1.1\r\n"));
+    at = put_field(at, SPAN("Host"), url->authority);
+    for (uint32_t i = 0; i < call->field_count; i++)
+        at = put_field(at, call->fields[i].name, call->fields[i].value);
+    if (has_length(method, call)) {
+        size_t digits = number_format(call->body.len, length);
+
+        at = put_field(at, SPAN("Content-Length"), (struct span){length, digits});
+    }
+    at = put(at, SPAN("\r\n"));
+    at = put(at, call->body);
+    CHECK((size_t)(at - bytes) <= size);
+    return (struct span){bytes, (size_t)(at - bytes)};
+}
