@@ -40,8 +40,9 @@ extern "C" {
 /* The minor that this plugin needs; newer calls stay hidden until it is raised. */
 #define WEFT_ABI_TARGET 0
 #endif
-#define WEFT_MUST_USE           __attribute__((__warn_unused_result__))
-#define WEFT_PRINTF(text, args) __attribute__((__format__(__printf__, text, args)))
+#define WEFT_MUST_USE __attribute__((__warn_unused_result__))
+#define WEFT_PRINTF(text, args) \
+    __attribute__((__format__(__printf__, text, args), __nonnull__(text)))
 
 /* ---- nouns ----------------------------------------------------------------------------------- */
 
