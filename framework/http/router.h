@@ -1,11 +1,14 @@
 /* http/router.h - from method and path to a route.
  *
- * A pattern is segments: `exact`, `:param` (one segment, not empty), `*rest` (the last one: all that is left, perhaps
- * empty). In each segment exact goes before `:param` before `*rest`, whatever the order of registration, with a step back
- * where the better one leads nowhere. A trailing slash counts. HEAD is implied by GET. A handler is a function and its
- * data: the router knows no plugin.
+ * A pattern is segments: `exact`, `:param` (one segment, not empty), `*rest` (the last one: all that
+ * is left, perhaps empty). In each segment exact goes before `:param` before `*rest`, whatever the
+ * order of registration, with a step back where the better one leads nowhere, or only to other
+ * methods. A trailing slash counts. HEAD is implied by GET. A handler is a function and its data:
+ * the router knows no plugin.
  * Loop:   filled at start, then only read.
- * Memory: patterns and names are copied; routes live as long as the router.
+ * Memory: methods, patterns and names are copied; routes live as long as the router.
+ * Limits: ROUTER_PARAMS_MAX parameters a pattern, URI_SEGMENTS_MAX segments. A look-up visits each
+ *         node of the tree once at most: adversarial paths cost no more than the routes warrant.
  */
 #ifndef WEFT_HTTP_ROUTER_H
 #define WEFT_HTTP_ROUTER_H
@@ -18,51 +21,63 @@
 struct http_request;
 struct router;
 
-/* Serves a request: on the loop's stack, once its body is there (or at once, HTTP_ROUTE_STREAM_BODY). It answers now or
- * later; the request's scope tells when (http/request.h). */
+/* Serves a request: on the loop's stack, once its body is there (or at once,
+ * HTTP_ROUTE_STREAM_BODY). It answers now or later; the request's scope tells when
+ * (http/request.h). */
 typedef void http_handler_fn(struct http_request *request, void *data);
 
+/* Flags of a route. STREAM_BODY: the handler starts before the body is there, and pulls it
+ * (http/body.h). FINISH: the client's leaving does not cancel. */
 enum { HTTP_ROUTE_STREAM_BODY = 1, HTTP_ROUTE_FINISH = 2 };
 
+/* Who serves what. */
 struct http_route {
-    char *method;        /* "GET"; the router's copy */
-    char *pattern;       /* "/books/:id", mount included; the router's copy */
-    http_handler_fn *fn; /* serves it */
-    void *data;          /* for fn */
-    const char
-        *owner; /* the plugin instance's name, for logs; the registrar's, outlives the router */
+    char *method;            /* "GET"; the router's copy */
+    char *pattern;           /* "/books/:id", mount included; the router's copy */
+    http_handler_fn *fn;     /* serves it */
+    void *data;              /* for fn */
+    const char *owner;       /* the plugin instance's name, for logs; the registrar's, outlives the
+                              * router; NULL: the host itself */
     uint32_t blame_index;    /* in the blame page */
     uint32_t flags;          /* HTTP_ROUTE_... */
     uint32_t timeout_ms;     /* budget; 0: the server's */
-    uint64_t body_bytes_max; /* 0: the server's */
+    uint64_t body_bytes_max; /* inclusive; 0: the server's */
     uint64_t requests;       /* counted by the server */
 };
 
+/* Of one pattern. */
 enum { ROUTER_PARAMS_MAX = 16 };
 
+/* What a look-up found. What is behind `count` is not set. */
 struct route_match {
-    const struct http_route *route;        /* NULL: none */
-    struct span names[ROUTER_PARAMS_MAX];  /* of params, without ':' or '*' */
-    struct span values[ROUTER_PARAMS_MAX]; /* slices of the path that was matched, decoded */
+    struct http_route *route;              /* NULL: none */
+    struct span names[ROUTER_PARAMS_MAX];  /* of params, without ':' or '*'; the router's */
+    struct span values[ROUTER_PARAMS_MAX]; /* segments that were given; *rest: of the first of its
+                                            * segments to the end of the last */
     uint32_t count;                        /* of params */
     bool is_other_method;                  /* the path exists, the method does not: 405 */
     char allow[96];                        /* then the Allow field's value */
 };
 
+/* A router without routes. */
 struct router *router_create(void);
+
+/* Frees it with its routes. NULL is fine. */
 void router_destroy(struct router *router);
 
-/* Adds a copy of `route` (method, pattern, fn, data, owner, ... set). ERR_SYNTAX: the pattern or method is none; ERR_EXISTS: the same
- * method and pattern (names of params apart) is there: `*other` is that route. On success `*added` is the route. */
+/* Adds a copy of `route` (method, pattern, fn, data, owner, ... set). ERR_SYNTAX: the pattern or
+ * method is none, or a method that is not served (http_is_method()); ERR_EXISTS: the same method and
+ * pattern (names of params apart) is there: `*other` is that route. On success `*added` is the
+ * route. `other` and `added` may be NULL. */
 enum err router_add(struct router *router, const struct http_route *route,
                     struct http_route **added, const struct http_route **other)
     __attribute__((warn_unused_result));
 
-/* Takes back every route of `owner` (an init that failed). */
+/* Takes back every route of `owner` (an init that failed), compared as text. */
 void router_remove_owner(struct router *router, const char *owner);
 
-/* Finds the route. `path` begins with '/', without its query; segments still percent-encoded are decoded by the caller (http's
- * request), so that `%2F` stays inside a segment: pass the segments. */
+/* Finds the route of `segments` (at least one), which are those of uri_segments(): decoded, so that
+ * `%2F` stays inside of one, and slices of one buffer with one byte between two. */
 void router_match(const struct router *router, struct span method, const struct span *segments,
                   uint32_t count, struct route_match *match);
 
