@@ -41,11 +41,13 @@ static void move(struct op *op, enum op_state state)
 bool op_init(struct op *op, struct scope *scope, const struct op_kind *kind)
 {
     struct tasks *tasks;
+    bool is_closed;
 
     CHECK_OBJ(scope, SCOPE_MAGIC);
     CHECK(op->magic == 0);
     CHECK(kind != NULL);
     tasks = scope->tasks;
+    is_closed = scope_is_closed(scope); /* first: it may cancel what is among the scope's ops */
     op->magic = OP_MAGIC;
     op->scope = scope;
     op->kind = kind;
@@ -54,7 +56,7 @@ bool op_init(struct op *op, struct scope *scope, const struct op_kind *kind)
     list_init(&op->_watchers);
     list_append(&scope->ops, &op->_link);
     tasks->ops_started++;
-    if (scope_is_closed(scope)) {
+    if (is_closed) {
         op->status = scope_error(scope);
         op->is_retired = true;
         move(op, OP_TOLD);
@@ -107,28 +109,38 @@ enum err op_release(struct op *op)
 
 /* Telling */
 
+/* A consumer about to be told; on the loop's stack, so the fiber copies it at once. */
+struct telling {
+    struct op *op;
+    op_fn *fn;
+    void *data;
+};
+
 static void tell_on_fiber(struct scope *scope, void *data)
 {
-    struct op *op = data;
+    const struct telling telling = *(const struct telling *)data;
 
     (void)scope;
-    op->_fn(op, op->_data);
+    telling.fn(telling.op, telling.data);
 }
 
-/* Runs the consumer, which may release the op: it is not touched afterwards. */
+/* Tells the consumer once, however often watchers come late. It may release the op, which is not
+ * touched afterwards. */
 static void tell_consumer(struct op *op)
 {
+    struct telling telling = {op, op->_fn, op->_data};
     struct fiber *waiting = op->_waiting;
 
     op->_waiting = NULL;
+    op->_fn = NULL;
     if (waiting != NULL) {
-        scope_resume(op->_data, waiting);
-    } else if (op->_fn != NULL && op->_on_fiber) {
-        bool is_run = scope_run(op->scope, tell_on_fiber, op, true);
+        scope_resume(telling.data, waiting);
+    } else if (telling.fn != NULL && op->_on_fiber) {
+        bool is_run = scope_run(op->scope, tell_on_fiber, &telling, true);
 
         CHECK(is_run);
-    } else if (op->_fn != NULL) {
-        op->_fn(op, op->_data);
+    } else if (telling.fn != NULL) {
+        telling.fn(op, telling.data);
     }
 }
 
@@ -326,7 +338,7 @@ struct op *op_failed(struct scope *scope, enum err err, const char *reason, stru
 
     CHECK_OBJ(scope, SCOPE_MAGIC);
     CHECK(err != ERR_OK);
-    op = arena_alloc(&scope->arena, sizeof *op);
+    op = scope_alloc(scope, sizeof *op);
     if (op_init(op, scope, &failed_kind)) {
         op_explain(op, text);
         op_finish(op, err, reason);

@@ -449,7 +449,7 @@ void scope_defer(struct scope *scope, void (*fn)(void *data), void *data)
 
     CHECK_OBJ(scope, SCOPE_MAGIC);
     CHECK(fn != NULL);
-    cleanup = arena_alloc(&scope->arena, sizeof *cleanup);
+    cleanup = scope_alloc(scope, sizeof *cleanup);
     cleanup->fn = fn;
     cleanup->data = data;
     list_prepend(&scope->_cleanups, &cleanup->link);
