@@ -131,6 +131,7 @@ void loop_destroy(struct loop *loop)
 void loop_abandon(struct loop *loop)
 {
     CHECK_OBJ(loop, LOOP_MAGIC);
+    post_queue_abandon(loop->posts);
     (void)close(loop->epoll_fd);
     loop->epoll_fd = -1;
 }

@@ -71,6 +71,12 @@ void post_queue_destroy(struct post_queue *queue)
     mem_free(queue);
 }
 
+void post_queue_abandon(struct post_queue *queue)
+{
+    (void)close(queue->fd);
+    queue->fd = -1;
+}
+
 static void wake(int fd)
 {
     const uint64_t one = 1;

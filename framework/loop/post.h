@@ -35,6 +35,9 @@ struct post_queue *post_queue_create(struct loop *loop);
 /* Ends it; what is still queued is dropped without a call. NULL is fine. */
 void post_queue_destroy(struct post_queue *queue);
 
+/* In a forked child: closes the descriptor, which the parent has too, and touches nothing else. */
+void post_queue_abandon(struct post_queue *queue);
+
 /* The queue of `loop`; fine from any thread. */
 struct post_queue *loop_posts(struct loop *loop);
 

@@ -2,6 +2,7 @@
  * is never told of anything again, whatever lay in the batch of events; the kernel is asked for
  * nothing that it knows already. */
 #include "base/check.h"
+#include "lib/dies.h"
 #include "lib/fault.h"
 #include "lib/loop_driver.h"
 #include "lib/test.h"
@@ -298,15 +299,17 @@ static void test_a_forked_child_leaves_the_parents_alone(void **state)
 {
     struct fixture *fixture = *state;
     struct end end;
+    uint32_t fds;
     int status;
     pid_t pid;
 
     open_end(fixture->loop, &end, IO_READ);
+    fds = open_fds();
     pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
         loop_abandon(fixture->loop);
-        _exit(0);
+        _exit(open_fds() == fds - 2 ? 0 : 1); /* the epoll set's and the posts' */
     }
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_int_equal(status, 0);
@@ -537,6 +540,60 @@ static void test_wait_of_a_turn_is_bounded_by_its_caller(void **state)
     loop_destroy(NULL);
 }
 
+/* Mistakes that are found at once */
+
+static void destroy_with_io(void *arg)
+{
+    struct end *end = arg;
+
+    loop_destroy(end->io._loop);
+}
+
+static void start_twice(void *arg)
+{
+    struct end *end = arg;
+
+    io_start(end->io._loop, &end->io, end->fds[1], IO_READ, on_end);
+}
+
+static void watch_twice(void *arg)
+{
+    struct end *end = arg;
+    struct io io = {._loop = NULL};
+
+    io_start(end->io._loop, &io, end->fds[0], IO_READ, on_end);
+}
+
+static void turn_in_a_turn(struct io *io, uint32_t events)
+{
+    (void)events;
+    loop_turn(io->_loop, 0);
+}
+
+static void turn_twice(void *arg)
+{
+    struct end *end = arg;
+
+    end->io._fn = turn_in_a_turn;
+    peer_send(end->fds[1], "x");
+    loop_turn(end->io._loop, 0);
+}
+
+static void test_mistakes_end_the_process(void **state)
+{
+    void (*const mistakes[])(void *arg) = {destroy_with_io, start_twice, watch_twice, turn_twice};
+    struct fixture *fixture = *state;
+    char output[DIES_OUTPUT_SIZE];
+    struct end end;
+
+    open_end(fixture->loop, &end, IO_READ);
+    for (uint32_t i = 0; i < sizeof mistakes / sizeof mistakes[0]; i++) {
+        assert_true(dies(mistakes[i], &end, output));
+        assert_non_null(strstr(output, "loop.c:"));
+    }
+    close_end(&end);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -560,6 +617,7 @@ int main(void)
         TEST(test_one_time_a_turn),
         TEST(test_run_sleeps_until_its_timer_and_not_longer),
         TEST(test_wait_of_a_turn_is_bounded_by_its_caller),
+        TEST(test_mistakes_end_the_process),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
