@@ -125,9 +125,7 @@ static void test_what_needs_no_server(void **state)
 
 static void test_what_is_no_name(void **state)
 {
-    static const char *const names[] = {"", ".", "a b.test", "a\n.test",
-                                        "b\xc3\xbc"
-                                        "cher.test"};
+    static const char *const names[] = {"", ".", "a b.test", "a\n.test", "tsch\xc3\xbcss.test"};
     struct fixture *fixture = *state;
     char long_name[300];
     struct question question;
