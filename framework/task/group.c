@@ -28,6 +28,7 @@ struct group {
     int32_t first;     /* the member whose outcome is ours so far; -1: none */
     int32_t winner;    /* the same once it is decided */
     enum err err;      /* of `first` */
+    uint64_t child;    /* its handle, or its child's, where it is a group; 0: none */
     bool has_won;      /* an ANY's success */
     bool has_given_up; /* an ALL has canceled the siblings */
     struct member members[];
@@ -51,6 +52,11 @@ bool op_is_group(const struct op *op)
 int32_t group_winner(const struct op *op)
 {
     return op_is_group(op) ? CONTAINER_OF(op, const struct group, op)->winner : -1;
+}
+
+uint64_t group_child(const struct op *op)
+{
+    return op_is_group(op) ? CONTAINER_OF(op, const struct group, op)->child : 0;
 }
 
 /* Cancels the children that are pending. Each is marked before the first is touched: the same op
@@ -99,6 +105,7 @@ static void note(struct group *group, uint32_t index, const struct op *child)
         return;
     group->first = (int32_t)index;
     group->err = err;
+    group->child = op_is_group(child) ? group_child(child) : child->handle;
     op_explain(&group->op, child->error);
 }
 

@@ -36,4 +36,8 @@ bool op_is_group(const struct op *op);
  * has); -1: none, or not settled, or canceled, or no group. */
 int32_t group_winner(const struct op *op);
 
+/* The handle of the child whose outcome a settled group has, through groups in groups; 0: none, or
+ * no group. The child may have been released. */
+uint64_t group_child(const struct op *op);
+
 #endif

@@ -12,9 +12,6 @@
 
 /* ---- scope.c, for op.c ---- */
 
-/* Has it begun to end: do its cleanups run? */
-bool scope_is_ending(const struct scope *scope);
-
 /* Is it canceled, or ending? Cancels it first where its deadline has passed by now. */
 bool scope_is_closed(struct scope *scope);
 

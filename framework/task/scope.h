@@ -159,6 +159,9 @@ bool scope_run(struct scope *scope, scope_fn *fn, void *data, bool admitted);
 /* The scope whose fiber runs now, or NULL. */
 struct scope *scope_current(const struct tasks *tasks);
 
+/* Has it begun to end: do its cleanups run? It cannot be finished then, nor have children. */
+bool scope_is_ending(const struct scope *scope);
+
 /* Does nothing of it go on: neither a fiber of it or of a child, nor a pending or undelivered op? */
 bool scope_is_idle(const struct scope *scope);
 
