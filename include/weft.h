@@ -182,6 +182,8 @@ typedef struct weft_call {
 
 /* Of a child ctx: its parent's being canceled does not cancel it, and its budget is its own. */
 #define WEFT_CHILD_SHIELD 1u
+/* Of a child ctx: where one op of a weft_all() in it fails, the others go on. */
+#define WEFT_CHILD_SUPERVISE 2u
 
 /* Of pg's json and reply: the first row as an object, not all of them as an array. */
 #define WEFT_PG_ONE_ROW 1u

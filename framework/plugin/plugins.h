@@ -48,8 +48,9 @@ struct plugin_services {
 
 struct plugins *plugins_create(const struct plugin_services *services);
 
-/* Loads one section's plugin and runs its init. On failure `problem` names file and line of the ini, the plugin's file and the
- * reason, in one line; its routes are taken back. A plugin that is not required: logged, ERR_OK. */
+/* Loads one section's plugin and runs its init. On failure `problem` names file and line of the
+ * ini, the plugin's file and the reason, in one line; its routes are taken back. A plugin that is
+ * not required: logged, ERR_OK. */
 enum err plugins_load(struct plugins *plugins, struct ini_section *section,
                       char problem[INI_PROBLEM_SIZE]) __attribute__((warn_unused_result));
 

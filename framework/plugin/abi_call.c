@@ -1,0 +1,103 @@
+/* plugin/abi_call.c - the table `call`: upstreams, calls and their answers. */
+#include "base/slots.h"
+#include "plugin/inside.h"
+#include "upstream/upstream.h"
+#include <assert.h>
+
+static_assert(sizeof(weft_field) == sizeof(struct http_field) &&
+                  offsetof(weft_field, value) == offsetof(struct http_field, value) &&
+                  sizeof(weft_str) == sizeof(struct span) &&
+                  offsetof(weft_str, len) == offsetof(struct span, len),
+              "fields are handed on as they are");
+static_assert(WEFT_CALL_IDEMPOTENT == UPSTREAM_IDEMPOTENT, "flags of a call");
+
+static const weft_str absent = {NULL, 0};
+
+static weft_status find_upstream(weft_host *host, const char *name, weft_upstream **upstream)
+{
+    struct instance *instance = abi_init_of(host, "find_upstream");
+    const struct plugin_services *services;
+    struct upstream *found;
+
+    if (instance == NULL)
+        return WEFT_E_STATE;
+    services = abi_services(instance->abi);
+    found = name != NULL ? services->upstream(services->data, name) : NULL;
+    if (found == NULL) {
+        instance_fail(instance, 0, "there is no section [upstream.%s], which the plugin wants",
+                      name != NULL ? name : "");
+        return WEFT_E_INVALID;
+    }
+    *upstream =
+        (weft_upstream *)(uintptr_t)instance_handle(instance, instance->abi->upstreams, found);
+    return WEFT_OK;
+}
+
+static weft_op *refuse(struct scope *scope, enum err err, const char *why)
+{
+    abi_misuse("call_start", why);
+    return abi_handle(op_failed(scope, err, NULL, span_of(why)));
+}
+
+static weft_op *start(weft_ctx *ctx, weft_upstream *handle, const weft_call *given)
+{
+    struct scope *scope = abi_scope(ctx, "call_start");
+    struct upstream *upstream;
+    weft_call call;
+
+    if (scope == NULL)
+        return NULL;
+    upstream = slots_get(abi_here()->upstreams, abi_number(handle));
+    if (upstream == NULL)
+        return refuse(scope, ERR_STATE, "no upstream of this plugin");
+    if (!abi_take_options(&call, sizeof call, given) || (call.flags & ~WEFT_CALL_IDEMPOTENT) != 0)
+        return refuse(scope, ERR_UNSUPPORTED, "options that this host does not know");
+    if (call.field_count > 0 && call.fields == NULL)
+        return refuse(scope, ERR_INVALID, "no fields where they should be");
+    {
+        const struct upstream_call made = {
+            .method = span_of(call.method),
+            .path = abi_span(call.path),
+            .fields = (const struct http_field *)(const void *)call.fields,
+            .field_count = call.field_count,
+            .body = abi_span(call.body),
+            .flags = call.flags,
+            .timeout_ms = call.timeout_ms,
+        };
+        return abi_handle(upstream_call(scope, upstream, &made));
+    }
+}
+
+static uint32_t code(weft_op *handle)
+{
+    const struct op *op = abi_op(handle, "call_code");
+
+    return op != NULL && op_is_upstream(op) ? upstream_code(op) : 0;
+}
+
+static weft_str field(weft_op *handle, const char *name)
+{
+    const struct op *op = abi_op(handle, "call_field");
+    const struct http_fields *fields;
+
+    if (op == NULL || name == NULL || !op_is_upstream(op))
+        return absent;
+    fields = upstream_fields(op);
+    return fields != NULL ? abi_str(http_field_get(fields, span_of(name))) : absent;
+}
+
+static weft_str body(weft_op *handle)
+{
+    const struct op *op = abi_op(handle, "call_body");
+
+    return op != NULL && op_is_upstream(op) ? abi_str(upstream_body(op)) : absent;
+}
+
+const weft_call_api abi_call = {
+    .size = sizeof(weft_call_api),
+    .upstream = find_upstream,
+    .start = start,
+    .code = code,
+    .field = field,
+    .body = body,
+};

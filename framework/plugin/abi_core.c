@@ -1,0 +1,555 @@
+/* plugin/abi_core.c - the table `core`: routes, settings, the log, scopes and ops. */
+#include "base/check.h"
+#include "base/number.h"
+#include "base/slots.h"
+#include "observe/blame.h"
+#include "plugin/inside.h"
+#include "task/fiber.h"
+#include "task/group.h"
+#include "task/tasks.h"
+#include <assert.h>
+#include <stdlib.h>
+
+enum {
+    STRAY_MAX = 64 << 20, /* bytes that are handed out in stale scopes before the worker aborts */
+    FEW = 32,             /* ops of a group that need no memory to be looked up */
+    LOG_SITES = 64        /* memories of repeated lines, shared by all messages of plugins */
+};
+
+static_assert((int)WEFT_WHY_NONE == SCOPE_ALIVE && (int)WEFT_WHY_CLIENT_GONE == SCOPE_CLIENT_GONE &&
+                  (int)WEFT_WHY_DEADLINE == SCOPE_DEADLINE &&
+                  (int)WEFT_WHY_SIBLING == SCOPE_SIBLING &&
+                  (int)WEFT_WHY_EXPLICIT == SCOPE_EXPLICIT &&
+                  (int)WEFT_WHY_REPLIED == SCOPE_REPLIED &&
+                  (int)WEFT_WHY_SHUTDOWN == SCOPE_SHUTDOWN && (int)WEFT_WHY_MEMORY == SCOPE_MEMORY,
+              "why a scope was canceled");
+static_assert((int)WEFT_LOG_ERROR == LOG_ERROR && (int)WEFT_LOG_WARN == LOG_WARN &&
+                  (int)WEFT_LOG_INFO == LOG_INFO && (int)WEFT_LOG_DEBUG == LOG_DEBUG,
+              "levels of the log");
+static_assert(WEFT_ROUTE_FINISH == HTTP_ROUTE_FINISH, "flags of a route");
+static_assert(WEFT_CHILD_SHIELD == SCOPE_SHIELD && WEFT_CHILD_SUPERVISE == SCOPE_SUPERVISE,
+              "flags of a child");
+
+/* At init */
+
+/* Adds `route` to the router, with the mount before its pattern. On failure says why. */
+static enum err add_route(struct abi_route *route, const char *method, const char *pattern,
+                          const weft_route_options *options)
+{
+    struct instance *instance = route->instance;
+    const struct plugin_services *services = abi_services(instance->abi);
+    struct span path = arena_format(&instance->arena, "%s%s", instance->options.mount, pattern);
+    const struct http_route *other = NULL;
+    struct http_route *added;
+    const struct http_route made = {.method = (char *)method,
+                                    .pattern = (char *)path.ptr,
+                                    .fn = abi_serve,
+                                    .data = route,
+                                    .owner = instance->name,
+                                    .flags = options->flags,
+                                    .timeout_ms = options->timeout_ms,
+                                    .body_bytes_max = options->body_bytes_max};
+    enum err err = router_add(services->router, &made, &added, &other);
+
+    route->text = arena_format(&instance->arena, "%s %s", method, path.ptr).ptr;
+    if (err == ERR_OK)
+        added->blame_index =
+            blame_name(services->blame, span_of(instance->name), span_of(route->text));
+    else if (err == ERR_EXISTS)
+        instance_fail(instance, 0, "route %s: plugin %s has %s %s already", route->text,
+                      other->owner, other->method, other->pattern);
+    else
+        instance_fail(instance, 0,
+                      "route %s: expected a method, and segments that are exact, :name or, as the "
+                      "last, *name",
+                      route->text);
+    return err;
+}
+
+static weft_status route(weft_host *host, const char *method, const char *pattern, weft_handler *fn,
+                         void *self, const weft_route_options *given)
+{
+    struct instance *instance = abi_init_of(host, "route");
+    struct abi_route *made;
+    weft_route_options options;
+
+    if (instance == NULL)
+        return WEFT_E_STATE;
+    if (method == NULL || pattern == NULL || fn == NULL) {
+        instance_fail(instance, 0, "a route without method, pattern or handler");
+        return WEFT_E_INVALID;
+    }
+    if (!abi_take_options(&options, sizeof options, given) ||
+        (options.flags & ~WEFT_ROUTE_FINISH) != 0) {
+        instance_fail(instance, 0, "route %s %s: options that this host does not know", method,
+                      pattern);
+        return WEFT_E_UNSUPPORTED;
+    }
+    made = arena_alloc(&instance->arena, sizeof *made);
+    *made = (struct abi_route){.instance = instance, .fn = fn, .self = self};
+    return add_route(made, method, pattern, &options) == ERR_OK ? WEFT_OK : WEFT_E_INVALID;
+}
+
+/* The keys of a plugin's section that are not its own. */
+static bool is_hosts_key(const char *key)
+{
+    return strcmp(key, "path") == 0 || strcmp(key, "mount") == 0 || strcmp(key, "required") == 0 ||
+           strncmp(key, "host_", 5) == 0;
+}
+
+/* The instance, where `key` may be asked for; NULL: said why not, with `*status`. */
+static struct instance *ask(weft_host *host, const char *key, const char *call, weft_status *status)
+{
+    struct instance *instance = abi_init_of(host, call);
+
+    *status = WEFT_E_STATE;
+    if (instance == NULL)
+        return NULL;
+    *status = WEFT_E_INVALID;
+    if (key != NULL && !is_hosts_key(key))
+        return instance;
+    instance_fail(instance, 0, "setting %s: the name of a plugin's own key was expected",
+                  key != NULL ? key : "(null)");
+    return NULL;
+}
+
+static weft_status setting(weft_host *host, const char *key, const char *fallback, weft_str *value)
+{
+    weft_status status;
+    struct instance *instance = ask(host, key, "setting", &status);
+    const struct ini_entry *entry;
+
+    if (instance == NULL)
+        return status;
+    entry = ini_entry(instance->section, key);
+    if (entry == NULL && fallback == NULL) {
+        instance_fail(instance, 0, "the key '%s' is missing, and has no default", key);
+        return WEFT_E_INVALID;
+    }
+    *value =
+        abi_str(arena_copy(&instance->arena, span_of(entry != NULL ? entry->value : fallback)));
+    return WEFT_OK;
+}
+
+static weft_status setting_int(weft_host *host, const char *key, int64_t min, int64_t max,
+                               int64_t fallback, int64_t *value)
+{
+    weft_status status;
+    struct instance *instance = ask(host, key, "setting_int", &status);
+    const struct ini_entry *entry;
+    int64_t number = fallback;
+
+    if (instance == NULL)
+        return status;
+    entry = ini_entry(instance->section, key);
+    if (entry != NULL &&
+        (!number_int(span_of(entry->value), &number) || number < min || number > max)) {
+        instance_fail(instance, entry->line, "%s = %s: expected a whole number from %lld to %lld",
+                      key, entry->value, (long long)min, (long long)max);
+        return WEFT_E_INVALID;
+    }
+    *value = number;
+    return WEFT_OK;
+}
+
+static weft_status setting_bool(weft_host *host, const char *key, uint32_t fallback,
+                                uint32_t *value)
+{
+    static const char *const words[] = {"off", "on", "no", "yes"};
+    weft_status status;
+    struct instance *instance = ask(host, key, "setting_bool", &status);
+    const struct ini_entry *entry;
+    uint32_t found = fallback != 0;
+
+    if (instance == NULL)
+        return status;
+    entry = ini_entry(instance->section, key);
+    if (entry != NULL) {
+        for (found = 0; found < 4 && strcmp(entry->value, words[found]) != 0;)
+            found++;
+        if (found == 4) {
+            instance_fail(instance, entry->line, "%s = %s: expected on, off, yes or no", key,
+                          entry->value);
+            return WEFT_E_INVALID;
+        }
+        found &= 1;
+    }
+    *value = found;
+    return WEFT_OK;
+}
+
+/* The log */
+
+/* Repeats are known by how a line begins, since all lines of plugins come through here. */
+static struct log_site *site_of(weft_str text)
+{
+    static struct log_site sites[LOG_SITES];
+    uint32_t hash = 2166136261u;
+
+    for (size_t i = 0; i < text.len && i < 24; i++)
+        hash = (hash ^ (unsigned char)text.ptr[i]) * 16777619u;
+    return &sites[hash % LOG_SITES];
+}
+
+static void write_line(weft_ctx *ctx, uint32_t level, weft_str text)
+{
+    struct abi *abi = abi_here();
+    struct abi_who who = {.fields = {{.key = "plugin"}, {.key = "route"}, {.key = "request"}}};
+
+    if (level > WEFT_LOG_DEBUG)
+        level = WEFT_LOG_DEBUG;
+    if (text.ptr == NULL || !log_is_on((enum log_level)level))
+        return;
+    if (abi != NULL)
+        abi_who(abi, ctx != NULL ? scope_of(abi->services.tasks, abi_number(ctx)) : NULL, &who);
+    log_write_fields(site_of(text), (enum log_level)level, who.fields, 3, "%.*s",
+                     SPAN_ARG(abi_span(text)));
+}
+
+static uint32_t log_level(void)
+{
+    uint32_t level = WEFT_LOG_DEBUG;
+
+    while (level > WEFT_LOG_ERROR && !log_is_on((enum log_level)level))
+        level--;
+    return level;
+}
+
+/* Scopes */
+
+static void *alloc_stray(size_t size)
+{
+    struct abi *abi = abi_here();
+
+    if (abi == NULL || size > STRAY_MAX || abi->stray.bytes > STRAY_MAX - size) {
+        log_error("a plugin allocates from another thread, or again and again in a ctx that has "
+                  "ended: there is no memory to give it");
+        abort();
+    }
+    return arena_alloc(&abi->stray, size);
+}
+
+static void *alloc(weft_ctx *ctx, size_t size)
+{
+    struct scope *scope = abi_scope(ctx, "alloc");
+
+    return scope != NULL ? scope_alloc(scope, size) : alloc_stray(size);
+}
+
+static weft_status defer(weft_ctx *ctx, weft_cleanup_fn *fn, void *data)
+{
+    struct scope *scope = abi_scope(ctx, "defer");
+
+    if (scope == NULL)
+        return WEFT_E_STATE;
+    if (fn == NULL)
+        return WEFT_E_INVALID;
+    scope_defer(scope, fn, data);
+    return WEFT_OK;
+}
+
+/* A child that a plugin may end, and one that it has ended. */
+static const struct scope_handler child_handler = {0};
+static const struct scope_handler ended_child_handler = {0};
+
+static weft_ctx *child(weft_ctx *ctx, uint32_t ms, uint32_t flags)
+{
+    struct scope *scope = abi_scope(ctx, "child");
+    struct scope *made;
+
+    if (scope == NULL)
+        return NULL;
+    if ((flags & ~(WEFT_CHILD_SHIELD | WEFT_CHILD_SUPERVISE)) != 0 ||
+        ((flags & WEFT_CHILD_SHIELD) != 0 && ms == 0)) {
+        abi_misuse("child", "unknown flags, or a shield without a time");
+        return NULL;
+    }
+    made = scope_child(scope, ms, flags);
+    if (made == NULL) {
+        abi_misuse("child", "the ctx is at its end");
+        return NULL;
+    }
+    made->handler = &child_handler;
+    return abi_ctx(made);
+}
+
+static weft_status end(weft_ctx *ctx)
+{
+    struct scope *scope = abi_scope(ctx, "end");
+
+    if (scope == NULL)
+        return WEFT_E_STATE;
+    if (scope->handler != &child_handler || scope_is_ending(scope)) {
+        abi_misuse("end", "no child, or one that was ended already");
+        return WEFT_E_STATE;
+    }
+    scope->handler = &ended_child_handler;
+    scope_finish(scope, SCOPE_EXPLICIT);
+    return WEFT_OK;
+}
+
+static weft_status shield(weft_ctx *ctx, uint32_t ms)
+{
+    struct scope *scope = abi_scope(ctx, "shield");
+
+    if (scope == NULL)
+        return WEFT_E_STATE;
+    scope_shield(scope, ms);
+    return WEFT_OK;
+}
+
+static void cancel(weft_ctx *ctx)
+{
+    struct scope *scope = abi_scope(ctx, "cancel");
+
+    if (scope != NULL)
+        scope_cancel(scope, SCOPE_EXPLICIT);
+}
+
+static uint32_t why(weft_ctx *ctx)
+{
+    struct scope *scope = abi_scope(ctx, "why");
+
+    return scope != NULL ? (uint32_t)scope->why : (uint32_t)WEFT_WHY_NONE;
+}
+
+static int64_t budget_ms(weft_ctx *ctx)
+{
+    struct scope *scope = abi_scope(ctx, "budget_ms");
+    uint64_t ms = scope != NULL ? scope_budget_ms(scope) : 0;
+
+    if (ms == UINT64_MAX)
+        return -1;
+    return ms < INT64_MAX ? (int64_t)ms : INT64_MAX;
+}
+
+/* Ops */
+
+struct consumer {
+    weft_then_fn *fn; /* the plugin's */
+    void *data;       /* for fn */
+};
+
+static void on_settled(struct op *op, void *data)
+{
+    const struct consumer *consumer = data;
+    struct scope *scope = op->scope;
+
+    abi_note_failure(scope, op);
+    abi_take_status(scope, consumer->fn(abi_ctx(scope), abi_handle(op), consumer->data));
+}
+
+static weft_status then(weft_op *handle, weft_then_fn *fn, void *data)
+{
+    struct op *op = abi_op(handle, "then");
+    struct consumer *consumer;
+
+    if (op == NULL)
+        return WEFT_E_STATE;
+    if (fn == NULL)
+        return WEFT_E_INVALID;
+    consumer = scope_alloc(op->scope, sizeof *consumer);
+    *consumer = (struct consumer){fn, data};
+    if (op_then(op, on_settled, consumer) == ERR_OK)
+        return WEFT_OK;
+    abi_misuse("then", "the op has a consumer already");
+    return WEFT_E_STATE;
+}
+
+/* Why the current code cannot wait for `op`; NULL: it can. */
+static const char *find_obstacle(const struct tasks *tasks, const struct op *op)
+{
+    const struct scope *scope = scope_current(tasks);
+
+    if (fiber_current(tasks->fibers) == NULL || scope == NULL)
+        return "nothing can wait here: init(), fini() and clean-ups run on the loop itself";
+    if (scope->root != op->scope->root)
+        return "an op of another request";
+    return op->is_deaf ? "the op has a consumer already" : NULL;
+}
+
+static weft_status await(weft_op *handle)
+{
+    struct op *op = abi_op(handle, "await");
+    struct tasks *tasks;
+    const char *obstacle;
+    enum err err;
+
+    if (op == NULL)
+        return WEFT_E_STATE;
+    tasks = op->scope->tasks;
+    obstacle = find_obstacle(tasks, op);
+    if (obstacle != NULL) {
+        abi_misuse("await", obstacle);
+        return WEFT_E_STATE;
+    }
+    err = op_await(op);
+    if (err != ERR_OK) {
+        op = op_of(tasks, abi_number(handle)); /* its scope may have ended meanwhile */
+        if (op != NULL)
+            abi_note_failure(scope_current(tasks), op);
+    }
+    return abi_status(err);
+}
+
+static weft_status op_status(weft_op *handle)
+{
+    struct op *op = abi_op(handle, "op_status");
+
+    if (op == NULL)
+        return WEFT_E_STATE;
+    return op->state != OP_PENDING ? abi_status(op->status) : WEFT_PENDING;
+}
+
+static weft_str op_error(weft_op *handle)
+{
+    struct op *op = abi_op(handle, "op_error");
+
+    return abi_str(op != NULL ? op->error : (struct span){0});
+}
+
+static void cancel_op(weft_op *handle)
+{
+    struct op *op = abi_op(handle, "op_cancel");
+
+    if (op != NULL)
+        op_cancel(op);
+}
+
+static weft_status release(weft_op *handle)
+{
+    struct op *op = abi_op(handle, "op_release");
+
+    return op != NULL ? abi_status(op_release(op)) : WEFT_E_STATE;
+}
+
+static weft_op *start_group(struct scope *scope, uint32_t kind, uint32_t count,
+                            weft_op *const *handles, struct op **children)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        children[i] = abi_op(handles[i], "group");
+        if (children[i] == NULL)
+            return abi_handle(
+                op_failed(scope, ERR_STATE, NULL, SPAN("an op of the group has gone")));
+    }
+    return abi_handle(
+        group_start(scope, kind == WEFT_ALL ? GROUP_ALL : GROUP_ANY, children, count));
+}
+
+static weft_op *group(weft_ctx *ctx, uint32_t kind, uint32_t count, weft_op *const *handles)
+{
+    struct scope *scope = abi_scope(ctx, "group");
+    struct op *few[FEW];
+
+    if (scope == NULL)
+        return NULL;
+    if (kind > WEFT_ANY || count > GROUP_CHILDREN_MAX || (count > 0 && handles == NULL)) {
+        abi_misuse("group", "of no known kind, too large, or without its ops");
+        return abi_handle(op_failed(scope, ERR_INVALID, NULL, SPAN("no such group")));
+    }
+    if (count <= FEW)
+        return start_group(scope, kind, count, handles, few);
+    return start_group(scope, kind, count, handles,
+                       scope_alloc(scope, count * sizeof(struct op *)));
+}
+
+static int32_t winner(weft_op *handle)
+{
+    struct op *op = abi_op(handle, "winner");
+
+    return op != NULL ? group_winner(op) : -1;
+}
+
+static weft_op *sleep_op(weft_ctx *ctx, uint32_t ms)
+{
+    struct scope *scope = abi_scope(ctx, "sleep");
+
+    return scope != NULL ? abi_handle(op_sleep(scope, ms)) : NULL;
+}
+
+/* A handler that runs beside its starter. Canceled before it began, it never begins; later, the op
+ * settles at once, and is retired when the handler has returned. */
+struct spawn {
+    struct op op;       /* its outcome */
+    struct ready ready; /* it begins with the ready list */
+    weft_handler *fn;   /* the plugin's */
+    void *self;         /* for fn */
+};
+
+static void withdraw_spawn(struct op *op)
+{
+    struct spawn *spawn = CONTAINER_OF(op, struct spawn, op);
+
+    if (!ready_is_on(&spawn->ready))
+        return;
+    ready_stop(&spawn->ready);
+    op_retire(op);
+}
+
+static const struct op_kind spawn_kind = {
+    .name = "spawn", .account = -1, .withdraw = withdraw_spawn};
+
+static void run_spawned(struct scope *scope, void *data)
+{
+    struct spawn *spawn = data;
+    weft_status status = spawn->fn(abi_ctx(scope), spawn->self);
+
+    if (spawn->op.state == OP_PENDING)
+        op_finish(&spawn->op, abi_err(status), NULL);
+    else
+        op_retire(&spawn->op);
+}
+
+static void on_spawn(struct ready *ready)
+{
+    struct spawn *spawn = CONTAINER_OF(ready, struct spawn, ready);
+
+    if (!scope_run(spawn->op.scope, run_spawned, spawn, false))
+        op_finish(&spawn->op, ERR_OVERLOAD, "fibers");
+}
+
+static weft_op *spawn(weft_ctx *ctx, weft_handler *fn, void *self)
+{
+    struct scope *scope = abi_scope(ctx, "spawn");
+    struct spawn *spawn;
+
+    if (scope == NULL)
+        return NULL;
+    if (fn == NULL)
+        return abi_handle(op_failed(scope, ERR_INVALID, NULL, SPAN("nothing to run")));
+    spawn = scope_alloc(scope, sizeof *spawn);
+    spawn->fn = fn;
+    spawn->self = self;
+    if (op_init(&spawn->op, scope, &spawn_kind))
+        ready_start(scope->tasks->loop, &spawn->ready, on_spawn);
+    return abi_handle(&spawn->op);
+}
+
+const weft_core_api abi_core = {
+    .size = sizeof(weft_core_api),
+    .route = route,
+    .setting = setting,
+    .setting_int = setting_int,
+    .setting_bool = setting_bool,
+    .log = write_line,
+    .log_level = log_level,
+    .status_text = abi_status_text,
+    .alloc = alloc,
+    .defer = defer,
+    .child = child,
+    .end = end,
+    .shield = shield,
+    .cancel = cancel,
+    .why = why,
+    .budget_ms = budget_ms,
+    .then = then,
+    .await = await,
+    .op_status = op_status,
+    .op_error = op_error,
+    .op_cancel = cancel_op,
+    .op_release = release,
+    .group = group,
+    .winner = winner,
+    .sleep = sleep_op,
+    .spawn = spawn,
+};

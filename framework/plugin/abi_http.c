@@ -1,0 +1,138 @@
+/* plugin/abi_http.c - the table `http`: the request and its reply. */
+#include "base/check.h"
+#include "http/response.h"
+#include "plugin/inside.h"
+
+static const weft_str absent = {NULL, 0};
+
+/* The request */
+
+static weft_str method(weft_ctx *ctx)
+{
+    const struct http_request *request = abi_request(ctx, "method");
+
+    return request != NULL ? abi_str(request->method) : absent;
+}
+
+static weft_str path(weft_ctx *ctx)
+{
+    const struct http_request *request = abi_request(ctx, "path");
+
+    return request != NULL ? abi_str(request->path) : absent;
+}
+
+static weft_str param(weft_ctx *ctx, const char *name)
+{
+    const struct http_request *request = abi_request(ctx, "param");
+
+    if (request == NULL || name == NULL)
+        return absent;
+    return abi_str(http_request_param(request, span_of(name)));
+}
+
+static weft_str query(weft_ctx *ctx, const char *name)
+{
+    struct http_request *request = abi_request(ctx, "query");
+
+    if (request == NULL || name == NULL)
+        return absent;
+    return abi_str(http_request_query(request, span_of(name)));
+}
+
+static weft_str header(weft_ctx *ctx, const char *name)
+{
+    const struct http_request *request = abi_request(ctx, "header");
+
+    if (request == NULL || name == NULL)
+        return absent;
+    return abi_str(http_request_header(request, span_of(name)));
+}
+
+static weft_str peer(weft_ctx *ctx)
+{
+    struct http_request *request = abi_request(ctx, "peer");
+
+    return request != NULL ? abi_str(http_request_peer(request)) : absent;
+}
+
+static weft_str mount(weft_ctx *ctx)
+{
+    const struct http_request *request = abi_request(ctx, "mount");
+    const struct abi_route *route = request != NULL ? abi_route_of(request->scope) : NULL;
+
+    return route != NULL ? abi_str(span_of(route->instance->options.mount)) : absent;
+}
+
+static weft_str body(weft_ctx *ctx)
+{
+    const struct http_request *request = abi_request(ctx, "body");
+
+    return request != NULL ? abi_str(http_request_body(request)) : absent;
+}
+
+/* The reply */
+
+static weft_status explain(weft_ctx *ctx, weft_str detail)
+{
+    struct http_request *request = abi_request(ctx, "explain");
+
+    if (request == NULL)
+        return WEFT_E_STATE;
+    request->detail = arena_copy(&request->scope->arena, abi_span(detail));
+    return WEFT_OK;
+}
+
+/* What the plugin is told about its reply. */
+static weft_status outcome(enum err err, const char *call)
+{
+    if (err == ERR_STATE)
+        abi_misuse(call, "there is a reply already; the first one stands");
+    if (err == ERR_INVALID)
+        abi_misuse(call, "a code, type or field that cannot be sent");
+    return err == ERR_CLOSED ? WEFT_E_CANCELED : abi_status(err);
+}
+
+static weft_status set_header(weft_ctx *ctx, const char *name, weft_str value)
+{
+    struct http_request *request = abi_request(ctx, "set_header");
+
+    if (request == NULL)
+        return WEFT_E_STATE;
+    if (name == NULL || value.ptr == NULL)
+        return WEFT_E_INVALID;
+    return outcome(http_reply_field(request, span_of(name), abi_span(value)), "set_header");
+}
+
+static weft_status reply(weft_ctx *ctx, uint32_t code, const char *type, weft_str text)
+{
+    struct http_request *request = abi_request(ctx, "reply");
+
+    if (request == NULL)
+        return WEFT_E_STATE;
+    return outcome(http_reply(request, code, span_of(type), abi_span(text)), "reply");
+}
+
+static weft_status problem(weft_ctx *ctx, uint32_t code, weft_str detail)
+{
+    struct http_request *request = abi_request(ctx, "problem");
+
+    if (request == NULL)
+        return WEFT_E_STATE;
+    return outcome(http_problem(request, code, abi_span(detail)), "problem");
+}
+
+const weft_http_api abi_http = {
+    .size = sizeof(weft_http_api),
+    .method = method,
+    .path = path,
+    .param = param,
+    .query = query,
+    .header = header,
+    .peer = peer,
+    .mount = mount,
+    .body = body,
+    .explain = explain,
+    .set_header = set_header,
+    .reply = reply,
+    .problem = problem,
+};

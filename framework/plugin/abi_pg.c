@@ -1,0 +1,405 @@
+/* plugin/abi_pg.c - the table `pg`: pools, statements, transactions and results.
+ *
+ * A weft_pg is the handle of a pool, or of the op that began a transaction.
+ */
+#include "base/check.h"
+#include "base/slots.h"
+#include "http/response.h"
+#include "pg/query.h"
+#include "pg/transaction.h"
+#include "plugin/inside.h"
+#include "task/tasks.h"
+#include <assert.h>
+
+enum { JSON_KEPT_MAX = 256 * 1024 }; /* bytes of abi->json that are kept for the next result */
+
+static_assert((int)WEFT_V_NULL == PG_NULL && (int)WEFT_V_BOOL == PG_BOOL &&
+                  (int)WEFT_V_INT == PG_INT && (int)WEFT_V_DOUBLE == PG_DOUBLE &&
+                  (int)WEFT_V_TEXT == PG_TEXT && (int)WEFT_V_BYTES == PG_BYTES &&
+                  (int)WEFT_V_JSON == PG_JSON,
+              "kinds of values");
+static_assert(WEFT_STMT_READ_ONLY == PG_READ_ONLY && WEFT_STMT_SLOW == PG_SLOW,
+              "flags of a statement");
+static_assert(WEFT_TX_READ_ONLY == PG_TX_READ_ONLY &&
+                  WEFT_TX_REPEATABLE_READ == PG_TX_REPEATABLE_READ &&
+                  WEFT_TX_SERIALIZABLE == PG_TX_SERIALIZABLE &&
+                  WEFT_TX_DEFERRABLE == PG_TX_DEFERRABLE,
+              "flags of a transaction");
+
+static const weft_str absent = {NULL, 0};
+
+/* At init */
+
+static weft_status pool(weft_host *host, const char *name, weft_pg **db)
+{
+    struct instance *instance = abi_init_of(host, "pool");
+    const struct plugin_services *services;
+    struct pg_pool *found;
+
+    if (instance == NULL)
+        return WEFT_E_STATE;
+    services = abi_services(instance->abi);
+    found = name != NULL ? services->pool(services->data, name) : NULL;
+    if (found == NULL) {
+        instance_fail(instance, 0, "there is no section [pg.%s], which the plugin wants",
+                      name != NULL ? name : "");
+        return WEFT_E_INVALID;
+    }
+    *db = (weft_pg *)(uintptr_t)instance_handle(instance, instance->abi->pools, found);
+    return WEFT_OK;
+}
+
+static weft_status declare(weft_host *host, weft_pg *db, const char *name, const char *sql,
+                           uint32_t flags, weft_stmt **stmt)
+{
+    struct instance *instance = abi_init_of(host, "declare");
+    struct abi_statement *made;
+    struct pg_pool *found;
+    enum err err;
+
+    if (instance == NULL)
+        return WEFT_E_STATE;
+    found = slots_get(instance->abi->pools, abi_number(db));
+    if (found == NULL || name == NULL || sql == NULL ||
+        (flags & ~(WEFT_STMT_READ_ONLY | WEFT_STMT_SLOW)) != 0) {
+        instance_fail(instance, 0, "statement %s: no pool, no name, no text or unknown flags",
+                      name != NULL ? name : "(null)");
+        return WEFT_E_INVALID;
+    }
+    made = arena_alloc(&instance->arena, sizeof *made);
+    made->pool = found;
+    err = pg_pool_declare(found, name, sql, flags, &made->statement);
+    if (err != ERR_OK) {
+        const char *refused = pg_is_refused(span_of(sql));
+
+        instance_fail(instance, 0, "statement %s: %s", name,
+                      refused != NULL ? refused : "another text has this name in the pool");
+        return WEFT_E_INVALID;
+    }
+    *stmt = (weft_stmt *)(uintptr_t)instance_handle(instance, instance->abi->statements, made);
+    return WEFT_OK;
+}
+
+/* Running */
+
+/* Fills in pool or transaction. False: `db` is neither, and that was told. */
+static bool find_database(weft_pg *db, struct pg_call *call, const char *entry)
+{
+    const struct abi *abi = abi_here();
+    struct op *begin;
+
+    call->pool = slots_get(abi->pools, abi_number(db));
+    if (call->pool != NULL)
+        return true;
+    begin = op_of(abi->services.tasks, abi_number(db));
+    call->transaction = begin != NULL ? pg_transaction_of(begin) : NULL;
+    if (call->transaction == NULL)
+        abi_misuse(entry, db == NULL ? "no database" : "a database that has gone, or none");
+    return call->transaction != NULL;
+}
+
+/* Text with a NUL in it would reach the server cut short. */
+static bool has_nul(const weft_value *value)
+{
+    return (value->kind == WEFT_V_TEXT || value->kind == WEFT_V_JSON) && value->len > 0 &&
+           memchr(value->as.p, '\0', value->len) != NULL;
+}
+
+/* ERR_OK, or what the op fails with, and why. */
+static enum err take_values(const weft_value *from, uint32_t count, struct pg_value *to,
+                            const char **why)
+{
+    if (count > PG_PARAMS_MAX || (count > 0 && from == NULL)) {
+        *why = "too many parameters, or none where they should be";
+        return ERR_INVALID;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        const weft_value *value = &from[i];
+
+        if (value->kind > WEFT_V_JSON || value->len == UINT32_MAX) {
+            *why = "a parameter of no known kind, or too large";
+            return ERR_INVALID;
+        }
+        if (has_nul(value)) {
+            *why = "a NUL in a text parameter";
+            return ERR_DB_VALUE;
+        }
+        to[i].kind = (enum pg_kind)value->kind;
+        if (value->kind == WEFT_V_BOOL || value->kind == WEFT_V_INT)
+            to[i].as.i = value->as.i;
+        else if (value->kind == WEFT_V_DOUBLE)
+            to[i].as.d = value->as.d;
+        else
+            to[i].as.text = (struct span){value->as.p, value->len};
+    }
+    return ERR_OK;
+}
+
+static weft_op *refuse(struct scope *scope, enum err err, const char *why)
+{
+    return abi_handle(op_failed(scope, err, err == ERR_DB_VALUE ? "pg_error" : NULL, span_of(why)));
+}
+
+static weft_op *start(struct scope *scope, struct pg_call *call, uint32_t count,
+                      const weft_value *values)
+{
+    struct pg_value taken[PG_PARAMS_MAX];
+    const char *why = NULL;
+    enum err err = take_values(values, count, taken, &why);
+
+    if (err != ERR_OK)
+        return refuse(scope, err, why);
+    call->values = taken;
+    call->count = count;
+    return abi_handle(pg_query_start(scope, call));
+}
+
+static weft_op *run(weft_ctx *ctx, weft_pg *db, weft_stmt *stmt, uint32_t count,
+                    const weft_value *values)
+{
+    struct scope *scope = abi_scope(ctx, "run");
+    const struct abi_statement *statement;
+    struct pg_call call = {0};
+
+    if (scope == NULL)
+        return NULL;
+    if (!find_database(db, &call, "run"))
+        return refuse(scope, ERR_STATE, "no such database");
+    statement = slots_get(abi_here()->statements, abi_number(stmt));
+    if (statement == NULL) {
+        abi_misuse("run", "no statement of this plugin");
+        return refuse(scope, ERR_STATE, "no such statement");
+    }
+    call.statement = statement->statement;
+    return start(scope, &call, count, values);
+}
+
+static weft_op *run_sql(weft_ctx *ctx, weft_pg *db, const char *sql, uint32_t flags, uint32_t count,
+                        const weft_value *values)
+{
+    struct scope *scope = abi_scope(ctx, "run_sql");
+    struct pg_call call = {.sql = span_of(sql), .flags = flags};
+
+    if (scope == NULL)
+        return NULL;
+    if (!find_database(db, &call, "run_sql"))
+        return refuse(scope, ERR_STATE, "no such database");
+    if (sql == NULL || (flags & ~(WEFT_STMT_READ_ONLY | WEFT_STMT_SLOW)) != 0) {
+        abi_misuse("run_sql", "no text, or unknown flags");
+        return refuse(scope, ERR_INVALID, "no text, or unknown flags");
+    }
+    return start(scope, &call, count, values);
+}
+
+/* Transactions */
+
+static weft_op *begin(weft_ctx *ctx, weft_pg *db, uint32_t flags)
+{
+    struct scope *scope = abi_scope(ctx, "begin");
+    struct pg_pool *found;
+
+    if (scope == NULL)
+        return NULL;
+    found = slots_get(abi_here()->pools, abi_number(db));
+    if (found == NULL) {
+        abi_misuse("begin", "no pool of this plugin");
+        return refuse(scope, ERR_STATE, "no such database");
+    }
+    return abi_handle(pg_begin(scope, found, flags));
+}
+
+static weft_pg *tx(weft_op *handle)
+{
+    struct op *op = abi_op(handle, "tx");
+
+    return op != NULL && pg_transaction_of(op) != NULL ? (weft_pg *)(void *)handle : NULL;
+}
+
+/* The transaction that `db` is; NULL: told. */
+static struct pg_transaction *transaction_of(weft_pg *db, const char *entry)
+{
+    struct abi *abi = abi_enter(entry);
+    struct op *op = abi != NULL ? op_of(abi->services.tasks, abi_number(db)) : NULL;
+    struct pg_transaction *found = op != NULL ? pg_transaction_of(op) : NULL;
+
+    if (abi != NULL && found == NULL)
+        abi_misuse(entry, "no transaction, or one that has gone");
+    return found;
+}
+
+static weft_op *commit(weft_pg *db)
+{
+    struct pg_transaction *transaction = transaction_of(db, "commit");
+
+    return transaction != NULL ? abi_handle(pg_commit(transaction)) : NULL;
+}
+
+static weft_op *rollback(weft_pg *db)
+{
+    struct pg_transaction *transaction = transaction_of(db, "rollback");
+
+    return transaction != NULL ? abi_handle(pg_rollback(transaction)) : NULL;
+}
+
+/* Results */
+
+static uint32_t rows(weft_op *handle)
+{
+    const struct op *op = abi_op(handle, "rows");
+
+    return op != NULL ? pg_rows(op) : 0;
+}
+
+static uint32_t columns(weft_op *handle)
+{
+    const struct op *op = abi_op(handle, "columns");
+
+    return op != NULL ? pg_columns(op) : 0;
+}
+
+static uint64_t affected(weft_op *handle)
+{
+    const struct op *op = abi_op(handle, "affected");
+
+    return op != NULL ? pg_affected(op) : 0;
+}
+
+static int32_t column(weft_op *handle, const char *name)
+{
+    const struct op *op = abi_op(handle, "column");
+
+    return op != NULL && name != NULL ? pg_column(op, name) : -1;
+}
+
+static weft_str column_name(weft_op *handle, uint32_t index)
+{
+    const struct op *op = abi_op(handle, "column_name");
+
+    return op != NULL ? abi_str(pg_column_name(op, index)) : absent;
+}
+
+static weft_str text(weft_op *handle, uint32_t row, uint32_t index)
+{
+    const struct op *op = abi_op(handle, "col_text");
+
+    return op != NULL ? abi_str(pg_text(op, row, index)) : absent;
+}
+
+static int64_t i64(weft_op *handle, uint32_t row, uint32_t index)
+{
+    const struct op *op = abi_op(handle, "col_int");
+
+    return op != NULL ? pg_int(op, row, index) : 0;
+}
+
+static double f64(weft_op *handle, uint32_t row, uint32_t index)
+{
+    const struct op *op = abi_op(handle, "col_double");
+
+    return op != NULL ? pg_double(op, row, index) : 0;
+}
+
+static uint32_t boolean(weft_op *handle, uint32_t row, uint32_t index)
+{
+    const struct op *op = abi_op(handle, "col_bool");
+
+    return op != NULL && pg_bool(op, row, index);
+}
+
+static uint32_t is_null(weft_op *handle, uint32_t row, uint32_t index)
+{
+    const struct op *op = abi_op(handle, "col_is_null");
+
+    return op == NULL || pg_is_null(op, row, index);
+}
+
+/* The result's JSON is written to one buffer, which then is as it was. */
+static struct span write_json(const struct op *op, uint32_t flags)
+{
+    struct buf *buf = &abi_here()->json;
+
+    CHECK(buf->len == 0);
+    pg_json(op, (flags & WEFT_PG_ONE_ROW) != 0, buf);
+    return buf_span(buf);
+}
+
+static void empty_json(void)
+{
+    struct buf *buf = &abi_here()->json;
+
+    if (buf->len > JSON_KEPT_MAX)
+        buf_release(buf);
+    else
+        buf_consume(buf, buf->len);
+}
+
+static weft_str json(weft_ctx *ctx, weft_op *handle, uint32_t flags)
+{
+    struct scope *scope = abi_scope(ctx, "json");
+    const struct op *op = scope != NULL ? abi_op(handle, "json") : NULL;
+    struct span made;
+    char *copy;
+
+    if (op == NULL)
+        return absent;
+    made = write_json(op, flags);
+    copy = scope_alloc(scope, made.len + 1);
+    memcpy(copy, made.ptr, made.len);
+    empty_json();
+    return (weft_str){copy, made.len};
+}
+
+static weft_status reply(weft_ctx *ctx, uint32_t code, weft_op *handle, uint32_t flags)
+{
+    struct http_request *request = abi_request(ctx, "reply_rows");
+    const struct op *op = request != NULL ? abi_op(handle, "reply_rows") : NULL;
+    struct span made;
+    weft_status status;
+
+    if (op == NULL)
+        return WEFT_E_STATE;
+    made = write_json(op, flags);
+    status = abi_http.reply(ctx, code, "application/json", abi_str(made));
+    empty_json();
+    return status;
+}
+
+static weft_str sqlstate(weft_op *handle)
+{
+    const struct op *op = abi_op(handle, "sqlstate");
+
+    return op != NULL ? abi_str(pg_sqlstate(op)) : absent;
+}
+
+static uint32_t maybe_applied(weft_op *handle)
+{
+    const struct op *op = abi_op(handle, "maybe_applied");
+
+    return op != NULL && pg_maybe_applied(op);
+}
+
+const weft_pg_api abi_pg = {
+    .size = sizeof(weft_pg_api),
+    .pool = pool,
+    .declare = declare,
+    .run = run,
+    .run_sql = run_sql,
+    .begin = begin,
+    .tx = tx,
+    .commit = commit,
+    .rollback = rollback,
+    .rows = rows,
+    .columns = columns,
+    .affected = affected,
+    .column = column,
+    .column_name = column_name,
+    .text = text,
+    .i64 = i64,
+    .f64 = f64,
+    .boolean = boolean,
+    .is_null = is_null,
+    .json = json,
+    .reply = reply,
+    .sqlstate = sqlstate,
+    .maybe_applied = maybe_applied,
+};

@@ -1,0 +1,308 @@
+/* plugin/abi_run.c - what is called of a plugin: init, start, fini, handlers, and what comes of the
+ * status that they return.
+ *
+ * A request: its handler runs on a fiber. The first failure that a handler or callback returns
+ * becomes the reply, unless there is one; where nothing runs and nothing is pending any more, and
+ * there is still no reply, on_idle() makes one. So no request hangs, and each failure is logged
+ * once.
+ */
+#include "base/check.h"
+#include "base/slots.h"
+#include "http/response.h"
+#include "observe/blame.h"
+#include "pg/query.h"
+#include "plugin/inside.h"
+#include "task/group.h"
+#include "task/tasks.h"
+#include <assert.h>
+
+static const weft_api api = {
+    .size = sizeof(weft_api),
+    .minor = ABI_MINOR,
+    .core = &abi_core,
+    .http = &abi_http,
+    .pg = &abi_pg,
+    .call = &abi_call,
+};
+static_assert(ABI_MAJOR == WEFT_ABI_MAJOR, "the ABI's major");
+static_assert(ABI_MINOR == WEFT_ABI_MINOR, "the ABI's minor");
+
+/* Failures */
+
+void abi_note_failure(struct scope *scope, const struct op *op)
+{
+    struct http_request *request = scope != NULL ? http_request_of(scope) : NULL;
+
+    if (op->status == ERR_OK || request == NULL || abi_route_of(scope) == NULL)
+        return;
+    ((struct abi_service *)request->user)->failed =
+        op_is_group(op) && group_child(op) != 0 ? group_child(op) : op->handle;
+}
+
+/* A line about a failure; the op that was told last as having failed says more. */
+static void log_failure(struct scope *scope, enum log_level level, weft_status status,
+                        uint32_t code)
+{
+    const struct http_request *request = http_request_of(scope);
+    const struct abi_service *service = request != NULL ? request->user : NULL;
+    struct op *op =
+        service != NULL && service->failed != 0 ? op_of(scope->tasks, service->failed) : NULL;
+    struct instance *instance = scope->root->owner;
+    struct abi_who who;
+    struct abi *abi;
+
+    if (request != NULL)
+        instance = service->route->instance;
+    abi = instance->abi;
+    abi_who(abi, scope, &who);
+    {
+        const struct log_field fields[] = {
+            who.fields[0],
+            who.fields[1],
+            who.fields[2],
+            {"reason", span_of(scope->root->reason)},
+            {"error", op != NULL && op->error.len > 0 ? op->error : (struct span){0}},
+            {"sqlstate", op != NULL ? pg_sqlstate(op) : (struct span){0}},
+            {"detail", request != NULL ? request->detail : (struct span){0}},
+        };
+        log_fields(level, fields, 7, "%s: status %d, answered %u", abi_status_text(status),
+                   (int)status, code);
+    }
+}
+
+/* What a client gets for `status`. One that was given up while the client waits is nobody's wish
+ * but ours or the plugin's. */
+static uint32_t code_for(const struct scope *scope, weft_status status)
+{
+    if (status != WEFT_E_CANCELED)
+        return abi_code(status);
+    switch (scope->root->why) {
+    case SCOPE_CLIENT_GONE:
+        return 499;
+    case SCOPE_DEADLINE:
+        return 504;
+    case SCOPE_SHUTDOWN:
+        return 503;
+    case SCOPE_ALIVE:
+    case SCOPE_SIBLING:
+    case SCOPE_EXPLICIT:
+    case SCOPE_REPLIED:
+    case SCOPE_MEMORY:
+        return 500;
+    }
+    return 500;
+}
+
+/* What the client did wrong is its own business, but for what a database has to say about it. */
+static enum log_level level_for(weft_status status, uint32_t code)
+{
+    if (code < 500)
+        return status == WEFT_E_DB_CONSTRAINT || status == WEFT_E_DB_VALUE ? LOG_INFO : LOG_DEBUG;
+    return code == 500 ? LOG_ERROR : LOG_WARN;
+}
+
+static void answer_failure(struct http_request *request, weft_status status)
+{
+    uint32_t code = code_for(request->scope, status);
+    enum err err;
+
+    log_failure(request->scope, level_for(status, code), status, code);
+    err = http_problem(request, code, request->detail);
+    if (err != ERR_OK && err != ERR_CLOSED)
+        log_debug("no reply for a failed handler: %s", err_text(err));
+}
+
+void abi_take_status(struct scope *scope, weft_status status)
+{
+    struct http_request *request = http_request_of(scope);
+
+    CHECK_OBJ(scope, SCOPE_MAGIC);
+    if (status == WEFT_OK)
+        return;
+    if (request == NULL)
+        log_failure(scope, LOG_WARN, status, 0);
+    else if (request->reply == HTTP_REPLY_NONE)
+        answer_failure(request, status);
+    else
+        log_debug("a handler returned %d after its reply", (int)status);
+}
+
+/* Requests */
+
+static void run_handler(struct scope *scope, void *data)
+{
+    const struct abi_route *route = data;
+    void *self = route->self != NULL ? route->self : route->instance->self;
+
+    abi_take_status(scope, route->fn(abi_ctx(scope), self));
+}
+
+/* Nothing runs and nothing is pending: no reply will come any more. */
+static void on_idle(struct http_request *request)
+{
+    const struct abi_service *service = request->user;
+    struct abi_who who;
+
+    if (request->scope->why != SCOPE_ALIVE) {
+        answer_failure(request,
+                       request->scope->why == SCOPE_DEADLINE ? WEFT_E_DEADLINE : WEFT_E_CANCELED);
+        return;
+    }
+    abi_who(service->route->instance->abi, request->scope, &who);
+    log_fields(LOG_ERROR, who.fields, 3, "the handler sent no reply, and nothing is pending: 500");
+    request->why = "no_reply";
+    if (http_problem(request, 500, (struct span){0}) == ERR_STATE)
+        log_debug("a reply that had begun was not ended");
+}
+
+void abi_serve(struct http_request *request, void *data)
+{
+    const struct abi_route *route = data;
+    struct abi_service *service;
+
+    CHECK_OBJ(request, HTTP_REQUEST_MAGIC);
+    CHECK_OBJ(route->instance, INSTANCE_MAGIC);
+    service = arena_alloc(&request->scope->arena, sizeof *service);
+    service->route = route;
+    request->user = service;
+    request->on_idle = on_idle;
+    if (scope_run(request->scope, run_handler, data, false))
+        return;
+    request->why = "fibers";
+    answer_failure(request, WEFT_E_OVERLOAD);
+}
+
+/* Instances */
+
+static const weft_plugin *plugin_of(const struct instance *instance)
+{
+    return instance->descriptor;
+}
+
+enum err abi_bind(struct instance *instance, const void *descriptor)
+{
+    const weft_plugin *plugin = descriptor;
+
+    CHECK_OBJ(instance, INSTANCE_MAGIC);
+    if (plugin->magic != WEFT_MAGIC || plugin->size < sizeof *plugin) {
+        instance_fail(instance, 0, "%s has a descriptor that is none, or is cut short",
+                      instance->file);
+        return ERR_UNSUPPORTED;
+    }
+    if (plugin->abi_major != ABI_MAJOR || plugin->abi_minor > ABI_MINOR) {
+        instance_fail(instance, 0, "%s needs ABI %u.%u, and this host has %u.%u", instance->file,
+                      plugin->abi_major, plugin->abi_minor, ABI_MAJOR, ABI_MINOR);
+        return ERR_UNSUPPORTED;
+    }
+    if (plugin->name == NULL || plugin->version == NULL || plugin->api == NULL ||
+        plugin->init == NULL) {
+        instance_fail(instance, 0, "%s has no name, no version or no init() in its descriptor",
+                      instance->file);
+        return ERR_UNSUPPORTED;
+    }
+    instance->descriptor = plugin;
+    *plugin->api = &api;
+    return ERR_OK;
+}
+
+/* Runs before and after a call of the plugin that is made on the loop's own stack. */
+static void enter(struct instance *instance)
+{
+    CHECK(instance->abi->running == NULL);
+    instance->abi->running = instance;
+    blame_enter(instance->abi->services.blame, instance->blame_index, 0);
+}
+
+static void leave(struct instance *instance)
+{
+    instance->abi->running = NULL;
+    blame_leave(instance->abi->services.blame);
+}
+
+enum err abi_init(struct instance *instance)
+{
+    struct abi *abi = instance->abi;
+    uint64_t handle;
+    weft_status status;
+
+    CHECK_OBJ(instance, INSTANCE_MAGIC);
+    handle = slots_add(abi->hosts, instance);
+    enter(instance);
+    status = plugin_of(instance)->init((weft_host *)(uintptr_t)handle, &instance->self);
+    leave(instance);
+    slots_remove(abi->hosts, handle);
+    if (status == WEFT_OK) {
+        if (instance->problem[0] != '\0')
+            log_warn("%s: its init() went on nevertheless", instance->problem);
+        return ERR_OK;
+    }
+    instance_fail(instance, 0, "%s: its init() returned %d: %s", instance->file, (int)status,
+                  abi_status_text(status));
+    return ERR_INVALID;
+}
+
+/* What start() returned, if it came back at once. */
+struct first_status {
+    struct instance *instance;
+    bool has_returned;
+    weft_status status;
+};
+
+static void run_start(struct scope *scope, void *data)
+{
+    struct first_status *first = data;
+    struct instance *instance = first->instance;
+    weft_status status = plugin_of(instance)->start(abi_ctx(scope), instance->self);
+
+    if (instance->state != INSTANCE_READY) { /* it has waited: nobody looks at `first` any more */
+        abi_take_status(scope, status);
+        return;
+    }
+    first->status = status;
+    first->has_returned = true;
+}
+
+static void on_background_end(struct scope *scope)
+{
+    struct instance *instance = scope->owner;
+
+    instance->background = NULL;
+    if (instance->state == INSTANCE_STOPPING)
+        instance->state = INSTANCE_STOPPED;
+}
+
+static const struct scope_handler background_handler = {.on_end = on_background_end};
+
+bool abi_is_background(const struct scope *scope)
+{
+    return scope->root->handler == &background_handler;
+}
+
+enum err abi_start(struct instance *instance)
+{
+    struct first_status first = {.instance = instance};
+    struct abi *abi = instance->abi;
+
+    CHECK(instance->state == INSTANCE_READY);
+    if (plugin_of(instance)->start == NULL)
+        return ERR_OK;
+    instance->background = scope_create(abi->services.tasks, &background_handler, instance, 0);
+    instance->background->blame_index = instance->blame_index;
+    if (!scope_run(instance->background, run_start, &first, true) ||
+        (first.has_returned && first.status != WEFT_OK)) {
+        instance_fail(instance, 0, "%s: its start() returned %d: %s", instance->file,
+                      (int)first.status, abi_status_text(first.status));
+        return ERR_INVALID;
+    }
+    return ERR_OK;
+}
+
+void abi_fini(struct instance *instance)
+{
+    CHECK_OBJ(instance, INSTANCE_MAGIC);
+    if (plugin_of(instance)->fini == NULL)
+        return;
+    enter(instance);
+    plugin_of(instance)->fini(instance->self);
+    leave(instance);
+}

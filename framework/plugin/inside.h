@@ -1,0 +1,141 @@
+/* plugin/inside.h - what the files of the ABI share; they alone include weft.h.
+ *
+ * Every entry begins with one of abi_scope(), abi_op(), abi_request() and abi_init_of(): they find
+ * the loop's thread, count the call and check the handle. What is wrong is told once in the log,
+ * with plugin, route and request, and the entry answers WEFT_E_STATE or an empty value.
+ */
+#ifndef WEFT_PLUGIN_INSIDE_H
+#define WEFT_PLUGIN_INSIDE_H
+
+#include "base/buf.h"
+#include "base/log.h"
+#include "http/request.h"
+#include "plugin/abi.h"
+#include "task/op.h"
+#include "task/scope.h"
+#include "weft.h"
+
+/* What the entries of one worker share. */
+struct abi {
+    struct plugin_services services; /* the worker's */
+    struct slots *hosts;             /* handle -> struct instance, during its init() */
+    struct slots *pools;             /* handle -> struct pg_pool */
+    struct slots *statements;        /* handle -> struct abi_statement */
+    struct slots *upstreams;         /* handle -> struct upstream */
+    struct instance *running;        /* whose init() or fini() runs; NULL */
+    uint64_t entries;                /* calls by plugins */
+    struct buf json;                 /* for results on their way out; empty between calls */
+    struct arena_pool arenas;        /* of stray */
+    struct arena stray;              /* what was allocated in a stale ctx */
+};
+
+/* A route, as data of its http_route. */
+struct abi_route {
+    struct instance *instance; /* whose */
+    weft_handler *fn;          /* the plugin's */
+    void *self;                /* for fn; NULL: what init() made */
+    const char *text;          /* "GET /books/:id", with the mount */
+};
+
+/* What we keep of a request: its `user`. */
+struct abi_service {
+    const struct abi_route *route; /* that serves it */
+    uint64_t failed;               /* the op whose failure the plugin was told last; 0: none */
+};
+
+/* A declared statement. */
+struct abi_statement {
+    struct pg_pool *pool;                 /* for which */
+    const struct pg_statement *statement; /* the pool's */
+};
+
+/* The tables. */
+extern const weft_core_api abi_core;
+extern const weft_http_api abi_http;
+extern const weft_pg_api abi_pg;
+extern const weft_call_api abi_call;
+
+/* ---- entering; `call` names the entry, "await" ---- */
+
+/* This thread's; NULL: not the loop's. */
+struct abi *abi_here(void);
+
+/* The same, counted; NULL: that was told. */
+struct abi *abi_enter(const char *call);
+
+/* The living scope; NULL: told. */
+struct scope *abi_scope(weft_ctx *ctx, const char *call);
+
+/* The living op; NULL: told. */
+struct op *abi_op(weft_op *op, const char *call);
+
+/* The request that the ctx serves; NULL: told. */
+struct http_request *abi_request(weft_ctx *ctx, const char *call);
+
+/* The instance whose init() runs; NULL: told. */
+struct instance *abi_init_of(weft_host *host, const char *call);
+
+/* Tells of a call that was wrong, and counts it: "weft_await(): `what`". */
+void abi_misuse(const char *call, const char *what);
+
+/* ---- who it is about ---- */
+
+/* Plugin, route and request as fields of a log line. */
+struct abi_who {
+    struct log_field fields[3]; /* plugin, route, request: absent where they are not known */
+    char request[17];           /* the last one's text */
+};
+
+/* Is it a plugin's background scope, or below one? Its root's owner is the instance then. */
+bool abi_is_background(const struct scope *scope);
+
+/* The route that serves the scope's request; NULL: none of ours. */
+const struct abi_route *abi_route_of(const struct scope *scope);
+
+/* Whose scope it is, or, for NULL, whose code runs; NULL: not known. */
+struct instance *abi_instance_of(const struct abi *abi, const struct scope *scope);
+
+/* The same as fields. `who` must stay put until they were written. */
+void abi_who(const struct abi *abi, const struct scope *scope, struct abi_who *who);
+
+/* ---- handles, as the plugin sees them ---- */
+weft_ctx *abi_ctx(const struct scope *scope);
+weft_op *abi_handle(const struct op *op);
+uint64_t abi_number(const void *handle);
+
+/* ---- values ---- */
+weft_str abi_str(struct span span);
+struct span abi_span(weft_str s);
+
+/* Copies `from`, an options struct that begins with its size, to the `known` bytes at `to`. False:
+ * it is longer, and what we do not know of it is not zero. NULL is all zero. */
+bool abi_take_options(void *to, size_t known, const void *from);
+
+/* ---- statuses ---- */
+
+/* The ABI's status for `err`. */
+weft_status abi_status(enum err err);
+
+/* The other way round; ERR_INVALID for a status that nobody knows. */
+enum err abi_err(weft_status status);
+
+/* The HTTP status that a client gets for it. */
+uint32_t abi_code(weft_status status);
+
+/* In words; constant. */
+const char *abi_status_text(weft_status status);
+
+/* ---- running (abi_run.c) ---- */
+
+/* An http_handler_fn: `data` is a struct abi_route. */
+void abi_serve(struct http_request *request, void *data);
+
+/* What a handler or callback in `scope` has returned: a failure becomes the reply, unless there is
+ * one, and a line in the log. */
+void abi_take_status(struct scope *scope, weft_status status);
+
+/* The plugin is told that `op` has failed: the log says why if that becomes the reply. `scope` is
+ * where it is told. */
+void abi_note_failure(struct scope *scope, const struct op *op);
+
+#endif
