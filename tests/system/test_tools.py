@@ -156,15 +156,6 @@ def test_peer_resets_stalls_and_refuses(peer):
     assert Client(("127.0.0.1", peer.port)).ask("GET", "/nothing").status == 404
 
 
-def test_demo_says_which_port_is_taken(peer):
-    env = {**os.environ, "WEFT_DEMO_PORT": str(peer.port)}
-    done = subprocess.run([place.TOOLS / "demo", "--check"], env=env, capture_output=True, text=True, timeout=60)
-    if "another ./run demo" in done.stderr:
-        pytest.skip("a demo of this folder is running")
-    assert done.returncode == 1
-    assert f"port {peer.port} of 127.0.0.1 is taken" in done.stderr
-
-
 @pytest.mark.parametrize("everything", [False, True])
 def test_a_skip_says_why_and_is_a_failure_where_all_is_installed(tmp_path, everything):
     (tmp_path / "test_it.py").write_text("import pytest\ndef test_it(): pytest.skip('no such thing')\n")
