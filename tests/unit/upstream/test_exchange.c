@@ -417,7 +417,7 @@ static void test_head_too_big(void **state)
     connect_with(place, pair_unix);
     ask(place, false);
     for (int i = 0; i < 1100 && place->done == 0; i++)
-        say(place, "HTTP/1.1 200 aaaaaaaa" + (i < 20 ? i : 20), 1);
+        say(place, &"HTTP/1.1 200 aaaaaaaa"[i < 20 ? i : 20], 1);
     assert_failed(place, ERR_TOO_BIG, "upstream_too_big");
 }
 
