@@ -42,6 +42,9 @@ struct pg_options {
 /* The table of these fields, for server/settings.c. */
 extern const struct field_table pg_option_table;
 
+/* The word for an enum pg_sslmode, as libpq has it. */
+const char *pg_option_sslmode(uint32_t sslmode);
+
 /* Contradictions that the table cannot see: conninfo beside what it replaces, one that libpq cannot
  * parse. ERR_INVALID: `problem` says what, without file and line. */
 enum err pg_options_check(const struct pg_options *options, char problem[INI_PROBLEM_SIZE])

@@ -65,8 +65,8 @@ void pg_pool_destroy(struct pg_pool *pool);
 /* As given to pg_pool_create(). */
 const char *pg_pool_name(const struct pg_pool *pool);
 
-/* Always up to date; the pool's. */
-const struct pg_pool_counts *pg_pool_counts(const struct pg_pool *pool);
+/* As of now; the pool's. */
+const struct pg_pool_counts *pg_pool_counts(struct pg_pool *pool);
 
 /* Makes a statement known: dense id, name for metrics. Texts are copied; the statement is the
  * pool's. The same name and text again: the same statement. ERR_EXISTS: the name has another text

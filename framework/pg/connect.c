@@ -1,0 +1,347 @@
+/* pg/connect.c - opening a connection on a helper thread.
+ *
+ *   in line ──▶ WORKING (helper thread) ──▶ done (loop) ──▶ freed
+ *      │ abandoned: freed        │ abandoned: ends soon, and `done` throws it all away
+ *
+ * Between pg_connect_start() and `done` the helper thread alone touches the attempt, but for
+ * `is_abandoned`.
+ */
+#include "pg/connect.h"
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/mem.h"
+#include "loop/helper.h"
+#include "pg/pool.h"
+#include <errno.h>
+#include <libpq-fe.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    PARAMETERS_MAX = 96,          /* more than libpq has */
+    IDLE_TRANSACTION_MS = 60000,  /* the server ends a transaction that does nothing for so long */
+    GLANCE_MS = 50,               /* how often a thread looks whether it is still wanted */
+    VERSION_CLIENT_CHECK = 140000 /* the first that can look whether its client is there */
+};
+
+#define CONNECT_MAGIC 0x7067636eu
+
+/* Paths of files that do not exist: libpq then looks for no other. */
+static const char no_file[] = "/dev/null/none";
+static const char system_authorities[] = "/etc/ssl/certs/ca-certificates.crt";
+
+/* Keywords and values, as libpq wants them. */
+struct parameters {
+    char *keywords[PARAMETERS_MAX + 1]; /* on the heap; ended by NULL */
+    char *values[PARAMETERS_MAX + 1];   /* the same */
+    uint32_t count;                     /* of both */
+};
+
+struct pg_connect {
+    uint32_t magic;               /* CONNECT_MAGIC */
+    struct job job;               /* on the helper thread */
+    struct helpers *helpers;      /* whose thread */
+    atomic_bool is_abandoned;     /* nobody wants it */
+    struct parameters parameters; /* of the connection */
+    uint32_t timeout_ms;          /* of the whole attempt */
+    bool is_prepared;             /* the session is our own, and so are its settings */
+    PGconn *conn;                 /* made by the thread */
+    char problem[256];            /* why it failed; "" else */
+    pg_connect_fn *done;          /* whom to tell */
+    void *data;                   /* for done */
+};
+
+/* Parameters */
+
+static const char *find(const struct parameters *parameters, const char *keyword)
+{
+    for (uint32_t i = 0; i < parameters->count; i++) {
+        if (strcmp(parameters->keywords[i], keyword) == 0)
+            return parameters->values[i];
+    }
+    return NULL;
+}
+
+static void add(struct parameters *parameters, const char *keyword, const char *value)
+{
+    CHECK(parameters->count < PARAMETERS_MAX);
+    if (value[0] == '\0')
+        return;
+    parameters->keywords[parameters->count] = mem_copy(span_of(keyword));
+    parameters->values[parameters->count++] = mem_copy(span_of(value));
+}
+
+/* Unless the user's own conninfo says something else. */
+static void add_default(struct parameters *parameters, const char *keyword, const char *value)
+{
+    if (find(parameters, keyword) == NULL)
+        add(parameters, keyword, value);
+}
+
+static void remove_parameter(struct parameters *parameters, const char *keyword)
+{
+    for (uint32_t i = 0; i < parameters->count; i++) {
+        if (strcmp(parameters->keywords[i], keyword) != 0)
+            continue;
+        mem_free(parameters->keywords[i]);
+        mem_free(parameters->values[i]);
+        parameters->count--;
+        parameters->keywords[i] = parameters->keywords[parameters->count];
+        parameters->values[i] = parameters->values[parameters->count];
+        parameters->keywords[parameters->count] = parameters->values[parameters->count] = NULL;
+        return;
+    }
+}
+
+static void free_parameters(struct parameters *parameters)
+{
+    for (uint32_t i = 0; i < parameters->count; i++) {
+        mem_free(parameters->keywords[i]);
+        mem_free(parameters->values[i]);
+    }
+    *parameters = (struct parameters){0};
+}
+
+static void add_conninfo(struct parameters *parameters, const char *conninfo)
+{
+    char *problem = NULL;
+    PQconninfoOption *options = PQconninfoParse(conninfo, &problem);
+
+    CHECK(options != NULL); /* pg_options_check() */
+    for (PQconninfoOption *option = options; option->keyword != NULL; option++) {
+        if (option->val != NULL)
+            add(parameters, option->keyword, option->val);
+    }
+    PQconninfoFree(options);
+}
+
+static void add_options(struct parameters *parameters, const struct pg_options *options)
+{
+    char port[16];
+
+    (void)snprintf(port, sizeof port, "%u", options->port);
+    add(parameters, "host", options->host);
+    add(parameters, "port", port);
+    add(parameters, "user", options->user);
+    add(parameters, "password", options->password);
+    add(parameters, "dbname", options->dbname);
+    add(parameters, "sslmode", pg_option_sslmode(options->sslmode));
+    add(parameters, "sslrootcert", options->sslrootcert);
+}
+
+/* What is not given here, libpq takes from the environment, or from files in somebody's home. */
+static void add_defaults(struct parameters *parameters)
+{
+    const char *sslmode = find(parameters, "sslmode");
+    bool verifies = sslmode != NULL && strncmp(sslmode, "verify", 6) == 0;
+
+    add_default(parameters, "sslmode", "prefer");
+    add_default(parameters, "sslrootcert", verifies ? system_authorities : no_file);
+    add_default(parameters, "sslcert", no_file);
+    add_default(parameters, "sslcrl", no_file);
+    add_default(parameters, "passfile", no_file);
+    add_default(parameters, "gssencmode", "disable");
+    add_default(parameters, "channel_binding", "prefer");
+    add_default(parameters, "target_session_attrs", "any");
+    add_default(parameters, "application_name", "weft");
+    add_default(parameters, "keepalives", "1");
+    add_default(parameters, "keepalives_idle", "30");
+    add_default(parameters, "keepalives_interval", "10");
+    add_default(parameters, "keepalives_count", "3");
+    add_default(parameters, "tcp_user_timeout", "30000");
+    remove_parameter(parameters, "client_encoding");
+    add(parameters, "client_encoding", "UTF8");
+}
+
+/* Settings of a session that is our own for as long as it lives. */
+static void add_session_settings(struct parameters *parameters, const struct pg_options *options)
+{
+    const char *theirs = find(parameters, "options");
+    char *text = mem_format("%s%s-c statement_timeout=%u -c idle_in_transaction_session_timeout=%u",
+                            theirs != NULL ? theirs : "", theirs != NULL ? " " : "",
+                            options->statement_timeout_ms, IDLE_TRANSACTION_MS);
+
+    remove_parameter(parameters, "options");
+    add(parameters, "options", text);
+    mem_free(text);
+}
+
+bool pg_connect_parses(const char *conninfo, char problem[INI_PROBLEM_SIZE])
+{
+    char *text = NULL;
+    PQconninfoOption *options = PQconninfoParse(conninfo, &text);
+
+    if (options == NULL) {
+        (void)snprintf(problem, INI_PROBLEM_SIZE, "conninfo: %.*s",
+                       (int)strcspn(text != NULL ? text : "", "\n"), text != NULL ? text : "");
+        PQfreemem(text);
+        return false;
+    }
+    PQconninfoFree(options);
+    return true;
+}
+
+/* On the helper thread */
+
+static bool fail(struct pg_connect *connect, const char *problem)
+{
+    (void)snprintf(connect->problem, sizeof connect->problem, "%.*s", (int)strcspn(problem, "\n"),
+                   problem);
+    return false;
+}
+
+/* Waits for the socket, and now and then looks whether anybody still waits for us. */
+static bool wait_for(struct pg_connect *connect, short events, uint64_t end_us)
+{
+    struct pollfd pollfd = {.fd = PQsocket(connect->conn), .events = events};
+    uint64_t now_us;
+
+    while ((now_us = clock_monotonic_us()) < end_us) {
+        uint64_t left_ms = (end_us - now_us) / 1000 + 1;
+        int count = poll(&pollfd, 1, left_ms < GLANCE_MS ? (int)left_ms : GLANCE_MS);
+
+        if (count > 0)
+            return true;
+        if (count < 0 && errno != EINTR)
+            return fail(connect, "poll() failed");
+        if (atomic_load(&connect->is_abandoned))
+            return fail(connect, "given up");
+    }
+    return fail(connect, "the server took too long to answer");
+}
+
+static bool log_in(struct pg_connect *connect, uint64_t end_us)
+{
+    PostgresPollingStatusType status = PGRES_POLLING_WRITING;
+
+    while (status != PGRES_POLLING_OK) {
+        if (status == PGRES_POLLING_FAILED)
+            return fail(connect, PQerrorMessage(connect->conn));
+        if (!wait_for(connect, status == PGRES_POLLING_READING ? POLLIN : POLLOUT, end_us))
+            return false;
+        status = PQconnectPoll(connect->conn);
+    }
+    return true;
+}
+
+/* A server on another system may refuse the setting: it is only a net. */
+static bool set_up(struct pg_connect *connect, uint64_t end_us)
+{
+    PGresult *result;
+
+    if (!connect->is_prepared || PQserverVersion(connect->conn) < VERSION_CLIENT_CHECK)
+        return true;
+    if (PQsendQuery(connect->conn, "set client_connection_check_interval = '2s'") == 0)
+        return fail(connect, PQerrorMessage(connect->conn));
+    while (PQisBusy(connect->conn)) {
+        if (!wait_for(connect, POLLIN, end_us))
+            return false;
+        if (PQconsumeInput(connect->conn) == 0)
+            return fail(connect, PQerrorMessage(connect->conn));
+    }
+    while ((result = PQgetResult(connect->conn)) != NULL)
+        PQclear(result);
+    if (PQstatus(connect->conn) != CONNECTION_OK)
+        return fail(connect, PQerrorMessage(connect->conn));
+    return true;
+}
+
+static void ignore_notice(void *data, const PGresult *result)
+{
+    (void)data;
+    (void)result;
+}
+
+static void on_thread(struct job *job)
+{
+    struct pg_connect *connect = CONTAINER_OF(job, struct pg_connect, job);
+    uint64_t end_us = clock_monotonic_us() + connect->timeout_ms * 1000ull;
+
+    connect->conn = PQconnectStartParams((const char *const *)connect->parameters.keywords,
+                                         (const char *const *)connect->parameters.values, 0);
+    CHECK(connect->conn != NULL); /* else out of memory */
+    (void)PQsetNoticeReceiver(connect->conn, ignore_notice, NULL);
+    if (PQstatus(connect->conn) == CONNECTION_BAD)
+        (void)fail(connect, PQerrorMessage(connect->conn));
+    else if (log_in(connect, end_us))
+        (void)set_up(connect, end_us);
+    if (connect->problem[0] == '\0')
+        return;
+    PQfinish(connect->conn);
+    connect->conn = NULL;
+}
+
+/* On the loop */
+
+static void free_connect(struct pg_connect *connect)
+{
+    free_parameters(&connect->parameters);
+    connect->magic = 0;
+    mem_free(connect);
+}
+
+static void on_done(struct job *job)
+{
+    struct pg_connect *connect = CONTAINER_OF(job, struct pg_connect, job);
+
+    CHECK_OBJ(connect, CONNECT_MAGIC);
+    if (atomic_load(&connect->is_abandoned))
+        PQfinish(connect->conn);
+    else
+        connect->done(connect->data, connect, connect->conn, connect->problem);
+    free_connect(connect);
+}
+
+struct pg_connect *pg_connect_start(struct helpers *helpers, const struct pg_options *options,
+                                    pg_connect_fn *done, void *data)
+{
+    struct pg_connect *connect = mem_alloc(sizeof *connect);
+
+    CHECK(done != NULL);
+    connect->magic = CONNECT_MAGIC;
+    connect->timeout_ms = options->connect_timeout_ms;
+    connect->is_prepared = options->is_prepared;
+    connect->done = done;
+    connect->data = data;
+    atomic_init(&connect->is_abandoned, false);
+    if (options->conninfo[0] != '\0')
+        add_conninfo(&connect->parameters, options->conninfo);
+    else
+        add_options(&connect->parameters, options);
+    add_defaults(&connect->parameters);
+    if (options->is_prepared)
+        add_session_settings(&connect->parameters, options);
+    connect->helpers = helpers;
+    helper_run(helpers, &connect->job, on_thread, on_done);
+    return connect;
+}
+
+void pg_connect_abandon(struct pg_connect *connect)
+{
+    if (connect == NULL)
+        return;
+    CHECK_OBJ(connect, CONNECT_MAGIC);
+    if (helper_take_back(connect->helpers, &connect->job))
+        free_connect(connect);
+    else
+        atomic_store(&connect->is_abandoned, true);
+}
+
+void pg_forget_environment(void)
+{
+    static const char *const others[] = {"PGDATESTYLE",  "PGTZ",          "PGGEQO",
+                                         "PGREQUIRESSL", "PGSERVICEFILE", "PGSYSCONFDIR"};
+    PQconninfoOption *options = PQconndefaults();
+
+    for (PQconninfoOption *option = options; option != NULL && option->keyword != NULL; option++) {
+        if (option->envvar != NULL)
+            (void)unsetenv(option->envvar);
+    }
+    PQconninfoFree(options);
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        (void)unsetenv(others[i]);
+}

@@ -1,0 +1,226 @@
+/* pg/json.c - a result as JSON.
+ *
+ * Rows become objects with the columns in their order. The client encoding is UTF-8, but a database
+ * whose own is SQL_ASCII sends what it has: what is not UTF-8 becomes U+FFFD, so that the text is
+ * JSON in every case. */
+#include "base/check.h"
+#include "pg/private.h"
+#include <stdlib.h>
+
+/* OIDs of pg_type that are fixed for ever. */
+enum {
+    OID_BOOL = 16,
+    OID_INT8 = 20,
+    OID_INT2 = 21,
+    OID_INT4 = 23,
+    OID_OID = 26,
+    OID_JSON = 114,
+    OID_FLOAT4 = 700,
+    OID_FLOAT8 = 701,
+    OID_NUMERIC = 1700,
+    OID_JSONB = 3802
+};
+
+enum { COLUMNS_MAX = 1664 }; /* the server's limit of columns */
+
+enum style { AS_STRING, AS_IS, AS_BOOL, AS_NUMBER };
+
+/* A column, made ready once for all rows. */
+struct column {
+    enum style style; /* how its values are written */
+    size_t key;       /* where its key, with quotes and colon, lies in the text of keys */
+    size_t key_len;   /* bytes of it */
+};
+
+static enum style style_of(uint32_t type)
+{
+    switch (type) {
+    case OID_BOOL:
+        return AS_BOOL;
+    case OID_INT2:
+    case OID_INT4:
+    case OID_INT8:
+    case OID_OID:
+    case OID_JSON:
+    case OID_JSONB:
+        return AS_IS;
+    case OID_FLOAT4:
+    case OID_FLOAT8:
+    case OID_NUMERIC:
+        return AS_NUMBER; /* NaN and Infinity are none in JSON */
+    default:
+        return AS_STRING;
+    }
+}
+
+/* How many bytes of UTF-8 a character at `text` has; 0: it is none. */
+static size_t utf8_len(const unsigned char *text, size_t left)
+{
+    static const struct {
+        unsigned char mask, lead, len;
+        uint32_t min;
+    } forms[] = {{0xe0, 0xc0, 2, 0x80}, {0xf0, 0xe0, 3, 0x800}, {0xf8, 0xf0, 4, 0x10000}};
+
+    for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
+        uint32_t code = text[0] & (unsigned char)~forms[i].mask;
+
+        if ((text[0] & forms[i].mask) != forms[i].lead)
+            continue;
+        if (left < forms[i].len)
+            return 0;
+        for (size_t at = 1; at < forms[i].len; at++) {
+            if ((text[at] & 0xc0) != 0x80)
+                return 0;
+            code = code << 6 | (text[at] & 0x3f);
+        }
+        if (code < forms[i].min || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff))
+            return 0;
+        return forms[i].len;
+    }
+    return 0;
+}
+
+static bool is_plain(unsigned char c)
+{
+    return c >= 0x20 && c < 0x80 && c != '"' && c != '\\';
+}
+
+static void escape(struct buf *out, unsigned char c)
+{
+    switch (c) {
+    case '"':
+        buf_append(out, SPAN("\\\""));
+        return;
+    case '\\':
+        buf_append(out, SPAN("\\\\"));
+        return;
+    case '\n':
+        buf_append(out, SPAN("\\n"));
+        return;
+    case '\r':
+        buf_append(out, SPAN("\\r"));
+        return;
+    case '\t':
+        buf_append(out, SPAN("\\t"));
+        return;
+    default:
+        buf_format(out, "\\u%04x", c);
+    }
+}
+
+/* Runs of plain bytes go in one piece. */
+static void append_escaped(struct buf *out, struct span text)
+{
+    const unsigned char *bytes = (const unsigned char *)text.ptr;
+    size_t from = 0, at = 0;
+
+    while (at < text.len) {
+        size_t len = is_plain(bytes[at]) ? 1 : 0;
+
+        if (len == 0 && bytes[at] >= 0x80)
+            len = utf8_len(bytes + at, text.len - at);
+        if (len > 0) {
+            at += len;
+            continue;
+        }
+        buf_append(out, (struct span){text.ptr + from, at - from});
+        if (bytes[at] >= 0x80)
+            buf_append(out, SPAN("\xef\xbf\xbd"));
+        else
+            escape(out, bytes[at]);
+        from = ++at;
+    }
+    buf_append(out, (struct span){text.ptr + from, at - from});
+}
+
+static void append_string(struct buf *out, struct span text)
+{
+    buf_append(out, SPAN("\""));
+    append_escaped(out, text);
+    buf_append(out, SPAN("\""));
+}
+
+static bool is_json_number(struct span text)
+{
+    return text.len > 0 && ((text.ptr[0] >= '0' && text.ptr[0] <= '9') ||
+                            (text.ptr[0] == '-' && text.len > 1 && text.ptr[1] != 'I'));
+}
+
+static void append_value(struct buf *out, struct span value, enum style style)
+{
+    if (value.ptr == NULL) {
+        buf_append(out, SPAN("null"));
+        return;
+    }
+    switch (style) {
+    case AS_IS:
+        buf_append(out, value);
+        return;
+    case AS_BOOL:
+        buf_append(out, span_equal(value, SPAN("t")) ? SPAN("true") : SPAN("false"));
+        return;
+    case AS_NUMBER:
+        if (is_json_number(value))
+            buf_append(out, value);
+        else
+            append_string(out, value);
+        return;
+    case AS_STRING:
+        append_string(out, value);
+        return;
+    }
+}
+
+static void append_row(const struct op *op, uint32_t row, const struct column *columns,
+                       const struct buf *keys, struct buf *out)
+{
+    uint32_t count = pg_columns(op);
+
+    buf_append(out, SPAN("{"));
+    for (uint32_t i = 0; i < count; i++) {
+        buf_append(out, (struct span){keys->data + columns[i].key, columns[i].key_len});
+        append_value(out, pg_text(op, row, i), columns[i].style);
+    }
+    buf_append(out, SPAN("}"));
+}
+
+/* Keys as they stand before each value: `"id":`, and from the second on with a comma. */
+static struct column *make_columns(const struct op *op, struct buf *keys)
+{
+    uint32_t count = pg_columns(op);
+    struct column *columns = arena_alloc(&op->scope->arena, (count + 1) * sizeof *columns);
+
+    CHECK(count <= COLUMNS_MAX);
+    for (uint32_t i = 0; i < count; i++) {
+        columns[i].style = style_of(pg_column_type(op, i));
+        columns[i].key = keys->len;
+        if (i > 0)
+            buf_append(keys, SPAN(","));
+        append_string(keys, pg_column_name(op, i));
+        buf_append(keys, SPAN(":"));
+        columns[i].key_len = keys->len - columns[i].key;
+    }
+    return columns;
+}
+
+void pg_json(const struct op *op, bool one_row, struct buf *out)
+{
+    uint32_t rows = pg_rows(op);
+    struct buf keys = {0};
+    struct column *columns = make_columns(op, &keys);
+
+    if (one_row && rows == 0)
+        buf_append(out, SPAN("null"));
+    else if (one_row)
+        append_row(op, 0, columns, &keys, out);
+    if (!one_row) {
+        buf_append(out, SPAN("["));
+        for (uint32_t row = 0; row < rows; row++) {
+            if (row > 0)
+                buf_append(out, SPAN(","));
+            append_row(op, row, columns, &keys, out);
+        }
+        buf_append(out, SPAN("]"));
+    }
+    buf_release(&keys);
+}

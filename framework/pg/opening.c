@@ -1,0 +1,127 @@
+/* pg/opening.c - sessions are opened as needed, a few at a time, and again after they broke.
+ *
+ *   wanted ──▶ OPENING (helper thread) ──▶ a session
+ *     ▲              │ failed
+ *     └── WAITING ◀──┘   up to twice as long each time, 50 ms to 10 s, anything in between by chance:
+ *                        workers and hosts that lost one server must not come back all at once
+ */
+#include "base/check.h"
+#include "base/log.h"
+#include "pg/connect.h"
+#include "pg/private.h"
+#include <errno.h>
+#include <sys/random.h>
+
+enum {
+    OPENING_MAX = 2,
+    BACK_OFF_MIN_MS = 50,
+    BACK_OFF_MAX_MS = 10000,
+    BACK_OFF_DOUBLINGS = 8 /* beyond these it is BACK_OFF_MAX_MS anyway */
+};
+
+static uint32_t random_below(struct pg_pool *pool, uint32_t limit)
+{
+    while (pool->random == 0) {
+        if (getrandom(&pool->random, sizeof pool->random, 0) < 0)
+            CHECK(errno == EINTR);
+    }
+    pool->random ^= pool->random << 13;
+    pool->random ^= pool->random >> 7;
+    pool->random ^= pool->random << 17;
+    return (uint32_t)(pool->random >> 32) % limit;
+}
+
+static bool is_wanted(const struct pg_pool *pool)
+{
+    if (!list_is_empty(&pool->shared) || !list_is_empty(&pool->own))
+        return true;
+    return pool->is_started && pool->counts.sessions + pool->counts.sessions_opening == 0;
+}
+
+static void on_open_timer(struct timer *timer)
+{
+    struct pg_pool *pool = CONTAINER_OF(timer, struct pg_pool, open_timer);
+
+    CHECK_OBJ(pool, PG_POOL_MAGIC);
+    if (is_wanted(pool))
+        pg_pool_grow(pool);
+}
+
+static uint32_t back_off(struct pg_pool *pool)
+{
+    uint32_t doublings =
+        pool->open_failures < BACK_OFF_DOUBLINGS ? pool->open_failures : BACK_OFF_DOUBLINGS;
+    uint32_t most_ms = (uint32_t)BACK_OFF_MIN_MS << doublings;
+    uint32_t wait_ms = random_below(pool, most_ms < BACK_OFF_MAX_MS ? most_ms : BACK_OFF_MAX_MS);
+
+    timer_start(pool->loop, &pool->open_timer, wait_ms, on_open_timer);
+    return wait_ms;
+}
+
+static void on_refused(struct pg_pool *pool, const char *problem)
+{
+    uint32_t wait_ms;
+
+    pool->open_failures++;
+    pool->counts.sessions_refused++;
+    wait_ms = back_off(pool);
+    log_warn("pg %s: cannot open a session: %s (attempt %u, the next in %u ms)", pool->name,
+             problem, pool->open_failures, wait_ms);
+}
+
+static void on_connected(void *data, struct pg_connect *connect, struct pg_conn *conn,
+                         const char *problem)
+{
+    struct pg_pool *pool = data;
+
+    CHECK_OBJ(pool, PG_POOL_MAGIC);
+    for (uint32_t i = 0; i < OPENING_MAX; i++) {
+        if (pool->opening[i] == connect)
+            pool->opening[i] = NULL;
+    }
+    CHECK(pool->counts.sessions_opening > 0);
+    pool->counts.sessions_opening--;
+    if (conn == NULL) {
+        on_refused(pool, problem);
+        return;
+    }
+    if (pool->open_failures > 0)
+        log_info("pg %s: sessions can be opened again", pool->name);
+    pool->open_failures = 0;
+    timer_stop(&pool->open_timer);
+    pg_pool_add(pool, conn);
+}
+
+void pg_pool_grow(struct pg_pool *pool)
+{
+    const struct pg_pool_counts *counts = &pool->counts;
+
+    CHECK_OBJ(pool, PG_POOL_MAGIC);
+    if (counts->sessions + counts->sessions_opening >= pool->options->sessions_max ||
+        timer_is_on(&pool->open_timer))
+        return;
+    for (uint32_t i = 0; i < OPENING_MAX; i++) {
+        if (pool->opening[i] != NULL)
+            continue;
+        pool->counts.sessions_opening++;
+        pool->opening[i] = pg_connect_start(pool->helpers, pool->options, on_connected, pool);
+        return;
+    }
+}
+
+void pg_pool_reopen(struct pg_pool *pool)
+{
+    CHECK_OBJ(pool, PG_POOL_MAGIC);
+    if (!timer_is_on(&pool->open_timer))
+        (void)back_off(pool);
+}
+
+void pg_pool_abandon(struct pg_pool *pool)
+{
+    timer_stop(&pool->open_timer);
+    for (uint32_t i = 0; i < OPENING_MAX; i++) {
+        pg_connect_abandon(pool->opening[i]);
+        pool->opening[i] = NULL;
+    }
+    pool->counts.sessions_opening = 0;
+}

@@ -1,0 +1,91 @@
+/* pg/options.c - the settings of a [pg.NAME] section. */
+#include "pg/options.h"
+#include "base/check.h"
+#include "pg/connect.h"
+#include <assert.h>
+#include <stdio.h>
+
+static const char *const sslmodes[] = {"disable",   "prefer",      "require",
+                                       "verify-ca", "verify-full", NULL};
+
+static_assert(sizeof sslmodes / sizeof sslmodes[0] == PG_SSL_VERIFY_FULL + 2, "one word each");
+
+#define AT(member) offsetof(struct pg_options, member)
+
+static const struct field fields[] = {
+    {"host", FIELD_TEXT, AT(host), "", 0, 1023, NULL, FIELD_PER_HOST,
+     "Name or address of the server, or the folder of its Unix socket. Unset: the socket in the "
+     "usual place."},
+    {"port", FIELD_UINT, AT(port), "5432", 1, 65535, NULL, FIELD_PER_HOST,
+     "TCP port, or the number in the Unix socket's name."},
+    {"user", FIELD_TEXT, AT(user), "", 0, 255, NULL, FIELD_PER_HOST,
+     "Role to log in as. Unset: named like the user that the process runs as."},
+    {"password", FIELD_TEXT, AT(password), "", 0, 1023, NULL, FIELD_PER_HOST,
+     "Its password; best taken from the environment: ${NAME}. Neither PGPASSWORD nor a .pgpass "
+     "file is looked at."},
+    {"dbname", FIELD_TEXT, AT(dbname), "", 0, 255, NULL, FIELD_PER_HOST,
+     "The database. Unset: named like the role."},
+    {"sslmode", FIELD_CHOICE, AT(sslmode), "prefer", 0, 0, sslmodes, FIELD_PER_HOST,
+     "TLS: disable, prefer (if the server has it), require (but trust anybody), verify-ca, or "
+     "verify-full (the certificate is the server's, and the name in it is the host's)."},
+    {"sslrootcert", FIELD_PATH, AT(sslrootcert), "", 0, 1023, NULL, FIELD_PER_HOST,
+     "File with the authorities that verify-ca and verify-full trust. Unset: the system's."},
+    {"conninfo", FIELD_TEXT, AT(conninfo), "", 0, 4095, NULL, FIELD_PER_HOST,
+     "Instead of all of the above: a connection string or URI as libpq knows it."},
+    {"sessions", FIELD_UINT, AT(sessions_max), "4", 1, 1024, NULL, FIELD_PER_WORKER,
+     "Sessions, opened as needed. Two to four for each core of the database server, over all "
+     "workers, is plenty; its max_connections is the limit."},
+    {"depth", FIELD_UINT, AT(depth_max), "32", 1, 1024, NULL, FIELD_PER_WORKER,
+     "Statements on their way on one session."},
+    {"queue", FIELD_UINT, AT(queue_max), "4096", 1, 1000000, NULL, FIELD_PER_WORKER,
+     "Statements that wait for a session. Beyond that they are refused: 503."},
+    {"queue_timeout", FIELD_MS, AT(queue_timeout_ms), "2s", 1, 3600000, NULL, FIELD_PER_WORKER,
+     "The longest that a statement waits for a session; then 503."},
+    {"connect_timeout", FIELD_MS, AT(connect_timeout_ms), "5s", 10, 3600000, NULL, FIELD_PER_WORKER,
+     "The longest that one attempt to open a session may take."},
+    {"statement_timeout", FIELD_MS, AT(statement_timeout_ms), "5s", 0, 86400000, NULL,
+     FIELD_PER_WORKER,
+     "The longest that a statement may run; the server ends it then: 504. 0: no limit."},
+    {"prepared", FIELD_BOOL, AT(is_prepared), "on", 0, 0, NULL, FIELD_PER_WORKER,
+     "Prepare statements. Off for a pooler that hands each transaction to another session of the "
+     "server; the server then gets no settings from weft, statement_timeout included."},
+};
+
+const struct field_table pg_option_table = {
+    .kind = "pg",
+    .example = "[pg.main]",
+    .help = "A PostgreSQL database that plugins know by the name behind the point.",
+    .fields = fields,
+    .count = FIELD_COUNT(fields),
+};
+
+const char *pg_option_sslmode(uint32_t sslmode)
+{
+    CHECK(sslmode <= PG_SSL_VERIFY_FULL);
+    return sslmodes[sslmode];
+}
+
+enum err pg_options_check(const struct pg_options *options, char problem[INI_PROBLEM_SIZE])
+{
+    const struct {
+        const char *key, *value;
+    } replaced[] = {
+        {"host", options->host},
+        {"user", options->user},
+        {"password", options->password},
+        {"dbname", options->dbname},
+        {"sslrootcert", options->sslrootcert},
+    };
+
+    CHECK(options->conninfo != NULL);
+    if (options->conninfo[0] == '\0')
+        return ERR_OK;
+    for (size_t i = 0; i < sizeof replaced / sizeof replaced[0]; i++) {
+        if (replaced[i].value[0] == '\0')
+            continue;
+        (void)snprintf(problem, INI_PROBLEM_SIZE,
+                       "conninfo stands beside %s, expected one or the other", replaced[i].key);
+        return ERR_INVALID;
+    }
+    return pg_connect_parses(options->conninfo, problem) ? ERR_OK : ERR_INVALID;
+}

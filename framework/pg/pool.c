@@ -1,0 +1,446 @@
+/* pg/pool.c - a named database: sessions, and the queue before them.
+ *
+ *   submit ──▶ shared ──┐ end of the turn, pg/dispatch.c ──▶ a session, with others
+ *         └──▶ own ─────┤                                ──▶ an idle session, alone
+ *         └──▶ a transaction's own line ─────────────────▶ its session
+ *
+ * What waits too long, or is canceled, leaves its line. A session that breaks answers for what it
+ * has in flight and goes; pg/opening.c opens others.
+ */
+#include "pg/pool.h"
+#include "base/check.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "pg/private.h"
+
+enum { STALL_GRACE_MS = 5000 }; /* beyond the server's own limit */
+
+static struct pg_query *query_in(struct list *link)
+{
+    return link != NULL ? CONTAINER_OF(link, struct pg_query, link) : NULL;
+}
+
+/* Lines */
+
+static void on_wait_timer(struct timer *timer);
+
+static bool has_waited(const struct pg_pool *pool, const struct pg_query *query)
+{
+    return query->queued_ms + pool->options->queue_timeout_ms <= loop_now_ms(pool->loop);
+}
+
+/* Lazily: what leaves its line sooner leaves the timer alone. */
+static void watch_line(struct pg_pool *pool, const struct list *line)
+{
+    const struct pg_query *first = query_in(list_first(line));
+    uint64_t deadline_ms;
+
+    if (first == NULL)
+        return;
+    deadline_ms = first->queued_ms + pool->options->queue_timeout_ms;
+    if (!timer_is_on(&pool->wait_timer) || deadline_ms < pool->wait_timer.deadline_ms)
+        timer_start_at(pool->loop, &pool->wait_timer, deadline_ms, on_wait_timer);
+}
+
+static void end_waits(struct pg_pool *pool, struct list *line)
+{
+    struct pg_query *query;
+    bool is_down = pool->counts.sessions == 0;
+
+    while ((query = query_in(list_first(line))) != NULL && has_waited(pool, query)) {
+        pg_pool_withdraw(pool, query);
+        pool->counts.refused++;
+        pg_query_settle(query, is_down ? ERR_DB_DOWN : ERR_DB_BUSY,
+                        is_down ? "pg_down" : "pg_queue_timeout");
+    }
+    watch_line(pool, line);
+}
+
+static void on_wait_timer(struct timer *timer)
+{
+    struct pg_pool *pool = CONTAINER_OF(timer, struct pg_pool, wait_timer);
+
+    CHECK_OBJ(pool, PG_POOL_MAGIC);
+    end_waits(pool, &pool->shared);
+    end_waits(pool, &pool->own);
+}
+
+static bool wants_own(const struct pg_query *query)
+{
+    if (query->what == PG_DO_BEGIN || (query->flags & PG_SLOW) != 0)
+        return true;
+    return query->statement != NULL && pg_dispatch_is_slow(query->statement->expected_us);
+}
+
+bool pg_pool_submit(struct pg_pool *pool, struct pg_query *query)
+{
+    CHECK_OBJ(pool, PG_POOL_MAGIC);
+    CHECK(query->state == PG_QUERY_QUEUED);
+    /* A transaction can always be ended. */
+    if (pool->counts.queued >= pool->options->queue_max &&
+        (query->what == PG_DO_RUN || query->what == PG_DO_BEGIN))
+        return false;
+    pool->counts.queued++;
+    query->order = ++pool->order;
+    query->queued_ms = loop_now_ms(pool->loop);
+    query->wants_own = wants_own(query);
+    if (query->transaction != NULL && query->what != PG_DO_BEGIN) {
+        pg_transaction_add(query->transaction, query);
+        return true;
+    }
+    list_append(query->wants_own ? &pool->own : &pool->shared, &query->link);
+    pg_pool_wake(pool);
+    return true;
+}
+
+void pg_pool_submit_again(struct pg_pool *pool, struct pg_query *query)
+{
+    CHECK(query->session == NULL);
+    query->state = PG_QUERY_QUEUED;
+    pool->counts.queued++;
+    list_prepend(query->wants_own ? &pool->own : &pool->shared, &query->link);
+    pg_pool_wake(pool);
+}
+
+void pg_pool_withdraw(struct pg_pool *pool, struct pg_query *query)
+{
+    CHECK(query->state == PG_QUERY_QUEUED);
+    CHECK(pool->counts.queued > 0);
+    list_remove(&query->link);
+    pool->counts.queued--;
+}
+
+void pg_pool_sent(struct pg_pool *pool, struct pg_query *query)
+{
+    pg_pool_withdraw(pool, query);
+    query->state = PG_QUERY_SENT;
+}
+
+/* Dealing out */
+
+static void run_own(struct pg_pool *pool, struct pg_session *session, struct pg_query *query)
+{
+    bool is_guarded = (query->flags & PG_READ_ONLY) != 0;
+
+    if (!pg_session_run(session, query, is_guarded))
+        return; /* it stays in its line */
+    pg_pool_sent(pool, query);
+    if (query->what == PG_DO_BEGIN)
+        pg_transaction_pin(query->transaction, session);
+    else if (query->wants_own)
+        session->load.is_taken = true;
+}
+
+/* With others under one Sync at the end of the dealing, or with a Sync of its own at once. */
+static void run_shared(struct pg_pool *pool, struct pg_session *session, struct pg_query *query)
+{
+    struct pg_need need = {
+        .is_read_only = (query->flags & PG_READ_ONLY) != 0,
+        .is_proven = !query->must_run_alone && pg_session_has_prepared(session, query),
+        .expected_us = query->statement != NULL ? query->statement->expected_us : 0,
+    };
+
+    if (!pg_dispatch_may_join(&session->batch, &need)) {
+        run_own(pool, session, query);
+        return;
+    }
+    list_remove(&query->link);
+    pg_session_join(session, query, need.expected_us);
+}
+
+/* Puts a batch that could not be sent back to the front of its line. */
+static void put_back(struct pg_pool *pool, struct pg_session *session)
+{
+    struct list *link;
+
+    while ((link = list_last(&session->batch_queries)) != NULL) {
+        list_remove(link);
+        list_prepend(&pool->shared, link);
+    }
+}
+
+static void run_batches(struct pg_pool *pool)
+{
+    for (uint32_t i = 0; i < pool->counts.sessions; i++) {
+        struct pg_session *session = pool->sessions[i];
+
+        if (list_is_empty(&session->batch_queries))
+            continue;
+        LIST_EACH (&session->batch_queries, link)
+            query_in(link)->state = PG_QUERY_SENT;
+        pool->counts.queued -= session->batch.count;
+        if (pg_session_run_batch(session))
+            continue;
+        LIST_EACH (&session->batch_queries, link) {
+            query_in(link)->state = PG_QUERY_QUEUED;
+            pool->counts.queued++;
+        }
+        put_back(pool, session);
+    }
+}
+
+/* Whose turn is it, where one idle session is left? Who came first. */
+static bool must_wait(const struct pg_pool *pool, const struct pg_deal *deal,
+                      const struct pg_query *query)
+{
+    const struct pg_query *first = query_in(list_first(&pool->shared));
+
+    return first != NULL && first->order < query->order && pg_dispatch_idle(deal) <= 1;
+}
+
+static void deal_own(struct pg_pool *pool, struct pg_deal *deal)
+{
+    struct pg_query *query;
+
+    while ((query = query_in(list_first(&pool->own))) != NULL) {
+        uint32_t index = pg_dispatch_own(deal);
+
+        if (index == PG_NOWHERE || must_wait(pool, deal, query))
+            break;
+        run_own(pool, pool->sessions[index], query);
+    }
+    if (query != NULL && !must_wait(pool, deal, query))
+        pg_dispatch_drain(deal);
+}
+
+static void deal_shared(struct pg_pool *pool, struct pg_deal *deal)
+{
+    struct pg_query *query;
+
+    while ((query = query_in(list_first(&pool->shared))) != NULL) {
+        uint32_t index = pg_dispatch_shared(deal);
+
+        if (index == PG_NOWHERE)
+            break;
+        run_shared(pool, pool->sessions[index], query);
+    }
+}
+
+static void send_transactions(struct pg_pool *pool)
+{
+    LIST_EACH (&pool->transactions, link)
+        pg_transaction_send(CONTAINER_OF(link, struct pg_transaction, link));
+}
+
+static void on_turn_end(struct hook *hook)
+{
+    struct pg_pool *pool = CONTAINER_OF(hook, struct pg_pool, hook);
+    struct pg_deal deal = {
+        .loads = pool->loads,
+        .count = pool->counts.sessions,
+        .depth_max = pool->options->depth_max,
+        .taken_max = pg_dispatch_taken_max(pool->options->sessions_max),
+        .filling = PG_NOWHERE,
+        .draining = PG_NOWHERE,
+        .now_us = loop_now_us(pool->loop),
+    };
+
+    CHECK_OBJ(pool, PG_POOL_MAGIC);
+    send_transactions(pool);
+    deal_own(pool, &deal);
+    deal_shared(pool, &deal);
+    run_batches(pool);
+    watch_line(pool, &pool->shared);
+    watch_line(pool, &pool->own);
+    if (pg_dispatch_idle(&deal) == 0)
+        pg_pool_grow(pool);
+}
+
+void pg_pool_wake(struct pg_pool *pool)
+{
+    hook_start(pool->loop, &pool->hook, on_turn_end);
+}
+
+/* Sessions */
+
+static struct pg_pool *pool_of(const struct pg_session *session)
+{
+    struct pg_pool *pool = session->data;
+
+    CHECK_OBJ(pool, PG_POOL_MAGIC);
+    return pool;
+}
+
+static void close_session(struct pg_pool *pool, struct pg_session *session)
+{
+    uint32_t index = 0;
+
+    while (pool->sessions[index] != session)
+        index++;
+    CHECK(index < pool->counts.sessions);
+    pool->counts.sessions--;
+    pool->counts.sessions_pinned -= session->is_pinned;
+    pool->sessions[index] = pool->sessions[pool->counts.sessions];
+    pool->loads[index] = pool->loads[pool->counts.sessions];
+    if (session->transaction != NULL)
+        pg_transaction_lost(session->transaction);
+    pg_session_destroy(session);
+}
+
+static void on_lost(struct pg_session *session, const char *reason)
+{
+    struct pg_pool *pool = pool_of(session);
+
+    log_warn("pg %s: session %u lost: %s", pool->name, session->number, reason);
+    pool->counts.sessions_lost++;
+    close_session(pool, session);
+    pg_pool_reopen(pool);
+}
+
+/* Back from a transaction, or from a slow statement. */
+static void give_back(struct pg_pool *pool, struct pg_session *session)
+{
+    if (!session->is_pinned) {
+        session->load.is_taken = false;
+        return;
+    }
+    if (!session->is_returning)
+        return;
+    if (!pg_session_is_clean(session)) {
+        on_lost(session, "it was left in a transaction");
+        return;
+    }
+    pool->counts.sessions_pinned--;
+    session->is_pinned = session->is_returning = session->load.is_taken = false;
+}
+
+static void on_room(struct pg_session *session)
+{
+    struct pg_pool *pool = pool_of(session);
+
+    if (session->transaction != NULL)
+        pg_transaction_room(session->transaction);
+    if (pg_session_is_idle(session))
+        give_back(pool, session);
+    if (!list_is_empty(&pool->shared) || !list_is_empty(&pool->own))
+        pg_pool_wake(pool);
+}
+
+/* Its buffers would stay huge for ever. */
+static void on_idle(struct pg_session *session)
+{
+    struct pg_pool *pool = pool_of(session);
+
+    if (!session->is_worn || session->is_pinned)
+        return;
+    log_debug("pg %s: session %u is closed, since its buffers grew large", pool->name,
+              session->number);
+    close_session(pool, session);
+    pg_pool_reopen(pool);
+}
+
+static void on_answer(struct pg_session *session, struct pg_query *query,
+                      const struct pg_answer *answer)
+{
+    pg_query_answered(query, session, answer);
+}
+
+static const struct pg_session_owner session_owner = {
+    .on_answer = on_answer,
+    .on_room = on_room,
+    .on_lost = on_lost,
+    .on_idle = on_idle,
+};
+
+void pg_pool_add(struct pg_pool *pool, struct pg_conn *conn)
+{
+    const struct pg_options *options = pool->options;
+    const struct pg_session_options session_options = {
+        .depth_max = options->depth_max,
+        .stall_ms =
+            options->statement_timeout_ms > 0 ? options->statement_timeout_ms + STALL_GRACE_MS : 0,
+        .number = ++pool->open_number,
+        .is_prepared = options->is_prepared,
+    };
+    struct pg_session *session =
+        pg_session_create(pool->loop, conn, &session_options, &session_owner, pool);
+
+    CHECK(pool->counts.sessions < options->sessions_max);
+    pool->sessions[pool->counts.sessions] = session;
+    pool->loads[pool->counts.sessions++] = &session->load;
+    pool->counts.sessions_opened++;
+    pg_pool_wake(pool);
+}
+
+/* Life */
+
+struct pg_pool *pg_pool_create(struct loop *loop, struct helpers *helpers, const char *name,
+                               const struct pg_options *options)
+{
+    struct pg_pool *pool = mem_alloc(sizeof *pool);
+
+    CHECK(loop != NULL);
+    CHECK(helpers != NULL);
+    CHECK(options->sessions_max > 0);
+    CHECK(options->depth_max > 0);
+    pool->magic = PG_POOL_MAGIC;
+    pool->loop = loop;
+    pool->helpers = helpers;
+    pool->name = mem_copy(span_of(name));
+    pool->options = options;
+    pool->sessions = mem_calloc(options->sessions_max, sizeof *pool->sessions);
+    pool->loads = mem_calloc(options->sessions_max, sizeof *pool->loads);
+    list_init(&pool->shared);
+    list_init(&pool->own);
+    list_init(&pool->transactions);
+    return pool;
+}
+
+void pg_pool_start(struct pg_pool *pool)
+{
+    CHECK_OBJ(pool, PG_POOL_MAGIC);
+    pool->is_started = true;
+    if (pool->counts.sessions == 0)
+        pg_pool_grow(pool);
+}
+
+void pg_pool_destroy(struct pg_pool *pool)
+{
+    if (pool == NULL)
+        return;
+    CHECK_OBJ(pool, PG_POOL_MAGIC);
+    CHECK(pool->pending == 0);
+    CHECK(pool->counts.queued == 0);
+    pg_pool_abandon(pool);
+    while (pool->counts.sessions > 0)
+        close_session(pool, pool->sessions[0]);
+    hook_stop(&pool->hook);
+    timer_stop(&pool->wait_timer);
+    pg_statements_deinit(&pool->statements);
+    mem_free(pool->sessions);
+    mem_free(pool->loads);
+    mem_free(pool->name);
+    pool->magic = 0;
+    mem_free(pool);
+}
+
+const char *pg_pool_name(const struct pg_pool *pool)
+{
+    CHECK_OBJ(pool, PG_POOL_MAGIC);
+    return pool->name;
+}
+
+const struct pg_pool_counts *pg_pool_counts(struct pg_pool *pool)
+{
+    CHECK_OBJ(pool, PG_POOL_MAGIC);
+    pool->counts.in_flight = 0;
+    for (uint32_t i = 0; i < pool->counts.sessions; i++)
+        pool->counts.in_flight += pool->loads[i]->statements;
+    return &pool->counts;
+}
+
+enum err pg_pool_declare(struct pg_pool *pool, const char *name, const char *sql, uint32_t flags,
+                         const struct pg_statement **statement)
+{
+    struct pg_statement *declared = NULL;
+    enum err err;
+
+    CHECK_OBJ(pool, PG_POOL_MAGIC);
+    CHECK(name != NULL && sql != NULL);
+    if (pg_is_refused(span_of(sql)) != NULL)
+        return ERR_INVALID;
+    err = pg_statements_declare(&pool->statements, pool, name, sql, flags, &declared);
+    if (err == ERR_OK)
+        *statement = declared;
+    return err;
+}

@@ -1,0 +1,178 @@
+/* pg/private.h - what the files of this room share: the op behind a statement, the pool inside.
+ *
+ * Loop:   of the pool's loop.
+ * Memory: a query lies in its scope's arena, a transaction in the query that began it.
+ */
+#ifndef WEFT_PG_PRIVATE_H
+#define WEFT_PG_PRIVATE_H
+
+#include "base/list.h"
+#include "loop/loop.h"
+#include "loop/timer.h"
+#include "pg/pool.h"
+#include "pg/query.h"
+#include "pg/result.h"
+#include "pg/session.h"
+#include "pg/statement.h"
+#include "pg/transaction.h"
+
+struct pg_connect;
+
+/* ---- a statement on its way: query.c ---- */
+
+enum pg_query_what { PG_DO_RUN, PG_DO_BEGIN, PG_DO_COMMIT, PG_DO_ROLLBACK };
+
+/* Where it is; see query.c. */
+enum pg_query_state { PG_QUERY_QUEUED, PG_QUERY_SENT, PG_QUERY_DONE };
+
+struct pg_query {
+    struct op op;                         /* the async noun; first */
+    struct pg_pool *pool;                 /* whose sessions it uses */
+    const struct pg_statement *statement; /* declared; NULL: ad hoc */
+    struct pg_transaction *transaction;   /* on which it runs, or that it begins; NULL: none */
+    struct span sql;                      /* with a NUL behind it */
+    const char *const *values;            /* `count` texts, NULL: SQL NULL */
+    uint32_t count;                       /* of parameters */
+    uint32_t bytes;                       /* of the texts */
+    uint32_t flags;                       /* PG_READ_ONLY, PG_SLOW */
+    enum pg_query_what what;              /* see above */
+    enum pg_query_state state;            /* see above */
+    bool wants_own;                       /* session: waits in the pool's line for these */
+    bool must_run_alone;                  /* it was aborted by a neighbour, or is run again */
+    bool was_renewed;                     /* run again since its plan was out of date */
+    bool is_maybe_applied;                /* see pg_maybe_applied() */
+    uint32_t aborted_count;               /* by neighbours */
+    uint64_t order;                       /* of arrival in the pool */
+    uint64_t queued_ms;                   /* when */
+    struct list link;                     /* while it is queued: pool, transaction or batch */
+    struct pg_session *session;           /* once sent; NULL: not any more */
+    uint32_t place;                       /* in the session's ring */
+    uint32_t number;                      /* of the name under which it was sent; 0: unprepared */
+    struct pg_result *result;             /* once it settled OK */
+    char sqlstate[6];                     /* once it failed in the server; "" else */
+};
+
+/* The query behind an op of this room. */
+static inline struct pg_query *pg_query_of(const struct op *op)
+{
+    return CONTAINER_OF(op, struct pg_query, op);
+}
+
+/* The answer to a query, which settles it or queues it again. */
+void pg_query_answered(struct pg_query *query, struct pg_session *session,
+                       const struct pg_answer *answer);
+
+/* Settles a query that is queued no more and not in flight. */
+void pg_query_settle(struct pg_query *query, enum err err, const char *reason);
+
+/* Makes `query`, zeroed memory of the scope's arena, an op that has nothing but a text, on `pool`.
+ * False: born canceled, there is nothing to submit. */
+bool pg_query_init(struct pg_query *query, struct scope *scope, struct pg_pool *pool,
+                   enum pg_query_what what, struct span sql) __attribute__((warn_unused_result));
+
+/* Has the pool run it; settles it where the pool's queue is full. */
+void pg_query_submit(struct pg_query *query);
+
+/* ---- transactions: transaction.c ---- */
+
+enum pg_transaction_state { PG_TX_BEGINNING, PG_TX_OPEN, PG_TX_ENDED };
+
+struct pg_transaction {
+    uint32_t magic;                  /* PG_TRANSACTION_MAGIC */
+    enum pg_transaction_state state; /* see transaction.c */
+    struct pg_pool *pool;            /* whose session it has */
+    struct scope *scope;             /* that began it */
+    struct pg_session *session;      /* pinned; NULL: not yet, or not any more */
+    bool is_lost;                    /* its session broke */
+    bool is_committing;              /* COMMIT was asked for, or ROLLBACK: nothing may follow */
+    struct list waiting;             /* struct pg_query: not yet sent */
+    struct list link;                /* among the pool's transactions with something to send */
+};
+
+#define PG_TRANSACTION_MAGIC 0x70677478u
+
+/* BEGIN was sent on `session`: it is the transaction's. */
+void pg_transaction_pin(struct pg_transaction *transaction, struct pg_session *session);
+
+/* BEGIN was answered. */
+void pg_transaction_begun(struct pg_transaction *transaction, bool is_ok);
+
+/* It ends with its op: what waits on it fails, its session is rolled back. Twice is fine. */
+void pg_transaction_end(struct pg_transaction *transaction);
+
+/* Its session broke. */
+void pg_transaction_lost(struct pg_transaction *transaction);
+
+/* Sends what waits on it, as far as there is room. */
+void pg_transaction_send(struct pg_transaction *transaction);
+
+/* Its session has room again. */
+void pg_transaction_room(struct pg_transaction *transaction);
+
+/* May a statement be added? ERR_STATE: it has ended, or is about to; ERR_DB_DOWN: its session
+ * broke. */
+enum err pg_transaction_check(const struct pg_transaction *transaction);
+
+/* Adds a statement, which the pool sends at the end of the turn. */
+void pg_transaction_add(struct pg_transaction *transaction, struct pg_query *query);
+
+/* ---- the pool inside: pool.c, opening.c ---- */
+
+struct pg_pool {
+    uint32_t magic;                   /* PG_POOL_MAGIC */
+    struct loop *loop;                /* its loop */
+    struct helpers *helpers;          /* who open sessions */
+    char *name;                       /* for logs and metrics */
+    const struct pg_options *options; /* the caller's */
+    struct pg_pool_counts counts;     /* always up to date */
+    struct pg_statements statements;  /* declared ones */
+    struct pg_session **sessions;     /* open ones, counts.sessions of them */
+    const struct pg_load **loads;     /* the same in the same order, for the policy */
+    struct list shared;               /* struct pg_query: wait for a place, in order */
+    struct list own;                  /* struct pg_query: wait for a session of their own */
+    struct list transactions;         /* struct pg_transaction: have something to send */
+    uint32_t pending;                 /* ops that did not settle */
+    uint64_t order;                   /* of the last arrival */
+    struct hook hook;                 /* deals out at the end of the turn */
+    struct timer wait_timer;          /* the longest wait ends */
+    struct timer open_timer;          /* not before it runs another session is opened */
+    uint32_t open_failures;           /* in a row */
+    uint32_t open_number;             /* of the last session, for logs */
+    bool is_started;                  /* one session is kept open */
+    uint64_t random;                  /* state of the generator */
+    struct pg_connect *opening[2];    /* under way; NULL: free */
+};
+
+#define PG_POOL_MAGIC 0x7067706fu
+
+/* Queues a query and has it dealt out at the end of the turn. False: the queue is full. */
+bool pg_pool_submit(struct pg_pool *pool, struct pg_query *query)
+    __attribute__((warn_unused_result));
+
+/* Queues it again, before what came after it. */
+void pg_pool_submit_again(struct pg_pool *pool, struct pg_query *query);
+
+/* A queued query is given up, or moved elsewhere. */
+void pg_pool_withdraw(struct pg_pool *pool, struct pg_query *query);
+
+/* Has the end of this turn look for what can be sent. */
+void pg_pool_wake(struct pg_pool *pool);
+
+/* It was sent: not queued any more. */
+void pg_pool_sent(struct pg_pool *pool, struct pg_query *query);
+
+/* ---- opening.c ---- */
+
+/* Opens a session unless enough are open or under way, or it is too early. */
+void pg_pool_grow(struct pg_pool *pool);
+
+/* A session was lost: others are opened where somebody waits, or none is left; not all at once. */
+void pg_pool_reopen(struct pg_pool *pool);
+
+/* Throws away what is being opened. */
+void pg_pool_abandon(struct pg_pool *pool);
+
+/* An open connection becomes a session. */
+void pg_pool_add(struct pg_pool *pool, struct pg_conn *conn);
+
+#endif

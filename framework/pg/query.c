@@ -1,0 +1,426 @@
+/* pg/query.c - a statement as an op.
+ *
+ *   QUEUED (pool, transaction) ──▶ SENT (session) ──▶ DONE      a neighbour's error, a plan that is
+ *      │ ▲                            │    │                    out of date: QUEUED once more
+ *      │ └────────────────────────────┘    │
+ *      └──▶ DONE: canceled, refused        └──▶ DONE: canceled; a tombstone stays in the session
+ *
+ * An op that is canceled retires at once: the session forgets it, and its parameters are in libpq's
+ * buffer already.
+ */
+#include "base/check.h"
+#include "base/log.h"
+#include "pg/private.h"
+#include "task/scope.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { ABORTED_MAX = 2, NUMBER_SIZE = 40 };
+
+/* Life of the op */
+
+static void release(struct op *op)
+{
+    struct pg_query *query = pg_query_of(op);
+
+    pg_result_clear(query->result);
+    query->result = NULL;
+    if (query->what == PG_DO_BEGIN)
+        pg_transaction_end(query->transaction);
+}
+
+static void withdraw(struct op *op)
+{
+    struct pg_query *query = pg_query_of(op);
+
+    CHECK(query->state != PG_QUERY_DONE);
+    if (query->state == PG_QUERY_QUEUED) {
+        pg_pool_withdraw(query->pool, query);
+    } else {
+        pg_session_forget(query->session, query);
+        query->is_maybe_applied = (query->flags & PG_READ_ONLY) == 0 &&
+                                  (query->what == PG_DO_RUN || query->what == PG_DO_COMMIT);
+    }
+    query->state = PG_QUERY_DONE;
+    query->pool->pending--;
+    query->pool->counts.canceled++;
+    if (query->what == PG_DO_BEGIN)
+        pg_transaction_end(query->transaction);
+    op_retire(op);
+}
+
+static const struct op_kind query_kind = {
+    .name = "pg query",
+    .account = SCOPE_TIME_PG,
+    .withdraw = withdraw,
+    .release = release,
+};
+
+bool op_is_pg(const struct op *op)
+{
+    CHECK_OBJ(op, OP_MAGIC);
+    return op->kind == &query_kind;
+}
+
+bool pg_query_init(struct pg_query *query, struct scope *scope, struct pg_pool *pool,
+                   enum pg_query_what what, struct span sql)
+{
+    query->pool = pool;
+    query->what = what;
+    query->sql = sql;
+    query->state = PG_QUERY_DONE;
+    list_init(&query->link);
+    if (!op_init(&query->op, scope, &query_kind))
+        return false;
+    query->state = PG_QUERY_QUEUED;
+    pool->pending++;
+    return true;
+}
+
+void pg_query_settle(struct pg_query *query, enum err err, const char *reason)
+{
+    CHECK(query->state != PG_QUERY_DONE);
+    CHECK(query->session == NULL);
+    query->state = PG_QUERY_DONE;
+    query->pool->pending--;
+    query->pool->counts.statements++;
+    op_finish(&query->op, err, reason);
+}
+
+void pg_query_submit(struct pg_query *query)
+{
+    if (pg_pool_submit(query->pool, query))
+        return;
+    query->pool->counts.refused++;
+    pg_query_settle(query, ERR_DB_BUSY, "pg_queue_full");
+}
+
+/* Parameters as text */
+
+static size_t text_size(const struct pg_value *value)
+{
+    switch (value->kind) {
+    case PG_NULL:
+        return 0;
+    case PG_BOOL:
+        return sizeof "t";
+    case PG_INT:
+    case PG_DOUBLE:
+        return NUMBER_SIZE;
+    case PG_TEXT:
+    case PG_JSON:
+        return value->as.text.len + 1;
+    case PG_BYTES:
+        return sizeof "\\x" + 2 * value->as.text.len;
+    }
+    return 0;
+}
+
+/* The shortest of the usual precisions that is read back as the same number. A plugin may have called
+ * setlocale(): the server wants a point. */
+static void write_double(double number, char *out)
+{
+    for (int precision = 15; precision <= 17; precision++) {
+        (void)snprintf(out, NUMBER_SIZE, "%.*g", precision, number);
+        if (strtod(out, NULL) == number)
+            break;
+    }
+    out[strcspn(out, ",")] = strchr(out, ',') != NULL ? '.' : '\0';
+}
+
+static void write_bytes(struct span bytes, char *out)
+{
+    static const char digits[] = "0123456789abcdef";
+
+    *out++ = '\\';
+    *out++ = 'x';
+    for (size_t i = 0; i < bytes.len; i++) {
+        unsigned char byte = (unsigned char)bytes.ptr[i];
+
+        *out++ = digits[byte >> 4];
+        *out++ = digits[byte & 15];
+    }
+    *out = '\0';
+}
+
+static void write_value(const struct pg_value *value, char *out)
+{
+    switch (value->kind) {
+    case PG_NULL:
+        break;
+    case PG_BOOL:
+        (void)strcpy(out, value->as.i != 0 ? "t" : "f");
+        break;
+    case PG_INT:
+        (void)snprintf(out, NUMBER_SIZE, "%lld", (long long)value->as.i);
+        break;
+    case PG_DOUBLE:
+        write_double(value->as.d, out);
+        break;
+    case PG_TEXT:
+    case PG_JSON:
+        memcpy(out, value->as.text.ptr, value->as.text.len);
+        out[value->as.text.len] = '\0';
+        break;
+    case PG_BYTES:
+        write_bytes(value->as.text, out);
+        break;
+    }
+}
+
+static bool is_null(const struct pg_value *value)
+{
+    return value->kind == PG_NULL || (value->kind >= PG_TEXT && value->as.text.ptr == NULL);
+}
+
+static void copy_values(struct scope *scope, struct pg_query *query, const struct pg_call *call)
+{
+    size_t size = call->count * sizeof(char *);
+    const char **values;
+    char *text;
+
+    if (call->count == 0)
+        return;
+    for (uint32_t i = 0; i < call->count; i++)
+        size += text_size(&call->values[i]);
+    values = scope_alloc(scope, size);
+    text = (char *)(values + call->count);
+    for (uint32_t i = 0; i < call->count; i++) {
+        if (is_null(&call->values[i]))
+            continue;
+        write_value(&call->values[i], text);
+        values[i] = text;
+        text += text_size(&call->values[i]);
+    }
+    query->values = values;
+    query->count = call->count;
+    query->bytes = size < UINT32_MAX ? (uint32_t)size : UINT32_MAX;
+}
+
+/* Starting */
+
+/* What is wrong with a call; ERR_OK: nothing. */
+static enum err check_values(const struct pg_call *call, const char **problem)
+{
+    if (call->count > PG_PARAMS_MAX) {
+        *problem = "too many parameters";
+        return ERR_INVALID;
+    }
+    for (uint32_t i = 0; i < call->count; i++) {
+        const struct pg_value *value = &call->values[i];
+
+        if (value->kind > PG_JSON) {
+            *problem = "a parameter of an unknown kind";
+            return ERR_INVALID;
+        }
+        if ((value->kind == PG_TEXT || value->kind == PG_JSON) && value->as.text.len > 0 &&
+            memchr(value->as.text.ptr, '\0', value->as.text.len) != NULL) {
+            *problem = "a text with a NUL in it, which PostgreSQL does not have";
+            return ERR_DB_VALUE;
+        }
+    }
+    return ERR_OK;
+}
+
+static enum err check_sql(const struct pg_call *call, const char **problem)
+{
+    if (memchr(call->sql.ptr, '\0', call->sql.len) != NULL)
+        *problem = "a statement with a NUL in it";
+    else if (call->transaction != NULL)
+        *problem = pg_is_refused_in_transaction(call->sql);
+    else
+        *problem = pg_is_refused(call->sql);
+    return *problem != NULL ? ERR_INVALID : ERR_OK;
+}
+
+static enum err check_call(const struct pg_call *call, const char **problem)
+{
+    const struct pg_pool *pool = call->pool;
+
+    if (call->transaction != NULL) {
+        enum err err = pg_transaction_check(call->transaction);
+
+        *problem = "the transaction has ended";
+        if (err != ERR_OK)
+            return err;
+        pool = call->transaction->pool;
+    }
+    if (call->statement != NULL && call->statement->pool != pool) {
+        *problem = "the statement was declared on another pool";
+        return ERR_INVALID;
+    }
+    if (call->statement == NULL && check_sql(call, problem) != ERR_OK)
+        return ERR_INVALID;
+    return check_values(call, problem);
+}
+
+struct op *pg_query_start(struct scope *scope, const struct pg_call *call)
+{
+    const char *problem = NULL;
+    struct pg_query *query;
+    struct span sql;
+    enum err err;
+
+    CHECK((call->pool != NULL) != (call->transaction != NULL));
+    CHECK((call->statement != NULL) != (call->sql.ptr != NULL));
+    err = check_call(call, &problem);
+    if (err != ERR_OK)
+        return op_failed(scope, err, err == ERR_DB_DOWN ? "pg_lost" : "pg_error", span_of(problem));
+    query = scope_alloc(scope, sizeof *query);
+    query->transaction = call->transaction;
+    query->statement = call->statement;
+    query->flags = call->statement != NULL ? call->statement->flags : call->flags;
+    sql = call->statement != NULL ? call->statement->sql : arena_copy(&scope->arena, call->sql);
+    copy_values(scope, query, call);
+    if (pg_query_init(query, scope, call->pool != NULL ? call->pool : call->transaction->pool,
+                      PG_DO_RUN, sql))
+        pg_query_submit(query);
+    return &query->op;
+}
+
+/* Answers */
+
+static bool may_have_applied(const struct pg_query *query, const struct pg_session *session)
+{
+    switch (query->what) {
+    case PG_DO_RUN:
+        /* In a transaction only a COMMIT applies anything. */
+        return (query->flags & PG_READ_ONLY) == 0 && (!session->is_pinned || session->is_returning);
+    case PG_DO_COMMIT:
+        return true;
+    case PG_DO_BEGIN:
+    case PG_DO_ROLLBACK:
+        return false;
+    }
+    return true;
+}
+
+static void lost(struct pg_query *query, struct pg_session *session)
+{
+    query->is_maybe_applied = may_have_applied(query, session);
+    if (query->what == PG_DO_ROLLBACK)
+        pg_query_settle(query, ERR_OK, NULL);
+    else
+        pg_query_settle(query, ERR_DB_DOWN, "pg_lost");
+}
+
+static void run_again(struct pg_query *query)
+{
+    query->must_run_alone = true;
+    query->pool->counts.run_again++;
+    pg_pool_submit_again(query->pool, query);
+}
+
+static void aborted(struct pg_query *query)
+{
+    if (++query->aborted_count <= ABORTED_MAX) {
+        run_again(query);
+        return;
+    }
+    op_explain(&query->op, SPAN("the server did not run it"));
+    pg_query_settle(query, ERR_DB, "pg_error");
+}
+
+/* A plan that is out of date after a change of the schema (0A000), or that the server has lost
+ * (26000), or a name that is taken already (42P05): nothing ran, and what is prepared anew will. In a
+ * transaction it is too late: the error has aborted it. */
+static bool is_out_of_date(const struct pg_query *query, const struct pg_session *session,
+                           struct span sqlstate)
+{
+    if (query->number == 0 || query->was_renewed || session->is_pinned)
+        return false;
+    return span_equal(sqlstate, SPAN("0A000")) || span_equal(sqlstate, SPAN("26000")) ||
+           span_equal(sqlstate, SPAN("42P05"));
+}
+
+/* Never with values: the message of a value that was refused has the value in it. */
+static void report(const struct pg_query *query, struct span message, enum err err)
+{
+    struct span name = SPAN("(ad hoc)");
+    enum log_level level = LOG_WARN;
+
+    if (query->statement != NULL)
+        name = span_of(query->statement->name);
+    if (err == ERR_DB_VALUE || err == ERR_DB_CONSTRAINT || err == ERR_DB_RETRY ||
+        strcmp(query->sqlstate, "25P02") == 0)
+        level = LOG_DEBUG;
+    if (err == ERR_DB_VALUE)
+        message = (struct span){NULL, 0};
+    log_fields(level,
+               LOG_FIELDS({"pool", span_of(query->pool->name)}, {"statement", name},
+                          {"sqlstate", span_of(query->sqlstate)}, {"error", message}),
+               "a statement failed");
+}
+
+static void failed(struct pg_query *query, struct pg_session *session, struct pg_result *result)
+{
+    struct span sqlstate = pg_result_sqlstate(result);
+    enum err err = pg_sqlstate_error(sqlstate);
+
+    if (is_out_of_date(query, session, sqlstate)) {
+        query->was_renewed = true;
+        pg_session_unprepare(session, query);
+        pg_result_clear(result);
+        run_again(query);
+        return;
+    }
+    (void)snprintf(query->sqlstate, sizeof query->sqlstate, "%.*s", SPAN_ARG(sqlstate));
+    query->pool->counts.failed++;
+    report(query, pg_result_message(result), err);
+    op_explain(&query->op, pg_result_message(result));
+    pg_result_clear(result);
+    if (query->what == PG_DO_BEGIN)
+        pg_transaction_begun(query->transaction, false);
+    pg_query_settle(query, err, err == ERR_DEADLINE ? "pg_timeout" : "pg_error");
+}
+
+static void succeeded(struct pg_query *query, const struct pg_answer *answer)
+{
+    struct pg_statement *statement = NULL;
+
+    query->result = answer->result;
+    if (query->statement != NULL)
+        statement = query->pool->statements.list[query->statement->id];
+    if (statement != NULL && answer->is_typical)
+        statement->expected_us = pg_dispatch_learn(statement->expected_us, answer->took_us);
+    if (query->what == PG_DO_BEGIN)
+        pg_transaction_begun(query->transaction, true);
+    if (query->what == PG_DO_COMMIT && !span_equal(pg_result_tag(answer->result), SPAN("COMMIT"))) {
+        op_explain(&query->op, SPAN("rolled back, since a statement had failed"));
+        pg_query_settle(query, ERR_DB, "pg_error");
+        return;
+    }
+    pg_query_settle(query, ERR_OK, NULL);
+}
+
+void pg_query_answered(struct pg_query *query, struct pg_session *session,
+                       const struct pg_answer *answer)
+{
+    CHECK(query->state == PG_QUERY_SENT);
+    CHECK(query->session == NULL);
+    switch (answer->outcome) {
+    case PG_LOST:
+        lost(query, session);
+        return;
+    case PG_ABORTED:
+        aborted(query);
+        return;
+    case PG_ANSWERED:
+        if (pg_result_kind(answer->result) == PG_RESULT_OK)
+            succeeded(query, answer);
+        else
+            failed(query, session, answer->result);
+    }
+}
+
+struct span pg_sqlstate(const struct op *op)
+{
+    if (!op_is_pg(op) || pg_query_of(op)->sqlstate[0] == '\0')
+        return (struct span){NULL, 0};
+    return span_of(pg_query_of(op)->sqlstate);
+}
+
+bool pg_maybe_applied(const struct op *op)
+{
+    return op_is_pg(op) && pg_query_of(op)->is_maybe_applied;
+}

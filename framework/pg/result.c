@@ -1,0 +1,221 @@
+/* pg/result.c - what the server answered to a statement.
+ *
+ * A result stays as libpq made it; values are handed out where they lie. */
+#include "pg/result.h"
+#include "base/check.h"
+#include "base/number.h"
+#include "pg/private.h"
+#include <libpq-fe.h>
+#include <locale.h>
+#include <stdlib.h>
+
+enum pg_result_kind pg_result_kind(const struct pg_result *result)
+{
+    const char *severity;
+
+    CHECK(result != NULL);
+    switch (PQresultStatus(result)) {
+    case PGRES_COMMAND_OK:
+    case PGRES_TUPLES_OK:
+    case PGRES_EMPTY_QUERY:
+        return PG_RESULT_OK;
+    case PGRES_PIPELINE_ABORTED:
+        return PG_RESULT_ABORTED;
+    case PGRES_PIPELINE_SYNC:
+        return PG_RESULT_SYNC;
+    case PGRES_BAD_RESPONSE:
+    case PGRES_NONFATAL_ERROR:
+    case PGRES_FATAL_ERROR:
+        severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
+        return severity != NULL && strcmp(severity, "ERROR") == 0 ? PG_RESULT_ERROR
+                                                                  : PG_RESULT_FATAL;
+    case PGRES_COPY_OUT:
+    case PGRES_COPY_IN:
+    case PGRES_COPY_BOTH:
+    case PGRES_SINGLE_TUPLE:
+        return PG_RESULT_UNWANTED;
+    }
+    return PG_RESULT_UNWANTED; /* of a newer libpq */
+}
+
+size_t pg_result_size(const struct pg_result *result)
+{
+    return PQresultMemorySize(result);
+}
+
+void pg_result_clear(struct pg_result *result)
+{
+    PQclear(result);
+}
+
+struct span pg_result_sqlstate(const struct pg_result *result)
+{
+    return span_of(PQresultErrorField(result, PG_DIAG_SQLSTATE));
+}
+
+struct span pg_result_message(const struct pg_result *result)
+{
+    struct span message = span_of(PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY));
+
+    if (message.ptr == NULL)
+        message = span_of(PQresultErrorMessage(result));
+    for (size_t i = 0; i < message.len; i++) {
+        if (message.ptr[i] == '\n')
+            message.len = i;
+    }
+    return message;
+}
+
+struct span pg_result_tag(const struct pg_result *result)
+{
+    return span_of(PQcmdStatus((PGresult *)result));
+}
+
+/* Codes that are exceptions within their class, and then whole classes. */
+enum err pg_sqlstate_error(struct span sqlstate)
+{
+    static const struct {
+        const char *prefix;
+        enum err err;
+    } meanings[] = {
+        {"22P02", ERR_DB_VALUE}, /* not of its type: a text that is no number */
+        {"22003", ERR_DB_VALUE}, /* out of range */
+        {"22007", ERR_DB_VALUE}, /* no date or time */
+        {"22008", ERR_DB_VALUE}, /* a date out of range */
+        {"22021", ERR_DB_VALUE}, /* bytes that are not of the encoding */
+        {"23", ERR_DB_CONSTRAINT}, {"40", ERR_DB_RETRY},   {"08", ERR_DB_DOWN},
+        {"57P01", ERR_DB_DOWN},    {"57P02", ERR_DB_DOWN}, {"57P03", ERR_DB_DOWN},
+        {"57014", ERR_DEADLINE}, /* canceled, which the server's own limit does, too */
+    };
+
+    for (size_t i = 0; i < sizeof meanings / sizeof meanings[0]; i++) {
+        size_t len = strlen(meanings[i].prefix);
+
+        if (sqlstate.len >= len && memcmp(sqlstate.ptr, meanings[i].prefix, len) == 0)
+            return meanings[i].err;
+    }
+    return ERR_DB;
+}
+
+/* Accessors */
+
+static const PGresult *result_of(const struct op *op)
+{
+    return op_is_pg(op) ? pg_query_of(op)->result : NULL;
+}
+
+uint32_t pg_rows(const struct op *op)
+{
+    return (uint32_t)PQntuples(result_of(op));
+}
+
+uint32_t pg_columns(const struct op *op)
+{
+    return (uint32_t)PQnfields(result_of(op));
+}
+
+uint64_t pg_affected(const struct op *op)
+{
+    PGresult *result = (PGresult *)result_of(op);
+    uint64_t count = 0;
+
+    if (result != NULL)
+        (void)number_uint(span_of(PQcmdTuples(result)), &count);
+    return count;
+}
+
+/* PQfnumber() would fold its case. */
+int32_t pg_column(const struct op *op, const char *name)
+{
+    const PGresult *result = result_of(op);
+    int count = PQnfields(result);
+
+    CHECK(name != NULL);
+    for (int i = 0; i < count; i++) {
+        if (strcmp(PQfname(result, i), name) == 0)
+            return i;
+    }
+    return -1;
+}
+
+struct span pg_column_name(const struct op *op, uint32_t column)
+{
+    if (column >= pg_columns(op))
+        return (struct span){NULL, 0};
+    return span_of(PQfname(result_of(op), (int)column));
+}
+
+uint32_t pg_column_type(const struct op *op, uint32_t column)
+{
+    if (column >= pg_columns(op))
+        return 0;
+    return PQftype(result_of(op), (int)column);
+}
+
+struct span pg_text(const struct op *op, uint32_t row, uint32_t column)
+{
+    const PGresult *result = result_of(op);
+
+    if (row >= (uint32_t)PQntuples(result) || column >= (uint32_t)PQnfields(result) ||
+        PQgetisnull(result, (int)row, (int)column))
+        return (struct span){NULL, 0};
+    return (struct span){PQgetvalue(result, (int)row, (int)column),
+                         (size_t)PQgetlength(result, (int)row, (int)column)};
+}
+
+bool pg_is_null(const struct op *op, uint32_t row, uint32_t column)
+{
+    return pg_text(op, row, column).ptr == NULL;
+}
+
+int64_t pg_int(const struct op *op, uint32_t row, uint32_t column)
+{
+    struct span text = pg_text(op, row, column);
+    int64_t value = 0;
+
+    if (text.ptr != NULL)
+        (void)number_int(text, &value);
+    return value;
+}
+
+/* The server writes a point; a plugin may have called setlocale(), and then strtod() wants what
+ * that country writes. */
+static double parse_with_locale(struct span text)
+{
+    const char *point = localeconv()->decimal_point;
+    char local[512];
+    char *end;
+    double value;
+    size_t len = 0;
+
+    for (size_t i = 0; i < text.len; i++) {
+        if (len + strlen(point) + 1 >= sizeof local)
+            return 0;
+        if (text.ptr[i] == '.') {
+            memcpy(local + len, point, strlen(point));
+            len += strlen(point);
+        } else {
+            local[len++] = text.ptr[i];
+        }
+    }
+    local[len] = '\0';
+    value = strtod(local, &end);
+    return end == local + len ? value : 0;
+}
+
+double pg_double(const struct op *op, uint32_t row, uint32_t column)
+{
+    struct span text = pg_text(op, row, column);
+    char *end;
+    double value;
+
+    if (text.len == 0)
+        return 0;
+    value = strtod(text.ptr, &end);
+    return end == text.ptr + text.len ? value : parse_with_locale(text);
+}
+
+bool pg_bool(const struct op *op, uint32_t row, uint32_t column)
+{
+    return span_equal(pg_text(op, row, column), SPAN("t"));
+}

@@ -1,0 +1,48 @@
+/* pg/result.h - what the server answered to a statement, for this room.
+ *
+ * The accessors for everybody else are in pg/query.h.
+ * Loop:   any thread, one at a time.
+ * Memory: libpq's; whoever holds a result clears it.
+ */
+#ifndef WEFT_PG_RESULT_H
+#define WEFT_PG_RESULT_H
+
+#include "base/error.h"
+#include "base/span.h"
+#include <stdbool.h>
+#include <stddef.h>
+
+struct pg_result; /* libpq's PGresult */
+
+/* What a result is, apart from its rows. */
+enum pg_result_kind {
+    PG_RESULT_OK,       /* rows, or done without any */
+    PG_RESULT_ERROR,    /* the server refused it */
+    PG_RESULT_FATAL,    /* and ends the session; or libpq lost it */
+    PG_RESULT_ABORTED,  /* not run: one before it under the same Sync failed */
+    PG_RESULT_SYNC,     /* the end of what stands under one Sync */
+    PG_RESULT_UNWANTED, /* COPY and its like: the session cannot go on */
+};
+
+/* Of a result that is not NULL. */
+enum pg_result_kind pg_result_kind(const struct pg_result *result);
+
+/* Bytes that libpq holds for it. */
+size_t pg_result_size(const struct pg_result *result);
+
+/* Frees it; NULL is fine. */
+void pg_result_clear(struct pg_result *result);
+
+/* "23505"; absent where libpq made the error. */
+struct span pg_result_sqlstate(const struct pg_result *result);
+
+/* The error's message, one line; the result's. */
+struct span pg_result_message(const struct pg_result *result);
+
+/* The command's tag, "COMMIT". */
+struct span pg_result_tag(const struct pg_result *result);
+
+/* What an SQLSTATE means: the class of the error. */
+enum err pg_sqlstate_error(struct span sqlstate);
+
+#endif

@@ -1,0 +1,129 @@
+/* pg/session.h - one PostgreSQL session on the loop, in pipeline mode.
+ *
+ * Statements are appended to it and stand in its ring until the server has answered; which of them
+ * share a Sync is the caller's choice. An op that waits is only pointed at: it may go at any
+ * time, its answer is read all the same.
+ * Loop:   of the pool's loop.
+ * Memory: a session owns its connection, what it has prepared, and what is half read.
+ * Limits: the caller never lets more than the given depth be in flight.
+ */
+#ifndef WEFT_PG_SESSION_H
+#define WEFT_PG_SESSION_H
+
+#include "base/list.h"
+#include "loop/loop.h"
+#include "loop/timer.h"
+#include "pg/dispatch.h"
+#include "pg/flight.h"
+#include "pg/statement.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+struct pg_conn;   /* libpq's PGconn */
+struct pg_result; /* libpq's PGresult */
+struct pg_query;
+struct pg_session;
+
+/* Whom a session tells. None of these is called from inside a call of its user, but for what
+ * pg_session_destroy() says. */
+struct pg_session_owner {
+    /* The statement ended; the session knows nothing of it any more. */
+    void (*on_answer)(struct pg_session *session, struct pg_query *query,
+                      const struct pg_answer *answer);
+    /* The server has answered up to a Sync: there is room, perhaps the session is idle. */
+    void (*on_room)(struct pg_session *session);
+    /* It broke, or was closed by the server: `reason` for people. The owner destroys it, which
+     * answers for all that was in flight. */
+    void (*on_lost)(struct pg_session *session, const char *reason);
+    /* Its last statement ended a while ago. */
+    void (*on_idle)(struct pg_session *session);
+};
+
+enum { PG_STALE_MAX = 16, PG_PROBLEM_SIZE = 160 };
+
+struct pg_session {
+    uint32_t magic;                       /* PG_SESSION_MAGIC */
+    struct loop *loop;                    /* its loop */
+    struct pg_conn *conn;                 /* libpq's */
+    const struct pg_session_owner *owner; /* whom it tells */
+    void *data;                           /* the owner's */
+    struct pg_load load;                  /* what the policy sees */
+    struct pg_batch batch;                /* what is to share the next Sync */
+    struct list batch_queries;            /* these, not yet sent */
+    struct pg_transaction *transaction;   /* that it is pinned to; NULL: none, or it has gone */
+    bool is_pinned;                       /* by a transaction; goes back when it is idle */
+    bool is_returning;                    /* COMMIT or ROLLBACK was sent: idle, it goes back */
+    bool is_worn;                         /* its buffers grew huge: to be closed when idle */
+    uint32_t stall_ms;                    /* a head older than this ends the session; 0: none */
+    uint32_t number;                      /* for logs */
+    struct io _io;                        /* of the socket */
+    struct ready _broken;                 /* a send failed: the owner is told */
+    struct timer _timer;                  /* stall and idleness */
+    bool _has_prepared;                   /* statements are prepared on it */
+    struct pg_prepared_set _prepared;     /* what the server has prepared */
+    struct pg_prepared _guard;            /* the guard's */
+    uint32_t _stale[PG_STALE_MAX];        /* numbers of names to deallocate with the next send */
+    uint32_t _stale_count;                /* how many */
+    struct pg_flights _flights;           /* what the server owes answers to */
+    uint32_t _nulls;                      /* ends of answers in a row that ended nothing */
+    bool _was_idle;                       /* at the timer's last run, and since */
+    char _problem[PG_PROBLEM_SIZE];       /* what the server said as it closed the session */
+};
+
+#define PG_SESSION_MAGIC 0x70677373u
+
+/* How it is to be used. */
+struct pg_session_options {
+    uint32_t depth_max; /* statements in flight, at most */
+    uint32_t stall_ms;  /* see above */
+    uint32_t number;    /* for logs */
+    bool is_prepared;   /* false: nothing is prepared on it, which costs the server more */
+};
+
+/* A session on an open connection, which it owns from here on. */
+struct pg_session *pg_session_create(struct loop *loop, struct pg_conn *conn,
+                                     const struct pg_session_options *options,
+                                     const struct pg_session_owner *owner, void *data);
+
+/* Closes it; what is in flight is answered with PG_LOST, while `session` still is what it was. NULL
+ * is fine. */
+void pg_session_destroy(struct pg_session *session);
+
+/* Appends a statement, with its preparing where that is needed, and a Sync. With `is_guarded` it
+ * can only read. False: the session broke: the statement is not in flight, nothing more is to be
+ * sent, and on_lost() comes soon. */
+bool pg_session_run(struct pg_session *session, struct pg_query *query, bool is_guarded)
+    __attribute__((warn_unused_result));
+
+/* Adds a statement to session->batch_queries: it counts as in flight from here on, and is sent by
+ * pg_session_run_batch(). */
+void pg_session_join(struct pg_session *session, struct pg_query *query, uint32_t expected_us);
+
+/* Appends those of session->batch_queries, guarded, under one Sync, and empties the list. False: as
+ * above, and those of the list are still in it. */
+bool pg_session_run_batch(struct pg_session *session) __attribute__((warn_unused_result));
+
+/* Appends a command of the pool's own (a constant text), and a Sync. Where the session breaks,
+ * on_lost() comes soon. */
+void pg_session_command(struct pg_session *session, const char *sql);
+
+/* Is it ready to be run without being prepared first? */
+bool pg_session_has_prepared(struct pg_session *session, const struct pg_query *query);
+
+/* What was prepared for the statement, which was answered just now, is of no use any more: it will
+ * be prepared anew. */
+void pg_session_unprepare(struct pg_session *session, const struct pg_query *query);
+
+/* Takes the op's statement out of the ring: a tombstone stays. */
+void pg_session_forget(struct pg_session *session, struct pg_query *query);
+
+/* Is nothing in flight? */
+bool pg_session_is_idle(const struct pg_session *session);
+
+/* Idle, is it outside of any transaction? */
+bool pg_session_is_clean(const struct pg_session *session);
+
+/* The server's process, for pg_cancel_backend(). */
+int pg_session_backend(const struct pg_session *session);
+
+#endif

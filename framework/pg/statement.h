@@ -1,0 +1,91 @@
+/* pg/statement.h - statements that are known: declared ones of a pool, prepared ones of a session.
+ *
+ * A declared statement has a dense id: a session finds what it has prepared by an array. Ad-hoc text
+ * goes through a table, bounded, the least recently used first out. Each preparing gets a new name,
+ * so that one that failed, or was lost to DISCARD, is never in the way.
+ * Loop:   of the pool's loop.
+ * Memory: the pool owns statements, a session its prepared ones.
+ * Limits: PG_AD_HOC_MAX ad-hoc texts a session.
+ */
+#ifndef WEFT_PG_STATEMENT_H
+#define WEFT_PG_STATEMENT_H
+
+#include "base/error.h"
+#include "base/list.h"
+#include "base/span.h"
+#include "base/table.h"
+#include "pg/pool.h"
+
+/* A declared statement. */
+struct pg_statement {
+    uint32_t magic;       /* STATEMENT_MAGIC */
+    uint32_t id;          /* dense, from 0 */
+    uint32_t flags;       /* PG_READ_ONLY, PG_SLOW */
+    uint32_t expected_us; /* moving average of its runs; 0: none yet */
+    struct pg_pool *pool; /* whose */
+    char *name;           /* for logs and metrics */
+    struct span sql;      /* with a NUL behind it */
+};
+
+#define PG_STATEMENT_MAGIC 0x70677374u
+
+/* The declared statements of a pool. Zeroed: none. */
+struct pg_statements {
+    struct table by_name;       /* name -> struct pg_statement */
+    struct pg_statement **list; /* by id */
+    uint32_t count;             /* of them */
+};
+
+/* Frees all of them. */
+void pg_statements_deinit(struct pg_statements *statements);
+
+/* See pg_pool_declare(). */
+enum err pg_statements_declare(struct pg_statements *statements, struct pg_pool *pool,
+                               const char *name, const char *sql, uint32_t flags,
+                               struct pg_statement **statement) __attribute__((warn_unused_result));
+
+enum pg_prepared_state { PG_UNPREPARED, PG_PREPARING, PG_PREPARED };
+
+/* A statement as one session knows it. */
+struct pg_prepared {
+    enum pg_prepared_state state; /* of the name below */
+    uint32_t number;              /* of the name, 0: never had one; goes up with each preparing */
+    uint32_t users;               /* flights that point here */
+    bool is_ad_hoc;               /* in the table, else in the array */
+    struct span sql;              /* its text; of an ad-hoc one, the struct's own */
+    struct list link;             /* ad hoc: by age of use */
+};
+
+enum { PG_AD_HOC_MAX = 256, PG_PREPARED_NAME_SIZE = 16 };
+
+/* What a session has prepared. */
+struct pg_prepared_set {
+    struct pg_prepared **declared; /* by id; NULL: never used here */
+    uint32_t declared_count;       /* of the array */
+    struct table ad_hoc;           /* text -> struct pg_prepared */
+    struct list by_use;            /* the least recently used first */
+    uint32_t names;                /* given so far */
+};
+
+/* An empty set. */
+void pg_prepared_set_init(struct pg_prepared_set *set);
+
+/* Frees it. */
+void pg_prepared_set_deinit(struct pg_prepared_set *set);
+
+/* The declared statement in this set; made where it was not yet used here. */
+struct pg_prepared *pg_prepared_declared(struct pg_prepared_set *set,
+                                         const struct pg_statement *statement);
+
+/* The same for ad-hoc text, which becomes the most recently used. *evicted is the number of the name
+ * that had to go for it and is to be deallocated, or 0. */
+struct pg_prepared *pg_prepared_ad_hoc(struct pg_prepared_set *set, struct span sql,
+                                       uint32_t *evicted);
+
+/* Gives it a new name, and is PG_PREPARING. */
+void pg_prepared_begin(struct pg_prepared_set *set, struct pg_prepared *prepared);
+
+/* Writes the name of `number`. */
+void pg_prepared_name(uint32_t number, char name[PG_PREPARED_NAME_SIZE]);
+
+#endif
