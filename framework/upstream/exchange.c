@@ -83,8 +83,8 @@ static void refused_by_handler(struct exchange *exchange, enum err err)
         fail(exchange, err, NULL, err_text(err));
 }
 
-/* "timeout=5, max=100": how long may we keep it? Something less, as our request must be there before
- * the peer's time is over. */
+/* "timeout=5, max=100": how long may we keep it? Something less, as our request must be there
+ * before the peer's time is over. */
 static uint32_t keep_ms_of(const struct http_head *head)
 {
     static const struct span key = {"timeout=", 8};

@@ -78,7 +78,8 @@ void exchange_init(struct exchange *exchange, const struct exchange_shared *shar
 void exchange_start(struct exchange *exchange, struct span request, bool is_head,
                     const struct exchange_handler *handler, void *user);
 
-/* Forgets what is under way, silently; the connection is of no use any more then. Zeroed is fine. */
+/* Forgets what is under way, silently; its connection is of no use any more then. Zeroed is
+ * fine. */
 void exchange_stop(struct exchange *exchange);
 
 /* Bytes of the request that the kernel took. */

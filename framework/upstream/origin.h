@@ -29,7 +29,8 @@ struct origin_loan;
 
 /* Runs once for each origin_wait() and origin_dial_again(), from the loop, never from inside these,
  * and not after origin_withdraw(). `conn` is lent until origin_keep() or origin_drop(), and its
- * exchange is to be started at once; NULL where `err` is what dial_fn says; `os_error` is the errno of a refusal, or 0. */
+ * exchange is to be started at once. It is NULL where `err` is what dial_fn says; `os_error` is then
+ * the errno of a refusal, or 0. */
 typedef void origin_loan_fn(struct origin_loan *loan, enum err err, int os_error,
                             struct origin_conn *conn);
 

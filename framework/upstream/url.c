@@ -1,4 +1,4 @@
-/* upstream/url.c - where an upstream is: http://host[:port][/prefix] or http://unix:/path[:/prefix]. */
+/* upstream/url.c - where an upstream is. */
 #include "upstream/url.h"
 #include "base/check.h"
 #include "base/number.h"

@@ -1,4 +1,6 @@
-/* upstream/url.h - where an upstream is: http://host[:port][/prefix] or http://unix:/path[:/prefix].
+/* upstream/url.h - where an upstream is.
+ *
+ * http://host[:port][/prefix], or http://unix:/path[:/prefix] for a Unix socket.
  *
  * Memory: the parts are slices of the text, which must outlive them.
  */
@@ -25,7 +27,8 @@ struct upstream_url {
 enum err upstream_url_parse(const char *url, struct upstream_url *parts,
                             char problem[INI_PROBLEM_SIZE]) __attribute__((warn_unused_result));
 
-/* May `path` stand in a request line: does it begin with '/', and is it visible ASCII without '#'? */
+/* May `path` stand in a request line: does it begin with '/', and is it visible ASCII without
+ * '#'? */
 bool upstream_is_path(struct span path);
 
 #endif

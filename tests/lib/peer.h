@@ -1,8 +1,8 @@
 /* lib/peer.h - a scripted server: a test accepts its connections and says what it likes on them.
  *
- * It has no part in the loop: the calls that wait turn the loop until the client under test has done
- * what is waited for. Use peer_send(), close_fd() and close_with_reset() of lib/loop_driver.h for the
- * rest.
+ * It has no part in the loop: the calls that wait turn the loop until the client under test has
+ * done what is waited for. Use peer_send(), close_fd() and close_with_reset() of lib/loop_driver.h
+ * for the rest.
  * Loop:   of the test's thread; none of this may be called from within a turn.
  * Memory: embedded in the test; connections are the test's to close.
  * Limits: waiting longer than DRIVER_SECONDS fails the test.
