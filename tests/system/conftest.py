@@ -1,7 +1,7 @@
 """Fixtures of the system tests: the real program, a real PostgreSQL, a scripted upstream.
 
     def test_a_book_is_read(start_weft, books, peer):
-        host = start_weft({"pg.main": books.settings, "upstream.partner": {"url": peer.url},
+        host = start_weft({"pg.main": books.settings, "upstream.thirdparty": {"url": peer.url},
                            "plugin.books": {"path": "books.so"}})
         assert host.get("/books/1").json()["id"] == 1
 
