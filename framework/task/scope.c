@@ -88,25 +88,24 @@ static void start_step(struct scope *scope)
     ready_start(scope->tasks->loop, &scope->_step, on_step);
 }
 
-/* Could plugin code of these scopes themselves still run? */
-static bool runs_itself(const struct scope *scope)
-{
-    return scope->_running > 0 || scope->_pending > 0;
-}
-
-/* One that is LEFT may still be used by what runs above it, up to the scope that was finished. */
+/* One that is LEFT may still be used by whatever runs in the tree that was finished. */
 static bool may_end(const struct scope *scope)
 {
     if (scope->_state != LEFT && scope->_state != FINISHING)
         return false;
     if (scope->_busy > 0 || scope->_unretired > 0 || !list_is_empty(&scope->children))
         return false;
-    while (scope->_state == LEFT) {
-        scope = scope->parent;
-        if (runs_itself(scope))
-            return false;
+    return scope->_state == FINISHING || scope->_leaver->_busy == 0;
+}
+
+/* Those below a finished scope that may end, now that nothing in it goes on any more. */
+static void step_below(struct scope *scope)
+{
+    for (struct scope *below = next_below(scope, scope, true); below != NULL;
+         below = next_below(scope, below, true)) {
+        if (may_end(below))
+            start_step(below);
     }
-    return true;
 }
 
 static void became_idle(struct scope *scope)
@@ -116,6 +115,8 @@ static void became_idle(struct scope *scope)
         scope->_notes |= NOTE_IDLE;
         start_step(scope);
     }
+    if (scope->_state == FINISHING)
+        step_below(scope);
     if (may_end(scope))
         start_step(scope);
 }
@@ -126,16 +127,9 @@ static void add_busy(struct scope *scope)
         scope = scope->parent;
 }
 
-/* A fiber has returned or an op was told, and was taken from its count. */
+/* A fiber has returned or an op was told. */
 static void drop_busy(struct scope *scope)
 {
-    if (scope->_state != OPEN && !runs_itself(scope)) {
-        for (struct scope *below = next_below(scope, scope, true); below != NULL;
-             below = next_below(scope, below, true)) {
-            if (may_end(below))
-                start_step(below);
-        }
-    }
     for (; scope != NULL; scope = scope->parent) {
         CHECK(scope->_busy > 0);
         if (--scope->_busy > 0)
@@ -525,6 +519,7 @@ struct scope *scope_child(struct scope *parent, uint64_t budget_ms, uint32_t fla
     if (deadline_ms != 0 && scope->why == SCOPE_ALIVE)
         set_deadline(scope, deadline_ms);
     if (parent->_state != OPEN) {
+        scope->_leaver = parent->_state == FINISHING ? parent : parent->_leaver;
         move(scope, LEFT);
         start_step(scope);
     }
@@ -539,19 +534,31 @@ struct scope *scope_of(const struct tasks *tasks, uint64_t handle)
 
 /* End */
 
+/* What lies below goes with it, but what was finished on its own before. */
+static void leave_children(struct scope *scope)
+{
+    bool descends = true;
+
+    for (struct scope *below = next_below(scope, scope, true); below != NULL;
+         below = next_below(scope, below, descends)) {
+        descends = below->_state != FINISHING;
+        if (!descends)
+            continue;
+        if (below->_state == OPEN)
+            move(below, LEFT);
+        below->_leaver = scope;
+    }
+}
+
 void scope_finish(struct scope *scope, enum scope_why why)
 {
     CHECK_OBJ(scope, SCOPE_MAGIC);
     move(scope, FINISHING);
     timer_stop(&scope->_shield); /* whatever the reason: the owner wants it to end */
     scope_cancel(scope, why);
-    for (struct scope *below = next_below(scope, scope, true); below != NULL;
-         below = next_below(scope, below, true)) {
-        if (below->_state == OPEN)
-            move(below, LEFT);
-        if (may_end(below))
-            start_step(below);
-    }
+    leave_children(scope);
+    if (scope->_busy == 0)
+        step_below(scope);
     if (may_end(scope))
         start_step(scope);
 }

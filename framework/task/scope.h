@@ -95,6 +95,7 @@ struct scope {
     uint32_t _busy;        /* the two, and children that are busy themselves */
     uint32_t _futile;      /* awaits that found it canceled already */
     uint32_t _unretired;   /* ops that still hold something of the host */
+    struct scope *_leaver; /* the ancestor whose finish left it; NULL: none did */
     uint32_t _state;       /* see scope.c */
     uint32_t _notes;       /* see scope.c */
 };
@@ -111,8 +112,8 @@ struct scope *scope_create(struct tasks *tasks, const struct scope_handler *hand
  * deadline is the sooner of its own (`budget_ms`; 0: none) and the parent's; it is canceled with
  * the parent, at birth too, and keeps it from ending. SCOPE_SHIELD: the parent's being canceled
  * does not cancel it, and its deadline is its own alone (budget_ms > 0 then, checked). It ends by
- * scope_finish(); or, where the parent is finished first, once it is not busy and nothing of its
- * ancestors runs or is pending that might still use it. NULL: the parent's cleanups run. */
+ * scope_finish(); or, where an ancestor is finished first, when nothing in the whole of that
+ * ancestor's tree runs or is pending any more. NULL: the parent's cleanups run. */
 struct scope *scope_child(struct scope *parent, uint64_t budget_ms, uint32_t flags);
 
 /* The living scope of `handle`; NULL for a stale one. */
