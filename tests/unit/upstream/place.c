@@ -1,11 +1,15 @@
 /* upstream/place.c - where tests make calls: an upstream, its scripted server, and a scope. */
 #include "unit/upstream/place.h"
+#include "base/clock.h"
 #include "lib/fault.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 void place_renew_scope(struct place *place, uint64_t budget_ms)
 {
@@ -82,9 +86,11 @@ struct op *place_get(struct place *place)
 
 void place_run(struct place *place, const struct op *op)
 {
-    for (int turns = 0; op->state == OP_PENDING; turns++) {
-        if (turns > 100000)
-            fail_msg("it never settled");
+    uint64_t since_us = clock_monotonic_us();
+
+    while (op->state == OP_PENDING) {
+        if (clock_monotonic_us() - since_us > DRIVER_SECONDS * 1000000ull)
+            fail_msg("it did not settle in %d seconds", DRIVER_SECONDS);
         loop_turn(place->world.loop, 1);
         (void)sched_yield();
     }
@@ -96,6 +102,20 @@ int place_take_call(struct place *place)
 
     peer_request(&place->peer, fd, place->text, sizeof place->text);
     return fd;
+}
+
+void place_hang(struct place *place, int fillers[2])
+{
+    const struct sockaddr_in addr = {.sin_family = AF_INET,
+                                     .sin_port = htons(place->peer.port),
+                                     .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+
+    assert_int_equal(listen(place->peer.fd, 0), 0);
+    for (int i = 0; i < 2; i++) {
+        fillers[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        assert_true(fillers[i] >= 0);
+        assert_int_equal(connect(fillers[i], (const struct sockaddr *)&addr, sizeof addr), -1);
+    }
 }
 
 void place_assert_answer(struct place *place, struct op *op, uint32_t code, const char *body)

@@ -52,6 +52,9 @@ void place_run(struct place *place, const struct op *op);
 /* Accepts the next connection and reads a request from it; the peer's end. */
 int place_take_call(struct place *place);
 
+/* From now on connecting to the peer hangs: its queue is full of `fillers`, the test's to close. */
+void place_hang(struct place *place, int fillers[2]);
+
 /* It settles with that answer. */
 void place_assert_answer(struct place *place, struct op *op, uint32_t code, const char *body);
 

@@ -61,6 +61,23 @@ static void test_canceled_while_connecting(void **state)
     close_fd(&fd);
 }
 
+static void test_canceled_while_connecting_hangs(void **state)
+{
+    struct place *place = *state;
+    struct op *op;
+    int fillers[2];
+
+    place_hang(place, fillers);
+    op = place_get(place);
+    run_turns(place->world.loop, 3);
+    assert_canceled(place, op);
+    fake_clock_walk(&place->world.clock, place->world.loop, 400);
+    assert_int_equal(place->counts->calls, 1);
+    assert_int_equal(place->counts->canceled, 1);
+    close_fd(&fillers[0]);
+    close_fd(&fillers[1]);
+}
+
 static void test_canceled_when_sent(void **state)
 {
     static const char *const said[] = {"", "HTTP/1.1 20",
@@ -138,13 +155,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, place_set_up, place_tear_down)
-        TEST(test_canceled_in_line),
-        TEST(test_canceled_while_resolving),
-        TEST(test_canceled_while_connecting),
-        TEST(test_canceled_when_sent),
-        TEST(test_canceled_makes_room),
-        TEST(test_canceled_with_its_scope),
-        TEST(test_more_than_the_scope_may_hold),
+        TEST(test_canceled_in_line),          TEST(test_canceled_while_resolving),
+        TEST(test_canceled_while_connecting), TEST(test_canceled_while_connecting_hangs),
+        TEST(test_canceled_when_sent),        TEST(test_canceled_makes_room),
+        TEST(test_canceled_with_its_scope),   TEST(test_more_than_the_scope_may_hold),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

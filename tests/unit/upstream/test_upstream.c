@@ -292,6 +292,23 @@ static void test_too_slow_to_connect(void **state)
     place_assert_failed(place, op, ERR_UP_CONNECT, "upstream_connect_timeout");
 }
 
+static void test_server_that_does_not_accept(void **state)
+{
+    struct place *place = *state;
+    struct op *op;
+    int fillers[2];
+
+    place_hang(place, fillers);
+    op = place_get(place);
+    fake_clock_walk(&place->world.clock, place->world.loop, 299);
+    assert_int_equal(op->state, OP_PENDING);
+    fake_clock_walk(&place->world.clock, place->world.loop, 3);
+    place_assert_failed(place, op, ERR_UP_CONNECT, "upstream_connect_timeout");
+    assert_int_equal(place->counts->connects, 0);
+    close_fd(&fillers[0]);
+    close_fd(&fillers[1]);
+}
+
 static void test_line(void **state)
 {
     struct place *place = *state;
@@ -581,6 +598,7 @@ int main(void)
         TEST(test_refused),
         TEST(test_no_such_name),
         TEST(test_too_slow_to_connect),
+        TEST(test_server_that_does_not_accept),
         TEST(test_line),
         TEST(test_too_long_in_line),
         TEST(test_first_byte_timeout),
