@@ -118,7 +118,7 @@ static weft_status one_query(weft_ctx *ctx, void *self)
 /* Reads `count` random rows, a statement each, all under way at once. */
 static weft_status read_rows(weft_ctx *ctx, struct row *list, uint32_t count)
 {
-    weft_op *found[N_MAX];
+    weft_op *found[N_MAX] = {NULL};
 
     for (uint32_t i = 0; i < count; i++)
         found[i] = find_row(ctx);
