@@ -1,10 +1,14 @@
-/* http/options.h - the settings of [server] that are the http room's. */
+/* http/options.h - the settings of [server] that are the http room's.
+ *
+ * Memory: plain values.
+ */
 #ifndef WEFT_HTTP_OPTIONS_H
 #define WEFT_HTTP_OPTIONS_H
 
 #include "settings/field.h"
 #include <stdint.h>
 
+/* What a client may ask for, and how long. */
 struct http_options {
     uint64_t body_bytes_max;         /* of a request, inclusive; more: 413 */
     uint32_t fields_max;             /* of a head; more: 431 */

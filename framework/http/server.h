@@ -1,7 +1,8 @@
 /* http/server.h - the HTTP side of a worker: its connections, limits and routes.
  *
  * Loop:   of one loop.
- * Memory: owns its connections; the router, tasks and options are the caller's and outlive it.
+ * Memory: owns its connections; the router, tasks and options are the caller's and outlive it. An
+ *         idle connection is its struct, without buffers.
  */
 #ifndef WEFT_HTTP_SERVER_H
 #define WEFT_HTTP_SERVER_H
@@ -15,43 +16,50 @@
 struct access_log;
 struct http_server;
 
+/* What happened so far. */
 struct http_server_counts {
     uint64_t requests;         /* heads that were whole and right */
-    uint64_t refused;          /* answered by the server itself with 4xx or 501 */
+    uint64_t refused;          /* answered by the server itself with 4xx, 501 or 505 */
     uint64_t connections;      /* accepted */
     uint32_t connections_open; /* now */
     uint32_t requests_open;    /* heads read, answer not complete */
 };
 
+/* What a server is made of. Copied; what it points at is the caller's. */
 struct http_server_setup {
     struct tasks *tasks;                /* the worker's; its loop is the server's */
     const struct http_options *options; /* limits */
     const struct router *router;        /* routes */
     struct access_log *access;          /* NULL: none is written */
-    uint64_t id_base; /* the high bits of request ids: differs between workers and generations */
+    uint64_t id_base; /* added to request ids, which count from 1: differs between workers and
+                       * generations in its high bits */
     void (*on_room)(void *data); /* a connection went: there is room for another; may be NULL */
     void *data;                  /* for on_room */
 };
 
+/* A server without connections. */
 struct http_server *http_server_create(const struct http_server_setup *setup);
 
 /* Closes what is left. Every request must have ended (checked). NULL is fine. */
 void http_server_destroy(struct http_server *server);
 
-/* A new connection; `fd` is the server's from here. */
+/* A new connection; `fd` (CLOEXEC, NONBLOCK) is the server's from here. */
 void http_server_accept(struct http_server *server, int fd, const struct addr *peer);
 
 /* Below connections_max? */
 bool http_server_has_room(const struct http_server *server);
 
-/* From here each answer says `Connection: close`, idle connections are closed, and `on_drained(data)` runs once when the last one
- * went. Requests under way go on. */
-void http_server_drain(struct http_server *server, void (*on_drained)(void *data), void *data);
+/* From here answers say `Connection: close`, and connections that are idle are closed: after a short
+ * while, in which a request that is on its way is still served. `drained(data)` runs once when
+ * the last connection went and the last request ended, not inside this call. Requests under way go
+ * on. */
+void http_server_drain(struct http_server *server, void (*drained)(void *data), void *data);
 
-/* Cancels every request (SCOPE_SHUTDOWN) and closes every connection: the end of the drain's patience. Returns how many requests
- * were cut off. */
+/* Cancels every request (SCOPE_SHUTDOWN) and closes every connection: the end of the drain's
+ * patience. Their scopes end in later turns. Returns how many requests were cut off. */
 uint32_t http_server_abort(struct http_server *server);
 
+/* What happened so far; the server's. */
 const struct http_server_counts *http_server_counts(const struct http_server *server);
 
 #endif

@@ -172,7 +172,7 @@ static void watch(struct stream *stream)
     uint32_t events = 0;
 
     if (may_read(stream))
-        events = IO_READ;
+        events = IO_READ | IO_PEER_CLOSED;
     else if (!stream->_is_ended && !stream->_is_peer_closed)
         events = IO_PEER_CLOSED;
     if (stream->_is_blocked)
@@ -236,6 +236,7 @@ static void on_io(struct io *io, uint32_t events)
         }
     }
     if ((events & IO_READ) != 0 && may_read(stream)) {
+        stream->_is_fin_near |= (events & IO_PEER_CLOSED) != 0;
         receive(stream);
     } else if ((events & IO_ERROR) != 0) {
         socket_error(stream);
@@ -258,7 +259,7 @@ void stream_start(struct loop *loop, struct stream *stream, int fd, struct buf_p
     buf_init(&stream->in, pool);
     buf_init(&stream->out, pool);
     stream->progress_ms = loop_now_ms(loop);
-    io_start(loop, &stream->_io, fd, IO_READ, on_io);
+    io_start(loop, &stream->_io, fd, IO_READ | IO_PEER_CLOSED, on_io);
 }
 
 static bool is_writable(const struct stream *stream)
@@ -328,7 +329,7 @@ void stream_shutdown(struct stream *stream)
 
 bool stream_is_ended(const struct stream *stream)
 {
-    return stream->_is_ended || stream->_is_peer_closed;
+    return stream->_is_ended || stream->_is_peer_closed || stream->_is_fin_near;
 }
 
 int stream_detach(struct stream *stream)

@@ -60,7 +60,8 @@ struct stream {
     bool _is_paused;      /* stream_pause() */
     bool _is_blocked;     /* the kernel took less than all: waits for IO_WRITE */
     bool _is_ended;       /* FIN was read */
-    bool _is_peer_closed; /* FIN was noticed */
+    bool _is_peer_closed; /* FIN was noticed while nothing was read */
+    bool _is_fin_near;    /* FIN was noticed, and bytes before it are being read */
     bool _is_hung_up;     /* both directions are closed: the kernel says so again and again */
     bool _is_shut;        /* FIN is to follow what is unsent */
     bool _is_fin_sent;    /* and did */
@@ -96,7 +97,8 @@ void stream_resume(struct stream *stream);
 /* FIN behind what is unsent. Twice is fine. */
 void stream_shutdown(struct stream *stream);
 
-/* Has the peer's FIN been seen? Unread bytes may lie before it. */
+/* Has the peer's FIN been seen? Unread bytes may lie before it: where it came together with bytes,
+ * on_data finds it seen already. */
 bool stream_is_ended(const struct stream *stream);
 
 /* Closes at once, unsent bytes and all; nothing runs afterwards. Closed or zeroed with fd -1 is

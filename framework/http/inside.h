@@ -1,0 +1,169 @@
+/* http/inside.h - what the files of this room ask of one another, and nobody else does.
+ *
+ *   server.c ──▶ server_conn.c (bytes in, states, limits) ──▶ serve.c (one request's life)
+ *                      ▲                                          │
+ *                      └── pipeline.c (answers out, in order) ◀── response.c, problem.c
+ *
+ * What request.c, response.c, problem.c and body.c know of a connection are the functions below: a
+ * connection of another protocol would offer the same.
+ * Loop:   of one loop.
+ * Memory: a connection is on the heap from http_conn_start() to http_conn_close(), which is never
+ *         called while one of its requests is being parsed or answered.
+ */
+#ifndef WEFT_HTTP_INSIDE_H
+#define WEFT_HTTP_INSIDE_H
+
+#include "http/parser.h"
+#include "http/request.h"
+#include "http/server.h"
+#include "http/writer.h"
+#include "net/stream.h"
+
+/* A worker's HTTP side. */
+struct http_server {
+    uint32_t magic;                     /* HTTP_SERVER_MAGIC */
+    uint32_t living;                    /* requests whose scope has not ended */
+    struct http_server_setup setup;     /* as given */
+    struct loop *loop;                  /* of setup.tasks */
+    const struct http_options *options; /* of setup */
+    struct buf_pool buffers;            /* lent to connections and bodies */
+    struct http_head *head;             /* shared by all parsers */
+    struct http_parser_limits limits;   /* of all parsers */
+    struct http_date date;              /* shared by all answers */
+    struct list conns;                  /* all of them */
+    struct list lost;                   /* requests that go on without a connection */
+    uint64_t ids;                       /* of requests, given out */
+    struct http_server_counts counts;   /* what happened */
+    struct ready drained;               /* tells on_drained */
+    void (*on_drained)(void *data);     /* NULL: not draining, or told */
+    void *on_drained_data;              /* for it */
+    uint64_t draining_since_ms;         /* loop time; see is_draining */
+    bool is_draining;                   /* http_server_drain() */
+};
+
+#define HTTP_SERVER_MAGIC 0x68747376u
+
+/* Where a connection is with what it reads; see server_conn.c. */
+enum http_conn_state { CONN_IDLE, CONN_HEAD, CONN_BODY, CONN_DISCARD, CONN_LAST, CONN_LINGER };
+
+/* One client. */
+struct http_conn {
+    uint32_t magic;               /* HTTP_CONN_MAGIC */
+    uint8_t state;                /* enum http_conn_state */
+    bool is_parsing;              /* the parse loop is on the stack: nobody needs to wake it */
+    bool is_ended;                /* the client sent FIN */
+    bool is_cut;                  /* the answer that was sent last ends the connection */
+    bool is_final;                /* the request that is read is the client's last */
+    bool must_linger;             /* bytes that were not read may be under way */
+    uint32_t open;                /* requests in the pipeline */
+    uint32_t unsafe;              /* of them with methods that are not safe */
+    struct http_server *server;   /* whose */
+    struct list _link;            /* among the server's */
+    struct list pipeline;         /* requests whose answers are not complete, in their order */
+    struct http_request *reading; /* the one whose body comes; NULL */
+    struct http_request *held;    /* the newest, if it must wait for those before it; NULL */
+    struct stream stream;         /* the socket */
+    struct http_parser parser;    /* what comes */
+    struct timer timer;           /* whichever limit is next, or earlier */
+    struct ready step;            /* goes on after an answer */
+    uint64_t since_us;            /* loop time: when it became idle, when the head began, ... */
+    uint64_t heard_us;            /* loop time: the last byte of a body, or while lingering */
+    uint64_t discarded;           /* bytes of a body that nobody wants, or while lingering */
+    unsigned char peer_len;       /* bytes of peer */
+    unsigned char peer[28];       /* the client's address: an IPv6 one at most */
+};
+
+#define HTTP_CONN_MAGIC 0x6874636eu
+
+/* ---- server_conn.c ---- */
+
+/* Takes over `fd`. */
+void http_conn_start(struct http_server *server, int fd, const struct addr *peer);
+
+/* Closes it and frees it; its requests lose it (`why` for those that are not over). */
+void http_conn_close(struct http_conn *conn, enum scope_why why);
+
+/* Has it look, soon, at what it could not do before: an answer was completed, or room was made. */
+void http_conn_wake(struct http_conn *conn);
+
+/* The server drains: an idle one gets its short while. */
+void http_conn_drain(struct http_conn *conn);
+
+/* Bytes were written for `request`, which is the first in line. */
+void http_conn_wrote(struct http_conn *conn);
+
+/* The handler of `request` wants its body, or has made room for more of it. */
+void http_conn_want_body(struct http_conn *conn, struct http_request *request);
+
+/* Must the connection end behind the answer of `request`, whose body has not come in full? */
+bool http_conn_must_cut(const struct http_conn *conn, const struct http_request *request);
+
+/* `request` is answered; the rest of its body is of no use. */
+void http_conn_skip_body(struct http_conn *conn, struct http_request *request);
+
+/* ---- pipeline.c ---- */
+
+/* Puts a new request at the end. */
+void http_pipeline_add(struct http_conn *conn, struct http_request *request);
+
+/* Takes it out, unanswered. */
+void http_pipeline_remove(struct http_conn *conn, struct http_request *request);
+
+/* May its handler start, or would that change what those before it do? Requests with safe methods
+ * run beside one another (RFC 9112 section 9.3.2). */
+bool http_pipeline_may_start(const struct http_conn *conn, const struct http_request *request);
+
+/* Writes "100 Continue". */
+void http_pipeline_continue(struct http_request *request);
+
+/* The head; reply, code and _reply_left are set. */
+void http_pipeline_begin(struct http_request *request, struct span type);
+
+/* Some of the body. */
+void http_pipeline_write(struct http_request *request, struct span bytes);
+
+/* The end. `is_short`: the declared length was not reached. Answers that waited for this one
+ * follow. */
+void http_pipeline_end(struct http_request *request, bool is_short);
+
+/* ---- serve.c ---- */
+
+/* Is the owner of `scope` a request? */
+bool http_serves(const struct scope *scope);
+
+/* A new request of `conn`, last in its pipeline. `head` is NULL where it could not be read. */
+struct http_request *http_request_make(struct http_conn *conn, const struct http_head *head);
+
+/* Finds its route and checks what its head asks for. False: it has been answered. */
+bool http_request_admit(struct http_request *request, const struct http_head *head);
+
+/* Calls its handler. */
+void http_request_start(struct http_request *request);
+
+/* Answers with an error of the server's own; `why` is for the access log, NULL: derived. */
+void http_request_refuse(struct http_request *request, uint32_t code, const char *why,
+                         struct span detail);
+
+/* Its connection is gone, and it is out of the pipeline: goes on only where it may. */
+void http_request_lose(struct http_request *request, enum scope_why why);
+
+/* Its answer is complete, or will never be: it is logged and let go of. Once. */
+void http_request_over(struct http_request *request, enum scope_why why);
+
+/* Has its handler been called? */
+static inline bool http_request_is_started(const struct http_request *request)
+{
+    return request->handler_us != 0;
+}
+
+/* ---- response.c ---- */
+
+/* Ends a begun reply that nobody will end; the connection ends with it. */
+void http_reply_abandon(struct http_request *request);
+
+/* ---- server.c ---- */
+
+/* A connection went, or a request's scope ended. */
+void http_server_lost(struct http_server *server);
+
+#endif

@@ -1,0 +1,187 @@
+/* http/pipeline.c - answers leave in the order of their requests (RFC 9112 section 9.3).
+ *
+ *   pipeline:  first ──▶ second ──▶ third
+ *                │          └──────────┴── each writes into its own _out
+ *                └── writes into the stream
+ *
+ * Once the first one's answer has ended it is over, and what the next one has written so far
+ * follows. This is where HTTP/1.1 frames bodies.
+ */
+#include "base/check.h"
+#include "http/inside.h"
+
+static struct http_request *at(struct list *link)
+{
+    return CONTAINER_OF(link, struct http_request, _link);
+}
+
+static bool is_first(const struct http_conn *conn, const struct http_request *request)
+{
+    return conn->pipeline.next == &request->_link;
+}
+
+void http_pipeline_add(struct http_conn *conn, struct http_request *request)
+{
+    list_append(&conn->pipeline, &request->_link);
+    conn->open++;
+    conn->unsafe += !http_is_safe(request->method);
+}
+
+void http_pipeline_remove(struct http_conn *conn, struct http_request *request)
+{
+    CHECK(conn->open > 0);
+    list_remove(&request->_link);
+    conn->open--;
+    conn->unsafe -= !http_is_safe(request->method);
+    if (conn->held == request)
+        conn->held = NULL;
+    if (conn->reading == request)
+        conn->reading = NULL;
+    request->conn = NULL;
+}
+
+bool http_pipeline_may_start(const struct http_conn *conn, const struct http_request *request)
+{
+    return is_first(conn, request) || (conn->unsafe == 0 && http_is_safe(request->method));
+}
+
+/* ---- bytes out ---- */
+
+static struct buf *out_of(struct http_request *request)
+{
+    struct http_conn *conn = request->conn;
+
+    return is_first(conn, request) ? &conn->stream.out : &request->_out;
+}
+
+/* `before` bytes were in `out` before something was written. */
+static void wrote(struct http_request *request, const struct buf *out, size_t before)
+{
+    request->_out_bytes += out->len - before;
+    if (out == &request->conn->stream.out)
+        http_conn_wrote(request->conn);
+}
+
+void http_pipeline_continue(struct http_request *request)
+{
+    struct buf *out = out_of(request);
+    size_t before = out->len;
+
+    http_write_continue(out);
+    wrote(request, out, before);
+}
+
+static enum http_framing framing_of(const struct http_request *request)
+{
+    if (http_is_bodyless(request->code))
+        return HTTP_FRAMED_NOT;
+    if (request->code == 205 || request->_reply_left >= 0)
+        return HTTP_FRAMED_BY_LENGTH;
+    return request->is_http10 ? HTTP_FRAMED_BY_CLOSE : HTTP_FRAMED_BY_CHUNKS;
+}
+
+/* Is nothing behind `request` that the connection must stay for? */
+static bool is_last(const struct http_conn *conn, const struct http_request *request)
+{
+    return conn->pipeline.prev == &request->_link && conn->stream.in.len == 0;
+}
+
+static enum http_persistence persistence_of(const struct http_request *request)
+{
+    if (request->must_close)
+        return HTTP_CLOSES;
+    return request->is_http10 ? HTTP_PERSISTS_IN_10 : HTTP_PERSISTS;
+}
+
+void http_pipeline_begin(struct http_request *request, struct span type)
+{
+    struct http_conn *conn = request->conn;
+    struct http_server *server = conn->server;
+    struct buf *out = out_of(request);
+    size_t before = out->len;
+    struct http_answer answer = {.code = request->code,
+                                 .type = type,
+                                 .fields = request->reply_fields,
+                                 .field_count = request->reply_field_count};
+
+    answer.framing = framing_of(request);
+    answer.length = request->code == 205 ? 0 : (uint64_t)request->_reply_left;
+    if (answer.framing == HTTP_FRAMED_BY_CLOSE || (server->is_draining && is_last(conn, request)) ||
+        http_conn_must_cut(conn, request))
+        request->must_close = true;
+    answer.persistence = persistence_of(request);
+    request->_framing = (uint8_t)answer.framing;
+    request->_has_no_body =
+        request->is_head || answer.framing == HTTP_FRAMED_NOT || request->code == 205;
+    http_date_refresh(&server->date, loop_now_us(server->loop));
+    http_write_head(out, &answer, &server->date);
+    wrote(request, out, before);
+}
+
+void http_pipeline_write(struct http_request *request, struct span bytes)
+{
+    struct buf *out = out_of(request);
+    size_t before = out->len;
+
+    if (request->_has_no_body || bytes.len == 0)
+        return;
+    request->reply_bytes += bytes.len;
+    if (request->_framing == HTTP_FRAMED_BY_CHUNKS)
+        http_write_chunk(out, bytes);
+    else
+        buf_append(out, bytes);
+    wrote(request, out, before);
+}
+
+/* ---- the order ---- */
+
+/* What `request`, now the first, has written so far. */
+static void follow(struct http_conn *conn, struct http_request *request)
+{
+    if (request->_out.len > 0) {
+        buf_append(&conn->stream.out, buf_span(&request->_out));
+        http_conn_wrote(conn);
+    }
+    buf_release(&request->_out);
+}
+
+static void advance(struct http_conn *conn)
+{
+    struct list *link;
+
+    while ((link = list_first(&conn->pipeline)) != NULL && !conn->is_cut) {
+        struct http_request *first = at(link);
+
+        if (first->_out.len > 0)
+            follow(conn, first);
+        if (first->reply != HTTP_REPLY_ENDED)
+            break;
+        if (conn->reading == first)
+            http_conn_skip_body(conn, first);
+        conn->is_cut = first->must_close;
+        http_pipeline_remove(conn, first);
+        http_request_over(first, SCOPE_REPLIED);
+    }
+    if (list_is_empty(&conn->pipeline) && conn->state == CONN_IDLE)
+        conn->since_us = loop_now_us(conn->server->loop);
+    if (!conn->is_parsing)
+        http_conn_wake(conn);
+}
+
+void http_pipeline_end(struct http_request *request, bool is_short)
+{
+    struct buf *out = out_of(request);
+    size_t before = out->len;
+
+    CHECK(request->reply == HTTP_REPLY_ENDED);
+    if (is_short)
+        request->must_close = true;
+    else if (request->_framing == HTTP_FRAMED_BY_CHUNKS && !request->_has_no_body)
+        http_write_last_chunk(out);
+    if (out->len > before)
+        wrote(request, out, before);
+    if (is_first(request->conn, request))
+        advance(request->conn);
+    else
+        scope_cancel(request->scope, SCOPE_REPLIED);
+}

@@ -1,0 +1,146 @@
+/* http/response.c - answering a request.
+ *
+ *   NONE ──begin──▶ BEGUN ──write──▶ BEGUN ──end──▶ ENDED
+ *
+ * What was written for a client that has left is dropped, but the states are gone through all the
+ * same, so that a handler sees one difference only: ERR_CLOSED.
+ */
+#include "http/response.h"
+#include "base/check.h"
+#include "http/inside.h"
+
+/* The room for fields doubles from here; the count alone says how much there is. */
+enum { FIELDS_FIRST = 8 };
+
+/* Framing, and what is the same in every answer. */
+static bool is_servers_own(struct span name)
+{
+    static const struct span names[] = {
+        {"Connection", 10}, {"Content-Length", 14},    {"Date", 4},
+        {"Keep-Alive", 10}, {"Proxy-Connection", 16},  {"Server", 6},
+        {"Trailer", 7},     {"Transfer-Encoding", 17}, {"Upgrade", 7},
+    };
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (span_equal_nocase(name, names[i]))
+            return true;
+    }
+    return false;
+}
+
+static struct http_field *next_field(struct http_request *request)
+{
+    uint32_t count = request->reply_field_count;
+    struct http_field *at;
+
+    if (count == 0 || (count >= FIELDS_FIRST && (count & (count - 1)) == 0)) {
+        at = scope_alloc(request->scope,
+                         (count == 0 ? FIELDS_FIRST : 2 * (size_t)count) * sizeof(*at));
+        if (count > 0)
+            memcpy(at, request->reply_fields, count * sizeof(*at));
+        request->reply_fields = at;
+    }
+    return &request->reply_fields[request->reply_field_count++];
+}
+
+enum err http_reply_field(struct http_request *request, struct span name, struct span value)
+{
+    struct http_field *field;
+
+    CHECK_OBJ(request, HTTP_REQUEST_MAGIC);
+    if (request->reply != HTTP_REPLY_NONE)
+        return ERR_STATE;
+    if (!http_is_token(name) || !http_is_field_value(value) || is_servers_own(name))
+        return ERR_INVALID;
+    field = next_field(request);
+    field->name = arena_copy(&request->scope->arena, name);
+    field->value = value.len > 0 ? arena_copy(&request->scope->arena, value) : SPAN("");
+    return ERR_OK;
+}
+
+static bool has_left(const struct http_request *request)
+{
+    return request->conn == NULL || request->scope->why == SCOPE_CLIENT_GONE;
+}
+
+/* Nobody hears the end of it: one that only went on to finish is over. */
+static enum err end_unheard(struct http_request *request)
+{
+    request->reply = HTTP_REPLY_ENDED;
+    if (request->conn == NULL && !request->_is_over)
+        http_request_over(request, SCOPE_CLIENT_GONE);
+    return ERR_CLOSED;
+}
+
+enum err http_reply_begin(struct http_request *request, uint32_t code, struct span type,
+                          int64_t length)
+{
+    CHECK_OBJ(request, HTTP_REQUEST_MAGIC);
+    if (request->reply != HTTP_REPLY_NONE)
+        return ERR_STATE;
+    if (code < 200 || code > 599 || length < -1 || !http_is_field_value(type))
+        return ERR_INVALID;
+    request->reply = HTTP_REPLY_BEGUN;
+    request->code = code;
+    request->_reply_left = length;
+    if (has_left(request))
+        return ERR_CLOSED;
+    http_pipeline_begin(request, type);
+    return ERR_OK;
+}
+
+enum err http_reply_write(struct http_request *request, struct span bytes)
+{
+    CHECK_OBJ(request, HTTP_REQUEST_MAGIC);
+    if (request->reply != HTTP_REPLY_BEGUN)
+        return ERR_STATE;
+    if (request->_reply_left >= 0) {
+        if (bytes.len > (uint64_t)request->_reply_left)
+            return ERR_STATE;
+        request->_reply_left -= (int64_t)bytes.len;
+    }
+    if (has_left(request))
+        return ERR_CLOSED;
+    http_pipeline_write(request, bytes);
+    return ERR_OK;
+}
+
+enum err http_reply_end(struct http_request *request)
+{
+    bool is_short;
+
+    CHECK_OBJ(request, HTTP_REQUEST_MAGIC);
+    if (request->reply != HTTP_REPLY_BEGUN)
+        return ERR_STATE;
+    if (has_left(request))
+        return end_unheard(request);
+    is_short = request->_reply_left > 0 && !request->_has_no_body;
+    request->reply = HTTP_REPLY_ENDED;
+    http_pipeline_end(request, is_short);
+    return is_short ? ERR_STATE : ERR_OK;
+}
+
+enum err http_reply(struct http_request *request, uint32_t code, struct span type, struct span body)
+{
+    enum err err = http_reply_begin(request, code, type, (int64_t)body.len);
+
+    if (err == ERR_CLOSED)
+        return end_unheard(request);
+    if (err != ERR_OK)
+        return err;
+    http_pipeline_write(request, body);
+    request->reply = HTTP_REPLY_ENDED;
+    http_pipeline_end(request, false);
+    return ERR_OK;
+}
+
+void http_reply_abandon(struct http_request *request)
+{
+    CHECK(request->reply == HTTP_REPLY_BEGUN);
+    if (has_left(request)) {
+        (void)end_unheard(request);
+        return;
+    }
+    request->reply = HTTP_REPLY_ENDED;
+    http_pipeline_end(request, true);
+}

@@ -1,0 +1,406 @@
+/* http/serve.c - one request: made, routed, served, over.
+ *
+ *   made ──▶ admitted ──▶ started ──▶ answered ──▶ over ──▶ its scope ends
+ *     └─────────┴──▶ answered (refused)              ▲
+ *     └─────────┴────────────┴──▶ lost (the connection went) ──▶ FINISH or a shield: answered
+ *
+ * Over is where the access line is written and the scope is let go of, once. A request that lost its
+ * connection is over at once, unless its route says FINISH or its scope is shielded: such a one goes
+ * on, and whatever it answers is dropped. Waiting ops of the others settle as canceled.
+ */
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "http/body.h"
+#include "http/inside.h"
+#include "http/response.h"
+#include "observe/access.h"
+
+/* ---- made ---- */
+
+/* The same slice of the copy of a head; a NUL goes behind it, where there was a byte of syntax. */
+static struct span moved(struct span slice, const struct http_head *head, char *copy)
+{
+    char *at;
+
+    if (slice.ptr == NULL)
+        return slice;
+    CHECK(slice.ptr >= head->bytes.ptr);
+    CHECK(slice.ptr + slice.len < head->bytes.ptr + head->bytes.len);
+    at = copy + (slice.ptr - head->bytes.ptr);
+    at[slice.len] = '\0';
+    return (struct span){at, slice.len};
+}
+
+static void copy_fields(struct http_request *request, const struct http_head *head, char *copy)
+{
+    uint32_t count = head->fields.count;
+    struct http_field *at;
+
+    if (count == 0)
+        return;
+    at = arena_alloc(&request->scope->arena, count * sizeof(*at));
+    for (uint32_t i = 0; i < count; i++) {
+        at[i].name = moved(head->fields.at[i].name, head, copy);
+        at[i].value = moved(head->fields.at[i].value, head, copy);
+    }
+    request->fields = (struct http_fields){at, count};
+}
+
+/* The whole head in one piece; only where NULs would cut one slice out of another are there more. */
+static void copy_head(struct http_request *request, const struct http_head *head)
+{
+    struct arena *arena = &request->scope->arena;
+    char *copy = arena_bytes(arena, head->bytes.len);
+
+    memcpy(copy, head->bytes.ptr, head->bytes.len);
+    copy_fields(request, head, copy);
+    request->method = moved(head->method, head, copy);
+    request->target = moved(head->target, head, copy);
+    request->query = moved(head->uri.query, head, copy);
+    if (head->uri.path.ptr == head->target.ptr && head->uri.query.ptr == NULL)
+        request->path = request->target;
+    else
+        request->path = arena_copy(arena, head->uri.path);
+    request->host = head->uri.authority.ptr != NULL ? arena_copy(arena, head->uri.authority)
+                                                    : moved(head->host, head, copy);
+    request->is_head = span_equal(request->method, SPAN("HEAD"));
+    request->is_http10 = head->minor == 0;
+    request->must_close = !head->is_persistent;
+    request->_body_length = head->length;
+    request->_expects_continue = head->expect == HTTP_EXPECT_CONTINUE && head->has_body;
+}
+
+static const struct addr *copy_peer(struct scope *scope, const struct http_conn *conn)
+{
+    struct addr *addr = arena_alloc(&scope->arena, sizeof(*addr));
+
+    memcpy(&addr->storage, conn->peer, conn->peer_len);
+    addr->len = conn->peer_len;
+    return addr;
+}
+
+static void on_idle(struct scope *scope);
+static void on_cancel(struct scope *scope);
+static void on_end(struct scope *scope);
+
+static const struct scope_handler scope_handler = {
+    .on_idle = on_idle, .on_cancel = on_cancel, .on_end = on_end};
+
+bool http_serves(const struct scope *scope)
+{
+    return scope->handler == &scope_handler;
+}
+
+struct http_request *http_request_make(struct http_conn *conn, const struct http_head *head)
+{
+    struct http_server *server = conn->server;
+    struct scope *scope = scope_create(server->setup.tasks, &scope_handler, NULL, 0);
+    struct http_request *request = arena_alloc(&scope->arena, sizeof(*request));
+
+    request->magic = HTTP_REQUEST_MAGIC;
+    request->scope = scope;
+    request->server = server;
+    request->conn = conn;
+    request->id = server->setup.id_base + ++server->ids;
+    request->begun_us = conn->state == CONN_HEAD ? conn->since_us : loop_now_us(server->loop);
+    request->peer = copy_peer(scope, conn);
+    request->_reply_left = -1;
+    request->_body_max = server->options->body_bytes_max;
+    buf_init(&request->body, &server->buffers);
+    buf_init(&request->_piece, &server->buffers);
+    buf_init(&request->_out, &server->buffers);
+    if (head != NULL) {
+        server->counts.requests++;
+        copy_head(request, head);
+    }
+    scope->owner = request;
+    scope->request_id = request->id;
+    server->living++;
+    server->counts.requests_open++;
+    http_pipeline_add(conn, request);
+    return request;
+}
+
+/* ---- admitted ---- */
+
+void http_request_refuse(struct http_request *request, uint32_t code, const char *why,
+                         struct span detail)
+{
+    enum err err;
+
+    CHECK(request->reply == HTTP_REPLY_NONE);
+    request->server->counts.refused += code < 500 || code == 501 || code == 505;
+    if (request->why == NULL)
+        request->why = why;
+    err = http_problem(request, code, detail);
+    CHECK(err == ERR_OK || err == ERR_CLOSED);
+}
+
+/* Finds the route of the path; `*err` says what is wrong with it. */
+static void find_route(struct http_request *request, enum err *err)
+{
+    struct route_match *match = &request->match;
+    struct span segments[URI_SEGMENTS_MAX];
+    uint32_t count;
+    char *decoded = arena_bytes(&request->scope->arena, request->path.len + 1);
+
+    *err = uri_segments(request->path, decoded, segments, &count);
+    if (*err != ERR_OK)
+        return;
+    router_match(request->server->setup.router, request->method, segments, count, match);
+    for (uint32_t i = 0; i < match->count; i++)
+        decoded[match->values[i].ptr + match->values[i].len - decoded] = '\0';
+}
+
+static bool refuse_method(struct http_request *request)
+{
+    enum err err = http_reply_field(request, SPAN("Allow"), span_of(request->match.allow));
+
+    CHECK(err == ERR_OK);
+    http_request_refuse(request, 405, NULL, SPAN("the method is not served at this path"));
+    return false;
+}
+
+static bool admit_route(struct http_request *request)
+{
+    enum err err;
+
+    if (request->path.ptr[0] == '*') { /* OPTIONS for the server as a whole: it lives */
+        err = http_reply(request, 200, (struct span){NULL, 0}, SPAN(""));
+        CHECK(err == ERR_OK);
+        return false;
+    }
+    find_route(request, &err);
+    if (err == ERR_OK && request->match.is_other_method)
+        return refuse_method(request);
+    if (err == ERR_OK && request->match.route != NULL)
+        return true;
+    if (err == ERR_SYNTAX)
+        http_request_refuse(request, 400, "bad_path",
+                            SPAN("the path has a bad escape, or leads above its root"));
+    else if (err == ERR_TOO_BIG)
+        http_request_refuse(request, 414, "path_too_deep", SPAN("the path has too many segments"));
+    else
+        http_request_refuse(request, 404, NULL, SPAN("nothing is served at this path"));
+    return false;
+}
+
+bool http_request_admit(struct http_request *request, const struct http_head *head)
+{
+    if (!admit_route(request))
+        return false;
+    if (head->expect == HTTP_EXPECT_OTHER) {
+        http_request_refuse(request, 417, NULL, SPAN("only 100-continue can be expected"));
+        return false;
+    }
+    if (request->match.route->body_bytes_max > 0)
+        request->_body_max = request->match.route->body_bytes_max;
+    if (head->length >= 0 && (uint64_t)head->length > request->_body_max) {
+        http_request_refuse(request, 413, "body_too_big",
+                            SPAN("the body is larger than the limit"));
+        return false;
+    }
+    return true;
+}
+
+/* ---- started ---- */
+
+void http_request_start(struct http_request *request)
+{
+    struct http_route *route = request->match.route;
+    struct http_server *server = request->server;
+
+    CHECK(!http_request_is_started(request));
+    CHECK(request->conn != NULL);
+    request->handler_us = loop_now_us(server->loop);
+    request->_is_after_fin = request->conn->is_ended || stream_is_ended(&request->conn->stream);
+    request->scope->blame_index = route->blame_index;
+    route->requests++;
+    scope_tighten(request->scope,
+                  route->timeout_ms > 0 ? route->timeout_ms : server->options->request_timeout_ms);
+    route->fn(request, route->data);
+}
+
+static const char *owner_of(const struct http_request *request)
+{
+    const struct http_route *route = request->match.route;
+
+    return route != NULL && route->owner != NULL ? route->owner : "-";
+}
+
+/* Says in the log what a handler left undone: nothing waits in silence. */
+static void blame(const struct http_request *request, const char *what)
+{
+    const struct http_route *route = request->match.route;
+
+    log_error("plugin %s: route %s %s: %s, request %llu", owner_of(request), route->method,
+              route->pattern, what, (unsigned long long)request->id);
+}
+
+/* Nothing of a request goes on that was canceled, or whose handler forgot to answer. */
+static void answer_for(struct http_request *request)
+{
+    if (request->reply == HTTP_REPLY_BEGUN) {
+        if (request->scope->why == SCOPE_ALIVE)
+            blame(request, "left its answer unfinished");
+        http_reply_abandon(request);
+        return;
+    }
+    switch (request->scope->why) {
+    case SCOPE_CLIENT_GONE:
+        return;
+    case SCOPE_DEADLINE:
+        http_request_refuse(request, 504, NULL, SPAN("the request took too long"));
+        return;
+    case SCOPE_SHUTDOWN:
+        http_request_refuse(request, 503, "shutdown", SPAN("the server is shutting down"));
+        return;
+    case SCOPE_MEMORY:
+        blame(request, "was given up beyond its limit of memory");
+        http_request_refuse(request, 500, "memory", (struct span){NULL, 0});
+        return;
+    case SCOPE_ALIVE:
+    case SCOPE_SIBLING:
+    case SCOPE_EXPLICIT:
+    case SCOPE_REPLIED:
+        blame(request, "neither answers nor waits for anything");
+        http_request_refuse(request, 500, "no_reply", (struct span){NULL, 0});
+        return;
+    }
+}
+
+/* ---- over ---- */
+
+static const char *why_of(const struct http_request *request, enum scope_why why)
+{
+    const struct scope *scope = request->scope;
+
+    if (request->why != NULL)
+        return request->why;
+    if (why != SCOPE_REPLIED)
+        return why == SCOPE_CLIENT_GONE ? "client_gone" : "shutdown";
+    if (scope->why == SCOPE_DEADLINE)
+        return "deadline";
+    return request->code >= 500 && scope->reason != NULL ? scope->reason : "done";
+}
+
+/* A client that left got no answer: 499, as nginx has it; one that we cut off: 0. */
+static uint32_t status_of(const struct http_request *request, enum scope_why why)
+{
+    if (why == SCOPE_REPLIED)
+        return request->code;
+    return why == SCOPE_CLIENT_GONE ? 499 : 0;
+}
+
+static void write_access(const struct http_request *request, enum scope_why why)
+{
+    const struct http_server *server = request->server;
+    const struct http_route *route = request->match.route;
+    const struct scope *scope = request->scope;
+    char peer[ADDR_TEXT_SIZE];
+    struct access_line line = {.wall_us = clock_wall_us(),
+                               .id = request->id,
+                               .method = request->method,
+                               .path = request->target,
+                               .status = status_of(request, why),
+                               .bytes_out = request->_out_bytes,
+                               .total_us = loop_now_us(server->loop) - request->begun_us,
+                               .queue_us = scope->spent_us[SCOPE_TIME_QUEUE],
+                               .pg_us = scope->spent_us[SCOPE_TIME_PG],
+                               .call_us = scope->spent_us[SCOPE_TIME_CALL],
+                               .why = why_of(request, why)};
+
+    line.peer = (struct span){peer, addr_format(request->peer, peer)};
+    if (route != NULL) {
+        line.route = span_of(route->pattern);
+        line.plugin = span_of(route->owner);
+    }
+    access_write(server->setup.access, &line);
+}
+
+void http_request_over(struct http_request *request, enum scope_why why)
+{
+    CHECK(!request->_is_over);
+    CHECK(request->conn == NULL);
+    request->_is_over = true;
+    list_remove(&request->_link);
+    if (request->server->setup.access != NULL) {
+        scope_cancel(request->scope, why); /* what is under way has cost what it has cost */
+        write_access(request, why);
+    }
+    CHECK(request->server->counts.requests_open > 0);
+    request->server->counts.requests_open--;
+    scope_finish(request->scope, why);
+}
+
+void http_request_lose(struct http_request *request, enum scope_why why)
+{
+    bool finishes = request->match.route != NULL &&
+                    (request->match.route->flags & HTTP_ROUTE_FINISH) != 0 &&
+                    http_request_is_started(request) && request->reply != HTTP_REPLY_ENDED;
+
+    CHECK(request->conn == NULL);
+    buf_release(&request->_out);
+    if (!request->is_body_complete)
+        http_body_fail(request, ERR_CLOSED);
+    if (why != SCOPE_CLIENT_GONE || !finishes)
+        scope_cancel(request->scope, why);
+    if (request->scope->why == SCOPE_ALIVE && request->reply != HTTP_REPLY_ENDED)
+        list_append(&request->server->lost, &request->_link); /* goes on, for nobody to hear */
+    else
+        http_request_over(request, why);
+}
+
+/* ---- what the scope tells ---- */
+
+static void on_idle(struct scope *scope)
+{
+    struct http_request *request = scope->owner;
+
+    CHECK_OBJ(request, HTTP_REQUEST_MAGIC);
+    if (request->_is_over || request->reply == HTTP_REPLY_ENDED)
+        return;
+    if (request->conn == NULL) {
+        http_request_over(request, SCOPE_CLIENT_GONE);
+        return;
+    }
+    if (scope->why == SCOPE_ALIVE && request->on_idle != NULL)
+        request->on_idle(request);
+    if (request->reply != HTTP_REPLY_ENDED && scope_is_idle(scope))
+        answer_for(request);
+}
+
+static void on_cancel(struct scope *scope)
+{
+    struct http_request *request = scope->owner;
+
+    CHECK_OBJ(request, HTTP_REQUEST_MAGIC);
+    if (request->_is_over)
+        return;
+    if (scope->why == SCOPE_CLIENT_GONE && request->conn != NULL) {
+        http_conn_close(request->conn, SCOPE_CLIENT_GONE);
+        return;
+    }
+    if (request->conn == NULL) {
+        if (scope->why == SCOPE_CLIENT_GONE || scope_is_idle(scope))
+            http_request_over(request, SCOPE_CLIENT_GONE);
+        return;
+    }
+    if (request->reply != HTTP_REPLY_ENDED && scope_is_idle(scope))
+        answer_for(request);
+}
+
+static void on_end(struct scope *scope)
+{
+    struct http_request *request = scope->owner;
+
+    CHECK_OBJ(request, HTTP_REQUEST_MAGIC);
+    CHECK(request->_is_over);
+    buf_release(&request->body);
+    buf_release(&request->_piece);
+    request->magic = 0;
+    CHECK(request->server->living > 0);
+    request->server->living--;
+    http_server_lost(request->server);
+}
