@@ -1,7 +1,7 @@
 /* pg/dispatch.c - the policy: which session gets a statement, and which statements share a Sync.
  *
  * Few large batches beat many small ones: a Sync makes the server flush and wakes the client (4.4
- * us of client CPU a query with a Sync each, 1.4 with one a turn). So a turn's short statements fill
+ * us of client CPU a query with a Sync each, 1.4 with one a turn). A turn's short statements fill
  * one session up to a depth before the next one is used. Idle sessions come first, then the one
  * with the least in flight, unless its first statement has been running for a while: what sits
  * behind a slow one waits with it (p99 of 12 ms against 50 ms for round robin, with 1 % of 50 ms).

@@ -29,8 +29,8 @@ struct pg_server {
     bool is_missing;     /* PostgreSQL is not installed */
 };
 
-/* Starts a cluster; `arguments` are further ones for tests/tools/pgcluster, or "". It ends with this
- * process at the latest. */
+/* Starts a cluster; `arguments` are further ones for tests/tools/pgcluster, or "". It ends with
+ * this process at the latest. */
 void pg_server_init(struct pg_server *server, const char *arguments);
 
 /* Stops it and removes its files. */

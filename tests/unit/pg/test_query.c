@@ -1,6 +1,6 @@
-/* Goal: against a real server, a statement's op settles once with what the server answered: values of
- *       all kinds come back as they went, failures are told by class and harm no neighbour, and an op
- *       that is canceled, in whatever state, leaves the session as good as it was. */
+/* Goal: against a real server, a statement's op settles once with what the server answered: values
+ *       of all kinds come back as they went, failures are told by class and harm no neighbour, and
+ *       an op that is canceled, in whatever state, leaves the session as good as it was. */
 #include "lib/loop_driver.h"
 #include "lib/pg_server.h"
 #include "lib/test.h"
