@@ -94,13 +94,15 @@ void pg_dispatch_drain(struct pg_deal *deal)
     deal->draining = taken < deal->taken_max ? least : PG_NOWHERE;
 }
 
-bool pg_dispatch_may_join(const struct pg_batch *batch, const struct pg_need *need)
+enum pg_sync pg_dispatch_sync(const struct pg_batch *batch, const struct pg_need *need)
 {
     CHECK(batch != NULL);
     CHECK(need != NULL);
     if (!need->is_read_only || !need->is_proven || need->is_slow || need->expected_us == 0)
-        return false;
-    return batch->count == 0 || batch->expected_us + need->expected_us <= BATCH_EXPECTED_US;
+        return PG_SYNC_OWN;
+    if (batch->count > 0 && batch->expected_us + need->expected_us > BATCH_EXPECTED_US)
+        return PG_SYNC_NEXT;
+    return PG_SYNC_SHARED;
 }
 
 bool pg_dispatch_is_slow(uint32_t expected_us)

@@ -158,22 +158,22 @@ static void test_only_the_short_and_proven_share_a_sync(void **state)
     struct pg_batch batch = {0};
 
     (void)state;
-    assert_true(pg_dispatch_may_join(&batch, &need));
+    assert_int_equal(pg_dispatch_sync(&batch, &need), PG_SYNC_SHARED);
     need.is_read_only = false;
-    assert_false(pg_dispatch_may_join(&batch, &need));
+    assert_int_equal(pg_dispatch_sync(&batch, &need), PG_SYNC_OWN);
     need = fine;
     need.is_proven = false;
-    assert_false(pg_dispatch_may_join(&batch, &need));
+    assert_int_equal(pg_dispatch_sync(&batch, &need), PG_SYNC_OWN);
     need = fine;
     need.is_slow = true;
-    assert_false(pg_dispatch_may_join(&batch, &need));
+    assert_int_equal(pg_dispatch_sync(&batch, &need), PG_SYNC_OWN);
     need = fine;
     need.expected_us = 0; /* not yet known */
-    assert_false(pg_dispatch_may_join(&batch, &need));
+    assert_int_equal(pg_dispatch_sync(&batch, &need), PG_SYNC_OWN);
     batch = (struct pg_batch){.count = 2, .expected_us = 800};
-    assert_false(pg_dispatch_may_join(&batch, &fine));
+    assert_int_equal(pg_dispatch_sync(&batch, &fine), PG_SYNC_NEXT);
     batch.expected_us = 600;
-    assert_true(pg_dispatch_may_join(&batch, &fine));
+    assert_int_equal(pg_dispatch_sync(&batch, &fine), PG_SYNC_SHARED);
 }
 
 static void test_an_average_rises_slowly_and_falls_fast(void **state)
