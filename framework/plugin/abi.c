@@ -8,6 +8,8 @@
 #include <assert.h>
 #include <stdio.h>
 
+enum { LOG_SITES = 256 };
+
 static_assert(sizeof(void *) == sizeof(uint64_t), "a handle travels as a pointer");
 
 /* Kinds of handles, beside those of the task room. */
@@ -96,10 +98,22 @@ void abi_who(const struct abi *abi, const struct scope *scope, struct abi_who *w
     if (route != NULL)
         who->fields[1].value = span_of(route->text);
     if (scope != NULL && scope->request_id != 0) {
-        snprintf(who->request, sizeof who->request, "%016llx",
-                 (unsigned long long)scope->request_id);
+        snprintf(who->request, sizeof who->request, "%llu", (unsigned long long)scope->request_id);
         who->fields[2].value = span_of(who->request);
     }
+}
+
+struct log_site *abi_log_site(struct span what, struct span of)
+{
+    static struct log_site sites[LOG_SITES];
+    const struct span parts[] = {what, of};
+    uint32_t hash = 2166136261u;
+
+    for (int part = 0; part < 2; part++) {
+        for (size_t i = 0; i < parts[part].len; i++)
+            hash = (hash ^ (unsigned char)parts[part].ptr[i]) * 16777619u;
+    }
+    return &sites[hash % LOG_SITES];
 }
 
 /* Entering */
@@ -117,7 +131,8 @@ void abi_misuse(const char *call, const char *what)
     if (instance != NULL)
         instance->misuses++;
     abi_who(here, NULL, &who);
-    log_fields(LOG_ERROR, who.fields, 3, "weft_%s(): %s", call, what);
+    log_write_fields(abi_log_site(span_of(call), span_of(what)), LOG_ERROR, who.fields, 3,
+                     "weft_%s(): %s", call, what);
 }
 
 struct abi *abi_here(void)

@@ -13,7 +13,6 @@
 enum {
     STRAY_MAX = 64 << 20, /* bytes that are handed out in stale scopes before the worker aborts */
     FEW = 32,             /* ops of a group that need no memory to be looked up */
-    LOG_SITES = 64        /* memories of repeated lines, shared by all messages of plugins */
 };
 
 static_assert((int)WEFT_WHY_NONE == SCOPE_ALIVE && (int)WEFT_WHY_CLIENT_GONE == SCOPE_CLIENT_GONE &&
@@ -180,15 +179,10 @@ static weft_status setting_bool(weft_host *host, const char *key, uint32_t fallb
 
 /* The log */
 
-/* Repeats are known by how a line begins, since all lines of plugins come through here. */
-static struct log_site *site_of(weft_str text)
+/* Repeats are known by how a line begins: all lines of plugins come through here. */
+static struct log_site *site_of(struct span text)
 {
-    static struct log_site sites[LOG_SITES];
-    uint32_t hash = 2166136261u;
-
-    for (size_t i = 0; i < text.len && i < 24; i++)
-        hash = (hash ^ (unsigned char)text.ptr[i]) * 16777619u;
-    return &sites[hash % LOG_SITES];
+    return abi_log_site((struct span){text.ptr, text.len < 24 ? text.len : 24}, SPAN(""));
 }
 
 static void write_line(weft_ctx *ctx, uint32_t level, weft_str text)
@@ -202,7 +196,7 @@ static void write_line(weft_ctx *ctx, uint32_t level, weft_str text)
         return;
     if (abi != NULL)
         abi_who(abi, ctx != NULL ? scope_of(abi->services.tasks, abi_number(ctx)) : NULL, &who);
-    log_write_fields(site_of(text), (enum log_level)level, who.fields, 3, "%.*s",
+    log_write_fields(site_of(abi_span(text)), (enum log_level)level, who.fields, 3, "%.*s",
                      SPAN_ARG(abi_span(text)));
 }
 

@@ -16,6 +16,9 @@
 #include "task/tasks.h"
 #include <assert.h>
 
+/* Bytes of a request's ctx before it is canceled; SCOPE_MEMORY_HARD ends the worker. */
+enum { MEMORY_SOFT = 16 << 20 };
+
 static const weft_api api = {
     .size = sizeof(weft_api),
     .minor = ABI_MINOR,
@@ -39,35 +42,47 @@ void abi_note_failure(struct scope *scope, const struct op *op)
         op_is_group(op) && group_child(op) != 0 ? group_child(op) : op->handle;
 }
 
-/* A line about a failure; the op that was told last as having failed says more. */
+static const char *const why_names[] = {
+    [SCOPE_ALIVE] = NULL,          [SCOPE_CLIENT_GONE] = "client_gone",
+    [SCOPE_DEADLINE] = "deadline", [SCOPE_SIBLING] = "sibling",
+    [SCOPE_EXPLICIT] = "explicit", [SCOPE_REPLIED] = "replied",
+    [SCOPE_SHUTDOWN] = "shutdown", [SCOPE_MEMORY] = "memory",
+};
+
+/* The op whose failure the plugin was told last; NULL: none, or it has gone. */
+static const struct op *failed_op(const struct scope *scope)
+{
+    const struct http_request *request = http_request_of(scope);
+
+    if (request == NULL)
+        return NULL;
+    return op_of(scope->tasks, ((const struct abi_service *)request->user)->failed);
+}
+
 static void log_failure(struct scope *scope, enum log_level level, weft_status status,
                         uint32_t code)
 {
     const struct http_request *request = http_request_of(scope);
-    const struct abi_service *service = request != NULL ? request->user : NULL;
-    struct op *op =
-        service != NULL && service->failed != 0 ? op_of(scope->tasks, service->failed) : NULL;
-    struct instance *instance = scope->root->owner;
+    const struct op *op = failed_op(scope);
+    struct span text = span_of(abi_status_text(status));
     struct abi_who who;
-    struct abi *abi;
 
-    if (request != NULL)
-        instance = service->route->instance;
-    abi = instance->abi;
-    abi_who(abi, scope, &who);
-    {
-        const struct log_field fields[] = {
-            who.fields[0],
-            who.fields[1],
-            who.fields[2],
-            {"reason", span_of(scope->root->reason)},
-            {"error", op != NULL && op->error.len > 0 ? op->error : (struct span){0}},
-            {"sqlstate", op != NULL ? pg_sqlstate(op) : (struct span){0}},
-            {"detail", request != NULL ? request->detail : (struct span){0}},
-        };
-        log_fields(level, fields, 7, "%s: status %d, answered %u", abi_status_text(status),
-                   (int)status, code);
-    }
+    if (!log_is_on(level))
+        return;
+    abi_who(abi_here(), scope, &who);
+    const struct log_field fields[] = {
+        who.fields[0],
+        who.fields[1],
+        who.fields[2],
+        {"reason", span_of(scope->root->reason)},
+        {"why", span_of(why_names[scope->why])},
+        {"error", op != NULL && op->error.len > 0 ? op->error : (struct span){0}},
+        {"sqlstate", op != NULL ? pg_sqlstate(op) : (struct span){0}},
+        {"detail", request != NULL ? request->detail : (struct span){0}},
+    };
+    log_write_fields(abi_log_site(text, who.fields[1].value), level, fields,
+                     sizeof fields / sizeof fields[0], "%s: status %d, answered %u", text.ptr,
+                     (int)status, code);
 }
 
 /* What a client gets for `status`. One that was given up while the client waits is nobody's wish
@@ -137,22 +152,17 @@ static void run_handler(struct scope *scope, void *data)
     abi_take_status(scope, route->fn(abi_ctx(scope), self));
 }
 
-/* Nothing runs and nothing is pending: no reply will come any more. */
+/* Nothing runs, nothing is pending and nothing was canceled: no reply will come any more. */
 static void on_idle(struct http_request *request)
 {
-    const struct abi_service *service = request->user;
     struct abi_who who;
 
-    if (request->scope->why != SCOPE_ALIVE) {
-        answer_failure(request,
-                       request->scope->why == SCOPE_DEADLINE ? WEFT_E_DEADLINE : WEFT_E_CANCELED);
-        return;
-    }
-    abi_who(service->route->instance->abi, request->scope, &who);
-    log_fields(LOG_ERROR, who.fields, 3, "the handler sent no reply, and nothing is pending: 500");
+    abi_who(abi_here(), request->scope, &who);
+    log_write_fields(abi_log_site(SPAN("no reply"), who.fields[1].value), LOG_ERROR, who.fields, 3,
+                     "the handler sent no reply, and nothing is pending: answered 500");
     request->why = "no_reply";
-    if (http_problem(request, 500, (struct span){0}) == ERR_STATE)
-        log_debug("a reply that had begun was not ended");
+    if (http_problem(request, 500, (struct span){0}) != ERR_OK)
+        log_debug("a reply that has begun is left to the server");
 }
 
 void abi_serve(struct http_request *request, void *data)
@@ -164,6 +174,7 @@ void abi_serve(struct http_request *request, void *data)
     CHECK_OBJ(route->instance, INSTANCE_MAGIC);
     service = arena_alloc(&request->scope->arena, sizeof *service);
     service->route = route;
+    request->scope->memory_max = MEMORY_SOFT;
     request->user = service;
     request->on_idle = on_idle;
     if (scope_run(request->scope, run_handler, data, false))
@@ -264,11 +275,7 @@ static void run_start(struct scope *scope, void *data)
 
 static void on_background_end(struct scope *scope)
 {
-    struct instance *instance = scope->owner;
-
-    instance->background = NULL;
-    if (instance->state == INSTANCE_STOPPING)
-        instance->state = INSTANCE_STOPPED;
+    instance_background_ended(scope->owner);
 }
 
 static const struct scope_handler background_handler = {.on_end = on_background_end};

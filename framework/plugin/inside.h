@@ -83,7 +83,7 @@ void abi_misuse(const char *call, const char *what);
 /* Plugin, route and request as fields of a log line. */
 struct abi_who {
     struct log_field fields[3]; /* plugin, route, request: absent where they are not known */
-    char request[17];           /* the last one's text */
+    char request[24];           /* the last one's text */
 };
 
 /* Is it a plugin's background scope, or below one? Its root's owner is the instance then. */
@@ -94,6 +94,10 @@ const struct abi_route *abi_route_of(const struct scope *scope);
 
 /* Whose scope it is, or, for NULL, whose code runs; NULL: not known. */
 struct instance *abi_instance_of(const struct abi *abi, const struct scope *scope);
+
+/* Where repeats of a line are counted: another place for other texts, more or less, since one place
+ * for all that goes through one of our lines would hold back what is no repeat. */
+struct log_site *abi_log_site(struct span what, struct span of);
 
 /* The same as fields. `who` must stay put until they were written. */
 void abi_who(const struct abi *abi, const struct scope *scope, struct abi_who *who);

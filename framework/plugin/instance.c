@@ -198,9 +198,18 @@ void instance_stop(struct instance *instance)
         move(instance, INSTANCE_STOPPED);
         return;
     }
-    instance->state = INSTANCE_STARTED; /* a start() that failed has a scope, too */
+    if (instance->state == INSTANCE_READY) /* a start() that failed has a scope, too */
+        move(instance, INSTANCE_STARTED);
     move(instance, INSTANCE_STOPPING);
     scope_finish(instance->background, SCOPE_SHUTDOWN);
+}
+
+void instance_background_ended(struct instance *instance)
+{
+    CHECK_OBJ(instance, INSTANCE_MAGIC);
+    CHECK(instance->state == INSTANCE_STOPPING);
+    instance->background = NULL;
+    move(instance, INSTANCE_STOPPED);
 }
 
 bool instance_is_stopped(const struct instance *instance)

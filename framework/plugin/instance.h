@@ -89,6 +89,9 @@ void instance_destroy(struct instance *instance);
 void instance_fail(struct instance *instance, uint32_t line, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* Its background scope, which instance_stop() has finished, has ended. */
+void instance_background_ended(struct instance *instance);
+
 /* A new handle of `object` in `slots`, ended with the instance. */
 uint64_t instance_handle(struct instance *instance, struct slots *slots, void *object);
 

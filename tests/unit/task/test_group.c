@@ -424,6 +424,26 @@ static void test_groups_in_groups(void **state)
     stage_deinit(&stage);
 }
 
+/* Who logs a failure wants the op that failed, not the group. */
+static void test_a_group_names_the_child_that_it_stands_for(void **state)
+{
+    struct stage stage;
+    struct op *inner;
+
+    (void)state;
+    stage_init(&stage);
+    inner = group_start(stage.scope, GROUP_ALL, stage.children, 3);
+    stage.group = group_start(stage.scope, GROUP_ALL, (struct op *[]){stage.children[3], inner}, 2);
+    assert_int_equal(op_then(stage.group, on_group, &stage), ERR_OK);
+    assert_int_equal(group_child(stage.group), 0);
+    assert_int_equal(group_child(stage.children[0]), 0);
+    finish(&stage, 1, ERR_DB);
+    assert_outcome(&stage, ERR_DB, 1);
+    assert_true(group_child(inner) == stage.children[1]->handle);
+    assert_true(group_child(stage.group) == stage.children[1]->handle);
+    stage_deinit(&stage);
+}
+
 static void test_cancel_goes_down_through_groups(void **state)
 {
     struct stage stage;
@@ -710,6 +730,7 @@ int main(void)
         cmocka_unit_test(test_a_scopes_end_cancels_groups_and_children),
         cmocka_unit_test(test_a_group_in_a_canceled_scope),
         cmocka_unit_test(test_groups_in_groups),
+        cmocka_unit_test(test_a_group_names_the_child_that_it_stands_for),
         cmocka_unit_test(test_cancel_goes_down_through_groups),
         cmocka_unit_test(test_a_child_in_two_groups),
         cmocka_unit_test(test_two_groups_at_odds),
