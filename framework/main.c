@@ -1,0 +1,114 @@
+/* main.c - the life of the process on one page. */
+#include "base/log.h"
+#include "server/master.h"
+#include "server/settings.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <unistd.h>
+
+static const char usage[] =
+    "weft " WEFT_VERSION " - a host for web handlers written in C\n"
+    "\n"
+    "  weft -c FILE          run the host in the foreground with the settings in FILE\n"
+    "  weft check -c FILE    load settings and plugins, list the routes, and exit 0; or say what "
+    "is wrong\n"
+    "  weft defaults         print every setting at its default, with what it is for\n"
+    "  weft --version\n"
+    "  weft --help\n"
+    "\n"
+    "SIGTERM and SIGINT finish the requests under way and exit 0; SIGUSR1 reopens the logs.\n";
+
+struct arguments {
+    const char *command;  /* "run", "check", "defaults" */
+    const char *settings; /* the file of -c, or NULL */
+};
+
+/* True: `code` is the exit code, nothing is left to do. */
+static bool parse_arguments(int argc, char **argv, struct arguments *arguments, int *code)
+{
+    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {"version", no_argument, NULL, 'V'},
+                                            {NULL, 0, NULL, 0}};
+    int option;
+
+    *arguments = (struct arguments){.command = "run"};
+    *code = 0;
+    while ((option = getopt_long(argc, argv, "c:hV", options, NULL)) != -1)
+        switch (option) {
+        case 'c':
+            arguments->settings = optarg;
+            break;
+        case 'h':
+            fputs(usage, stdout);
+            return true;
+        case 'V':
+            puts("weft " WEFT_VERSION);
+            return true;
+        default:
+            *code = 2;
+            return true;
+        }
+    if (optind < argc)
+        arguments->command = argv[optind++];
+    if (optind == argc)
+        return false;
+    fprintf(stderr, "weft: %s: unexpected argument (see weft --help)\n", argv[optind]);
+    *code = 2;
+    return true;
+}
+
+/* The error log as the settings want it. False: its file cannot be opened. */
+static bool start_log(const struct settings *settings)
+{
+    const char *path = settings->server.error_log;
+    int fd = STDERR_FILENO;
+
+    if (strcmp(path, "stderr") != 0)
+        fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+    if (fd < 0) {
+        fprintf(stderr, "weft: error_log: %s: %s\n", path, strerror(errno));
+        return false;
+    }
+    log_setup(fd, (enum log_level)settings->server.log_level, settings->server.log_format == 1);
+    return true;
+}
+
+static int with_settings(const struct arguments *arguments,
+                         int (*verb)(const struct settings *settings))
+{
+    char problem[INI_PROBLEM_SIZE];
+    struct settings *settings;
+
+    if (arguments->settings == NULL) {
+        fputs("weft: which settings? weft -c server.ini (see weft --help)\n", stderr);
+        return 2;
+    }
+    if (settings_load(arguments->settings, &settings, problem) != ERR_OK) {
+        fprintf(stderr, "weft: %s\n", problem);
+        return 1;
+    }
+    int code = start_log(settings) ? verb(settings) : 1;
+    settings_free(settings);
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    struct arguments arguments;
+    int code;
+
+    if (parse_arguments(argc, argv, &arguments, &code))
+        return code;
+    if (strcmp(arguments.command, "run") == 0)
+        return with_settings(&arguments, master_run);
+    if (strcmp(arguments.command, "check") == 0)
+        return with_settings(&arguments, master_check);
+    if (strcmp(arguments.command, "defaults") == 0) {
+        settings_print_defaults(stdout);
+        return fflush(stdout) == 0 ? 0 : 1;
+    }
+    fprintf(stderr, "weft: %s: no such command (see weft --help)\n", arguments.command);
+    return 2;
+}

@@ -1,0 +1,177 @@
+/* server/parts.c - makes a worker's parts and lets them go. */
+#include "server/parts.h"
+#include "base/check.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "loop/helper.h"
+#include "loop/loop.h"
+#include "net/resolve.h"
+#include "observe/access.h"
+#include "observe/blame.h"
+#include "pg/pool.h"
+#include "task/fiber.h"
+#include "task/tasks.h"
+#include "upstream/upstream.h"
+#include <errno.h>
+#include <sys/resource.h>
+
+enum {
+    HELPERS_MAX = 4, /* threads: a few connects to PostgreSQL at once, and what plugins offload */
+    FILES_RESERVED = 64, /* descriptors for logs, plugins, helpers and the host itself */
+};
+
+static struct pg_pool *find_pool(void *data, const char *name)
+{
+    const struct parts *parts = data;
+
+    for (uint32_t i = 0; i < parts->settings->pg_count; i++)
+        if (strcmp(parts->settings->pgs[i].name, name) == 0)
+            return parts->pools[i];
+    return NULL;
+}
+
+static struct upstream *find_upstream(void *data, const char *name)
+{
+    const struct parts *parts = data;
+
+    for (uint32_t i = 0; i < parts->settings->upstream_count; i++)
+        if (strcmp(parts->settings->upstreams[i].name, name) == 0)
+            return parts->upstreams[i];
+    return NULL;
+}
+
+static void make_peers(struct parts *parts)
+{
+    const struct settings *settings = parts->settings;
+
+    parts->pools = mem_calloc(settings->pg_count + 1, sizeof *parts->pools);
+    for (uint32_t i = 0; i < settings->pg_count; i++)
+        parts->pools[i] = pg_pool_create(parts->loop, parts->helpers, settings->pgs[i].name,
+                                         &settings->pgs[i].options);
+    parts->upstreams = mem_calloc(settings->upstream_count + 1, sizeof *parts->upstreams);
+    for (uint32_t i = 0; i < settings->upstream_count; i++)
+        parts->upstreams[i] =
+            upstream_create(parts->loop, parts->resolver, settings->upstreams[i].name,
+                            &settings->upstreams[i].options);
+}
+
+static enum err load_plugins(struct parts *parts, struct blame *blame, const char *copy_dir,
+                             char *problem)
+{
+    const struct plugin_services services = {
+        .tasks = parts->tasks,
+        .helpers = parts->helpers,
+        .router = parts->router,
+        .blame = blame,
+        .file = parts->settings->file,
+        .plugin_dir = parts->settings->server.plugin_dir,
+        .copy_dir = copy_dir,
+        .pool = find_pool,
+        .upstream = find_upstream,
+        .data = parts,
+    };
+    struct ini_section *section = NULL;
+
+    parts->plugins = plugins_create(&services);
+    while ((section = settings_next_plugin(parts->settings, section)) != NULL) {
+        enum err err = plugins_load(parts->plugins, section, problem);
+        if (err != ERR_OK)
+            return err;
+    }
+    return ini_unused(parts->settings->file, problem) ? ERR_SYNTAX : ERR_OK;
+}
+
+static void on_turn(void *data)
+{
+    struct parts *parts = data;
+
+    blame_turn(parts->tasks->blame, loop_now_us(parts->loop));
+}
+
+enum err parts_init(struct parts *parts, const struct settings *settings, struct blame *blame,
+                    const char *copy_dir, char problem[INI_PROBLEM_SIZE])
+{
+    const struct fiber_options fibers = {
+        .stack_size = settings->server.fiber_stack,
+        .count_max = settings->server.fibers_max,
+    };
+
+    *parts = (struct parts){.settings = settings};
+    parts->loop = loop_create(&(struct loop_options){.on_turn = on_turn, .on_turn_data = parts});
+    parts->helpers = helpers_create(parts->loop, HELPERS_MAX);
+    parts->tasks = tasks_create(parts->loop, &fibers, blame);
+    parts->resolver = resolver_create(parts->loop, NULL);
+    parts->router = router_create();
+    make_peers(parts);
+    return load_plugins(parts, blame, copy_dir, problem);
+}
+
+/* Every connection needs a descriptor, and so does every session and every connection to an
+ * upstream. */
+static void check_files(const struct settings *settings)
+{
+    struct rlimit limit;
+    uint64_t needed = FILES_RESERVED + settings->http.connections_max;
+
+    for (uint32_t i = 0; i < settings->pg_count; i++)
+        needed += settings->pgs[i].options.sessions_max;
+    for (uint32_t i = 0; i < settings->upstream_count; i++)
+        needed += settings->upstreams[i].options.connections_max;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < needed)
+        log_warn("a worker may open %llu files, its limits of connections and sessions add up to "
+                 "%llu: accepting "
+                 "pauses where they run out",
+                 (unsigned long long)limit.rlim_cur, (unsigned long long)needed);
+}
+
+enum err parts_serve(struct parts *parts, uint64_t id_base, void (*on_room)(void *data), void *data,
+                     char problem[INI_PROBLEM_SIZE])
+{
+    const struct settings *settings = parts->settings;
+    const char *path = settings->server.access_log;
+
+    if (strcmp(path, "off") != 0) {
+        enum err err = access_open(path, settings->server.log_format == 1, &parts->access);
+        if (err != ERR_OK) {
+            snprintf(problem, INI_PROBLEM_SIZE, "access_log: %s: %s", path, strerror(errno));
+            return err;
+        }
+    }
+    parts->http = http_server_create(&(struct http_server_setup){
+        .tasks = parts->tasks,
+        .options = &settings->http,
+        .router = parts->router,
+        .access = parts->access,
+        .id_base = id_base,
+        .on_room = on_room,
+        .data = data,
+    });
+    for (uint32_t i = 0; i < settings->pg_count; i++)
+        pg_pool_start(parts->pools[i]);
+    check_files(settings);
+    return plugins_start(parts->plugins, problem);
+}
+
+bool parts_are_busy(const struct parts *parts)
+{
+    return parts->tasks->scopes_count > 0 || !plugins_are_stopped(parts->plugins);
+}
+
+void parts_deinit(struct parts *parts)
+{
+    http_server_destroy(parts->http);
+    plugins_destroy(parts->plugins);
+    for (uint32_t i = 0; parts->pools != NULL && i < parts->settings->pg_count; i++)
+        pg_pool_destroy(parts->pools[i]);
+    for (uint32_t i = 0; parts->upstreams != NULL && i < parts->settings->upstream_count; i++)
+        upstream_destroy(parts->upstreams[i]);
+    mem_free(parts->pools);
+    mem_free(parts->upstreams);
+    router_destroy(parts->router);
+    resolver_destroy(parts->resolver);
+    tasks_destroy(parts->tasks);
+    helpers_destroy(parts->helpers);
+    access_close(parts->access);
+    loop_destroy(parts->loop);
+    *parts = (struct parts){0};
+}

@@ -1,0 +1,51 @@
+/* server/parts.h - all that lives on a worker's loop but its sockets: made in one order, let go in
+ * the other.
+ *
+ * Loop:   of the worker's.
+ * Memory: owns every part; settings, blame and copy_dir are the master's.
+ */
+#ifndef WEFT_SERVER_PARTS_H
+#define WEFT_SERVER_PARTS_H
+
+#include "http/server.h"
+#include "plugin/plugins.h"
+#include "server/settings.h"
+
+struct access_log;
+struct blame;
+struct helpers;
+struct loop;
+struct resolver;
+struct tasks;
+
+struct parts {
+    const struct settings *settings; /* the master's */
+    struct loop *loop;               /* the worker's one loop */
+    struct helpers *helpers;         /* threads for what blocks */
+    struct tasks *tasks;             /* scopes, ops, fibers */
+    struct resolver *resolver;       /* names of upstreams */
+    struct pg_pool **pools;          /* one for each of settings->pgs */
+    struct upstream **upstreams;     /* one for each of settings->upstreams */
+    struct router *router;           /* every plugin's routes */
+    struct plugins *plugins;         /* loaded, in the order of the file */
+    struct access_log *access;       /* NULL: off */
+    struct http_server *http;        /* NULL until parts_serve() */
+};
+
+/* Makes all but the HTTP server, and loads the plugins: their init runs. On failure `problem` says
+ * what is wrong; parts_deinit() is due all the same. */
+enum err parts_init(struct parts *parts, const struct settings *settings, struct blame *blame,
+                    const char *copy_dir, char problem[INI_PROBLEM_SIZE])
+    __attribute__((warn_unused_result));
+
+/* Makes the HTTP server, opens the logs, and starts pools and plugins. */
+enum err parts_serve(struct parts *parts, uint64_t id_base, void (*on_room)(void *data), void *data,
+                     char problem[INI_PROBLEM_SIZE]) __attribute__((warn_unused_result));
+
+/* Does a scope live, of a request or a plugin? */
+bool parts_are_busy(const struct parts *parts);
+
+/* Lets go of everything; no scope lives (checked by the parts). */
+void parts_deinit(struct parts *parts);
+
+#endif

@@ -1,0 +1,155 @@
+/* server/runtime.c - chooses, makes and removes the host's own folder. */
+#include "server/runtime.h"
+#include "base/check.h"
+#include "base/span.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+enum { NAMES_MAX = 16 }; /* hosts that may run from one ini file at once */
+
+/* FNV-1a: only has to tell two ini files apart. */
+static uint64_t hash_path(const char *path)
+{
+    uint64_t hash = 0xcbf29ce484222325u;
+
+    for (; *path != '\0'; path++)
+        hash = (hash ^ (unsigned char)*path) * 0x100000001b3u;
+    return hash;
+}
+
+/* A folder that is ours alone: in /tmp somebody else may have made it first. */
+static bool make_private(const char *path)
+{
+    struct stat st;
+
+    if (mkdir(path, 0700) != 0 && errno != EEXIST)
+        return false;
+    if (lstat(path, &st) != 0)
+        return false;
+    if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 022) != 0) {
+        errno = EPERM;
+        return false;
+    }
+    return true;
+}
+
+/* Can files be made there, and plugins be mapped from it? Many systems mount /run noexec. */
+static bool is_usable(const char *path)
+{
+    struct statvfs fs;
+
+    return access(path, W_OK | X_OK) == 0 && statvfs(path, &fs) == 0 &&
+           (fs.f_flag & ST_NOEXEC) == 0;
+}
+
+/* The parent of all hosts' folders. */
+static bool choose_base(const char *configured, char base[PATH_MAX])
+{
+    const char *user_dir = getenv("XDG_RUNTIME_DIR");
+
+    if (configured[0] != '\0') {
+        snprintf(base, PATH_MAX, "%s", configured);
+        return make_private(base);
+    }
+    snprintf(base, PATH_MAX, "/run/weft");
+    if (is_usable("/run") && make_private(base))
+        return true;
+    if (user_dir != NULL && user_dir[0] == '/' && is_usable(user_dir)) {
+        snprintf(base, PATH_MAX, "%s/weft", user_dir);
+        if (make_private(base))
+            return true;
+    }
+    snprintf(base, PATH_MAX, "/tmp/weft-%u", (unsigned)geteuid());
+    return make_private(base);
+}
+
+/* Locks the pid file in `path`. -1 with EWOULDBLOCK: another host has it. */
+static int lock_folder(const char *path)
+{
+    char file[PATH_MAX + 16];
+
+    if (!make_private(path))
+        return -1;
+    snprintf(file, sizeof file, "%s/weft.pid", path);
+    int fd = open(file, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return -1;
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        int saved = errno;
+        close(fd);
+        errno = saved;
+        return -1;
+    }
+    if (ftruncate(fd, 0) != 0 || dprintf(fd, "%ld\n", (long)getpid()) < 0) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *walk)
+{
+    (void)st;
+    (void)type;
+    (void)walk;
+    return remove(path);
+}
+
+static void remove_tree(const char *path)
+{
+    nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static enum err fail(char *problem, const char *path)
+{
+    snprintf(problem, INI_PROBLEM_SIZE,
+             "runtime_dir %s: %s; expected a folder that is only this user's to write", path,
+             strerror(errno));
+    return ERR_IO;
+}
+
+enum err runtime_open(struct runtime *runtime, const char *configured, const char *ini_path,
+                      uint32_t generation, char problem[INI_PROBLEM_SIZE])
+{
+    char base[PATH_MAX];
+
+    *runtime = (struct runtime){.lock_fd = -1};
+    if (!choose_base(configured, base))
+        return fail(problem, base);
+    for (int i = 1; i <= NAMES_MAX && runtime->lock_fd < 0; i++) {
+        int len = snprintf(runtime->path, sizeof runtime->path, "%s/%016llx", base,
+                           (unsigned long long)hash_path(ini_path));
+        if (i > 1 && len > 0 && (size_t)len < sizeof runtime->path)
+            snprintf(runtime->path + len, sizeof runtime->path - (size_t)len, "-%d", i);
+        runtime->lock_fd = lock_folder(runtime->path);
+        if (runtime->lock_fd < 0 && errno != EWOULDBLOCK)
+            return fail(problem, runtime->path);
+    }
+    if (runtime->lock_fd < 0)
+        return fail(problem, runtime->path);
+    if (snprintf(runtime->generation, sizeof runtime->generation, "%s/%u", runtime->path,
+                 generation) >= PATH_MAX) {
+        errno = ENAMETOOLONG;
+        return fail(problem, runtime->path);
+    }
+    remove_tree(runtime->generation); /* of a host that was killed */
+    if (!make_private(runtime->generation))
+        return fail(problem, runtime->generation);
+    return ERR_OK;
+}
+
+void runtime_close(struct runtime *runtime)
+{
+    if (runtime->lock_fd < 0)
+        return;
+    remove_tree(runtime->path);
+    close(runtime->lock_fd);
+    runtime->lock_fd = -1;
+}

@@ -1,0 +1,31 @@
+/* server/runtime.h - the host's own folder: pid file and copies of the plugins.
+ *
+ * <runtime_dir>/<hash of the ini's path>/ holds `weft.pid`, locked while the host lives, and a
+ * folder for each generation. A folder that another living host has is left alone: the next name
+ * (-2, -3, ...) is taken.
+ * Memory: embedded; the master's.
+ */
+#ifndef WEFT_SERVER_RUNTIME_H
+#define WEFT_SERVER_RUNTIME_H
+
+#include "base/error.h"
+#include "settings/ini.h"
+#include <limits.h>
+#include <stdint.h>
+
+struct runtime {
+    char path[PATH_MAX];       /* the host's folder */
+    char generation[PATH_MAX]; /* the folder of the present generation, below it */
+    int lock_fd;               /* of the pid file; -1: none */
+};
+
+/* Makes and locks the folder, with that of `generation` empty in it. `configured` is [server]
+ * runtime_dir, "" to choose. On failure `problem` says which folder and why. */
+enum err runtime_open(struct runtime *runtime, const char *configured, const char *ini_path,
+                      uint32_t generation, char problem[INI_PROBLEM_SIZE])
+    __attribute__((warn_unused_result));
+
+/* Removes the folder and all in it. Twice, and zeroed with lock_fd -1, is fine. */
+void runtime_close(struct runtime *runtime);
+
+#endif

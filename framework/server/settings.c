@@ -1,0 +1,369 @@
+/* server/settings.c - lists every room's table, and checks what a table cannot say. */
+#include "server/settings.h"
+#include "base/check.h"
+#include "base/mem.h"
+#include "server/cores.h"
+#include <limits.h>
+#include <stdarg.h>
+#include <unistd.h>
+
+static const char *const level_choices[] = {"error", "warn", "info", "debug", "trace", NULL};
+static const char *const workers_words[] = {"auto", NULL};
+static const char *const format_choices[] = {"text", "json", NULL};
+
+#define MEMBER(name) offsetof(struct server_options, name)
+
+static const struct field server_fields[] = {
+    {.key = "listen",
+     .type = FIELD_TEXT,
+     .offset = MEMBER(listen),
+     .fallback = "127.0.0.1:8080",
+     .min = 1,
+     .max = 1024,
+     .help =
+         "Addresses to listen on, separated by blanks: 127.0.0.1:8080, [::1]:8080, 0.0.0.0:80."},
+    {.key = "workers",
+     .type = FIELD_UINT,
+     .offset = MEMBER(workers),
+     .fallback = "auto",
+     .min = 1,
+     .max = SETTINGS_WORKERS_MAX,
+     .choices = workers_words,
+     .help = "Worker processes. auto: one for each processor that the host may use; a quota of "
+             "processor time (cgroup cpu.max) counts."},
+    {.key = "reuseport",
+     .type = FIELD_BOOL,
+     .offset = MEMBER(reuseport),
+     .fallback = "off",
+     .help = "on: other hosts of the same user, with reuseport on too, may share these addresses. "
+             "off: a second host is "
+             "told that the address is taken."},
+    {.key = "backlog",
+     .type = FIELD_UINT,
+     .offset = MEMBER(backlog),
+     .fallback = "4096",
+     .min = 1,
+     .max = 65535,
+     .scope = FIELD_PER_WORKER,
+     .help =
+         "Connections that the kernel holds until they are accepted (net.core.somaxconn caps it)."},
+    {.key = "plugin_dir",
+     .type = FIELD_PATH,
+     .offset = MEMBER(plugin_dir),
+     .fallback = "",
+     .max = PATH_MAX,
+     .help = "Where plugins lie whose path has no slash. Empty: the folder `plugins` beside the "
+             "binary."},
+    {.key = "runtime_dir",
+     .type = FIELD_PATH,
+     .offset = MEMBER(runtime_dir),
+     .fallback = "",
+     .max = PATH_MAX,
+     .help = "Where the host keeps its pid file and its own copies of the plugins. Empty: "
+             "/run/weft if that can be "
+             "written and executed from, else $XDG_RUNTIME_DIR/weft, else /tmp/weft-UID."},
+    {.key = "start_timeout",
+     .type = FIELD_MS,
+     .offset = MEMBER(start_timeout_ms),
+     .fallback = "60s",
+     .min = 100,
+     .max = 3600000,
+     .scope = FIELD_PER_WORKER,
+     .help = "How long a worker may take to load its plugins before it is given up."},
+    {.key = "drain_timeout",
+     .type = FIELD_MS,
+     .offset = MEMBER(drain_timeout_ms),
+     .fallback = "30s",
+     .min = 0,
+     .max = 3600000,
+     .scope = FIELD_PER_WORKER,
+     .help =
+         "How long requests under way may go on after SIGTERM or SIGINT before they are cut off."},
+    {.key = "fibers",
+     .type = FIELD_UINT,
+     .offset = MEMBER(fibers_max),
+     .fallback = "16384",
+     .min = 1,
+     .max = 1048576,
+     .scope = FIELD_PER_WORKER,
+     .help = "Handlers that may wait at once; beyond it a request is answered 503."},
+    {.key = "fiber_stack",
+     .type = FIELD_SIZE,
+     .offset = MEMBER(fiber_stack),
+     .fallback = "128k",
+     .min = 16384,
+     .max = 64u << 20,
+     .help = "Stack of a handler. Address space only: a page costs memory once it is touched."},
+    {.key = "log_level",
+     .type = FIELD_CHOICE,
+     .offset = MEMBER(log_level),
+     .fallback = "info",
+     .choices = level_choices,
+     .help = "The least important level that is written to the error log."},
+    {.key = "log_format",
+     .type = FIELD_CHOICE,
+     .offset = MEMBER(log_format),
+     .fallback = "text",
+     .choices = format_choices,
+     .help = "Of both logs. text: key=value; json: one object a line."},
+    {.key = "error_log",
+     .type = FIELD_TEXT,
+     .offset = MEMBER(error_log),
+     .fallback = "stderr",
+     .min = 1,
+     .max = PATH_MAX,
+     .help = "stderr, or a file."},
+    {.key = "access_log",
+     .type = FIELD_TEXT,
+     .offset = MEMBER(access_log),
+     .fallback = "stderr",
+     .min = 1,
+     .max = PATH_MAX,
+     .help = "One line a request. stderr, off, or a file."},
+};
+
+static const struct field_table server_table = {
+    .kind = "server",
+    .example = "[server]",
+    .help = "The process and its HTTP side.",
+    .fields = server_fields,
+    .count = FIELD_COUNT(server_fields),
+};
+
+/* "server.ini:12: " and what went wrong there. */
+static enum err refuse(const struct settings *settings, uint32_t line, char *problem,
+                       const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+static enum err refuse(const struct settings *settings, uint32_t line, char *problem,
+                       const char *format, ...)
+{
+    va_list args;
+
+    int used = snprintf(problem, INI_PROBLEM_SIZE, "%s:%u: ", settings->file->path, line);
+    if (used < 0 || used >= INI_PROBLEM_SIZE)
+        return ERR_SYNTAX;
+    va_start(args, format);
+    vsnprintf(problem + used, INI_PROBLEM_SIZE - (size_t)used, format, args);
+    va_end(args);
+    return ERR_SYNTAX;
+}
+
+static enum err refuse_listen(const struct settings *settings, char *problem, struct span text)
+{
+    struct ini_entry *entry = ini_entry(ini_section(settings->file, "server", ""), "listen");
+
+    return refuse(settings, entry != NULL ? entry->line : 0, problem,
+                  "listen: \"%.*s\", expected 1 to %d addresses with their ports, such as "
+                  "127.0.0.1:8080 or [::1]:80",
+                  SPAN_ARG(text), SETTINGS_LISTEN_MAX);
+}
+
+static enum err parse_listen(struct settings *settings, char *problem)
+{
+    const char *at = settings->server.listen;
+
+    for (;;) {
+        at += strspn(at, " \t");
+        struct span text = {at, strcspn(at, " \t")};
+        if (text.len == 0)
+            break;
+        struct addr *addr = &settings->listen[settings->listen_count];
+        if (settings->listen_count == SETTINGS_LISTEN_MAX || !addr_parse(text, addr) ||
+            (addr->storage.ss_family != AF_UNIX && addr_port(addr) == 0))
+            return refuse_listen(settings, problem, text);
+        settings->listen_count++;
+        at += text.len;
+    }
+    return settings->listen_count > 0 ? ERR_OK : refuse_listen(settings, problem, SPAN(""));
+}
+
+static uint32_t count_workers(const struct settings *settings)
+{
+    uint32_t cores = cores_available();
+
+    if (settings->server.workers != 0)
+        return settings->server.workers;
+    return cores < SETTINGS_WORKERS_MAX ? cores : SETTINGS_WORKERS_MAX;
+}
+
+/* plugin_dir is by default the folder `plugins` beside the binary, wherever that was installed. */
+static void default_plugin_dir(struct settings *settings)
+{
+    char exe[PATH_MAX];
+    ssize_t len;
+
+    if (settings->server.plugin_dir[0] != '\0')
+        return;
+    len = readlink("/proc/self/exe", exe, sizeof exe - 1);
+    CHECK(len > 0);
+    exe[len] = '\0';
+    *strrchr(exe, '/') = '\0';
+    mem_free(settings->server.plugin_dir);
+    settings->server.plugin_dir = mem_format("%s/plugins", exe);
+}
+
+/* A log's file relative to the ini's folder; its words stay words. */
+static void resolve_log(const struct settings *settings, char **path)
+{
+    if (strcmp(*path, "stderr") == 0 || strcmp(*path, "off") == 0)
+        return;
+    char *absolute = ini_path(settings->file, *path);
+    mem_free(*path);
+    *path = absolute;
+}
+
+static enum err load_server(struct settings *settings, char *problem)
+{
+    struct ini_section *section = ini_section(settings->file, "server", "");
+    enum err err = field_bind(&server_table, settings->file, section, &settings->server, problem);
+
+    if (err == ERR_OK)
+        err = field_bind(&http_option_table, settings->file, section, &settings->http, problem);
+    if (err == ERR_OK)
+        err = parse_listen(settings, problem);
+    if (err != ERR_OK)
+        return err;
+    settings->workers = count_workers(settings);
+    default_plugin_dir(settings);
+    resolve_log(settings, &settings->server.error_log);
+    resolve_log(settings, &settings->server.access_log);
+    return ERR_OK;
+}
+
+static enum err load_pg(struct settings *settings, struct ini_section *section, char *problem)
+{
+    char what[INI_PROBLEM_SIZE];
+
+    settings->pgs =
+        mem_realloc(settings->pgs, (settings->pg_count + 1) * sizeof(struct settings_pg));
+    struct settings_pg *pg = &settings->pgs[settings->pg_count++];
+    *pg = (struct settings_pg){.name = section->name};
+    enum err err = field_bind(&pg_option_table, settings->file, section, &pg->options, problem);
+    if (err != ERR_OK)
+        return err;
+    err = pg_options_check(&pg->options, what);
+    if (err != ERR_OK)
+        err = refuse(settings, section->line, problem, "[pg.%s]: %s", section->name, what);
+    return err;
+}
+
+static enum err load_upstream(struct settings *settings, struct ini_section *section, char *problem)
+{
+    char what[INI_PROBLEM_SIZE];
+    struct upstream_url url;
+
+    settings->upstreams = mem_realloc(settings->upstreams, (settings->upstream_count + 1) *
+                                                               sizeof(struct settings_upstream));
+    struct settings_upstream *upstream = &settings->upstreams[settings->upstream_count++];
+    *upstream = (struct settings_upstream){.name = section->name};
+    enum err err =
+        field_bind(&upstream_option_table, settings->file, section, &upstream->options, problem);
+    if (err != ERR_OK)
+        return err;
+    err = upstream_url_parse(upstream->options.url, &url, what);
+    if (err != ERR_OK)
+        err = refuse(settings, ini_entry(section, "url")->line, problem, "%s", what);
+    return err;
+}
+
+static enum err load_section(struct settings *settings, struct ini_section *section, char *problem)
+{
+    bool is_named = section->name[0] != '\0';
+
+    if (strcmp(section->kind, "server") == 0 && !is_named)
+        return ERR_OK;
+    if (is_named && strcmp(section->kind, "plugin") == 0)
+        return ERR_OK;
+    if (is_named && strcmp(section->kind, "pg") == 0)
+        return load_pg(settings, section, problem);
+    if (is_named && strcmp(section->kind, "upstream") == 0)
+        return load_upstream(settings, section, problem);
+    return refuse(settings, section->line, problem,
+                  "[%s%s%s]: unknown section, expected [server], [pg.NAME], [upstream.NAME] or "
+                  "[plugin.NAME]",
+                  section->kind, is_named ? "." : "", section->name);
+}
+
+enum err settings_load(const char *path, struct settings **settings, char problem[INI_PROBLEM_SIZE])
+{
+    struct settings *made = mem_alloc(sizeof *made);
+    enum err err = ini_read(path, &made->file, problem);
+
+    if (err == ERR_OK)
+        err = load_server(made, problem);
+    if (made->file != NULL)
+        for (struct ini_section *at = made->file->sections; at != NULL && err == ERR_OK;
+             at = at->next)
+            err = load_section(made, at, problem);
+    if (err != ERR_OK) {
+        settings_free(made);
+        return err;
+    }
+    *settings = made;
+    return ERR_OK;
+}
+
+void settings_free(struct settings *settings)
+{
+    if (settings == NULL)
+        return;
+    for (uint32_t i = 0; i < settings->pg_count; i++)
+        field_clear(&pg_option_table, &settings->pgs[i].options);
+    for (uint32_t i = 0; i < settings->upstream_count; i++)
+        field_clear(&upstream_option_table, &settings->upstreams[i].options);
+    mem_free(settings->pgs);
+    mem_free(settings->upstreams);
+    field_clear(&server_table, &settings->server);
+    field_clear(&http_option_table, &settings->http);
+    ini_free(settings->file);
+    mem_free(settings);
+}
+
+struct ini_section *settings_next_plugin(const struct settings *settings,
+                                         const struct ini_section *section)
+{
+    struct ini_section *at = section != NULL ? section->next : settings->file->sections;
+
+    while (at != NULL && strcmp(at->kind, "plugin") != 0)
+        at = at->next;
+    return at;
+}
+
+/* The [server] of the manual: the process's keys, then HTTP's, under one header. */
+static void print_server(FILE *out)
+{
+    struct field all[64];
+    uint32_t count = server_table.count + http_option_table.count;
+
+    CHECK(count <= FIELD_COUNT(all));
+    memcpy(all, server_table.fields, server_table.count * sizeof *all);
+    memcpy(all + server_table.count, http_option_table.fields,
+           http_option_table.count * sizeof *all);
+    field_print(&(struct field_table){.kind = server_table.kind,
+                                      .example = server_table.example,
+                                      .help = server_table.help,
+                                      .fields = all,
+                                      .count = count},
+                out);
+}
+
+void settings_print_defaults(FILE *out)
+{
+    const struct field_table *const named[] = {&pg_option_table, &upstream_option_table,
+                                               &plugin_option_table};
+
+    fputs("# server.ini - every key of weft, commented out at its default. `weft defaults` prints "
+          "this file.\n"
+          "#\n"
+          "# Paths are relative to this file's folder. ${VAR} and ${VAR:-default} take a value "
+          "from the environment, $$\n"
+          "# is a dollar. An indented line continues the value before it. Durations: 250ms, 10s, "
+          "5m, 2h. Sizes: 512,\n"
+          "# 64k, 10m. An unknown key stops the start: nothing is ignored.\n\n",
+          out);
+    print_server(out);
+    for (size_t i = 0; i < sizeof named / sizeof *named; i++) {
+        fputc('\n', out);
+        field_print(named[i], out);
+    }
+}

@@ -1,0 +1,78 @@
+/* server/settings.h - all that server.ini says, gathered from every room's table of fields.
+ *
+ * The master reads them once; a worker inherits them. A key that a plugin may ask for is known only
+ * once the plugins are loaded, so what nobody asked for is found then (settings_unused()).
+ * Memory: owns everything; lives until settings_free().
+ */
+#ifndef WEFT_SERVER_SETTINGS_H
+#define WEFT_SERVER_SETTINGS_H
+
+#include "http/options.h"
+#include "net/addr.h"
+#include "pg/options.h"
+#include "plugin/plugins.h"
+#include "settings/ini.h"
+#include "upstream/options.h"
+#include <stdio.h>
+
+enum { SETTINGS_LISTEN_MAX = 8, SETTINGS_WORKERS_MAX = 256 };
+
+/* The keys of [server] that are the process's; those of HTTP are http/options.h's. */
+struct server_options {
+    char *listen;              /* addresses, separated by blanks */
+    uint32_t workers;          /* 0: auto */
+    bool reuseport;            /* other hosts may bind the same addresses */
+    uint32_t backlog;          /* of each listening socket */
+    char *plugin_dir;          /* absolute; "" in the file: beside the binary */
+    char *runtime_dir;         /* absolute; "": chosen (server/runtime.h) */
+    uint32_t start_timeout_ms; /* of a worker, until it is ready */
+    uint32_t drain_timeout_ms; /* of a worker, from the signal to its end */
+    uint32_t fibers_max;       /* handlers of a worker that wait at once */
+    uint64_t fiber_stack;      /* bytes of each one's stack */
+    uint32_t log_level;        /* enum log_level */
+    uint32_t log_format;       /* 0: key=value, 1: JSON; of both logs */
+    char *error_log;           /* "stderr" or an absolute path */
+    char *access_log;          /* "stderr", "off" or an absolute path */
+};
+
+/* A [pg.NAME] section. */
+struct settings_pg {
+    const char *name;          /* "main" */
+    struct pg_options options; /* its keys */
+};
+
+/* An [upstream.NAME] section. */
+struct settings_upstream {
+    const char *name;                /* "partner" */
+    struct upstream_options options; /* its keys */
+};
+
+struct settings {
+    struct ini_file *file; /* the text; its [plugin.NAME] sections are read by the plugin room */
+    struct server_options server;            /* [server] */
+    struct http_options http;                /* [server] */
+    struct addr listen[SETTINGS_LISTEN_MAX]; /* `listen`, taken apart */
+    uint32_t listen_count;                   /* of listen */
+    uint32_t workers;                        /* `workers`, counted */
+    struct settings_pg *pgs;                 /* pg_count of them, in the order of the file */
+    uint32_t pg_count;                       /* of pgs */
+    struct settings_upstream *upstreams;     /* upstream_count of them, in the order of the file */
+    uint32_t upstream_count;                 /* of upstreams */
+};
+
+/* Reads and checks `path`. On failure `problem` is one line that names file, line, key and what was
+ * expected. */
+enum err settings_load(const char *path, struct settings **settings, char problem[INI_PROBLEM_SIZE])
+    __attribute__((warn_unused_result));
+
+/* NULL is fine. */
+void settings_free(struct settings *settings);
+
+/* Each [plugin.NAME] section after `section` (NULL: the first); NULL at the end. */
+struct ini_section *settings_next_plugin(const struct settings *settings,
+                                         const struct ini_section *section);
+
+/* Writes config/server.ini: every key of every room, commented out at its default. */
+void settings_print_defaults(FILE *out);
+
+#endif

@@ -1,0 +1,185 @@
+/* Goal: all of server.ini arrives where it belongs, each mistake is one line with file, line and
+ * key, and the manual that is printed is the truth: read back with every key set to what it shows,
+ * it gives the defaults. */
+#include "lib/temp_dir.h"
+#include "lib/test.h"
+#include "server/settings.h"
+#include <stdlib.h>
+#include <string.h>
+
+static struct temp_dir dir;
+
+static int set_up(void **state)
+{
+    (void)state;
+    temp_dir_init(&dir);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    temp_dir_deinit(&dir);
+    return 0;
+}
+
+static struct settings *load(const char *text)
+{
+    char problem[INI_PROBLEM_SIZE];
+    struct settings *settings = NULL;
+    const char *path = temp_dir_write(&dir, "server.ini", text, strlen(text));
+
+    if (settings_load(path, &settings, problem) != ERR_OK)
+        fail_msg("%s", problem);
+    return settings;
+}
+
+/* The text is refused with `expected` behind the file's path. */
+static void refused(const char *text, const char *expected)
+{
+    char problem[INI_PROBLEM_SIZE];
+    struct settings *settings = NULL;
+    const char *path = temp_dir_write(&dir, "server.ini", text, strlen(text));
+
+    assert_int_not_equal(settings_load(path, &settings, problem), ERR_OK);
+    assert_memory_equal(problem, path, strlen(path));
+    assert_string_equal(problem + strlen(path), expected);
+}
+
+static void test_defaults(void **state)
+{
+    struct settings *settings = load("");
+
+    (void)state;
+    assert_int_equal(settings->listen_count, 1);
+    assert_int_equal(addr_port(&settings->listen[0]), 8080);
+    assert_true(settings->workers >= 1);
+    assert_false(settings->server.reuseport);
+    assert_int_equal(settings->server.drain_timeout_ms, 30000);
+    assert_int_equal(settings->http.body_bytes_max, 1 << 20);
+    assert_int_equal(settings->http.fields_max, 100);
+    assert_int_equal(settings->http.request_line_bytes_max, 8192);
+    assert_int_equal(settings->http.head_bytes_max, 32768);
+    assert_int_equal(settings->http.request_timeout_ms, 5000);
+    assert_non_null(strstr(settings->server.plugin_dir, "/plugins"));
+    assert_null(settings_next_plugin(settings, NULL));
+    settings_free(settings);
+}
+
+static void test_every_section(void **state)
+{
+    struct settings *settings = load("[server]\n"
+                                     "listen = 127.0.0.1:1234 [::1]:5678\n"
+                                     "workers = 3\n"
+                                     "access_log = logs/access\n"
+                                     "plugin_dir = plugins\n"
+                                     "[plugin.b]\npath = b.so\n"
+                                     "[pg.main]\nhost = /tmp\n"
+                                     "[pg.other]\nconninfo = host=/tmp dbname=x\n"
+                                     "[upstream.api]\nurl = http://127.0.0.1:81/v1\n"
+                                     "[plugin.a]\npath = a.so\n");
+    struct ini_section *plugin = settings_next_plugin(settings, NULL);
+
+    (void)state;
+    assert_int_equal(settings->workers, 3);
+    assert_int_equal(settings->listen_count, 2);
+    assert_int_equal(addr_port(&settings->listen[1]), 5678);
+    assert_string_equal(settings->server.access_log, temp_dir_path(&dir, "logs/access"));
+    assert_string_equal(settings->server.plugin_dir, temp_dir_path(&dir, "plugins"));
+    assert_int_equal(settings->pg_count, 2);
+    assert_string_equal(settings->pgs[1].name, "other");
+    assert_int_equal(settings->pgs[0].options.sessions_max, 4);
+    assert_int_equal(settings->pgs[0].options.queue_max, 4096);
+    assert_int_equal(settings->pgs[0].options.queue_timeout_ms, 2000);
+    assert_int_equal(settings->upstream_count, 1);
+    assert_int_equal(settings->upstreams[0].options.connections_max, 64);
+    assert_int_equal(settings->upstreams[0].options.waiting_max, 4096);
+    assert_string_equal(plugin->name, "b");
+    plugin = settings_next_plugin(settings, plugin);
+    assert_string_equal(plugin->name, "a");
+    assert_null(settings_next_plugin(settings, plugin));
+    settings_free(settings);
+}
+
+static void test_refusals(void **state)
+{
+    (void)state;
+    refused("[server]\nlisten = 8080\n",
+            ":2: listen: \"8080\", expected 1 to 8 addresses with their ports, such as "
+            "127.0.0.1:8080 or [::1]:80");
+    refused("[server]\nlisten = 127.0.0.1:1 127.0.0.1:2 127.0.0.1:3 127.0.0.1:4 127.0.0.1:5 "
+            "127.0.0.1:6 127.0.0.1:7 127.0.0.1:8 127.0.0.1:9\n",
+            ":2: listen: \"127.0.0.1:9\", expected 1 to 8 addresses with their ports, such as "
+            "127.0.0.1:8080 or [::1]:80");
+    refused("[upstream.api]\n\nurl = ftp://x\n",
+            ":3: url = ftp://x is of another kind, expected http://host[:port][/prefix] or "
+            "http://unix:/path[:/prefix]");
+    refused("[pg]\nhost = x\n", ":1: [pg]: unknown section, expected [server], [pg.NAME], "
+                                "[upstream.NAME] or [plugin.NAME]");
+    refused("[server.x]\n", ":1: [server.x]: unknown section, expected [server], [pg.NAME], "
+                            "[upstream.NAME] or [plugin.NAME]");
+}
+
+static char *manual(size_t *size)
+{
+    char *text = NULL;
+    FILE *out = open_memstream(&text, size);
+
+    assert_non_null(out);
+    settings_print_defaults(out);
+    assert_int_equal(fclose(out), 0);
+    return text;
+}
+
+/* Does the line of the manual show a section or a key (required ones, which have no default, left
+ * out)? */
+static bool is_setting(const char *line)
+{
+    if (strcmp(line, "[server]") == 0)
+        return true;
+    if (line[0] != '#' || strcmp(line, "#url =") == 0 || strcmp(line, "#path =") == 0)
+        return false;
+    return line[1] == '[' || (line[1] >= 'a' && line[1] <= 'z' && strstr(line, " =") != NULL);
+}
+
+/* Each section and key of the manual, set as it stands, is read and means the default. */
+static void test_the_manual_is_true(void **state)
+{
+    size_t size;
+    char *text = manual(&size), *out = calloc(1, size + 64), *to = out;
+    struct settings *plain, *set;
+
+    (void)state;
+    for (char *line = strtok(text, "\n"); line != NULL; line = strtok(NULL, "\n")) {
+        if (is_setting(line))
+            to += sprintf(to, "%s\n", line[0] == '#' ? line + 1 : line);
+        if (strcmp(line, "#[upstream.partner]") == 0)
+            to += sprintf(to, "url = http://127.0.0.1\n");
+    }
+    set = load(out);
+    plain = load("[pg.main]\n[upstream.partner]\nurl = http://127.0.0.1\n");
+    assert_memory_equal(&set->http, &plain->http, sizeof set->http);
+    assert_int_equal(set->server.fibers_max, plain->server.fibers_max);
+    assert_int_equal(set->server.fiber_stack, plain->server.fiber_stack);
+    assert_int_equal(set->workers, plain->workers);
+    assert_string_equal(set->server.error_log, plain->server.error_log);
+    assert_int_equal(set->pgs[0].options.sessions_max, plain->pgs[0].options.sessions_max);
+    assert_int_equal(set->upstreams[0].options.timeout_ms, plain->upstreams[0].options.timeout_ms);
+    settings_free(set);
+    settings_free(plain);
+    free(out);
+    free(text);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(test_defaults),
+        TEST(test_every_section),
+        TEST(test_refusals),
+        TEST(test_the_manual_is_true),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
