@@ -110,7 +110,7 @@ static void remove_tree(const char *path)
 static enum err fail(char *problem, const char *path)
 {
     snprintf(problem, INI_PROBLEM_SIZE,
-             "runtime_dir %s: %s; expected a folder that is only this user's to write", path,
+             "runtime_dir %.300s: %.80s; expected a folder that is only this user's to write", path,
              strerror(errno));
     return ERR_IO;
 }
