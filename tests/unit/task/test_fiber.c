@@ -5,7 +5,9 @@
 #include "lib/dies.h"
 #include "lib/test.h"
 #include "task/fiber.h"
+#include "task/fiber_switch.h"
 
+#include <execinfo.h>
 #include <fenv.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -324,16 +326,17 @@ static void test_the_stack_is_aligned(void **state)
 
 /* Stacks */
 
-/* Touches `bytes` of its stack, from the top down. */
-__attribute__((noinline)) static void dig(size_t bytes)
+/* Touches `bytes` of its stack, from the top down; ASan would put the array elsewhere. */
+__attribute__((noinline, no_sanitize_address)) static void dig(size_t bytes)
 {
-    volatile char hole[4096];
+    enum { HOLE = 4096 };
+    char hole[HOLE];
 
     hole[0] = 1;
-    hole[sizeof hole - 1] = 1;
-    if (bytes > sizeof hole)
-        dig(bytes - sizeof hole);
-    hole[1] = 1;
+    __asm__ volatile("" ::"r"(hole) : "memory"); /* all of it is needed, says this */
+    if (bytes > HOLE)
+        dig(bytes - HOLE);
+    __asm__ volatile("" ::"r"(hole) : "memory");
 }
 
 struct digging {
@@ -404,11 +407,11 @@ static void test_beyond_the_end_is_death(void **state)
 static void play_guard(void *data)
 {
     struct play *self = data;
-    char here;
-    char *page = (char *)((uintptr_t)&here & ~(uintptr_t)4095);
+    const char *here = __builtin_frame_address(0);
+    const char *page = here - (uintptr_t)here % 4096;
 
     self->fiber = fiber_current(self->pool);
-    assert_false(fiber_is_overflow(self->pool, &here));
+    assert_false(fiber_is_overflow(self->pool, here));
     while (!fiber_is_overflow(self->pool, page))
         page -= 4096;
     assert_true(fiber_is_overflow(self->pool, page + 4095));
@@ -433,6 +436,36 @@ static void test_the_guard_page_of_a_living_fiber_is_known(void **state)
     assert_false(fiber_is_overflow(pool, one.guard)); /* its fiber has ended */
     fiber_pool_destroy(pool);
 }
+
+#ifndef WEFT_FIBER_UCONTEXT
+
+struct trail {
+    struct fiber_pool *pool;
+    void *frames[64];
+    int count;
+};
+
+static void play_backtrace(void *data)
+{
+    struct trail *trail = data;
+
+    trail->count = backtrace(trail->frames, 64);
+}
+
+/* Unwinders come to fiber_enter() and know that there is nothing beyond. */
+static void test_a_stack_has_an_end(void **state)
+{
+    struct trail trail = {.pool = fiber_pool_create(NULL)};
+
+    (void)state;
+    assert_true(fiber_start(trail.pool, play_backtrace, &trail, false));
+    assert_in_range(trail.count, 3, 6);
+    assert_in_range((uintptr_t)trail.frames[trail.count - 1], (uintptr_t)fiber_enter,
+                    (uintptr_t)fiber_enter + 256);
+    fiber_pool_destroy(trail.pool);
+}
+
+#endif
 
 static void test_no_memory_for_a_stack(void **state)
 {
@@ -508,6 +541,9 @@ int main(void)
         cmocka_unit_test(test_a_stack_can_be_used_to_its_end),
         cmocka_unit_test(test_beyond_the_end_is_death),
         cmocka_unit_test(test_the_guard_page_of_a_living_fiber_is_known),
+#ifndef WEFT_FIBER_UCONTEXT
+        cmocka_unit_test(test_a_stack_has_an_end),
+#endif
         cmocka_unit_test(test_no_memory_for_a_stack),
         cmocka_unit_test(test_misuse_is_death),
     };

@@ -4,8 +4,37 @@
 #include "lib/task_world.h"
 #include "lib/test.h"
 
-#include <malloc.h>
 #include <string.h>
+
+/* Counting what is taken from the heap: the linker sends all calls here. */
+static uint32_t taken;
+
+/* NOLINTBEGIN(bugprone-reserved-identifier): the linker's names */
+void *__real_mem_alloc(size_t size);
+void *__wrap_mem_alloc(size_t size);
+void *__real_mem_calloc(size_t count, size_t size);
+void *__wrap_mem_calloc(size_t count, size_t size);
+void *__real_mem_realloc(void *ptr, size_t size);
+void *__wrap_mem_realloc(void *ptr, size_t size);
+/* NOLINTEND(bugprone-reserved-identifier) */
+
+void *__wrap_mem_alloc(size_t size)
+{
+    taken++;
+    return __real_mem_alloc(size);
+}
+
+void *__wrap_mem_calloc(size_t count, size_t size)
+{
+    taken++;
+    return __real_mem_calloc(count, size);
+}
+
+void *__wrap_mem_realloc(void *ptr, size_t size)
+{
+    taken++;
+    return __real_mem_realloc(ptr, size);
+}
 
 static void test_empty_ones_come_and_go(void **state)
 {
@@ -58,13 +87,13 @@ static void test_warm_requests_take_nothing_from_the_heap(void **state)
 {
     struct world world;
     uint32_t served = 0;
-    size_t before = 0;
+    uint32_t before = 0;
 
     (void)state;
     world_init(&world, NULL, NULL);
     for (uint32_t i = 0; i < 100; i++) {
         if (i == 50)
-            before = mallinfo2().uordblks;
+            before = taken;
         for (uint32_t j = 0; j < 20; j++)
             assert_true(
                 scope_run(scope_create(world.tasks, NULL, NULL, 1000), serve, &served, false));
@@ -72,7 +101,8 @@ static void test_warm_requests_take_nothing_from_the_heap(void **state)
         world_settle(&world);
     }
     assert_int_equal(served, 2000);
-    assert_int_equal(mallinfo2().uordblks, before);
+    assert_true(before > 0);
+    assert_int_equal(taken, before);
     world_deinit(&world);
 }
 
