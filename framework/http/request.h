@@ -58,8 +58,8 @@ struct http_request {
     struct span detail; /* what the handler explained for its error status; absent. The handler's
                          * layer writes it */
     void *user;         /* the handler's layer's own */
-    /* Set by the handler's layer, or NULL: nothing runs and nothing is pending, the scope was not
-     * canceled, and the reply has not ended. What it does not end the server ends, with 500. */
+    /* Set by the handler's layer, or NULL: nothing runs and nothing is pending, and there is no
+     * reply; scope->why says whether it was canceled. Where it does not reply, the server does. */
     void (*on_idle)(struct http_request *request);
     bool is_body_complete;        /* the last byte is there */
     bool is_head;                 /* HEAD: no body in the answer */

@@ -238,9 +238,16 @@ static void blame(const struct http_request *request, const char *what)
               route->pattern, what, (unsigned long long)request->id);
 }
 
-/* Nothing of a request goes on that was canceled, or whose handler forgot to answer. */
+/* Nothing of a request goes on that was canceled, or whose handler forgot to answer. The handler's
+ * layer is asked first. */
 static void answer_for(struct http_request *request)
 {
+    if (request->reply == HTTP_REPLY_NONE && request->on_idle != NULL &&
+        request->scope->why != SCOPE_CLIENT_GONE) {
+        request->on_idle(request);
+        if (request->reply == HTTP_REPLY_ENDED || !scope_is_idle(request->scope))
+            return;
+    }
     if (request->reply == HTTP_REPLY_BEGUN) {
         if (request->scope->why == SCOPE_ALIVE)
             blame(request, "left its answer unfinished");
@@ -365,10 +372,7 @@ static void on_idle(struct scope *scope)
         http_request_over(request, SCOPE_CLIENT_GONE);
         return;
     }
-    if (scope->why == SCOPE_ALIVE && request->on_idle != NULL)
-        request->on_idle(request);
-    if (request->reply != HTTP_REPLY_ENDED && scope_is_idle(scope))
-        answer_for(request);
+    answer_for(request);
 }
 
 static void on_cancel(struct scope *scope)

@@ -516,6 +516,8 @@ static void on_drained(struct stream *stream)
     CHECK_OBJ(conn, HTTP_CONN_MAGIC);
     if (conn->state == CONN_LINGER)
         return;
+    if (conn->state == CONN_IDLE)
+        conn->since_us = now_us(conn);
     parse(conn);
     settle(conn);
 }
@@ -581,6 +583,8 @@ static void on_timer(struct timer *timer)
     uint64_t now_ms = loop_now_ms(conn->server->loop);
 
     CHECK_OBJ(conn, HTTP_CONN_MAGIC);
+    if (conn->state == CONN_IDLE && stream_unsent(&conn->stream) > 0)
+        conn->since_us = now_us(conn); /* one that is still taking an answer is not idle */
     if (write_due_ms(conn) <= now_ms)
         stream_flush_now(&conn->stream); /* perhaps it was written a moment ago */
     if (write_due_ms(conn) <= now_ms)
