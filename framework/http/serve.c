@@ -312,7 +312,8 @@ static void write_access(const struct http_request *request, enum scope_why why)
                                .path = request->target,
                                .status = status_of(request, why),
                                .bytes_out = request->_out_bytes,
-                               .total_us = loop_now_us(server->loop) - request->begun_us,
+                               /* the turn's own time too: a handler may have used it */
+                               .total_us = loop_refresh_us(server->loop) - request->begun_us,
                                .queue_us = scope->spent_us[SCOPE_TIME_QUEUE],
                                .pg_us = scope->spent_us[SCOPE_TIME_PG],
                                .call_us = scope->spent_us[SCOPE_TIME_CALL],

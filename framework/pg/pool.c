@@ -113,6 +113,7 @@ void pg_pool_withdraw(struct pg_pool *pool, struct pg_query *query)
 void pg_pool_sent(struct pg_pool *pool, struct pg_query *query)
 {
     pg_pool_withdraw(pool, query);
+    op_begin(&query->op);
     query->state = PG_QUERY_SENT;
 }
 

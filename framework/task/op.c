@@ -172,14 +172,26 @@ static void tell_again(struct op *op)
 
 /* Settling */
 
-static void account(const struct op *op)
+static void account(struct op *op)
 {
     struct scope *root = op->scope->root;
+    int account = op->has_begun ? op->kind->account : SCOPE_TIME_QUEUE;
+    uint64_t now_us = loop_now_us(root->tasks->loop);
 
     if (op->kind->account < 0)
         return;
-    CHECK(op->kind->account < SCOPE_TIME_COUNT);
-    root->spent_us[op->kind->account] += loop_now_us(root->tasks->loop) - op->started_us;
+    CHECK(account < SCOPE_TIME_COUNT);
+    root->spent_us[account] += now_us - op->started_us;
+    op->started_us = now_us;
+}
+
+void op_begin(struct op *op)
+{
+    CHECK_OBJ(op, OP_MAGIC);
+    if (op->has_begun)
+        return;
+    account(op);
+    op->has_begun = true;
 }
 
 void op_settle(struct op *op, enum err err, const char *reason)

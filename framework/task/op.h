@@ -49,6 +49,7 @@ struct op {
     enum op_state state;        /* see above */
     enum err status;            /* once settled */
     bool is_retired;            /* nothing of the host points at it */
+    bool has_begun;             /* it left its queue: op_begin() */
     bool is_deaf;               /* its consumer was taken: told to nobody else */
     bool _on_fiber;             /* the consumer runs on a fiber */
     uint64_t handle;            /* for who must not hold addresses */
@@ -86,6 +87,10 @@ bool op_init(struct op *op, struct scope *scope, const struct op_kind *kind)
 /* An op that has failed at once, for callers that must answer with one. `text` (may be absent) is
  * copied. `reason` as in op_settle(). */
 struct op *op_failed(struct scope *scope, enum err err, const char *reason, struct span text);
+
+/* It left its queue, for a session or a connection: what it took so far counts as SCOPE_TIME_QUEUE,
+ * what follows for its kind's account. Once more changes nothing. */
+void op_begin(struct op *op);
 
 /* The outcome of a pending op, once (checked). `reason` is NULL or a constant token for the access
  * log; where err is not ERR_OK, it becomes the scope's and its root's. Not retired by this. */

@@ -165,6 +165,7 @@ static void send_on(struct call *call, struct origin_conn *conn)
     call->state = SENT;
     call->conn = conn;
     call->tries++;
+    op_begin(&call->op);
     exchange_start(&conn->exchange, call->request, call->is_head, &exchange_handler, call);
 }
 

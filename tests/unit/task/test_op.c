@@ -152,11 +152,14 @@ static void test_time_under_way_is_the_roots(void **state)
     stage_init(&stage, 0, false);
     child = scope_child(stage.scope, 0, 0);
     fake_clock_jump(&stage.world.clock, stage.world.loop, 5);
-    other = fake_start(child, NULL, false);
+    op_begin(stage.op);
+    other = fake_start(child, NULL, false); /* never leaves its queue */
     fake_clock_jump(&stage.world.clock, stage.world.loop, 10);
+    op_begin(stage.op);
     op_finish(stage.op, ERR_OK, NULL);
     op_finish(other, ERR_DB, NULL);
-    assert_int_equal(stage.scope->spent_us[SCOPE_TIME_PG], 25000);
+    assert_int_equal(stage.scope->spent_us[SCOPE_TIME_QUEUE], 15000);
+    assert_int_equal(stage.scope->spent_us[SCOPE_TIME_PG], 10000);
     assert_int_equal(stage.scope->spent_us[SCOPE_TIME_CALL], 0);
     assert_int_equal(child->spent_us[SCOPE_TIME_PG], 0);
     stage_deinit(&stage);
