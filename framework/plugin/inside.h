@@ -55,6 +55,14 @@ extern const weft_http_api abi_http;
 extern const weft_pg_api abi_pg;
 extern const weft_call_api abi_call;
 
+/* Entries of `core` that abi_init.c has. */
+weft_status abi_route(weft_host *host, const char *method, const char *pattern, weft_handler *fn,
+                      void *self, const weft_route_options *given);
+weft_status abi_setting(weft_host *host, const char *key, const char *fallback, weft_str *value);
+weft_status abi_setting_int(weft_host *host, const char *key, int64_t min, int64_t max,
+                            int64_t fallback, int64_t *value);
+weft_status abi_setting_bool(weft_host *host, const char *key, uint32_t fallback, uint32_t *value);
+
 /* ---- entering; `call` names the entry, "await" ---- */
 
 /* This thread's; NULL: not the loop's. */

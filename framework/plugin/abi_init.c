@@ -1,0 +1,153 @@
+/* plugin/abi_init.c - the part of the table `core` that init() uses: routes and settings. */
+#include "base/number.h"
+#include "http/router.h"
+#include "observe/blame.h"
+#include "plugin/inside.h"
+#include <assert.h>
+
+static_assert(WEFT_ROUTE_FINISH == HTTP_ROUTE_FINISH, "flags of a route");
+
+/* Adds `route` to the router, with the mount before its pattern. On failure says why. */
+static enum err add_route(struct abi_route *route, const char *method, const char *pattern,
+                          const weft_route_options *options)
+{
+    struct instance *instance = route->instance;
+    const struct plugin_services *services = abi_services(instance->abi);
+    struct span path = arena_format(&instance->arena, "%s%s", instance->options.mount, pattern);
+    const struct http_route *other = NULL;
+    struct http_route *added;
+    const struct http_route made = {.method = (char *)method,
+                                    .pattern = (char *)path.ptr,
+                                    .fn = abi_serve,
+                                    .data = route,
+                                    .owner = instance->name,
+                                    .flags = options->flags,
+                                    .timeout_ms = options->timeout_ms,
+                                    .body_bytes_max = options->body_bytes_max};
+    enum err err = router_add(services->router, &made, &added, &other);
+
+    route->text = arena_format(&instance->arena, "%s %s", method, path.ptr).ptr;
+    if (err == ERR_OK)
+        added->blame_index =
+            blame_name(services->blame, span_of(instance->name), span_of(route->text));
+    else if (err == ERR_EXISTS)
+        instance_fail(instance, 0, "route %s: plugin %s has %s %s already", route->text,
+                      other->owner, other->method, other->pattern);
+    else
+        instance_fail(instance, 0,
+                      "route %s: expected a method, and segments that are exact, :name or, as the "
+                      "last, *name",
+                      route->text);
+    return err;
+}
+
+weft_status abi_route(weft_host *host, const char *method, const char *pattern, weft_handler *fn,
+                      void *self, const weft_route_options *given)
+{
+    struct instance *instance = abi_init_of(host, "route");
+    struct abi_route *made;
+    weft_route_options options;
+
+    if (instance == NULL)
+        return WEFT_E_STATE;
+    if (method == NULL || pattern == NULL || fn == NULL) {
+        instance_fail(instance, 0, "a route without method, pattern or handler");
+        return WEFT_E_INVALID;
+    }
+    if (!abi_take_options(&options, sizeof options, given) ||
+        (options.flags & ~WEFT_ROUTE_FINISH) != 0) {
+        instance_fail(instance, 0, "route %s %s: options that this host does not know", method,
+                      pattern);
+        return WEFT_E_UNSUPPORTED;
+    }
+    made = arena_alloc(&instance->arena, sizeof *made);
+    *made = (struct abi_route){.instance = instance, .fn = fn, .self = self};
+    return add_route(made, method, pattern, &options) == ERR_OK ? WEFT_OK : WEFT_E_INVALID;
+}
+
+/* The keys of a plugin's section that are not its own. */
+static bool is_hosts_key(const char *key)
+{
+    return strcmp(key, "path") == 0 || strcmp(key, "mount") == 0 || strcmp(key, "required") == 0 ||
+           strncmp(key, "host_", 5) == 0;
+}
+
+/* The instance, where `key` may be asked for; NULL: said why not, with `*status`. */
+static struct instance *ask(weft_host *host, const char *key, const char *call, weft_status *status)
+{
+    struct instance *instance = abi_init_of(host, call);
+
+    *status = WEFT_E_STATE;
+    if (instance == NULL)
+        return NULL;
+    *status = WEFT_E_INVALID;
+    if (key != NULL && !is_hosts_key(key))
+        return instance;
+    instance_fail(instance, 0, "setting %s: the name of a plugin's own key was expected",
+                  key != NULL ? key : "(null)");
+    return NULL;
+}
+
+weft_status abi_setting(weft_host *host, const char *key, const char *fallback, weft_str *value)
+{
+    weft_status status;
+    struct instance *instance = ask(host, key, "setting", &status);
+    const struct ini_entry *entry;
+
+    if (instance == NULL)
+        return status;
+    entry = ini_entry(instance->section, key);
+    if (entry == NULL && fallback == NULL) {
+        instance_fail(instance, 0, "the key '%s' is missing, and has no default", key);
+        return WEFT_E_INVALID;
+    }
+    *value =
+        abi_str(arena_copy(&instance->arena, span_of(entry != NULL ? entry->value : fallback)));
+    return WEFT_OK;
+}
+
+weft_status abi_setting_int(weft_host *host, const char *key, int64_t min, int64_t max,
+                            int64_t fallback, int64_t *value)
+{
+    weft_status status;
+    struct instance *instance = ask(host, key, "setting_int", &status);
+    const struct ini_entry *entry;
+    int64_t number = fallback;
+
+    if (instance == NULL)
+        return status;
+    entry = ini_entry(instance->section, key);
+    if (entry != NULL &&
+        (!number_int(span_of(entry->value), &number) || number < min || number > max)) {
+        instance_fail(instance, entry->line, "%s = %s: expected a whole number from %lld to %lld",
+                      key, entry->value, (long long)min, (long long)max);
+        return WEFT_E_INVALID;
+    }
+    *value = number;
+    return WEFT_OK;
+}
+
+weft_status abi_setting_bool(weft_host *host, const char *key, uint32_t fallback, uint32_t *value)
+{
+    static const char *const words[] = {"off", "on", "no", "yes"};
+    weft_status status;
+    struct instance *instance = ask(host, key, "setting_bool", &status);
+    const struct ini_entry *entry;
+    uint32_t found = fallback != 0;
+
+    if (instance == NULL)
+        return status;
+    entry = ini_entry(instance->section, key);
+    if (entry != NULL) {
+        for (found = 0; found < 4 && strcmp(entry->value, words[found]) != 0;)
+            found++;
+        if (found == 4) {
+            instance_fail(instance, entry->line, "%s = %s: expected on, off, yes or no", key,
+                          entry->value);
+            return WEFT_E_INVALID;
+        }
+        found &= 1;
+    }
+    *value = found;
+    return WEFT_OK;
+}
