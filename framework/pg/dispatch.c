@@ -1,7 +1,7 @@
 /* pg/dispatch.c - the policy: which session gets a statement, and which statements share a Sync.
  *
  * Few large batches beat many small ones: a Sync makes the server flush and wakes the client (4.4
- * us of client CPU a query with a Sync each, 1.4 with one a turn). So a turn's short statements fill
+ * us of client CPU a query with a Sync each, 1.4 with one a turn). A turn's short statements fill
  * one session up to a depth before the next one is used. Idle sessions come first, then the one
  * with the least in flight, unless its first statement has been running for a while: what sits
  * behind a slow one waits with it (p99 of 12 ms against 50 ms for round robin, with 1 % of 50 ms).
@@ -94,13 +94,15 @@ void pg_dispatch_drain(struct pg_deal *deal)
     deal->draining = taken < deal->taken_max ? least : PG_NOWHERE;
 }
 
-bool pg_dispatch_may_join(const struct pg_batch *batch, const struct pg_need *need)
+enum pg_sync pg_dispatch_sync(const struct pg_batch *batch, const struct pg_need *need)
 {
     CHECK(batch != NULL);
     CHECK(need != NULL);
     if (!need->is_read_only || !need->is_proven || need->is_slow || need->expected_us == 0)
-        return false;
-    return batch->count == 0 || batch->expected_us + need->expected_us <= BATCH_EXPECTED_US;
+        return PG_SYNC_OWN;
+    if (batch->count > 0 && batch->expected_us + need->expected_us > BATCH_EXPECTED_US)
+        return PG_SYNC_NEXT;
+    return PG_SYNC_SHARED;
 }
 
 bool pg_dispatch_is_slow(uint32_t expected_us)

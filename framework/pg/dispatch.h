@@ -43,6 +43,13 @@ struct pg_batch {
     uint32_t expected_us; /* the sum of their averages */
 };
 
+/* A statement's Sync. */
+enum pg_sync {
+    PG_SYNC_OWN,    /* one of its own */
+    PG_SYNC_SHARED, /* that of the batch */
+    PG_SYNC_NEXT    /* the batch is full: that of the next one */
+};
+
 enum { PG_NOWHERE = UINT32_MAX };
 
 /* How many sessions transactions and slow statements may take of `sessions_max`. */
@@ -62,9 +69,8 @@ uint32_t pg_dispatch_idle(const struct pg_deal *deal);
  * own and may have it. */
 void pg_dispatch_drain(struct pg_deal *deal);
 
-/* May the statement join those that share the session's next Sync? Else it gets a Sync of its
- * own. */
-bool pg_dispatch_may_join(const struct pg_batch *batch, const struct pg_need *need);
+/* Which Sync does the statement get, where `batch` has been waiting for the session's next one? */
+enum pg_sync pg_dispatch_sync(const struct pg_batch *batch, const struct pg_need *need);
 
 /* Does a statement with this average run long enough to be kept off shared sessions? */
 bool pg_dispatch_is_slow(uint32_t expected_us);

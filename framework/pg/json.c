@@ -1,8 +1,8 @@
 /* pg/json.c - a result as JSON.
  *
- * Rows become objects with the columns in their order. The client encoding is UTF-8, but a database
- * whose own is SQL_ASCII sends what it has: what is not UTF-8 becomes U+FFFD, so that the text is
- * JSON in every case. */
+ * Rows become objects with the columns in their order. The client encoding is UTF-8, and the server
+ * sees to it, unless a function changes the setting: what is not UTF-8 then becomes U+FFFD, so that
+ * the text is JSON in every case. */
 #include "base/check.h"
 #include "pg/private.h"
 #include <stdlib.h>

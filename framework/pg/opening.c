@@ -2,7 +2,7 @@
  *
  *   wanted ──▶ OPENING (helper thread) ──▶ a session
  *     ▲              │ failed
- *     └── WAITING ◀──┘   up to twice as long each time, 50 ms to 10 s, anything in between by chance:
+ *     └── WAITING ◀──┘   up to twice as long each time, from 50 ms to 10 s; when, by chance:
  *                        workers and hosts that lost one server must not come back all at once
  */
 #include "base/check.h"

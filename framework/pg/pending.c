@@ -1,5 +1,5 @@
-/* pg/pending.c - the one thing that this room asks OpenSSL; apart, since OpenSSL has an ERR_STATE of
- * its own. */
+/* pg/pending.c - the one thing that this room asks OpenSSL; apart, since OpenSSL has an ERR_STATE
+ * of its own. */
 #include "pg/pending.h"
 #include <openssl/ssl.h>
 

@@ -126,10 +126,41 @@ static void run_own(struct pg_pool *pool, struct pg_session *session, struct pg_
     if (!pg_session_run(session, query, is_guarded))
         return; /* it stays in its line */
     pg_pool_sent(pool, query);
+    pool->counts.syncs++;
     if (query->what == PG_DO_BEGIN)
         pg_transaction_pin(query->transaction, session);
     else if (query->wants_own)
         session->load.is_taken = true;
+}
+
+/* Sends what shares the session's next Sync. False: the session broke, and they wait in their line
+ * again, before all others. */
+static bool run_batch(struct pg_pool *pool, struct pg_session *session)
+{
+    uint32_t count = session->batch.count;
+    struct list *link;
+
+    if (count == 0)
+        return true;
+    LIST_EACH (&session->batch_queries, each)
+        query_in(each)->state = PG_QUERY_SENT;
+    if (pg_session_run_batch(session)) {
+        pool->counts.queued -= count;
+        pool->counts.syncs++;
+        return true;
+    }
+    while ((link = list_last(&session->batch_queries)) != NULL) {
+        list_remove(link);
+        query_in(link)->state = PG_QUERY_QUEUED;
+        list_prepend(&pool->shared, link);
+    }
+    return false;
+}
+
+static void run_batches(struct pg_pool *pool)
+{
+    for (uint32_t i = 0; i < pool->counts.sessions; i++)
+        (void)run_batch(pool, pool->sessions[i]);
 }
 
 /* With others under one Sync at the end of the dealing, or with a Sync of its own at once. */
@@ -141,43 +172,19 @@ static void run_shared(struct pg_pool *pool, struct pg_session *session, struct 
         .expected_us = query->statement != NULL ? query->statement->expected_us : 0,
     };
 
-    if (!pg_dispatch_may_join(&session->batch, &need)) {
+    switch (pg_dispatch_sync(&session->batch, &need)) {
+    case PG_SYNC_OWN:
         run_own(pool, session, query);
         return;
+    case PG_SYNC_NEXT:
+        if (!run_batch(pool, session))
+            return; /* it stays in its line */
+        break;
+    case PG_SYNC_SHARED:
+        break;
     }
     list_remove(&query->link);
     pg_session_join(session, query, need.expected_us);
-}
-
-/* Puts a batch that could not be sent back to the front of its line. */
-static void put_back(struct pg_pool *pool, struct pg_session *session)
-{
-    struct list *link;
-
-    while ((link = list_last(&session->batch_queries)) != NULL) {
-        list_remove(link);
-        list_prepend(&pool->shared, link);
-    }
-}
-
-static void run_batches(struct pg_pool *pool)
-{
-    for (uint32_t i = 0; i < pool->counts.sessions; i++) {
-        struct pg_session *session = pool->sessions[i];
-
-        if (list_is_empty(&session->batch_queries))
-            continue;
-        LIST_EACH (&session->batch_queries, link)
-            query_in(link)->state = PG_QUERY_SENT;
-        pool->counts.queued -= session->batch.count;
-        if (pg_session_run_batch(session))
-            continue;
-        LIST_EACH (&session->batch_queries, link) {
-            query_in(link)->state = PG_QUERY_QUEUED;
-            pool->counts.queued++;
-        }
-        put_back(pool, session);
-    }
 }
 
 /* Whose turn is it, where one idle session is left? Who came first. */

@@ -33,6 +33,7 @@ struct pg_pool_counts {
     uint64_t failed;           /* with an error of the database */
     uint64_t refused;          /* queue full, waited too long */
     uint64_t canceled;         /* given up before their answer */
+    uint64_t syncs;            /* sent: of one statement, or of a batch */
     uint64_t run_again;        /* a neighbour's error, or a plan out of date */
     uint64_t sessions_opened;  /* since start */
     uint64_t sessions_lost;    /* broken or closed by the server */

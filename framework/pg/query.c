@@ -116,8 +116,8 @@ static size_t text_size(const struct pg_value *value)
     return 0;
 }
 
-/* The shortest of the usual precisions that is read back as the same number. A plugin may have called
- * setlocale(): the server wants a point. */
+/* The shortest of the usual precisions that is read back as the same number. A plugin may have
+ * called setlocale(): the server wants a point. */
 static void write_double(double number, char *out)
 {
     for (int precision = 15; precision <= 17; precision++) {
@@ -322,8 +322,8 @@ static void aborted(struct pg_query *query)
 }
 
 /* A plan that is out of date after a change of the schema (0A000), or that the server has lost
- * (26000), or a name that is taken already (42P05): nothing ran, and what is prepared anew will. In a
- * transaction it is too late: the error has aborted it. */
+ * (26000), or a name that is taken already (42P05): nothing ran, and what is prepared anew will. In
+ * a transaction it is too late: the error has aborted it. */
 static bool is_out_of_date(const struct pg_query *query, const struct pg_session *session,
                            struct span sqlstate)
 {

@@ -127,7 +127,8 @@ static bool makes_temporary(struct span rest)
     return is_word(word, "temp") || is_word(word, "temporary");
 }
 
-/* SET LOCAL, SET TRANSACTION and SET CONSTRAINTS end with the transaction; ROLLBACK TO stays in it. */
+/* SET LOCAL, SET TRANSACTION and SET CONSTRAINTS end with the transaction; ROLLBACK TO stays in
+ * it. */
 static bool ends_with_transaction(struct span word, struct span rest)
 {
     struct span next = next_word(&rest);

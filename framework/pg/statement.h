@@ -1,8 +1,8 @@
 /* pg/statement.h - statements that are known: declared ones of a pool, prepared ones of a session.
  *
- * A declared statement has a dense id: a session finds what it has prepared by an array. Ad-hoc text
- * goes through a table, bounded, the least recently used first out. Each preparing gets a new name,
- * so that one that failed, or was lost to DISCARD, is never in the way.
+ * A declared statement has a dense id: a session finds what it has prepared by an array. Ad-hoc
+ * text goes through a table, bounded, the least recently used first out. Each preparing gets a new
+ * name, so that one that failed, or was lost to DISCARD, is never in the way.
  * Loop:   of the pool's loop.
  * Memory: the pool owns statements, a session its prepared ones.
  * Limits: PG_AD_HOC_MAX ad-hoc texts a session.
@@ -77,8 +77,8 @@ void pg_prepared_set_deinit(struct pg_prepared_set *set);
 struct pg_prepared *pg_prepared_declared(struct pg_prepared_set *set,
                                          const struct pg_statement *statement);
 
-/* The same for ad-hoc text, which becomes the most recently used. *evicted is the number of the name
- * that had to go for it and is to be deallocated, or 0. */
+/* The same for ad-hoc text, which becomes the most recently used. *evicted is the number of the
+ * name that had to go for it and is to be deallocated, or 0. */
 struct pg_prepared *pg_prepared_ad_hoc(struct pg_prepared_set *set, struct span sql,
                                        uint32_t *evicted);
 

@@ -25,12 +25,13 @@ struct pg_server {
     char dbname[64];     /* "weft" */
     char password[64];   /* for TCP */
     int pid;             /* of the postmaster */
+    bool has_tcp;        /* it listens on 127.0.0.1, too, always on the same port */
     bool is_running;     /* started */
     bool is_missing;     /* PostgreSQL is not installed */
 };
 
-/* Starts a cluster; `arguments` are further ones for tests/tools/pgcluster, or "". It ends with this
- * process at the latest. */
+/* Starts a cluster; `arguments` are further ones for tests/tools/pgcluster, or "". It ends with
+ * this process at the latest. */
 void pg_server_init(struct pg_server *server, const char *arguments);
 
 /* Stops it and removes its files. */
@@ -70,6 +71,9 @@ void pg_world_renew(struct pg_world *world);
 /* Ends all; fails the test where an op is left. */
 void pg_world_deinit(struct pg_world *world);
 
+/* Ends all and begins again: for a test that wants other options, before pg_world_start(). */
+void pg_world_again(struct pg_world *world);
+
 /* Starts an ad-hoc statement in the world's scope; `values` are `count` parameters. */
 struct op *pg_world_start_sql(struct pg_world *world, const char *sql, uint32_t count,
                               const struct pg_value *values);
@@ -89,7 +93,7 @@ struct pg_value pg_world_int(int64_t number);
 /* Is the text of the first column of the first row this one? Fails the test where not. */
 void pg_world_check(const struct op *op, const char *text);
 
-/* Turns until the pool has `count` sessions open. */
+/* Turns until the pool has at least `count` sessions open. */
 void pg_world_until_sessions(struct pg_world *world, uint32_t count);
 
 #endif

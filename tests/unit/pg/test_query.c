@@ -1,6 +1,6 @@
-/* Goal: against a real server, a statement's op settles once with what the server answered: values of
- *       all kinds come back as they went, failures are told by class and harm no neighbour, and an op
- *       that is canceled, in whatever state, leaves the session as good as it was. */
+/* Goal: against a real server, a statement's op settles once with what the server answered: values
+ *       of all kinds come back as they went, failures are told by class and harm no neighbour, and
+ *       an op that is canceled, in whatever state, leaves the session as good as it was. */
 #include "lib/loop_driver.h"
 #include "lib/pg_server.h"
 #include "lib/test.h"
@@ -251,8 +251,7 @@ static void test_the_server_ends_what_runs_too_long(void **state)
 
     (void)state;
     pg_server_need(&server);
-    pg_world_deinit(&world);
-    pg_world_init(&world, &server);
+    pg_world_again(&world);
     world.options.statement_timeout_ms = 50;
     pg_world_start(&world);
     op = pg_world_start_sql(&world, "select pg_sleep(30)", 0, NULL);

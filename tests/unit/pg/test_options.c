@@ -1,0 +1,126 @@
+/* Goal: the table's defaults are the documented ones and in order, and what contradicts itself is
+ *       said so. */
+#include "lib/test.h"
+#include "pg/options.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Binds the text of a section. */
+static enum err bind(const char *text, struct pg_options *options, char problem[INI_PROBLEM_SIZE])
+{
+    struct ini_file *file = NULL;
+    enum err err = ini_parse_text("server.ini", text, &file, problem);
+
+    *options = (struct pg_options){0};
+    if (err != ERR_OK)
+        return err;
+    err = field_bind(&pg_option_table, file, ini_section(file, "pg", "main"), options, problem);
+    ini_free(file);
+    return err;
+}
+
+static void test_defaults(void **state)
+{
+    struct pg_options options;
+
+    (void)state;
+    field_defaults(&pg_option_table, &options);
+    assert_string_equal(options.host, "");
+    assert_int_equal(options.port, 5432);
+    assert_int_equal(options.sslmode, PG_SSL_PREFER);
+    assert_string_equal(options.conninfo, "");
+    assert_int_equal(options.sessions_max, 4);
+    assert_int_equal(options.queue_max, 4096);
+    assert_int_equal(options.queue_timeout_ms, 2000);
+    assert_int_equal(options.connect_timeout_ms, 5000);
+    assert_int_equal(options.statement_timeout_ms, 5000);
+    assert_true(options.is_prepared);
+    field_clear(&pg_option_table, &options);
+}
+
+static void test_a_section_is_read(void **state)
+{
+    char problem[INI_PROBLEM_SIZE] = "";
+    struct pg_options options;
+
+    (void)state;
+    assert_int_equal(bind("[pg.main]\nhost = db.example\nport = 6432\nuser = u\npassword = p\n"
+                          "dbname = d\nsslmode = verify-full\nsslrootcert = /ca.pem\n"
+                          "sessions = 8\nqueue = 10\nqueue_timeout = 1s\nprepared = off\n",
+                          &options, problem),
+                     ERR_OK);
+    assert_string_equal(options.host, "db.example");
+    assert_int_equal(options.port, 6432);
+    assert_string_equal(pg_option_sslmode(options.sslmode), "verify-full");
+    assert_string_equal(options.sslrootcert, "/ca.pem");
+    assert_int_equal(options.sessions_max, 8);
+    assert_false(options.is_prepared);
+    assert_int_equal(pg_options_check(&options, problem), ERR_OK);
+    field_clear(&pg_option_table, &options);
+}
+
+static void test_what_is_out_of_range_is_refused(void **state)
+{
+    static const char *const lines[] = {"sessions = 0",    "sessions = 1025", "port = 0",
+                                        "sslmode = maybe", "queue = 0",       "depth = 0"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+        char text[64] = "[pg.main]\n", problem[INI_PROBLEM_SIZE] = "";
+        struct pg_options options;
+
+        (void)strcat(text, lines[i]);
+        assert_int_not_equal(bind(text, &options, problem), ERR_OK);
+        assert_non_null(strstr(problem, "server.ini:2"));
+        field_clear(&pg_option_table, &options);
+    }
+}
+
+static void test_conninfo_stands_alone(void **state)
+{
+    char problem[INI_PROBLEM_SIZE] = "";
+    struct pg_options options;
+
+    (void)state;
+    assert_int_equal(bind("[pg.main]\nconninfo = postgresql://u@h:1/d\n", &options, problem),
+                     ERR_OK);
+    assert_int_equal(pg_options_check(&options, problem), ERR_OK);
+    field_clear(&pg_option_table, &options);
+    assert_int_equal(bind("[pg.main]\nconninfo = host=a\nuser = u\n", &options, problem), ERR_OK);
+    assert_int_equal(pg_options_check(&options, problem), ERR_INVALID);
+    assert_non_null(strstr(problem, "user"));
+    field_clear(&pg_option_table, &options);
+}
+
+static void test_a_conninfo_that_libpq_cannot_parse(void **state)
+{
+    static const char *const texts[] = {"host", "nonsense=1", "postgresql://[", "host='a"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        char problem[INI_PROBLEM_SIZE] = "";
+        struct pg_options options;
+
+        field_defaults(&pg_option_table, &options);
+        free(options.conninfo);
+        options.conninfo = strdup(texts[i]);
+        assert_int_equal(pg_options_check(&options, problem), ERR_INVALID);
+        assert_non_null(strstr(problem, "conninfo: "));
+        assert_null(strchr(problem, '\n'));
+        field_clear(&pg_option_table, &options);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_a_section_is_read),
+        cmocka_unit_test(test_what_is_out_of_range_is_refused),
+        cmocka_unit_test(test_conninfo_stands_alone),
+        cmocka_unit_test(test_a_conninfo_that_libpq_cannot_parse),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
