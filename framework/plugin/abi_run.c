@@ -152,11 +152,15 @@ static void run_handler(struct scope *scope, void *data)
     abi_take_status(scope, route->fn(abi_ctx(scope), self));
 }
 
-/* Nothing runs, nothing is pending and nothing was canceled: no reply will come any more. */
+/* Nothing runs and nothing is pending: no reply will come any more. For one that was given up the
+ * server has an answer. */
 static void on_idle(struct http_request *request)
 {
+    enum scope_why why = request->scope->why;
     struct abi_who who;
 
+    if (why == SCOPE_DEADLINE || why == SCOPE_SHUTDOWN || why == SCOPE_MEMORY)
+        return;
     abi_who(abi_here(), request->scope, &who);
     log_write_fields(abi_log_site(SPAN("no reply"), who.fields[1].value), LOG_ERROR, who.fields, 3,
                      "the handler sent no reply, and nothing is pending: answered 500");
