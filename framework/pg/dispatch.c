@@ -2,10 +2,11 @@
  *
  * Few large batches beat many small ones: a Sync makes the server flush and wakes the client (4.4
  * us of client CPU a query with a Sync each, 1.4 with one a turn). A turn's short statements fill
- * one session up to a depth before the next one is used. Idle sessions come first, then the one
- * with the least in flight, unless its first statement has been running for a while: what sits
- * behind a slow one waits with it (p99 of 12 ms against 50 ms for round robin, with 1 % of 50 ms).
- * Beyond that everything waits in one queue, which is bounded.
+ * one session, up to a depth or as long as the server would not be done sooner with two, before the
+ * next one is used. Idle sessions come first, then the one with the least in flight, unless its
+ * first statement has been running for a while: what sits behind a slow one waits with it (p99 of
+ * 12 ms against 50 ms for round robin, with 1 % of 50 ms). Beyond that everything waits in one
+ * queue, which is bounded.
  */
 #include "pg/dispatch.h"
 #include "base/check.h"
@@ -14,7 +15,9 @@
 enum {
     HEAD_AGE_MAX_US = 1000,  /* a session whose first statement runs for longer gets nothing more */
     SLOW_US = 5000,          /* above it a statement wants a session of its own */
-    BATCH_EXPECTED_US = 1000 /* the server holds a batch's output until its Sync */
+    FILL_US = 1000,          /* so much work goes to one session while another one is idle */
+    UNKNOWN_US = 100,        /* what is taken for it where there is no average yet */
+    BATCH_EXPECTED_US = 3000 /* the server holds a batch's output until its Sync */
 };
 
 uint32_t pg_dispatch_taken_max(uint32_t sessions_max)
@@ -35,21 +38,52 @@ static bool is_stuck(const struct pg_deal *deal, const struct pg_load *load)
     return load->statements > 0 && load->head_since_us + HEAD_AGE_MAX_US <= deal->now_us;
 }
 
-uint32_t pg_dispatch_shared(struct pg_deal *deal)
+static uint32_t least_loaded(const struct pg_deal *deal)
 {
     uint32_t best = PG_NOWHERE;
 
-    CHECK(deal != NULL);
-    if (deal->filling != PG_NOWHERE && has_room(deal, deal->filling))
-        return deal->filling;
     for (uint32_t i = 0; i < deal->count; i++) {
         if (!has_room(deal, i) || is_stuck(deal, deal->loads[i]))
             continue;
         if (best == PG_NOWHERE || deal->loads[i]->statements < deal->loads[best]->statements)
             best = i;
     }
-    deal->filling = best;
     return best;
+}
+
+/* What shares a Sync waits for an idle session: it then goes there in one piece, and the longer it
+ * had to wait, the larger the piece is. Behind others it would be answered no sooner. */
+static uint32_t next_session(const struct pg_deal *deal, bool may_share)
+{
+    uint32_t best = least_loaded(deal);
+
+    if (best != PG_NOWHERE && may_share && deal->loads[best]->statements > 0)
+        return PG_NOWHERE;
+    return best;
+}
+
+uint32_t pg_dispatch_shared(struct pg_deal *deal, const struct pg_need *need)
+{
+    uint32_t expected_us = need->expected_us > 0 ? need->expected_us : UNKNOWN_US;
+    bool may_share = need->may_share && need->expected_us > 0;
+    bool may_stay;
+    uint32_t next;
+
+    CHECK(deal != NULL);
+    may_stay = deal->filling != PG_NOWHERE && has_room(deal, deal->filling) &&
+               (deal->is_fresh || !may_share);
+    if (!may_stay || deal->filled_us + expected_us > FILL_US) {
+        next = next_session(deal, may_share);
+        if (next == PG_NOWHERE && !may_stay)
+            return PG_NOWHERE;
+        if (next != PG_NOWHERE && next != deal->filling) {
+            deal->filling = next;
+            deal->is_fresh = deal->loads[next]->statements == 0;
+        }
+        deal->filled_us = 0;
+    }
+    deal->filled_us += expected_us;
+    return deal->filling;
 }
 
 uint32_t pg_dispatch_own(const struct pg_deal *deal)
@@ -98,7 +132,7 @@ enum pg_sync pg_dispatch_sync(const struct pg_batch *batch, const struct pg_need
 {
     CHECK(batch != NULL);
     CHECK(need != NULL);
-    if (!need->is_read_only || !need->is_proven || need->is_slow || need->expected_us == 0)
+    if (!need->may_share || !need->is_proven || need->expected_us == 0)
         return PG_SYNC_OWN;
     if (batch->count > 0 && batch->expected_us + need->expected_us > BATCH_EXPECTED_US)
         return PG_SYNC_NEXT;

@@ -19,9 +19,8 @@ struct pg_load {
 
 /* What the policy sees of a statement. */
 struct pg_need {
-    bool is_slow;         /* declared so; or measured, see pg_dispatch_is_slow() */
-    bool is_read_only;    /* may be run again, and so may share */
-    bool is_proven;       /* prepared on the session, and it has not just failed with others */
+    bool may_share;       /* it is read only, and so may be run again where a neighbour fails */
+    bool is_proven;       /* it is prepared on the session */
     uint32_t expected_us; /* its moving average; 0: not yet known */
 };
 
@@ -32,6 +31,8 @@ struct pg_deal {
     uint32_t depth_max;                 /* statements in flight on a session */
     uint32_t taken_max;                 /* sessions that may be taken at once */
     uint32_t filling;                   /* the session that gets this turn's, or PG_NOWHERE */
+    uint32_t filled_us;                 /* what it got, by the averages */
+    bool is_fresh;                      /* it was idle before */
     uint32_t draining;                  /* gets nothing more, since somebody waits for a session of
                                          * his own; or PG_NOWHERE */
     uint64_t now_us;                    /* of the turn */
@@ -55,9 +56,9 @@ enum { PG_NOWHERE = UINT32_MAX };
 /* How many sessions transactions and slow statements may take of `sessions_max`. */
 uint32_t pg_dispatch_taken_max(uint32_t sessions_max);
 
-/* The session that a short statement goes to; PG_NOWHERE: it stays in the queue. Notes it in
- * deal->filling. */
-uint32_t pg_dispatch_shared(struct pg_deal *deal);
+/* The session that a statement goes to; PG_NOWHERE: it stays in the queue. Notes it in
+ * deal->filling. need->is_proven is not looked at. */
+uint32_t pg_dispatch_shared(struct pg_deal *deal, const struct pg_need *need);
 
 /* An idle session for one that wants it for itself; PG_NOWHERE: it stays in the queue. */
 uint32_t pg_dispatch_own(const struct pg_deal *deal);

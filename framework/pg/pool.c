@@ -163,16 +163,20 @@ static void run_batches(struct pg_pool *pool)
         (void)run_batch(pool, pool->sessions[i]);
 }
 
-/* With others under one Sync at the end of the dealing, or with a Sync of its own at once. */
-static void run_shared(struct pg_pool *pool, struct pg_session *session, struct pg_query *query)
+static struct pg_need need_of(const struct pg_query *query)
 {
-    struct pg_need need = {
-        .is_read_only = (query->flags & PG_READ_ONLY) != 0,
-        .is_proven = !query->must_run_alone && pg_session_has_prepared(session, query),
+    return (struct pg_need){
+        .may_share = (query->flags & PG_READ_ONLY) != 0 && !query->must_run_alone,
         .expected_us = query->statement != NULL ? query->statement->expected_us : 0,
     };
+}
 
-    switch (pg_dispatch_sync(&session->batch, &need)) {
+/* With others under one Sync at the end of the dealing, or with a Sync of its own at once. */
+static void run_shared(struct pg_pool *pool, struct pg_session *session, struct pg_query *query,
+                       struct pg_need *need)
+{
+    need->is_proven = pg_session_has_prepared(session, query);
+    switch (pg_dispatch_sync(&session->batch, need)) {
     case PG_SYNC_OWN:
         run_own(pool, session, query);
         return;
@@ -184,7 +188,7 @@ static void run_shared(struct pg_pool *pool, struct pg_session *session, struct 
         break;
     }
     list_remove(&query->link);
-    pg_session_join(session, query, need.expected_us);
+    pg_session_join(session, query, need->expected_us);
 }
 
 /* Whose turn is it, where one idle session is left? Who came first. */
@@ -216,11 +220,12 @@ static void deal_shared(struct pg_pool *pool, struct pg_deal *deal)
     struct pg_query *query;
 
     while ((query = query_in(list_first(&pool->shared))) != NULL) {
-        uint32_t index = pg_dispatch_shared(deal);
+        struct pg_need need = need_of(query);
+        uint32_t index = pg_dispatch_shared(deal, &need);
 
         if (index == PG_NOWHERE)
             break;
-        run_shared(pool, pool->sessions[index], query);
+        run_shared(pool, pool->sessions[index], query, &need);
     }
 }
 

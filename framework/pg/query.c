@@ -10,6 +10,7 @@
  */
 #include "base/check.h"
 #include "base/log.h"
+#include "base/number.h"
 #include "pg/private.h"
 #include "task/scope.h"
 #include <stdio.h>
@@ -116,6 +117,17 @@ static size_t text_size(const struct pg_value *value)
     return 0;
 }
 
+static void write_int(int64_t number, char *out)
+{
+    uint64_t size = (uint64_t)number;
+
+    if (number < 0) {
+        *out++ = '-';
+        size = -size;
+    }
+    (void)number_format(size, out);
+}
+
 /* The shortest of the usual precisions that is read back as the same number. A plugin may have
  * called setlocale(): the server wants a point. */
 static void write_double(double number, char *out)
@@ -152,7 +164,7 @@ static void write_value(const struct pg_value *value, char *out)
         (void)strcpy(out, value->as.i != 0 ? "t" : "f");
         break;
     case PG_INT:
-        (void)snprintf(out, NUMBER_SIZE, "%lld", (long long)value->as.i);
+        write_int(value->as.i, out);
         break;
     case PG_DOUBLE:
         write_double(value->as.d, out);

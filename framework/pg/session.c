@@ -164,12 +164,10 @@ static bool deallocate_stale(struct pg_session *session)
 
 static bool prepare(struct pg_session *session, struct pg_prepared *prepared)
 {
-    char name[PG_PREPARED_NAME_SIZE];
     struct pg_flight *flight;
 
     pg_prepared_begin(&session->_prepared, prepared);
-    pg_prepared_name(prepared->number, name);
-    if (PQsendPrepare(session->conn, name, prepared->sql.ptr, 0, NULL) == 0)
+    if (PQsendPrepare(session->conn, prepared->name, prepared->sql.ptr, 0, NULL) == 0)
         return broke(session);
     flight = pg_flight_push(&session->_flights, PG_FLIGHT_PREPARE);
     flight->prepared = prepared;
@@ -181,12 +179,9 @@ static bool prepare(struct pg_session *session, struct pg_prepared *prepared)
 static bool append_prepared(struct pg_session *session, struct pg_prepared *prepared,
                             uint32_t count, const char *const *values)
 {
-    char name[PG_PREPARED_NAME_SIZE];
-
     if (prepared->state == PG_UNPREPARED && !prepare(session, prepared))
         return false;
-    pg_prepared_name(prepared->number, name);
-    if (PQsendQueryPrepared(session->conn, name, (int)count, values, NULL, NULL, 0) == 0)
+    if (PQsendQueryPrepared(session->conn, prepared->name, (int)count, values, NULL, NULL, 0) == 0)
         return broke(session);
     return true;
 }

@@ -157,6 +157,7 @@ void pg_prepared_begin(struct pg_prepared_set *set, struct pg_prepared *prepared
     CHECK(prepared->state == PG_UNPREPARED);
     prepared->state = PG_PREPARING;
     prepared->number = ++set->names;
+    pg_prepared_name(prepared->number, prepared->name);
 }
 
 void pg_prepared_name(uint32_t number, char name[PG_PREPARED_NAME_SIZE])

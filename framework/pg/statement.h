@@ -44,19 +44,20 @@ enum err pg_statements_declare(struct pg_statements *statements, struct pg_pool 
                                const char *name, const char *sql, uint32_t flags,
                                struct pg_statement **statement) __attribute__((warn_unused_result));
 
+enum { PG_AD_HOC_MAX = 256, PG_PREPARED_NAME_SIZE = 16 };
+
 enum pg_prepared_state { PG_UNPREPARED, PG_PREPARING, PG_PREPARED };
 
 /* A statement as one session knows it. */
 struct pg_prepared {
-    enum pg_prepared_state state; /* of the name below */
-    uint32_t number;              /* of the name, 0: never had one; goes up with each preparing */
-    uint32_t users;               /* flights that point here */
-    bool is_ad_hoc;               /* in the table, else in the array */
-    struct span sql;              /* its text; of an ad-hoc one, the struct's own */
-    struct list link;             /* ad hoc: by age of use */
+    enum pg_prepared_state state;     /* of the name */
+    uint32_t number;                  /* of the name; 0: never had one */
+    char name[PG_PREPARED_NAME_SIZE]; /* by which the server knows it; another each time */
+    uint32_t users;                   /* flights that point here */
+    bool is_ad_hoc;                   /* in the table, else in the array */
+    struct span sql;                  /* its text; of an ad-hoc one, the struct's own */
+    struct list link;                 /* ad hoc: by age of use */
 };
-
-enum { PG_AD_HOC_MAX = 256, PG_PREPARED_NAME_SIZE = 16 };
 
 /* What a session has prepared. */
 struct pg_prepared_set {

@@ -1,6 +1,6 @@
-/* Goal: a turn's statements fill one idle session before the next, nothing goes behind what has been
- *       running for long, who wants a session of his own gets one in the end, and only what is known
- *       to be short, read only and prepared shares a Sync. */
+/* Goal: a turn's statements fill one idle session before the next, nothing goes behind what has
+ *       been running for long, who wants a session of his own gets one in the end, and only what
+ *       is known to be short, read only and prepared shares a Sync. */
 #include "lib/test.h"
 #include "pg/dispatch.h"
 
@@ -37,15 +37,32 @@ static void load(struct table *table, uint32_t index, uint32_t statements, uint3
 }
 
 /* What the policy answers, put where it says. */
-static uint32_t give(struct table *table)
+static uint32_t give_need(struct table *table, const struct pg_need *need)
 {
-    uint32_t index = pg_dispatch_shared(&table->deal);
+    uint32_t index = pg_dispatch_shared(&table->deal, need);
 
     if (index != PG_NOWHERE) {
         if (table->loads[index].statements++ == 0)
             table->loads[index].head_since_us = NOW_US;
     }
     return index;
+}
+
+/* A statement that does not share. */
+static uint32_t give_long(struct table *table, uint32_t expected_us)
+{
+    return give_need(table, &(struct pg_need){.expected_us = expected_us});
+}
+
+static uint32_t give(struct table *table)
+{
+    return give_long(table, 0);
+}
+
+/* One that does. */
+static uint32_t give_sharing(struct table *table, uint32_t expected_us)
+{
+    return give_need(table, &(struct pg_need){.may_share = true, .expected_us = expected_us});
 }
 
 static void test_a_turn_fills_one_session_before_the_next(void **state)
@@ -57,6 +74,44 @@ static void test_a_turn_fills_one_session_before_the_next(void **state)
     for (uint32_t i = 0; i < SESSIONS * DEPTH; i++)
         assert_int_equal(give(&table), i / DEPTH);
     assert_int_equal(give(&table), PG_NOWHERE);
+}
+
+static void test_much_work_is_spread_over_idle_sessions(void **state)
+{
+    struct table table;
+
+    (void)state;
+    table_init(&table);
+    assert_int_equal(give_long(&table, 600), 0);
+    assert_int_equal(give_long(&table, 300), 0);
+    assert_int_equal(give_long(&table, 300), 1);
+    assert_int_equal(give_long(&table, 900), 2);
+    /* None is idle any more: the least in flight. */
+    assert_int_equal(give_long(&table, 900), 1);
+    assert_int_equal(give_long(&table, 900), 2);
+    assert_int_equal(give_long(&table, 900), 0);
+}
+
+static void test_what_shares_waits_for_an_idle_session(void **state)
+{
+    struct table table;
+
+    (void)state;
+    table_init(&table);
+    load(&table, 0, 1, 100);
+    load(&table, 1, 1, 100);
+    assert_int_equal(give_sharing(&table, 500), 2);
+    assert_int_equal(give_sharing(&table, 500), 2);
+    assert_int_equal(give_sharing(&table, 500), 2); /* none else is idle */
+    assert_int_equal(give_sharing(&table, 500), 2);
+    assert_int_equal(give_sharing(&table, 500), PG_NOWHERE); /* full */
+    assert_int_equal(give(&table), 0);                       /* does not share: least in flight */
+    assert_int_equal(give_sharing(&table, 500), PG_NOWHERE);
+    table_init(&table);
+    for (uint32_t i = 0; i < SESSIONS; i++)
+        load(&table, i, 1, 100);
+    assert_int_equal(give_sharing(&table, 500), PG_NOWHERE);
+    assert_int_equal(give_sharing(&table, 0), 0); /* unknown: does not share yet */
 }
 
 static void test_idle_comes_first_then_the_least_in_flight(void **state)
@@ -153,26 +208,23 @@ static void test_without_sessions_all_waits(void **state)
 
 static void test_only_the_short_and_proven_share_a_sync(void **state)
 {
-    const struct pg_need fine = {.is_read_only = true, .is_proven = true, .expected_us = 400};
+    const struct pg_need fine = {.may_share = true, .is_proven = true, .expected_us = 400};
     struct pg_need need = fine;
     struct pg_batch batch = {0};
 
     (void)state;
     assert_int_equal(pg_dispatch_sync(&batch, &need), PG_SYNC_SHARED);
-    need.is_read_only = false;
+    need.may_share = false;
     assert_int_equal(pg_dispatch_sync(&batch, &need), PG_SYNC_OWN);
     need = fine;
     need.is_proven = false;
     assert_int_equal(pg_dispatch_sync(&batch, &need), PG_SYNC_OWN);
     need = fine;
-    need.is_slow = true;
-    assert_int_equal(pg_dispatch_sync(&batch, &need), PG_SYNC_OWN);
-    need = fine;
     need.expected_us = 0; /* not yet known */
     assert_int_equal(pg_dispatch_sync(&batch, &need), PG_SYNC_OWN);
-    batch = (struct pg_batch){.count = 2, .expected_us = 800};
+    batch = (struct pg_batch){.count = 2, .expected_us = 2800};
     assert_int_equal(pg_dispatch_sync(&batch, &fine), PG_SYNC_NEXT);
-    batch.expected_us = 600;
+    batch.expected_us = 2600;
     assert_int_equal(pg_dispatch_sync(&batch, &fine), PG_SYNC_SHARED);
 }
 
@@ -201,6 +253,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_turn_fills_one_session_before_the_next),
+        cmocka_unit_test(test_much_work_is_spread_over_idle_sessions),
+        cmocka_unit_test(test_what_shares_waits_for_an_idle_session),
         cmocka_unit_test(test_idle_comes_first_then_the_least_in_flight),
         cmocka_unit_test(test_nothing_goes_behind_what_runs_for_long),
         cmocka_unit_test(test_a_taken_session_gets_nothing),

@@ -1,5 +1,5 @@
-/* Goal: whatever the server answers, the JSON made of it is what the server itself would make: it is
- *       handed back and compared there. */
+/* Goal: whatever the server answers, the JSON made of it is what the server itself would make: it
+ *       is handed back and compared there. */
 #include "lib/pg_server.h"
 #include "lib/test.h"
 

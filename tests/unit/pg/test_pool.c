@@ -1,7 +1,7 @@
-/* Goal: a pool gives every statement an answer within its limits: sessions are opened as needed, the
- *       queue is bounded in length and time, what is prepared is found again and renewed, those that
- *       share a Sync never feel it, and whatever becomes of the server, the pool recovers without
- *       help. */
+/* Goal: a pool gives every statement an answer within its limits: sessions are opened as needed,
+ *       the queue is bounded in length and time, what is prepared is found again and renewed,
+ *       those that share a Sync never feel it, and whatever becomes of the server, the pool
+ *       recovers without help. */
 #include "base/mem.h"
 #include "lib/loop_driver.h"
 #include "lib/pg_server.h"

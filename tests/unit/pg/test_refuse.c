@@ -1,5 +1,5 @@
-/* Goal: what would change a session that others share is refused, however its keyword is hidden, and
- *       nothing else is. */
+/* Goal: what would change a session that others share is refused, however its keyword is hidden,
+ *       and nothing else is. */
 #include "lib/test.h"
 #include "pg/pool.h"
 

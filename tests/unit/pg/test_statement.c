@@ -1,5 +1,5 @@
-/* Goal: statements are found again by name, id and text; a session's ad-hoc ones are bounded, and the
- *       least recently used goes, unless it is in flight. */
+/* Goal: statements are found again by name, id and text; a session's ad-hoc ones are bounded, and
+ *       the least recently used goes, unless it is in flight. */
 #include "base/mem.h"
 #include "lib/test.h"
 #include "pg/statement.h"

@@ -1,6 +1,6 @@
-/* Goal: a transaction has a session of its own from BEGIN to its end, which is what was asked for, or
- *       a rollback, whatever becomes of its op, its scope or its session; the session comes back
- *       clean, and nobody else ever sees a part of it. */
+/* Goal: a transaction has a session of its own from BEGIN to its end, which is what was asked for,
+ *       or a rollback, whatever becomes of its op, its scope or its session; the session comes
+ *       back clean, and nobody else ever sees a part of it. */
 #include "lib/loop_driver.h"
 #include "lib/pg_server.h"
 #include "lib/test.h"
