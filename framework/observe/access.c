@@ -50,7 +50,9 @@ struct access_log {
     char time[CLOCK_ISO_SIZE];
 };
 
-/* Opens a standard stream once more: a file description of our own. */
+/* Opens a standard stream once more: a file description of our own, which can be non-blocking. Not so for
+ * a regular file, which never blocks: a second description would have an offset of its own, and what
+ * others write through the stream would go over our lines. */
 static int open_stream(int stream, enum sink *sink)
 {
     char path[32] = "/proc/self/fd/0";
@@ -61,11 +63,12 @@ static int open_stream(int stream, enum sink *sink)
     *sink = SINK_FILE;
     if (fstat(stream, &stat) != 0)
         return -1;
-    if (!S_ISSOCK(stat.st_mode))
+    if (!S_ISSOCK(stat.st_mode) && !S_ISREG(stat.st_mode))
         fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd >= 0)
         return fd;
-    *sink = S_ISSOCK(stat.st_mode) ? SINK_SOCKET : SINK_POLLED;
+    if (!S_ISREG(stat.st_mode))
+        *sink = S_ISSOCK(stat.st_mode) ? SINK_SOCKET : SINK_POLLED;
     return fcntl(stream, F_DUPFD_CLOEXEC, 0);
 }
 

@@ -375,6 +375,26 @@ static void test_standard_streams_keep_their_flags(void **state)
     (void)close(fds[0]);
 }
 
+static void test_a_file_is_shared_with_the_error_log(void **state)
+{
+    struct access_log *log = NULL;
+    int saved = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 10);
+    int fd = open(temp_dir_write(&dir, "both", "", 0), O_WRONLY | O_CLOEXEC);
+
+    (void)state;
+    assert_int_equal(dup2(fd, STDERR_FILENO), STDERR_FILENO);
+    assert_int_equal(access_open("stderr", false, &log), ERR_OK);
+    access_write(log, &books);
+    access_flush(log);
+    assert_int_equal(write(STDERR_FILENO, "error\n", 6), 6);
+    access_write(log, &books);
+    access_close(log);
+    assert_int_equal(dup2(saved, STDERR_FILENO), STDERR_FILENO);
+    (void)close(saved);
+    (void)close(fd);
+    assert_string_equal(content("both"), BOOKS_LINE "error\n" BOOKS_LINE);
+}
+
 static void test_random_texts_are_one_line_each(void **state)
 {
     uint64_t random = 21;
@@ -428,6 +448,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_failed_rotation_keeps_the_old_file, setup, teardown),
         cmocka_unit_test_setup_teardown(test_open_says_what_it_cannot, setup, teardown),
         cmocka_unit_test_setup_teardown(test_standard_streams_keep_their_flags, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_file_is_shared_with_the_error_log, setup, teardown),
         cmocka_unit_test_setup_teardown(test_random_texts_are_one_line_each, setup, teardown),
     };
 
