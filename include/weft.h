@@ -275,8 +275,9 @@ static inline weft_value weft_double(double d)
     return v;
 }
 
-/* Text as a parameter; absent is SQL NULL; a NUL within makes the op fail with WEFT_E_INVALID. The
- * bytes must stay until the statement was started. [any] */
+/* Text as a parameter; absent is SQL NULL; with a NUL within, which no text of the database can
+ * have, the op fails with WEFT_E_DB_VALUE. The bytes must stay until the statement was started.
+ * [any] */
 static inline weft_value weft_text(weft_str s) { return weft__value_bytes(WEFT_V_TEXT, s); }
 
 /* Bytes as a parameter, for bytea; absent is SQL NULL. [any] */

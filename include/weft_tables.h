@@ -153,7 +153,7 @@ typedef struct weft_plugin {
      * and awaited when the worker ends. May wait; not 0 without having waited stops the worker's
      * start. [loop] */
     weft_status (*start)(weft_ctx *background, void *self);
-    /* Or NULL: after every ctx has ended, or where init() or a later plugin's failed. [loop] */
+    /* Or NULL: lets go of `self`, once every ctx has ended; not where init() failed. [loop] */
     void (*fini)(void *self);
 } weft_plugin;
 

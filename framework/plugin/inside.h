@@ -55,7 +55,7 @@ extern const weft_http_api abi_http;
 extern const weft_pg_api abi_pg;
 extern const weft_call_api abi_call;
 
-/* Entries of `core` that abi_init.c has. */
+/* The entries of `core` that abi_init.c has; what they do stands in weft.h. */
 weft_status abi_route(weft_host *host, const char *method, const char *pattern, weft_handler *fn,
                       void *self, const weft_route_options *given);
 weft_status abi_setting(weft_host *host, const char *key, const char *fallback, weft_str *value);
@@ -110,13 +110,21 @@ struct log_site *abi_log_site(struct span what, struct span of);
 /* The same as fields. `who` must stay put until they were written. */
 void abi_who(const struct abi *abi, const struct scope *scope, struct abi_who *who);
 
-/* ---- handles, as the plugin sees them ---- */
+/* ---- values ---- */
+
+/* The scope's handle, as the plugin sees it; NULL for NULL. */
 weft_ctx *abi_ctx(const struct scope *scope);
+
+/* The op's. */
 weft_op *abi_handle(const struct op *op);
+
+/* The number that such a pointer is. */
 uint64_t abi_number(const void *handle);
 
-/* ---- values ---- */
+/* The same bytes. */
 weft_str abi_str(struct span span);
+
+/* The same bytes; none where they are absent. */
 struct span abi_span(weft_str s);
 
 /* Copies `from`, an options struct that begins with its size, to the `known` bytes at `to`. False:

@@ -115,6 +115,20 @@ def test_each_header_stands_alone(tmp_path, header):
     assert found.returncode == 0, found.stderr
 
 
+def test_each_function_is_documented_with_its_thread():
+    """A comment before it, which ends with its thread: [init], [loop] or [any]."""
+    text = (INCLUDE / "weft.h").read_text() + (INCLUDE / "weft_json.h").read_text() \
+        + (INCLUDE / "weft_jansson.h").read_text()
+    functions = list(re.finditer(r"^(?:static )?inline [^;{]*?\b(weft_\w+)\(", text, re.MULTILINE))
+    public = [match for match in functions if "__" not in match.group(1)]
+    assert len(public) > 80
+    for match in public:
+        before = re.sub(r"WEFT_PRINTF\(\d, \d\)\n$", "", text[:match.start()])
+        if match.group(1) == "weft_run_sql" and before.endswith("}\n"):
+            continue   # documented with the overload above it
+        assert re.search(r"\[(init|loop|any)\]\s*\*/\n$", before), match.group(1)
+
+
 def test_plugins_export_one_symbol():
     plugins = sorted((place.BUILD / "plugins").glob("*.so"))
     assert {plugin.stem for plugin in plugins} >= {"hello", "books", "books_then", "thirdparty", "bench"}
