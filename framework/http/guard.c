@@ -86,35 +86,36 @@ static enum guard check_status_line(struct span line)
     return GUARD_OK;
 }
 
-/* `line` without its LF, but with what should be its CR. */
-static enum guard check_line(const struct guard_scan *scan, enum guard_section section,
-                             struct span line)
+/* The first line of a head, without its end. */
+static enum guard check_first_line(enum guard_section section, struct span line)
 {
-    if (line.len == 0 || line.ptr[line.len - 1] != '\r')
-        return GUARD_BARE_LF;
-    line.len--;
-    if (memchr(line.ptr, '\r', line.len) != NULL)
-        return GUARD_BARE_CR;
-    if (scan->lines == 0 && section == GUARD_REQUEST)
-        return check_request_line(line);
-    if (scan->lines == 0 && section == GUARD_RESPONSE)
-        return check_status_line(line);
-    if (line.len == 0)
-        return GUARD_OK;
+    return section == GUARD_REQUEST ? check_request_line(line) : check_status_line(line);
+}
+
+/* A field line, without its end and not empty; or the start of one. */
+static enum guard check_field_line(struct span line)
+{
     if (line.ptr[0] == ' ' || line.ptr[0] == '\t')
         return GUARD_FOLD;
     return line.ptr[0] == ':' ? GUARD_EMPTY_NAME : GUARD_OK;
 }
 
-/* `size` bytes have come of the section, and its first line has at least `line_size`. */
-static enum guard check_sizes(const struct guard_scan *scan, enum guard_section section,
-                              const struct guard_limits *limits, size_t line_size, size_t size)
+/* The end of a line is at `lf`: it is CR LF, and there is no other CR. */
+static enum guard check_line_end(const char *start, const char *lf)
 {
-    if (section == GUARD_REQUEST && scan->lines == 0 && line_size > limits->line_bytes_max)
-        return GUARD_LINE_BYTES;
-    if (size > limits->section_bytes_max)
-        return section == GUARD_TRAILER ? GUARD_TRAILER_BYTES : GUARD_HEAD_BYTES;
-    return GUARD_OK;
+    if (lf == start || lf[-1] != '\r')
+        return GUARD_BARE_LF;
+    return memchr(start, '\r', (size_t)(lf - start) - 1) != NULL ? GUARD_BARE_CR : GUARD_OK;
+}
+
+static enum guard too_long(enum guard_section section)
+{
+    return section == GUARD_TRAILER ? GUARD_TRAILER_BYTES : GUARD_HEAD_BYTES;
+}
+
+static bool is_first_line(const struct guard_scan *scan, enum guard_section section)
+{
+    return scan->lines == 0 && section != GUARD_TRAILER;
 }
 
 /* The section is not complete: what can be said already? */
@@ -122,46 +123,63 @@ static enum guard check_rest(const struct guard_scan *scan, enum guard_section s
                              struct span bytes, const struct guard_limits *limits)
 {
     struct span line = {bytes.ptr + scan->line_at, bytes.len - scan->line_at};
+    enum guard rule = GUARD_OK;
 
-    if (line.len == 0)
-        return check_sizes(scan, section, limits, 0, bytes.len + 1);
-    if (scan->lines == 0 && section == GUARD_REQUEST) {
+    if (line.len > 0 && is_first_line(scan, section)) {
         /* A TLS client's hello, for one, has no LF for a long time. */
-        if (!http_is_token((struct span){line.ptr, 1}))
+        if (section == GUARD_REQUEST && !http_is_token((struct span){line.ptr, 1}))
             return GUARD_REQUEST_LINE;
-    } else if (line.ptr[0] == ' ' || line.ptr[0] == '\t') {
-        return GUARD_FOLD;
+        if (section == GUARD_REQUEST && line.len - 1 > limits->line_bytes_max)
+            return GUARD_LINE_BYTES;
+    } else if (line.len > 0) {
+        rule = check_field_line(line);
     }
-    return check_sizes(scan, section, limits, line.len - 1, bytes.len + 1);
+    return rule == GUARD_OK && bytes.len >= limits->section_bytes_max ? too_long(section) : rule;
+}
+
+/* A whole line, from `start` to its LF. */
+static enum guard check_line(const struct guard_scan *scan, enum guard_section section,
+                             const struct guard_limits *limits, const char *start, const char *lf)
+{
+    bool is_first = is_first_line(scan, section);
+    struct span line = {start, (size_t)(lf - start) - 1};
+    enum guard rule;
+
+    if (is_first && section == GUARD_REQUEST && lf - start > 1 && line.len > limits->line_bytes_max)
+        return GUARD_LINE_BYTES;
+    rule = check_line_end(start, lf);
+    if (rule != GUARD_OK)
+        return rule;
+    if (is_first)
+        return check_first_line(section, line);
+    return line.len > 0 ? check_field_line(line) : GUARD_OK;
 }
 
 enum guard guard_scan(struct guard_scan *scan, enum guard_section section, struct span bytes,
                       const struct guard_limits *limits, size_t *size)
 {
+    const char *start = bytes.ptr + scan->line_at, *lf;
+
     CHECK(scan->line_at <= scan->seen);
     CHECK(scan->seen <= bytes.len);
     *size = 0;
-    while (scan->seen < bytes.len) {
-        const char *start = bytes.ptr + scan->line_at;
-        const char *lf = memchr(bytes.ptr + scan->seen, '\n', bytes.len - scan->seen);
-        enum guard rule;
-        size_t end;
+    while (scan->seen < bytes.len &&
+           (lf = memchr(bytes.ptr + scan->seen, '\n', bytes.len - scan->seen)) != NULL) {
+        enum guard rule = check_line(scan, section, limits, start, lf);
 
-        if (lf == NULL)
-            break;
-        end = (size_t)(lf + 1 - bytes.ptr);
-        rule = check_sizes(scan, section, limits, (size_t)(lf - start) - (lf > start), end);
-        if (rule == GUARD_OK)
-            rule = check_line(scan, section, (struct span){start, (size_t)(lf - start)});
         if (rule != GUARD_OK)
             return rule;
+        scan->seen = (size_t)(lf + 1 - bytes.ptr);
+        if (scan->seen > limits->section_bytes_max)
+            return too_long(section);
         if (lf - start == 1) {
+            *size = scan->seen;
             *scan = (struct guard_scan){0};
-            *size = end;
             return GUARD_OK;
         }
-        scan->line_at = scan->seen = end;
+        scan->line_at = scan->seen;
         scan->lines++;
+        start = lf + 1;
     }
     scan->seen = bytes.len;
     return bytes.len > 0 ? check_rest(scan, section, bytes, limits) : GUARD_OK;
@@ -222,7 +240,8 @@ static void note_field(struct claims *claims, struct http_head *head,
         }
         break;
     case sizeof("Expect") - 1:
-        if (head->is_request && span_equal_nocase(field->name, SPAN("Expect")))
+        if ((field->name.ptr[0] | 0x20) == 'e' && head->is_request &&
+            span_equal_nocase(field->name, SPAN("Expect")))
             note_expect(head, field->value);
         break;
     case sizeof("Content-Length") - 1:

@@ -68,7 +68,7 @@ struct http_conn {
     struct ready step;            /* goes on after an answer */
     uint64_t since_us;            /* loop time: when it became idle, when the head began, ... */
     uint64_t heard_us;            /* loop time: the last byte of a body, or while lingering */
-    uint64_t discarded;           /* bytes of a body that nobody wants, or while lingering */
+    uint32_t discarded;           /* bytes of a body that nobody wants, or while lingering */
     unsigned char peer_len;       /* bytes of peer */
     unsigned char peer[28];       /* the client's address: an IPv6 one at most */
 };
@@ -108,6 +108,9 @@ void http_pipeline_add(struct http_conn *conn, struct http_request *request);
 
 /* Takes it out, unanswered. */
 void http_pipeline_remove(struct http_conn *conn, struct http_request *request);
+
+/* The same for all of them: they lose their connection. */
+void http_pipeline_drop(struct http_conn *conn, enum scope_why why);
 
 /* May its handler start, or would that change what those before it do? Requests with safe methods
  * run beside one another (RFC 9112 section 9.3.2). */

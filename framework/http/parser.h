@@ -66,7 +66,7 @@ struct http_parser_limits {
 };
 
 /* Room for llhttp's own struct. */
-enum { HTTP_PARSER_MACHINE_SIZE = 112 };
+enum { HTTP_PARSER_MACHINE_SIZE = 96 };
 
 /* One direction of one connection. */
 struct http_parser {

@@ -45,6 +45,18 @@ bool http_pipeline_may_start(const struct http_conn *conn, const struct http_req
     return is_first(conn, request) || (conn->unsafe == 0 && http_is_safe(request->method));
 }
 
+void http_pipeline_drop(struct http_conn *conn, enum scope_why why)
+{
+    struct list *link;
+
+    while ((link = list_first(&conn->pipeline)) != NULL) {
+        struct http_request *request = at(link);
+
+        http_pipeline_remove(conn, request);
+        http_request_lose(request, why);
+    }
+}
+
 /* ---- bytes out ---- */
 
 static struct buf *out_of(struct http_request *request)
@@ -162,6 +174,8 @@ static void advance(struct http_conn *conn)
         http_pipeline_remove(conn, first);
         http_request_over(first, SCOPE_REPLIED);
     }
+    if (conn->is_cut) /* whatever was read behind that answer gets none */
+        http_pipeline_drop(conn, SCOPE_CLIENT_GONE);
     if (list_is_empty(&conn->pipeline) && conn->state == CONN_IDLE)
         conn->since_us = loop_now_us(conn->server->loop);
     if (!conn->is_parsing)

@@ -353,7 +353,6 @@ void router_match(const struct router *router, struct span method, const struct 
         return;
     match->is_other_method = false;
     match->route = &entry->route;
+    match->names = entry->names;
     match->count = entry->names_count;
-    for (uint32_t i = 0; i < entry->names_count; i++)
-        match->names[i] = entry->names[i];
 }

@@ -51,7 +51,7 @@ enum { ROUTER_PARAMS_MAX = 16 };
 /* What a look-up found. What is behind `count` is not set. */
 struct route_match {
     struct http_route *route;              /* NULL: none */
-    struct span names[ROUTER_PARAMS_MAX];  /* of params, without ':' or '*'; the router's */
+    const struct span *names;              /* of params, without ':' or '*'; the router's */
     struct span values[ROUTER_PARAMS_MAX]; /* segments that were given; *rest: of the first of its
                                             * segments to the end of the last */
     uint32_t count;                        /* of params */

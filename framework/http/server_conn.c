@@ -145,16 +145,10 @@ static void arm(struct http_conn *conn, uint64_t due_ms)
 void http_conn_close(struct http_conn *conn, enum scope_why why)
 {
     struct http_server *server = conn->server;
-    struct list *link;
 
     CHECK_OBJ(conn, HTTP_CONN_MAGIC);
     CHECK(!conn->is_parsing);
-    while ((link = list_first(&conn->pipeline)) != NULL) {
-        struct http_request *request = CONTAINER_OF(link, struct http_request, _link);
-
-        http_pipeline_remove(conn, request);
-        http_request_lose(request, why);
-    }
+    http_pipeline_drop(conn, why);
     timer_stop(&conn->timer);
     ready_stop(&conn->step);
     stream_close(&conn->stream);
@@ -190,17 +184,8 @@ static void part(struct http_conn *conn)
 /* After anything that happened: is it over, and if not, how long may it go on like this? */
 static void settle(struct http_conn *conn)
 {
-    if (conn->is_cut) { /* whatever was read behind that answer has none */
-        struct list *link;
-
+    if (conn->is_cut)
         stop_reading(conn);
-        while ((link = list_first(&conn->pipeline)) != NULL) {
-            struct http_request *request = CONTAINER_OF(link, struct http_request, _link);
-
-            http_pipeline_remove(conn, request);
-            http_request_lose(request, SCOPE_CLIENT_GONE);
-        }
-    }
     if (conn->state == CONN_LAST && list_is_empty(&conn->pipeline))
         part(conn);
     else
@@ -283,7 +268,7 @@ static void on_body(struct http_conn *conn, struct span bytes)
 {
     conn->heard_us = now_us(conn);
     if (conn->reading == NULL) {
-        conn->discarded += bytes.len;
+        conn->discarded += (uint32_t)bytes.len;
         if (conn->discarded > DISCARD_MAX)
             stop_reading(conn);
         return;
@@ -448,7 +433,7 @@ static void parse(struct http_conn *conn)
 static void linger_on(struct http_conn *conn)
 {
     conn->heard_us = now_us(conn);
-    conn->discarded += conn->stream.in.len;
+    conn->discarded += (uint32_t)conn->stream.in.len;
     buf_consume(&conn->stream.in, conn->stream.in.len);
     if (conn->discarded > LINGER_MAX)
         http_conn_close(conn, SCOPE_CLIENT_GONE);

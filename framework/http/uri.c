@@ -143,9 +143,14 @@ static int unescape(struct span text, size_t at)
 
 static bool has_good_escapes(struct span text)
 {
-    for (size_t i = 0; i < text.len; i++) {
-        if (text.ptr[i] == '%' && unescape(text, i) < 0)
+    size_t at = 0;
+    const char *escape;
+
+    while (at < text.len && (escape = memchr(text.ptr + at, '%', text.len - at)) != NULL) {
+        at = (size_t)(escape - text.ptr);
+        if (unescape(text, at) < 0)
             return false;
+        at += 3;
     }
     return true;
 }

@@ -123,6 +123,36 @@ static void test_while_a_handler_waits(void **state)
     close_fd(&fd);
 }
 
+static enum err awaited;
+
+static void run_await(struct scope *scope, void *data)
+{
+    (void)data;
+    awaited = op_await(op_sleep(scope, 60000));
+    /* What it says now nobody hears. */
+    assert_int_equal(http_problem(http_request_of(scope), 500, SPAN("late")), ERR_CLOSED);
+}
+
+static void serve_await(struct http_request *request, void *data)
+{
+    (void)data;
+    assert_true(scope_run(request->scope, run_await, NULL, false));
+}
+
+static void test_while_a_fiber_waits(void **state)
+{
+    int fd = http_world_connect(&http);
+
+    (void)state;
+    http_world_route(&http, "GET", "/await", serve_await, 0);
+    http_world_send(&http, fd, SPAN(G("/await")));
+    say_all(fd);
+    assert_int_equal(awaited, ERR_CANCELED);
+    assert_string_equal(http_world_answers(&http, fd, 0), "$");
+    assert_logged("path=/await route=/await plugin=test status=499 bytes=0");
+    close_fd(&fd);
+}
+
 /* FIN that came with the request: such a client has asked, and listens. */
 static void test_fin_with_the_request(void **state)
 {
@@ -387,6 +417,7 @@ int main(void)
         TEST(test_within_a_body_that_nobody_wants),
         TEST(test_within_a_body_that_is_pulled),
         TEST(test_while_a_handler_waits),
+        TEST(test_while_a_fiber_waits),
         TEST(test_fin_with_the_request),
         TEST(test_fin_with_the_request_and_gone),
         TEST(test_fin_behind_what_must_wait_its_turn),

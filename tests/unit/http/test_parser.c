@@ -4,6 +4,7 @@
 #include "base/check.h"
 #include "base/error.h"
 #include "http/parser.h"
+#include "lib/random.h"
 #include "lib/test.h"
 
 #include <stdio.h>
@@ -515,37 +516,45 @@ static void finish(struct http_parser *parser, int kind, struct trace *trace)
     put_text(trace, event == HTTP_EVENT_REFUSED ? "~" : "");
 }
 
-/* Feeds the bytes in two pieces, or in pieces of one byte where `at` is 0. */
-static bool run(const struct sample *sample, int kind, size_t at)
+/* Feeds the bytes in two pieces, or in pieces of one byte where `at` is 0; what comes of it. */
+static void trace_of(struct span bytes, int kind, size_t at, struct trace *trace)
 {
     struct http_head *head = http_head_create(FIELDS_MAX);
-    struct trace trace = {.len = 0};
     struct http_parser parser;
     struct buf in;
     size_t done = 0;
     bool is_alive = true;
 
+    trace->len = 0;
+    trace->text[0] = '\0';
+    trace->is_in_body = false;
     buf_init(&in, NULL);
     http_parser_init(&parser, kind == REQUESTS ? HTTP_PARSE_REQUESTS : HTTP_PARSE_ANSWERS, head,
                      &limits);
     if (kind == HEAD_ANSWERS)
         http_parser_answers_head(&parser, true);
-    while (is_alive && done < sample->bytes.len) {
-        size_t size = at == 0 ? 1 : done == 0 ? at : sample->bytes.len - done;
+    while (is_alive && done < bytes.len) {
+        size_t size = at == 0 ? 1 : done == 0 ? at : bytes.len - done;
+        struct buf next = {0}; /* elsewhere, so that ASan sees who still looks at the old one */
 
-        /* Grows by exactly that much, so that ASan sees who looks further. */
-        struct buf next = {0};
         buf_append(&next, buf_span(&in));
-        buf_append(&next, (struct span){sample->bytes.ptr + done, size});
+        buf_append(&next, (struct span){bytes.ptr + done, size});
         buf_release(&in);
         in = next;
         done += size;
-        is_alive = drain(&parser, &in, &trace);
+        is_alive = drain(&parser, &in, trace);
     }
     if (is_alive)
-        finish(&parser, kind, &trace);
+        finish(&parser, kind, trace);
     buf_release(&in);
     http_head_destroy(head);
+}
+
+static bool run(const struct sample *sample, int kind, size_t at)
+{
+    struct trace trace;
+
+    trace_of(sample->bytes, kind, at, &trace);
     if (strcmp(trace.text, sample->wanted) == 0)
         return true;
     print_error("%s (split at %zu): %s, wanted %s\n", sample->name, at, trace.text, sample->wanted);
@@ -688,6 +697,59 @@ static void test_chunk_framing_is_bounded(void **state)
     assert_int_equal(refused, GUARD_OK);
 }
 
+/* One to four bytes are replaced by ones that mean something, or any. */
+static void mutate(char *bytes, size_t len, uint64_t *random)
+{
+    static const char telling[] = "\r\n\t :;,/.0123456789abcdefGET#%*\0";
+
+    for (uint32_t count = 1 + random_below(random, 4); count > 0; count--) {
+        char byte = (char)random_below(random, 256);
+
+        if (random_below(random, 4) > 0)
+            byte = telling[random_below(random, sizeof(telling))];
+        bytes[random_below(random, (uint32_t)len)] = byte;
+    }
+}
+
+/* How far a trace goes without its last word, which may be said of a line that is whole, or earlier:
+ * a refusal is one in any pieces, with whatever rule. */
+static size_t agreed(const struct trace *trace)
+{
+    const char *refused = strrchr(trace->text, '!');
+
+    return refused != NULL ? (size_t)(refused + 1 - trace->text) : trace->len;
+}
+
+static void mutations_of(const struct sample *samples, size_t count, int kind, uint64_t *random)
+{
+    for (int i = 0; i < 40000; i++) {
+        struct span bytes = samples[random_below(random, (uint32_t)count)].bytes;
+        char text[1024];
+        struct trace whole, split;
+        size_t at = random_below(random, (uint32_t)bytes.len);
+
+        assert_true(bytes.len <= sizeof(text));
+        memcpy(text, bytes.ptr, bytes.len);
+        bytes.ptr = text;
+        mutate(text, bytes.len, random);
+        trace_of(bytes, kind, bytes.len, &whole);
+        trace_of(bytes, kind, at, &split);
+        if (agreed(&whole) != agreed(&split) || memcmp(whole.text, split.text, agreed(&whole)) != 0)
+            fail_msg("%.*s: split at %zu %s, whole %s", SPAN_ARG(bytes), at, split.text,
+                     whole.text);
+    }
+}
+
+/* Whatever the bytes: no crash, and where they are cut makes no difference. */
+static void test_mutations(void **state)
+{
+    uint64_t random = 20260131;
+
+    (void)state;
+    mutations_of(requests, sizeof(requests) / sizeof(requests[0]), REQUESTS, &random);
+    mutations_of(answers, sizeof(answers) / sizeof(answers[0]), ANSWERS, &random);
+}
+
 static void test_refused_stays_refused(void **state)
 {
     struct http_head *head = http_head_create(FIELDS_MAX);
@@ -715,6 +777,7 @@ int main(void)
         cmocka_unit_test(test_fields_are_slices_without_blanks),
         cmocka_unit_test(test_parsers_share_a_head),
         cmocka_unit_test(test_chunk_framing_is_bounded),
+        cmocka_unit_test(test_mutations),
         cmocka_unit_test(test_refused_stays_refused),
     };
 
