@@ -1,5 +1,5 @@
 /* main.c - the life of the process on one page. */
-#include "base/log.h"
+#include "server/error_log.h"
 #include "server/master.h"
 #include "server/settings.h"
 #include <errno.h>
@@ -59,20 +59,20 @@ static bool parse_arguments(int argc, char **argv, struct arguments *arguments, 
     return true;
 }
 
-/* The error log as the settings want it. False: its file cannot be opened. */
-static bool start_log(const struct settings *settings)
+/* Runs the host; where its log is a file, who started it is told at least that it failed. */
+static int run(const struct settings *settings)
 {
-    const char *path = settings->server.error_log;
-    int fd = STDERR_FILENO;
+    int terminal = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 
-    if (strcmp(path, "stderr") != 0)
-        fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
-    if (fd < 0) {
-        fprintf(stderr, "weft: error_log: %s: %s\n", path, strerror(errno));
-        return false;
+    if (error_log_open(settings) != ERR_OK) {
+        fprintf(stderr, "weft: error_log: %s: %s\n", settings->server.error_log, strerror(errno));
+        return 1;
     }
-    log_setup(fd, (enum log_level)settings->server.log_level, settings->server.log_format == 1);
-    return true;
+    int code = master_run(settings);
+    if (code != 0 && terminal >= 0 && strcmp(settings->server.error_log, "stderr") != 0)
+        dprintf(terminal, "weft: failed; %s says why\n", settings->server.error_log);
+    close(terminal);
+    return code;
 }
 
 static int with_settings(const struct arguments *arguments,
@@ -89,7 +89,7 @@ static int with_settings(const struct arguments *arguments,
         fprintf(stderr, "weft: %s\n", problem);
         return 1;
     }
-    int code = start_log(settings) ? verb(settings) : 1;
+    int code = verb(settings);
     settings_free(settings);
     return code;
 }
@@ -102,7 +102,7 @@ int main(int argc, char **argv)
     if (parse_arguments(argc, argv, &arguments, &code))
         return code;
     if (strcmp(arguments.command, "run") == 0)
-        return with_settings(&arguments, master_run);
+        return with_settings(&arguments, run);
     if (strcmp(arguments.command, "check") == 0)
         return with_settings(&arguments, master_check);
     if (strcmp(arguments.command, "defaults") == 0) {

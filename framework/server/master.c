@@ -18,6 +18,7 @@
 #include "loop/timer.h"
 #include "net/listener.h"
 #include "observe/blame.h"
+#include "server/error_log.h"
 #include "server/runtime.h"
 #include "server/worker.h"
 #include <errno.h>
@@ -396,6 +397,8 @@ static void on_signal(struct signals *signals, int number, int pid)
         log_warn("SIGHUP: settings and plugins are read at start; restart the host");
         break;
     case SIGUSR1:
+        if (error_log_open(master->settings) != ERR_OK)
+            log_error("error_log: cannot be opened again: %s", strerror(errno));
         for (uint32_t i = 0; i < master->settings->workers; i++)
             if (master->slots[i].pid != 0)
                 kill(master->slots[i].pid, SIGUSR1);

@@ -14,6 +14,7 @@
 #include "loop/signals.h"
 #include "net/listener.h"
 #include "observe/access.h"
+#include "server/error_log.h"
 #include "server/parts.h"
 #include <errno.h>
 #include <sys/prctl.h>
@@ -118,6 +119,16 @@ static void drain(struct worker *worker)
     http_server_drain(worker->parts.http, on_http_drained, worker);
 }
 
+static void reopen_logs(struct worker *worker)
+{
+    struct access_log *access = worker->parts.access;
+
+    if (error_log_open(worker->setup->settings) != ERR_OK)
+        log_error("error_log: cannot be opened again: %s", strerror(errno));
+    if (access != NULL && access_reopen(access) != ERR_OK)
+        log_error("access_log: cannot be opened again: %s", strerror(errno));
+}
+
 /* What the loop calls: note what happened, hand on. No policy below this line. */
 
 static void on_signal(struct signals *signals, int number, int pid)
@@ -126,8 +137,7 @@ static void on_signal(struct signals *signals, int number, int pid)
 
     (void)pid;
     if (number == SIGUSR1) {
-        if (worker->parts.access != NULL && access_reopen(worker->parts.access) != ERR_OK)
-            log_error("access_log: cannot be opened again: %s", strerror(errno));
+        reopen_logs(worker);
         return;
     }
     if (number == SIGINT) /* the terminal's, for the master too: it will tell us */
