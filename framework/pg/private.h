@@ -39,7 +39,7 @@ struct pg_query {
     enum pg_query_state state;            /* see above */
     bool wants_own;                       /* session: waits in the pool's line for these */
     bool must_run_alone;                  /* it was aborted by a neighbour, or is run again */
-    bool was_renewed;                     /* run again since its plan was out of date */
+    bool was_renewed;                     /* run again, unprepared: its plan was out of date */
     bool is_maybe_applied;                /* see pg_maybe_applied() */
     uint32_t aborted_count;               /* by neighbours */
     uint64_t order;                       /* of arrival in the pool */

@@ -274,6 +274,7 @@ struct op *pg_query_start(struct scope *scope, const struct pg_call *call)
     enum err err;
 
     CHECK((call->pool != NULL) != (call->transaction != NULL));
+    CHECK(call->pool == NULL || call->pool->magic == PG_POOL_MAGIC);
     CHECK((call->statement != NULL) != (call->sql.ptr != NULL));
     err = check_call(call, &problem);
     if (err != ERR_OK)
@@ -333,9 +334,10 @@ static void aborted(struct pg_query *query)
     pg_query_settle(query, ERR_DB, "pg_error");
 }
 
-/* A plan that is out of date after a change of the schema (0A000), or that the server has lost
- * (26000), or a name that is taken already (42P05): nothing ran, and what is prepared anew will. In
- * a transaction it is too late: the error has aborted it. */
+/* A plan that is out of date after a change of the schema (0A000), or that the server has lost, or
+ * never had, since its PREPARE failed (26000), or a name that is taken already (42P05): nothing
+ * ran. It runs once more, without being prepared, and so gets its own answer whatever others do;
+ * the next use prepares it anew. In a transaction it is too late: the error has aborted it. */
 static bool is_out_of_date(const struct pg_query *query, const struct pg_session *session,
                            struct span sqlstate)
 {
@@ -348,11 +350,14 @@ static bool is_out_of_date(const struct pg_query *query, const struct pg_session
 /* Never with values: the message of a value that was refused has the value in it. */
 static void report(const struct pg_query *query, struct span message, enum err err)
 {
-    struct span name = SPAN("(ad hoc)");
+    struct span name = SPAN("(ad hoc)"), request = {NULL, 0};
     enum log_level level = LOG_WARN;
+    char number[NUMBER_TEXT_SIZE];
 
     if (query->statement != NULL)
         name = span_of(query->statement->name);
+    if (query->op.scope->request_id != 0)
+        request = (struct span){number, number_format(query->op.scope->request_id, number)};
     if (err == ERR_DB_VALUE || err == ERR_DB_CONSTRAINT || err == ERR_DB_RETRY ||
         strcmp(query->sqlstate, "25P02") == 0)
         level = LOG_DEBUG;
@@ -360,7 +365,8 @@ static void report(const struct pg_query *query, struct span message, enum err e
         message = (struct span){NULL, 0};
     log_fields(level,
                LOG_FIELDS({"pool", span_of(query->pool->name)}, {"statement", name},
-                          {"sqlstate", span_of(query->sqlstate)}, {"error", message}),
+                          {"sqlstate", span_of(query->sqlstate)}, {"error", message},
+                          {"request", request}),
                "a statement failed");
 }
 
@@ -370,8 +376,8 @@ static void failed(struct pg_query *query, struct pg_session *session, struct pg
     enum err err = pg_sqlstate_error(sqlstate);
 
     if (is_out_of_date(query, session, sqlstate)) {
+        pg_session_unprepare(session, query, span_equal(sqlstate, SPAN("0A000")));
         query->was_renewed = true;
-        pg_session_unprepare(session, query);
         pg_result_clear(result);
         run_again(query);
         return;

@@ -147,9 +147,10 @@ static void note_stale(struct pg_session *session, uint32_t number)
         session->_stale[session->_stale_count++] = number;
 }
 
+/* Not within a transaction, which a failure would abort. */
 static bool deallocate_stale(struct pg_session *session)
 {
-    while (session->_stale_count > 0) {
+    while (session->_stale_count > 0 && !session->is_pinned) {
         uint32_t number = session->_stale[--session->_stale_count];
         char name[PG_PREPARED_NAME_SIZE];
         char sql[sizeof "deallocate " + PG_PREPARED_NAME_SIZE];
@@ -204,7 +205,7 @@ static struct pg_prepared *prepared_of(struct pg_session *session, const struct 
     struct pg_prepared *prepared;
     uint32_t evicted = 0;
 
-    if (!session->_has_prepared)
+    if (!session->_has_prepared || query->was_renewed)
         return NULL;
     if (query->statement != NULL)
         return pg_prepared_declared(&session->_prepared, query->statement);
@@ -300,14 +301,15 @@ bool pg_session_has_prepared(struct pg_session *session, const struct pg_query *
     return prepared == NULL || prepared->state == PG_PREPARED;
 }
 
-void pg_session_unprepare(struct pg_session *session, const struct pg_query *query)
+void pg_session_unprepare(struct pg_session *session, const struct pg_query *query, bool is_there)
 {
     struct pg_prepared *prepared = prepared_of(session, query);
 
     if (prepared == NULL || prepared->number != query->number || prepared->state != PG_PREPARED)
         return;
     prepared->state = PG_UNPREPARED;
-    note_stale(session, prepared->number);
+    if (is_there)
+        note_stale(session, prepared->number);
 }
 
 void pg_session_forget(struct pg_session *session, struct pg_query *query)

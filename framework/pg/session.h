@@ -111,8 +111,8 @@ void pg_session_command(struct pg_session *session, const char *sql);
 bool pg_session_has_prepared(struct pg_session *session, const struct pg_query *query);
 
 /* What was prepared for the statement, which was answered just now, is of no use any more: it will
- * be prepared anew. */
-void pg_session_unprepare(struct pg_session *session, const struct pg_query *query);
+ * be prepared anew. The server still has it where it `is_there`. */
+void pg_session_unprepare(struct pg_session *session, const struct pg_query *query, bool is_there);
 
 /* Takes the op's statement out of the ring: a tombstone stays. */
 void pg_session_forget(struct pg_session *session, struct pg_query *query);

@@ -97,6 +97,7 @@ enum err parts_init(struct parts *parts, const struct settings *settings, struct
     };
 
     *parts = (struct parts){.settings = settings};
+    pg_forget_environment();
     parts->loop = loop_create(&(struct loop_options){.on_turn = on_turn, .on_turn_data = parts});
     parts->helpers = helpers_create(parts->loop, HELPERS_MAX);
     parts->tasks = tasks_create(parts->loop, &fibers, blame);

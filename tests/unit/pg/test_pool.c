@@ -369,6 +369,9 @@ static void test_a_plan_out_of_date_is_renewed(void **state)
     op = pg_world_run(&world, "select * from plans");
     assert_string_equal(pg_text(op, 0, 1).ptr, "new");
     assert_int_equal(counts()->run_again, 2);
+    assert_int_equal(await(start(statement)), ERR_OK);
+    pg_world_run(&world, "select * from plans");
+    assert_int_equal(counts()->run_again, 2);
     /* Those that were of no use any more are gone: guard, declared, ad hoc, and this one. */
     pg_world_check(pg_world_run(&world, "select count(*) from pg_prepared_statements"), "4");
 }

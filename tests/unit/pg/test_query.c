@@ -245,6 +245,20 @@ static void test_neighbours_of_a_failure_are_unharmed(void **state)
                    "t");
 }
 
+static void test_the_same_mistake_twice_in_a_turn_is_told_twice(void **state)
+{
+    struct op *ops[4];
+
+    (void)state;
+    pg_server_need(&server);
+    for (int i = 0; i < 4; i++)
+        ops[i] = pg_world_start_sql(&world, "select nothing_like_it", 0, NULL);
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(pg_world_await(&world, ops[i]), ERR_DB);
+        assert_string_equal(pg_sqlstate(ops[i]).ptr, "42703");
+    }
+}
+
 static void test_the_server_ends_what_runs_too_long(void **state)
 {
     struct op *op;
@@ -402,6 +416,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(
             test_a_deferred_constraint_fails_the_statement_that_broke_it, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_neighbours_of_a_failure_are_unharmed, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_the_same_mistake_twice_in_a_turn_is_told_twice, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_the_server_ends_what_runs_too_long, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_cannot_be_run_is_refused_at_once, set_up,
