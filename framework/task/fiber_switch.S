@@ -4,8 +4,8 @@
  * controls, then the return address. fiber_enter() calls its function on the new stack and comes
  * back by an ordinary return, so that where nothing suspends the processor's return predictions all
  * hold; fiber_switch() never goes where the last call came from, so it jumps (measured: 17 ns for
- * there and back against 24). The frame of fiber_enter() says to debuggers and unwinders that the stack ends there: rip
- * (x30) undefined, rbp (x29) zero.
+ * there and back against 24). The frame of fiber_enter() says to debuggers and unwinders that the
+ * stack ends there: rip (x30) undefined, rbp (x29) zero.
  */
 #if !defined(WEFT_FIBER_UCONTEXT) && defined(__x86_64__)
 

@@ -188,7 +188,7 @@ static void account(struct op *op)
 void op_begin(struct op *op)
 {
     CHECK_OBJ(op, OP_MAGIC);
-    if (op->has_begun)
+    if (op->has_begun || op->state != OP_PENDING)
         return;
     account(op);
     op->has_begun = true;

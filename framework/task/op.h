@@ -89,7 +89,7 @@ bool op_init(struct op *op, struct scope *scope, const struct op_kind *kind)
 struct op *op_failed(struct scope *scope, enum err err, const char *reason, struct span text);
 
 /* It left its queue, for a session or a connection: what it took so far counts as SCOPE_TIME_QUEUE,
- * what follows for its kind's account. Once more changes nothing. */
+ * what follows for its kind's account. Once more, or once it has settled, changes nothing. */
 void op_begin(struct op *op);
 
 /* The outcome of a pending op, once (checked). `reason` is NULL or a constant token for the access

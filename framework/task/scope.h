@@ -38,8 +38,8 @@ enum scope_why {
     SCOPE_MEMORY       /* beyond its limit of memory */
 };
 
-/* What the time of an op counts for. QUEUE is part of the others: what of it was spent waiting for a
- * session or a connection, added to the root's spent_us by who lends these. */
+/* What the time of an op counts for. QUEUE: what it waited for a session or a connection, which is
+ * in none of the others. */
 enum scope_account { SCOPE_TIME_PG, SCOPE_TIME_CALL, SCOPE_TIME_QUEUE, SCOPE_TIME_COUNT };
 
 /* Of scope_child(): the parent's being canceled does not cancel it; a failed child of an ALL group

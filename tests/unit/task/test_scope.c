@@ -664,8 +664,9 @@ static void reply_and_go_on(struct scope *scope, void *data)
     after->child_handle = after->child->handle;
     after->text = scope_alloc(after->child, 16);
     strcpy(after->text, "still here");
+    assert_false(op_sleep(after->child, 5)->is_retired); /* then it has nothing more to do */
     scope_finish(scope, SCOPE_REPLIED);
-    /* Of a second child, whose end wakes us; the first one is idle all the time. */
+    /* Of a second child, whose end wakes us. */
     rest = scope_child(scope, 1000, SCOPE_SHIELD);
     assert_int_equal(op_await(op_sleep(rest, 10)), ERR_OK);
     assert_non_null(scope_of(scope->tasks, after->child_handle));
@@ -708,6 +709,35 @@ static void test_a_busy_root_does_not_keep_what_a_finished_child_left(void **sta
     world_settle(&stage.world);
     assert_null(scope_of(stage.world.tasks, below));
     assert_true(list_is_empty(&stage.scope->children));
+    stage_deinit(&stage);
+}
+
+/* Who finishes above what was finished already takes nothing over: it ends when its own tree is
+ * quiet, as before. */
+static void test_a_finish_above_a_finish(void **state)
+{
+    struct stage stage;
+    struct scope *child;
+    uint64_t below;
+    uint32_t ms = 100;
+
+    (void)state;
+    stage_init(&stage, 0);
+    assert_true(scope_run(scope_child(stage.scope, 500, SCOPE_SHIELD), run_sleep, &ms, false));
+    child = scope_child(stage.scope, 0, 0);
+    below = scope_child(child, 500, SCOPE_SHIELD)->handle;
+    assert_false(op_sleep(scope_of(stage.world.tasks, below), 10)->is_retired);
+    scope_finish(child, SCOPE_EXPLICIT);
+    scope_finish(stage.scope, SCOPE_REPLIED);
+    walk(&stage, 9);
+    assert_non_null(scope_of(stage.world.tasks, below));
+    walk(&stage, 1);
+    world_settle(&stage.world);
+    assert_null(scope_of(stage.world.tasks, below));
+    assert_string_equal(stage.owner.told, "");
+    walk(&stage, 90);
+    world_settle(&stage.world);
+    assert_string_equal(stage.owner.told, "e");
     stage_deinit(&stage);
 }
 
@@ -1272,6 +1302,7 @@ int main(void)
         cmocka_unit_test(test_a_shielded_childs_own_deadline),
         cmocka_unit_test(test_what_a_fiber_may_use_stays),
         cmocka_unit_test(test_a_busy_root_does_not_keep_what_a_finished_child_left),
+        cmocka_unit_test(test_a_finish_above_a_finish),
         cmocka_unit_test(test_a_child_born_after_the_finish_ends_by_itself),
         cmocka_unit_test(test_left_and_then_finished),
         cmocka_unit_test(test_shield_the_client_leaves_meanwhile),
