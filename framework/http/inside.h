@@ -140,8 +140,11 @@ struct http_request *http_request_make(struct http_conn *conn, const struct http
 /* Finds its route and checks what its head asks for. False: it has been answered. */
 bool http_request_admit(struct http_request *request, const struct http_head *head);
 
-/* Calls its handler. */
+/* Calls its handler. It may be gone afterwards. */
 void http_request_start(struct http_request *request);
+
+/* Lets go of its memory at once where it is over and nothing of it goes on. On the loop's stack. */
+void http_request_reap(struct http_request *request);
 
 /* Answers with an error of the server's own; `why` is for the access log, NULL: derived. */
 void http_request_refuse(struct http_request *request, uint32_t code, const char *why,

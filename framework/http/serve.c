@@ -220,6 +220,13 @@ void http_request_start(struct http_request *request)
     scope_tighten(request->scope,
                   route->timeout_ms > 0 ? route->timeout_ms : server->options->request_timeout_ms);
     route->fn(request, route->data);
+    http_request_reap(request);
+}
+
+void http_request_reap(struct http_request *request)
+{
+    if (request->_is_over)
+        scope_reap(request->scope);
 }
 
 static const char *owner_of(const struct http_request *request)

@@ -233,6 +233,7 @@ static void on_head(struct http_conn *conn)
     if (!http_request_admit(request, head)) {
         if (conn->reading == request)
             http_conn_skip_body(conn, request);
+        http_request_reap(request);
         return;
     }
     if (!head->has_body)

@@ -628,6 +628,17 @@ static void end(struct scope *scope)
         start_step(parent);
 }
 
+bool scope_reap(struct scope *scope)
+{
+    CHECK_OBJ(scope, SCOPE_MAGIC);
+    CHECK(scope->tasks->_current == NULL);
+    if (scope->_state != FINISHING || !may_end(scope))
+        return false;
+    ready_stop(&scope->_step);
+    end(scope);
+    return true;
+}
+
 static void on_step(struct ready *ready)
 {
     struct scope *scope = CONTAINER_OF(ready, struct scope, _step);

@@ -124,6 +124,11 @@ struct scope *scope_of(const struct tasks *tasks, uint64_t handle);
  * ends as soon as it can, never inside this call. Once (checked). */
 void scope_finish(struct scope *scope, enum scope_why why);
 
+/* Ends a finished scope now instead of from the ready list, where nothing of it goes on: so its
+ * memory is used again while it is still in the cache. For the owner, on the loop's stack and
+ * outside any callback of the scope. True: it is gone, on_end ran. False: it ends by itself. */
+bool scope_reap(struct scope *scope);
+
 /* Limits */
 
 /* Tightens the deadline to `ms` from now, its children's too; a later one changes nothing. */

@@ -111,6 +111,34 @@ static void test_a_finished_scope_ends_from_the_ready_list(void **state)
     stage_deinit(&stage);
 }
 
+/* The owner may have it end at once, unless something of it still goes on. */
+static void test_a_scope_is_reaped_when_nothing_goes_on(void **state)
+{
+    struct stage stage;
+    uint64_t handle;
+    uint32_t ms = 1000;
+
+    (void)state;
+    stage_init(&stage, 500);
+    handle = stage.scope->handle;
+    assert_false(scope_reap(stage.scope)); /* nobody finished it */
+    scope_cancel(stage.scope, SCOPE_EXPLICIT);
+    scope_finish(stage.scope, SCOPE_REPLIED);
+    assert_true(scope_reap(stage.scope));
+    assert_string_equal(stage.owner.told, "e");
+    assert_null(scope_of(stage.world.tasks, handle));
+    run_turns(stage.world.loop, 2);
+    assert_string_equal(stage.owner.told, "e");
+    stage_deinit(&stage);
+    stage_init(&stage, 0);
+    assert_true(scope_run(stage.scope, run_sleep, &ms, false));
+    scope_finish(stage.scope, SCOPE_REPLIED);
+    assert_false(scope_reap(stage.scope)); /* its fiber has yet to be told */
+    world_settle(&stage.world);
+    assert_string_equal(stage.owner.told, "e");
+    stage_deinit(&stage);
+}
+
 static void test_structs_are_used_again_and_handles_are_not(void **state)
 {
     struct stage stage;
@@ -1279,6 +1307,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_finished_scope_ends_from_the_ready_list),
+        cmocka_unit_test(test_a_scope_is_reaped_when_nothing_goes_on),
         cmocka_unit_test(test_structs_are_used_again_and_handles_are_not),
         cmocka_unit_test(test_a_suspended_fiber_keeps_its_scope),
         cmocka_unit_test(test_cleanups_newest_first_then_ops_then_the_end),
