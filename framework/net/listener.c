@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
@@ -101,6 +102,18 @@ enum err listener_socket(const struct addr *addr, uint32_t backlog, uint32_t fla
     (void)close(made);
     errno = os_error;
     return err_of(os_error);
+}
+
+/* Closing a socket resets who is queued at it, and with several processes that have it open the last
+ * to close is not the one that accepts. A socket filter that keeps nothing drops the SYN: it is sent
+ * again after a second, when the socket is gone or another host has the address. */
+void listener_deafen(int fd)
+{
+    struct sock_filter keep_nothing = BPF_STMT(BPF_RET | BPF_K, 0);
+    const struct sock_fprog program = {.len = 1, .filter = &keep_nothing};
+
+    CHECK(fd >= 0);
+    (void)setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
 }
 
 /* Accepting */

@@ -48,6 +48,12 @@ enum { LISTENER_REUSEPORT = 1, LISTENER_REUSEPORT_LATER = 2 };
 enum err listener_socket(const struct addr *addr, uint32_t backlog, uint32_t flags, int *fd)
     __attribute__((warn_unused_result));
 
+/* From now on nobody new is queued at the listening socket `fd`, in whichever process it is open:
+ * the kernel drops what asks for a connection, and whoever asks again once the socket is closed is
+ * refused. Who is queued already can be accepted. No more than a wish: a Unix socket takes no
+ * notice. */
+void listener_deafen(int fd);
+
 /* Accepts on `loop` from `fd`. */
 void listener_start(struct loop *loop, struct listener *listener, int fd, listener_fn *fn);
 
@@ -55,7 +61,7 @@ void listener_start(struct loop *loop, struct listener *listener, int fd, listen
 void listener_resume(struct listener *listener);
 
 /* Accepts what the kernel has queued, then stops: closing the socket afterwards resets nobody who
- * came before. Stopped already is fine. */
+ * came before, and nobody at all where it was deafened. Stopped already is fine. */
 void listener_drain(struct listener *listener);
 
 /* Stops accepting; the descriptor stays open. Twice is fine. */

@@ -114,11 +114,13 @@ static enum err open_sockets(struct master *master)
     return err;
 }
 
+/* For good: the workers accept who is queued, and then nobody is. */
 static void close_sockets(struct master *master)
 {
     for (uint32_t i = 0; i < master->settings->workers; i++)
         for (uint32_t a = 0; a < master->settings->listen_count; a++)
             if (master->slots[i].fds[a] >= 0) {
+                listener_deafen(master->slots[i].fds[a]);
                 close(master->slots[i].fds[a]);
                 master->slots[i].fds[a] = -1;
             }
@@ -439,6 +441,7 @@ static void start_signals(struct master *master)
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         sigaddset(&set, numbers[i]);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGCHLD, SIG_DFL); /* one who ignored it may have started us: no death would be told */
     signals_start(master->loop, &master->signals, &set, on_signal);
 }
 

@@ -154,6 +154,34 @@ static void test_drained_of_all_who_wait(void **state)
     listener_drain(&fixture->listener);
 }
 
+/* Of a socket that connects without waiting: the handshake on loopback is over when connect()
+ * returns, or it was not taken up. */
+static uint8_t state_of(int fd)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof info;
+
+    assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len), 0);
+    return info.tcpi_state;
+}
+
+static void test_deafened_it_keeps_who_waits_and_takes_nobody_new(void **state)
+{
+    struct fixture *fixture = *state;
+    const struct sockaddr *to = (const struct sockaddr *)&fixture->addr.storage;
+    int late = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    add_clients(fixture, 10);
+    listener_deafen(fixture->fd);
+    assert_int_equal(connect(late, to, fixture->addr.len), -1);
+    assert_int_equal(errno, EINPROGRESS);
+    listener_drain(&fixture->listener);
+    assert_int_equal(fixture->count, 10);
+    assert_int_equal(state_of(late), TCP_SYN_SENT);
+    assert_int_equal(state_of(fixture->clients[9]), TCP_ESTABLISHED);
+    close_fd(&late);
+}
+
 static void test_held_at_the_limit(void **state)
 {
     struct fixture *fixture = *state;
@@ -409,6 +437,7 @@ int main(void)
         TEST(test_a_connection_is_ready_for_use),
         TEST(test_at_most_64_a_turn),
         TEST(test_drained_of_all_who_wait),
+        TEST(test_deafened_it_keeps_who_waits_and_takes_nobody_new),
         TEST(test_held_at_the_limit),
         TEST(test_broken_before_it_was_accepted),
         TEST(test_without_descriptors_it_waits),
