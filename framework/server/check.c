@@ -6,6 +6,7 @@
 #include "server/runtime.h"
 #include "server/worker.h"
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -36,6 +37,7 @@ int master_check(const struct settings *settings)
     int status = 0, code = 1;
 
     fflush(NULL);
+    signal(SIGCHLD, SIG_DFL); /* one who ignored it may have started us: waitpid() would fail */
     if (runtime_open(&runtime, settings->server.runtime_dir, settings->file->path, 1, problem) !=
         ERR_OK) {
         fprintf(stderr, "weft: %s\n", problem);
