@@ -33,7 +33,8 @@ static const struct field fields[] = {
     {"conninfo", FIELD_TEXT, AT(conninfo), "", 0, 4095, NULL, FIELD_PER_HOST,
      "Instead of all of the above: a connection string or URI as libpq knows it."},
     {"sessions", FIELD_UINT, AT(sessions_max), "4", 1, 1024, NULL, FIELD_PER_WORKER,
-     "Sessions, opened as needed. Two to four for each core of the database server, over all "
+     "Sessions, opened as needed, and one more to cancel what nobody waits for. Two to four for "
+     "each core of the database server, over all "
      "workers, is plenty; its max_connections is the limit."},
     {"depth", FIELD_UINT, AT(depth_max), "32", 1, 1024, NULL, FIELD_PER_WORKER,
      "Statements on their way on one session."},

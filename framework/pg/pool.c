@@ -142,8 +142,10 @@ static bool run_batch(struct pg_pool *pool, struct pg_session *session)
 
     if (count == 0)
         return true;
-    LIST_EACH (&session->batch_queries, each)
+    LIST_EACH (&session->batch_queries, each) {
         query_in(each)->state = PG_QUERY_SENT;
+        op_begin(&query_in(each)->op);
+    }
     if (pg_session_run_batch(session)) {
         pool->counts.queued -= count;
         pool->counts.syncs++;
@@ -285,6 +287,7 @@ static void close_session(struct pg_pool *pool, struct pg_session *session)
     pool->counts.sessions_pinned -= session->is_pinned;
     pool->sessions[index] = pool->sessions[pool->counts.sessions];
     pool->loads[index] = pool->loads[pool->counts.sessions];
+    pg_control_forget(&pool->control, session);
     if (session->transaction != NULL)
         pg_transaction_lost(session->transaction);
     pg_session_destroy(session);
@@ -300,9 +303,11 @@ static void on_lost(struct pg_session *session, const char *reason)
     pg_pool_reopen(pool);
 }
 
-/* Back from a transaction, or from a slow statement. */
+/* Back from a transaction, from a slow statement, or from one that was canceled. */
 static void give_back(struct pg_pool *pool, struct pg_session *session)
 {
+    if (session->is_canceling)
+        return; /* pg/control.c comes back to it */
     if (!session->is_pinned) {
         session->load.is_taken = false;
         return;
@@ -314,19 +319,23 @@ static void give_back(struct pg_pool *pool, struct pg_session *session)
         return;
     }
     pool->counts.sessions_pinned--;
-    session->is_pinned = session->is_returning = session->load.is_taken = false;
+    session->is_pinned = session->is_returning = session->is_rolling_back = false;
+    session->load.is_taken = false;
 }
 
-static void on_room(struct pg_session *session)
+void pg_pool_room(struct pg_pool *pool, struct pg_session *session)
 {
-    struct pg_pool *pool = pool_of(session);
-
     if (session->transaction != NULL)
         pg_transaction_room(session->transaction);
     if (pg_session_is_idle(session))
         give_back(pool, session);
     if (!list_is_empty(&pool->shared) || !list_is_empty(&pool->own))
         pg_pool_wake(pool);
+}
+
+static void on_room(struct pg_session *session)
+{
+    pg_pool_room(pool_of(session), session);
 }
 
 /* Its buffers would stay huge for ever. */
@@ -396,6 +405,7 @@ struct pg_pool *pg_pool_create(struct loop *loop, struct helpers *helpers, const
     list_init(&pool->shared);
     list_init(&pool->own);
     list_init(&pool->transactions);
+    pg_control_init(&pool->control, pool);
     return pool;
 }
 
@@ -415,6 +425,7 @@ void pg_pool_destroy(struct pg_pool *pool)
     CHECK(pool->pending == 0);
     CHECK(pool->counts.queued == 0);
     pg_pool_abandon(pool);
+    pg_control_deinit(&pool->control);
     while (pool->counts.sessions > 0)
         close_session(pool, pool->sessions[0]);
     hook_stop(&pool->hook);

@@ -35,6 +35,7 @@ struct pg_pool_counts {
     uint64_t canceled;         /* given up before their answer */
     uint64_t syncs;            /* sent: of one statement, or of a batch */
     uint64_t run_again;        /* a neighbour's error, or a plan out of date */
+    uint64_t cancels_sent;     /* pg_cancel_backend() for what nobody waits for */
     uint64_t sessions_opened;  /* since start */
     uint64_t sessions_lost;    /* broken or closed by the server */
     uint64_t sessions_refused; /* attempts to open one that failed */

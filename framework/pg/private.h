@@ -9,6 +9,7 @@
 #include "base/list.h"
 #include "loop/loop.h"
 #include "loop/timer.h"
+#include "pg/control.h"
 #include "pg/pool.h"
 #include "pg/query.h"
 #include "pg/result.h"
@@ -141,6 +142,7 @@ struct pg_pool {
     bool is_started;                  /* one session is kept open */
     uint64_t random;                  /* state of the generator */
     struct pg_connect *opening[2];    /* under way; NULL: free */
+    struct pg_control control;        /* cancels */
 };
 
 #define PG_POOL_MAGIC 0x7067706fu
@@ -157,6 +159,9 @@ void pg_pool_withdraw(struct pg_pool *pool, struct pg_query *query);
 
 /* Has the end of this turn look for what can be sent. */
 void pg_pool_wake(struct pg_pool *pool);
+
+/* A session has room, or is nobody's any more. */
+void pg_pool_room(struct pg_pool *pool, struct pg_session *session);
 
 /* It was sent: not queued any more. */
 void pg_pool_sent(struct pg_pool *pool, struct pg_query *query);

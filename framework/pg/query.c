@@ -39,6 +39,7 @@ static void withdraw(struct op *op)
         pg_pool_withdraw(query->pool, query);
     } else {
         pg_session_forget(query->session, query);
+        pg_control_notice(&query->pool->control);
         query->is_maybe_applied = (query->flags & PG_READ_ONLY) == 0 &&
                                   (query->what == PG_DO_RUN || query->what == PG_DO_COMMIT);
     }
@@ -324,14 +325,32 @@ static void run_again(struct pg_query *query)
     pg_pool_submit_again(query->pool, query);
 }
 
+/* False: it was, often enough. */
+static bool may_run_again(struct pg_query *query)
+{
+    if (++query->aborted_count > ABORTED_MAX)
+        return false;
+    run_again(query);
+    return true;
+}
+
 static void aborted(struct pg_query *query)
 {
-    if (++query->aborted_count <= ABORTED_MAX) {
-        run_again(query);
+    if (may_run_again(query))
         return;
-    }
     op_explain(&query->op, SPAN("the server did not run it"));
     pg_query_settle(query, ERR_DB, "pg_error");
+}
+
+/* Did our cancel of another statement hit this one, before it could apply anything? */
+static bool was_hit(const struct pg_query *query, const struct pg_session *session,
+                    const struct pg_answer *answer, struct span sqlstate)
+{
+    uint64_t timeout_us = query->pool->options->statement_timeout_ms * 1000ull;
+
+    if (!session->is_canceling || session->is_pinned || !span_equal(sqlstate, SPAN("57014")))
+        return false;
+    return timeout_us == 0 || answer->took_us < timeout_us;
 }
 
 /* A plan that is out of date after a change of the schema (0A000), or that the server has lost, or
@@ -370,11 +389,17 @@ static void report(const struct pg_query *query, struct span message, enum err e
                "a statement failed");
 }
 
-static void failed(struct pg_query *query, struct pg_session *session, struct pg_result *result)
+static void failed(struct pg_query *query, struct pg_session *session,
+                   const struct pg_answer *answer)
 {
+    struct pg_result *result = answer->result;
     struct span sqlstate = pg_result_sqlstate(result);
     enum err err = pg_sqlstate_error(sqlstate);
 
+    if (was_hit(query, session, answer, sqlstate) && may_run_again(query)) {
+        pg_result_clear(result);
+        return;
+    }
     if (is_out_of_date(query, session, sqlstate)) {
         pg_session_unprepare(session, query, span_equal(sqlstate, SPAN("0A000")));
         query->was_renewed = true;
@@ -427,7 +452,7 @@ void pg_query_answered(struct pg_query *query, struct pg_session *session,
         if (pg_result_kind(answer->result) == PG_RESULT_OK)
             succeeded(query, answer);
         else
-            failed(query, session, answer->result);
+            failed(query, session, answer);
     }
 }
 

@@ -33,6 +33,18 @@ bool pg_session_is_idle(const struct pg_session *session)
     return pg_flights_is_empty(&session->_flights);
 }
 
+uint32_t pg_session_place(const struct pg_session *session)
+{
+    CHECK_OBJ(session, PG_SESSION_MAGIC);
+    return session->_flights.head;
+}
+
+bool pg_session_is_head_dead(const struct pg_session *session)
+{
+    CHECK_OBJ(session, PG_SESSION_MAGIC);
+    return pg_flights_is_head_dead(&session->_flights);
+}
+
 /* Time */
 
 static bool is_stalled(const struct pg_session *session)
@@ -41,7 +53,7 @@ static bool is_stalled(const struct pg_session *session)
 
     if (session->stall_ms > 0)
         return age_us > session->stall_ms * 1000ull;
-    return age_us > DEAD_HEAD_MS * 1000ull && pg_flights_is_head_dead(&session->_flights);
+    return age_us > DEAD_HEAD_MS * 1000ull && pg_session_is_head_dead(session);
 }
 
 static void on_tick(struct timer *timer)
@@ -496,6 +508,7 @@ struct pg_session *pg_session_create(struct loop *loop, struct pg_conn *conn,
     session->stall_ms = options->stall_ms;
     session->number = options->number;
     session->_has_prepared = options->is_prepared;
+    session->canceled_place = PG_NOWHERE;
     session->_guard.sql = span_of(guard_sql);
     list_init(&session->batch_queries);
     pg_prepared_set_init(&session->_prepared);

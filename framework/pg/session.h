@@ -53,6 +53,9 @@ struct pg_session {
     struct pg_transaction *transaction;   /* that it is pinned to; NULL: none, or it has gone */
     bool is_pinned;                       /* by a transaction; goes back when it is idle */
     bool is_returning;                    /* COMMIT or ROLLBACK was sent: idle, it goes back */
+    bool is_rolling_back;                 /* ROLLBACK was: nothing before it is of use to anybody */
+    bool is_canceling;                    /* pg/control.c cancels what it runs: nothing new now */
+    uint32_t canceled_place;              /* the head that was canceled last, or PG_NOWHERE */
     bool is_worn;                         /* its buffers grew huge: to be closed when idle */
     uint32_t stall_ms;                    /* a head older than this ends the session; 0: none */
     uint32_t number;                      /* for logs */
@@ -116,6 +119,12 @@ void pg_session_unprepare(struct pg_session *session, const struct pg_query *que
 
 /* Takes the op's statement out of the ring: a tombstone stays. */
 void pg_session_forget(struct pg_session *session, struct pg_query *query);
+
+/* Where its ring begins: changes when what runs now has ended. */
+uint32_t pg_session_place(const struct pg_session *session);
+
+/* Does nobody want what runs now? */
+bool pg_session_is_head_dead(const struct pg_session *session);
 
 /* Is nothing in flight? */
 bool pg_session_is_idle(const struct pg_session *session);

@@ -115,8 +115,11 @@ void pg_transaction_end(struct pg_transaction *transaction)
         return;
     session = let_go(transaction);
     fail_waiting(transaction, ERR_STATE, "pg_error");
-    if (session != NULL)
-        pg_session_command(session, "rollback");
+    if (session == NULL)
+        return;
+    session->is_rolling_back = true;
+    pg_session_command(session, "rollback");
+    pg_control_notice(&transaction->pool->control);
 }
 
 void pg_transaction_lost(struct pg_transaction *transaction)

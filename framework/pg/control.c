@@ -1,0 +1,222 @@
+/* pg/control.c - cancels in the server what nobody waits for any more.
+ *
+ *   CALM ──▶ LOOKING ──▶ SENT (pg_cancel_backend) ──▶ SETTLING ──▶ LOOKING, or CALM
+ *              │  ▲                                       the signal is on its way for a moment
+ *              └──┘ not yet for long; or the session is opened first
+ *
+ * The signal hits whatever the backend runs when it arrives. So the victim gets nothing new until
+ * that is over, and what stands behind in its pipeline and is hit is run again: it had a Sync of
+ * its own, or is read only, and so nothing was applied (pg/query.c).
+ */
+#include "pg/control.h"
+#include "base/check.h"
+#include "base/log.h"
+#include "pg/connect.h"
+#include "pg/private.h"
+#include <stdio.h>
+
+enum {
+    GIVEN_UP_MS = 20,    /* most statements end by themselves sooner than we could cancel them */
+    SETTLING_MS = 10,    /* for the signal, once pg_cancel_backend() has answered */
+    OPEN_AGAIN_MS = 1000 /* after an attempt that failed */
+};
+
+static void on_timer(struct timer *timer);
+
+static void look_in(struct pg_control *control, uint32_t ms)
+{
+    control->state = PG_CONTROL_LOOKING;
+    timer_start(control->pool->loop, &control->timer, ms, on_timer);
+}
+
+/* Its own session */
+
+static void close_own(struct pg_control *control)
+{
+    struct pg_session *session = control->session;
+
+    control->session = NULL;
+    pg_session_destroy(session);
+}
+
+static void release_victim(struct pg_control *control)
+{
+    struct pg_session *victim = control->victim;
+
+    control->victim = NULL;
+    if (victim == NULL)
+        return;
+    victim->is_canceling = false;
+    pg_pool_room(control->pool, victim);
+}
+
+static struct pg_control *control_of(const struct pg_session *session)
+{
+    struct pg_pool *pool = session->data;
+
+    CHECK_OBJ(pool, PG_POOL_MAGIC);
+    return &pool->control;
+}
+
+static void on_answer(struct pg_session *session, struct pg_query *query,
+                      const struct pg_answer *answer)
+{
+    (void)session;
+    (void)answer;
+    CHECK(query == NULL); /* commands only */
+}
+
+static void on_room(struct pg_session *session)
+{
+    struct pg_control *control = control_of(session);
+
+    if (control->state != PG_CONTROL_SENT)
+        return;
+    control->state = PG_CONTROL_SETTLING;
+    timer_start(control->pool->loop, &control->timer, SETTLING_MS, on_timer);
+}
+
+static void on_lost(struct pg_session *session, const char *reason)
+{
+    struct pg_control *control = control_of(session);
+
+    log_debug("pg %s: control session lost: %s", control->pool->name, reason);
+    close_own(control);
+    if (control->state == PG_CONTROL_SENT || control->state == PG_CONTROL_SETTLING)
+        release_victim(control);
+    if (control->state != PG_CONTROL_CALM)
+        look_in(control, OPEN_AGAIN_MS);
+}
+
+static void on_idle(struct pg_session *session)
+{
+    close_own(control_of(session));
+}
+
+static const struct pg_session_owner session_owner = {
+    .on_answer = on_answer,
+    .on_room = on_room,
+    .on_lost = on_lost,
+    .on_idle = on_idle,
+};
+
+static void on_connected(void *data, struct pg_connect *connect, struct pg_conn *conn,
+                         const char *problem)
+{
+    const struct pg_session_options options = {.depth_max = 1, .stall_ms = OPEN_AGAIN_MS};
+    struct pg_pool *pool = data;
+    struct pg_control *control = &pool->control;
+
+    CHECK_OBJ(pool, PG_POOL_MAGIC);
+    CHECK(control->opening == connect);
+    control->opening = NULL;
+    if (conn == NULL) {
+        log_debug("pg %s: cannot open the control session: %s", pool->name, problem);
+        look_in(control, OPEN_AGAIN_MS);
+        return;
+    }
+    control->session = pg_session_create(pool->loop, conn, &options, &session_owner, pool);
+    look_in(control, 0);
+}
+
+/* Looking */
+
+/* Does the session run what nobody waits for? In a transaction that somebody still holds, a cancel
+ * would end more than the statement. */
+static bool is_given_up(const struct pg_session *session)
+{
+    if (pg_session_is_idle(session) || !pg_session_is_head_dead(session))
+        return false;
+    if (session->canceled_place == pg_session_place(session))
+        return false; /* it was canceled: now it is the server's turn */
+    return !session->is_pinned || session->is_rolling_back;
+}
+
+static void cancel(struct pg_control *control, struct pg_session *victim)
+{
+    char sql[64];
+
+    log_debug("pg %s: session %u runs what nobody waits for: canceled", control->pool->name,
+              victim->number);
+    (void)snprintf(sql, sizeof sql, "select pg_cancel_backend(%d)", pg_session_backend(victim));
+    victim->canceled_place = pg_session_place(victim);
+    victim->is_canceling = true;
+    victim->load.is_taken = true;
+    control->victim = victim;
+    control->state = PG_CONTROL_SENT;
+    control->pool->counts.cancels_sent++;
+    timer_stop(&control->timer);
+    pg_session_command(control->session, sql);
+}
+
+/* The first session that runs for long what nobody waits for; NULL: none. *is_young: there is one
+ * that may become such. */
+static struct pg_session *find_victim(const struct pg_pool *pool, bool *is_young)
+{
+    *is_young = false;
+    for (uint32_t i = 0; i < pool->counts.sessions; i++) {
+        struct pg_session *session = pool->sessions[i];
+        uint64_t age_us = loop_now_us(pool->loop) - session->load.head_since_us;
+
+        if (!is_given_up(session))
+            continue;
+        if (age_us >= GIVEN_UP_MS * 1000)
+            return session;
+        *is_young = true;
+    }
+    return NULL;
+}
+
+static void look(struct pg_control *control)
+{
+    bool is_young;
+    struct pg_session *victim = find_victim(control->pool, &is_young);
+
+    if (victim == NULL && is_young)
+        look_in(control, GIVEN_UP_MS);
+    else if (victim == NULL)
+        control->state = PG_CONTROL_CALM;
+    else if (control->session != NULL)
+        cancel(control, victim);
+    else if (control->opening == NULL)
+        control->opening = pg_connect_start(control->pool->helpers, control->pool->options,
+                                            on_connected, control->pool);
+}
+
+static void on_timer(struct timer *timer)
+{
+    struct pg_control *control = CONTAINER_OF(timer, struct pg_control, timer);
+
+    if (control->state == PG_CONTROL_SETTLING)
+        release_victim(control);
+    control->state = PG_CONTROL_LOOKING;
+    look(control);
+}
+
+/* Life */
+
+void pg_control_init(struct pg_control *control, struct pg_pool *pool)
+{
+    *control = (struct pg_control){.pool = pool};
+}
+
+void pg_control_deinit(struct pg_control *control)
+{
+    timer_stop(&control->timer);
+    pg_connect_abandon(control->opening);
+    control->opening = NULL;
+    close_own(control);
+}
+
+/* Behind a pooler a session has no process of its own. */
+void pg_control_notice(struct pg_control *control)
+{
+    if (control->state == PG_CONTROL_CALM && control->pool->options->is_prepared)
+        look_in(control, GIVEN_UP_MS);
+}
+
+void pg_control_forget(struct pg_control *control, const struct pg_session *session)
+{
+    if (control->victim == session)
+        control->victim = NULL;
+}

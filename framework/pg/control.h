@@ -1,0 +1,44 @@
+/* pg/control.h - cancels in the server what nobody waits for any more.
+ *
+ * A statement whose op was given up while it ran would run on, and all behind it on its session
+ * would wait. So the pool has a session of its own for pg_cancel_backend(), opened when it is
+ * needed, outside of its limit. One statement is canceled at a time.
+ * Loop:   of the pool's loop.
+ * Memory: the pool's.
+ */
+#ifndef WEFT_PG_CONTROL_H
+#define WEFT_PG_CONTROL_H
+
+#include "loop/timer.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+struct pg_connect;
+struct pg_pool;
+struct pg_session;
+
+/* Where it is; see control.c. */
+enum pg_control_state { PG_CONTROL_CALM, PG_CONTROL_LOOKING, PG_CONTROL_SENT, PG_CONTROL_SETTLING };
+
+struct pg_control {
+    enum pg_control_state state; /* see control.c */
+    struct pg_pool *pool;        /* whose sessions */
+    struct pg_session *session;  /* its own; NULL: not open */
+    struct pg_connect *opening;  /* under way; NULL: not */
+    struct pg_session *victim;   /* of the cancel under way; NULL: none, or it has gone */
+    struct timer timer;          /* the next look */
+};
+
+/* Nothing to do yet. */
+void pg_control_init(struct pg_control *control, struct pg_pool *pool);
+
+/* Closes its session. */
+void pg_control_deinit(struct pg_control *control);
+
+/* A statement in flight was given up: looks soon whether it still runs. */
+void pg_control_notice(struct pg_control *control);
+
+/* The session goes. */
+void pg_control_forget(struct pg_control *control, const struct pg_session *session);
+
+#endif
