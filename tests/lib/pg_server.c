@@ -42,7 +42,7 @@ static void take_line(struct pg_server *server, const char *line)
 /* Runs tests/tools/pgcluster; its exit status. */
 static int run_tool(struct pg_server *server, const char *verb, const char *arguments)
 {
-    char command[1024], line[512];
+    char command[2048], line[512];
     FILE *out;
 
     (void)snprintf(command, sizeof command, "exec %s/pgcluster %s %s %s 2>&1", WEFT_TEST_TOOLS,
@@ -59,7 +59,7 @@ static int run_tool(struct pg_server *server, const char *verb, const char *argu
 
 static void start(struct pg_server *server, const char *arguments)
 {
-    char all[512];
+    char all[1200];
 
     (void)snprintf(all, sizeof all, "--with %d %s", (int)getpid(), arguments);
     if (run_tool(server, "start", all) != 0)
@@ -93,13 +93,18 @@ void pg_server_stop(struct pg_server *server)
     server->is_running = false;
 }
 
+void pg_server_start_with(struct pg_server *server, const char *arguments)
+{
+    char all[1024];
+
+    (void)snprintf(all, sizeof all, "%s%s %s", server->has_tcp ? "--port " : "",
+                   server->has_tcp ? server->port : "", arguments);
+    start(server, all);
+}
+
 void pg_server_start(struct pg_server *server)
 {
-    char arguments[32] = "";
-
-    if (server->has_tcp)
-        (void)snprintf(arguments, sizeof arguments, "--port %s", server->port);
-    start(server, arguments);
+    pg_server_start_with(server, "");
 }
 
 void pg_server_need(const struct pg_server *server)

@@ -37,9 +37,14 @@ void pg_server_init(struct pg_server *server, const char *arguments);
 /* Stops it and removes its files. */
 void pg_server_deinit(struct pg_server *server);
 
-/* Stops it at once, as a crash would, and starts it again. */
+/* Stops it at once, as a crash would. */
 void pg_server_stop(struct pg_server *server);
+
+/* Starts it again, on the same socket and port. */
 void pg_server_start(struct pg_server *server);
+
+/* The same with further arguments for tests/tools/pgcluster. */
+void pg_server_start_with(struct pg_server *server, const char *arguments);
 
 /* Skips the running test where PostgreSQL is not there. */
 void pg_server_need(const struct pg_server *server);
