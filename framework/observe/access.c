@@ -155,6 +155,16 @@ static char *put_number(char *at, struct span key, uint64_t value, bool is_json)
     return put(put_key(at, key, is_json), (struct span){text, len});
 }
 
+/* A request's id as everywhere in logs: 16 hex digits, a text for JSON too. */
+static char *put_id(char *at, struct span key, uint64_t id, bool is_json)
+{
+    char text[17];
+
+    for (int i = 0; i < 16; i++)
+        text[i] = "0123456789abcdef"[id >> (60 - 4 * i) & 15];
+    return put_text(at, key, (struct span){text, 16}, is_json);
+}
+
 /* Microseconds as milliseconds with three decimals. */
 static char *put_ms(char *at, struct span key, uint64_t us, bool is_json)
 {
@@ -188,7 +198,7 @@ static char *put_line(struct access_log *log, char *at, const struct access_line
     bool is_json = log->is_json;
 
     at = put_time(log, at, line->wall_us);
-    at = put_number(at, SPAN("id"), line->id, is_json);
+    at = put_id(at, SPAN("id"), line->id, is_json);
     at = put_text(at, SPAN("peer"), line->peer, is_json);
     at = put_text(at, SPAN("method"), line->method, is_json);
     at = put_text(at, SPAN("path"), line->path, is_json);

@@ -1,8 +1,8 @@
 /* observe/access.h - the access log: one line a request.
  *
- *   time=2026-01-31T08:49:37.123Z id=17 peer=10.0.0.1:5000 method=GET path=/books/1
- *   route="GET /books/:id" plugin=books status=200 bytes=55 total_ms=1.204 queue_ms=0.310
- *   pg_ms=0.702 call_ms=0.000 why=done
+ *   time=2026-01-31T08:49:37.123Z id=0000010000000011 peer=10.0.0.1:5000 method=GET
+ *   path=/books/1 route=/books/:id plugin=books status=200 bytes=55 total_ms=1.204
+ *   queue_ms=0.310 pg_ms=0.702 call_ms=0.000 why=done
  *
  * (on one line), or the same as one JSON object. Lines are gathered in memory and written by
  * access_flush(), many with one write(). What the sink does not take is kept up to a limit, then
@@ -28,7 +28,7 @@ enum { ACCESS_FLUSH_SIZE = 65536, ACCESS_BUFFER_MAX = 262144, ACCESS_TEXT_MAX = 
 /* What is known of a request when it is over. An absent text is written as `-`. */
 struct access_line {
     uint64_t wall_us;   /* when it was over, since 1970 */
-    uint64_t id;        /* of the request */
+    uint64_t id;        /* of the request; written as 16 hex digits, as in the error log */
     struct span peer;   /* address and port */
     struct span method; /* as sent */
     struct span path;   /* as sent, with the query */

@@ -86,17 +86,19 @@ size_t blame_describe(const struct blame *page, char *text, size_t size)
     char plugin[4 * BLAME_PLUGIN_SIZE + 3];
     char route[4 * BLAME_ROUTE_SIZE + 3];
     struct blame_culprit culprit;
+    char request[17] = "-";
     int len;
 
     CHECK(text != NULL);
     CHECK(size > 0);
     blame_read(page, &culprit);
+    if (culprit.request != 0)
+        snprintf(request, sizeof(request), "%016llx", (unsigned long long)culprit.request);
     log_escape(plugin, sizeof(plugin), span_of(culprit.plugin[0] != '\0' ? culprit.plugin : "-"),
                false);
     log_escape(route, sizeof(route), span_of(culprit.route[0] != '\0' ? culprit.route : "-"),
                false);
-    len = snprintf(text, size, "plugin=%s route=%s request=%llu", plugin, route,
-                   (unsigned long long)culprit.request);
+    len = snprintf(text, size, "plugin=%s route=%s request=%s", plugin, route, request);
     CHECK(len > 0);
     return (size_t)len < size ? (size_t)len : size - 1;
 }

@@ -67,8 +67,8 @@ uint32_t blame_name(struct blame *page, struct span plugin, struct span route);
 /* The master: copies what was running. NULL: the host. */
 void blame_read(const struct blame *page, struct blame_culprit *culprit);
 
-/* The same as text for a log line, `plugin=books route="GET /books/:id" request=17`, or
- * `plugin=- route=- request=0` for the host; ended by a NUL and cut at `size`. Returns its
+/* The same as text for a log line, `plugin=books route="GET /books/:id" request=0000010000000011`,
+ * or `plugin=- route=- request=-` for the host; ended by a NUL and cut at `size`. Returns its
  * length. */
 size_t blame_describe(const struct blame *page, char *text, size_t size);
 

@@ -36,7 +36,7 @@ ssize_t __wrap_write(int fd, const void *data, size_t size)
 
 static const struct access_line books = {
     .wall_us = UINT64_C(1767225599123456),
-    .id = 17,
+    .id = 0x10000000011,
     .peer = {"10.0.0.1:5000", 13},
     .method = {"GET", 3},
     .path = {"/books/1?x=\"y\"\n", 15},
@@ -52,7 +52,7 @@ static const struct access_line books = {
 };
 
 #define BOOKS_LINE                                                                                \
-    "time=2025-12-31T23:59:59.123Z id=17 peer=10.0.0.1:5000 method=GET "                          \
+    "time=2025-12-31T23:59:59.123Z id=0000010000000011 peer=10.0.0.1:5000 method=GET "            \
     "path=\"/books/1?x=\\\"y\\\"\\n\" route=\"GET /books/:id\" plugin=books status=200 bytes=55 " \
     "total_ms=1.204 queue_ms=0.310 pg_ms=0.702 call_ms=0.000 why=done\n"
 
@@ -132,7 +132,8 @@ static void test_a_line_of_json(void **state)
     access_close(log);
     assert_string_equal(
         content("log"),
-        "{\"time\":\"2025-12-31T23:59:59.123Z\",\"id\":17,\"peer\":\"10.0.0.1:5000\","
+        "{\"time\":\"2025-12-31T23:59:59.123Z\",\"id\":\"0000010000000011\",\"peer\":\"10.0.0.1:"
+        "5000\","
         "\"method\":\"GET\",\"path\":\"/books/1?x=\\\"y\\\"\\n\",\"route\":\"GET /books/:id\","
         "\"plugin\":\"books\",\"status\":200,\"bytes\":55,\"total_ms\":1.204,\"queue_ms\":0.310,"
         "\"pg_ms\":0.702,\"call_ms\":0.000,\"why\":\"done\"}\n");
@@ -145,10 +146,11 @@ static void test_what_is_not_known_is_a_dash(void **state)
     (void)state;
     access_write(log, &(struct access_line){.id = 0});
     access_close(log);
-    assert_string_equal(content("log"),
-                        "time=1970-01-01T00:00:00.000Z id=0 peer=- method=- path=- route=- "
-                        "plugin=- status=0 bytes=0 total_ms=0.000 queue_ms=0.000 pg_ms=0.000 "
-                        "call_ms=0.000 why=-\n");
+    assert_string_equal(
+        content("log"),
+        "time=1970-01-01T00:00:00.000Z id=0000000000000000 peer=- method=- path=- route=- "
+        "plugin=- status=0 bytes=0 total_ms=0.000 queue_ms=0.000 pg_ms=0.000 "
+        "call_ms=0.000 why=-\n");
 }
 
 static void test_without_a_log_nothing_happens(void **state)

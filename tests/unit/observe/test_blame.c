@@ -22,10 +22,10 @@ static void test_entries_are_noted(void **state)
     assert_int_not_equal(books, BLAME_HOST);
     assert_int_not_equal(books, hello);
     blame_describe(page, text, sizeof text);
-    assert_string_equal(text, "plugin=- route=- request=0");
+    assert_string_equal(text, "plugin=- route=- request=-");
     blame_enter(page, books, 17);
     len = blame_describe(page, text, sizeof text);
-    assert_string_equal(text, "plugin=books route=\"GET /books/:id\" request=17");
+    assert_string_equal(text, "plugin=books route=\"GET /books/:id\" request=0000000000000011");
     assert_int_equal(len, strlen(text));
     blame_leave(page);
     blame_enter(page, hello, 18);
@@ -33,7 +33,7 @@ static void test_entries_are_noted(void **state)
     blame_enter(page, books, 19);
     blame_leave(page);
     blame_describe(page, text, sizeof text);
-    assert_string_equal(text, "plugin=- route=- request=0");
+    assert_string_equal(text, "plugin=- route=- request=-");
     assert_int_equal(page->entries, 3);
     assert_int_equal(page->names[books].entries, 2);
     assert_int_equal(page->names[hello].entries, 1);
@@ -82,11 +82,11 @@ static void test_the_next_worker_starts_anew(void **state)
     assert_int_equal(page->names[route].entries, 0);
     assert_string_equal(page->names[route].plugin, "");
     blame_describe(page, text, sizeof text);
-    assert_string_equal(text, "plugin=- route=- request=0");
+    assert_string_equal(text, "plugin=- route=- request=-");
     assert_int_equal(blame_name(page, SPAN("b"), SPAN("GET /b")), route);
     blame_enter(page, route, 2);
     blame_describe(page, text, sizeof text);
-    assert_string_equal(text, "plugin=b route=\"GET /b\" request=2");
+    assert_string_equal(text, "plugin=b route=\"GET /b\" request=0000000000000002");
     blame_destroy(page);
 }
 
@@ -103,7 +103,7 @@ static void test_long_names_are_cut(void **state)
     assert_true(blame_describe(page, text, sizeof text) < sizeof text);
     assert_int_equal(strspn(text + strlen("plugin="), "p"), BLAME_PLUGIN_SIZE - 1);
     assert_non_null(strstr(text, " route=\"\\n\\n"));
-    assert_non_null(strstr(text, "\\n\\n\" request=1"));
+    assert_non_null(strstr(text, "\\n\\n\" request=0000000000000001"));
     assert_int_equal(blame_describe(page, text, 10), 9);
     assert_string_equal(text, "plugin=pp");
     assert_int_not_equal(blame_name(page, (struct span){NULL, 0}, SPAN("")), BLAME_HOST);
@@ -124,12 +124,13 @@ static void test_a_full_page_says_so(void **state)
     }
     blame_enter(page, index, 3);
     blame_describe(page, text, sizeof text);
-    assert_string_equal(text, "plugin=p route=\"GET /16382\" request=3");
+    assert_string_equal(text, "plugin=p route=\"GET /16382\" request=0000000000000003");
     for (int i = 0; i < 3; i++)
         assert_int_equal(blame_name(page, SPAN("p"), SPAN("GET /x")), BLAME_NAMES_MAX - 1);
     blame_enter(page, BLAME_NAMES_MAX - 1, 4);
     blame_describe(page, text, sizeof text);
-    assert_string_equal(text, "plugin=many route=\"one of too many to note\" request=4");
+    assert_string_equal(text,
+                        "plugin=many route=\"one of too many to note\" request=0000000000000004");
     blame_destroy(page);
 }
 
@@ -142,7 +143,7 @@ static void test_without_a_page_nothing_happens(void **state)
     blame_reset(NULL);
     blame_destroy(NULL);
     blame_describe(NULL, text, sizeof text);
-    assert_string_equal(text, "plugin=- route=- request=0");
+    assert_string_equal(text, "plugin=- route=- request=-");
 }
 
 /* What a plugin that ran wild may have left there. */
