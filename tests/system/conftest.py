@@ -118,11 +118,11 @@ def peer():
 
 @pytest.fixture
 def make_peer():
-    """A function that makes further scripted upstreams."""
+    """A function that makes further scripted upstreams, on a port that may be given."""
     made = []
 
-    def make():
-        made.append(Peer(place.free_port()))
+    def make(port=None):
+        made.append(Peer(port or place.free_port()))
         return made[-1]
 
     yield make

@@ -72,9 +72,13 @@ class Cluster:
 
     def _signal(self, number):
         postmaster = int(self.env["PGPID"])
+        os.kill(postmaster, number)  # first, so that it forks no further child
         children = pathlib.Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
-        for pid in [postmaster, *map(int, children)]:
-            os.kill(pid, number)
+        for pid in map(int, children):
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                pass  # a backend that has just ended
 
     def run(self, sql, *values, database="postgres"):
         """Runs one statement as the superuser and returns its rows, or None where it has none."""

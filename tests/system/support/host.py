@@ -7,7 +7,7 @@ import socket
 import subprocess
 import time
 
-from . import place
+from . import logs, place
 from .client import Client
 
 _REPORT = re.compile(r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:|LeakSanitizer: detected"
@@ -36,7 +36,7 @@ def run_weft(*arguments, env=None, timeout=30):
 class Host:
     """One `weft -c FILE`. Listens on 127.0.0.1:port, with one worker unless the settings say otherwise."""
 
-    def __init__(self, folder, sections=None, text=None, env=None, port=None, wrapper=()):
+    def __init__(self, folder, sections=None, text=None, env=None, port=None, wrapper=(), build=place.BUILD):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.port = port or place.free_port()
@@ -46,6 +46,7 @@ class Host:
         self.log_path = self.folder / "weft.log"
         self.env = {**os.environ, **(env or {})}
         self.wrapper = list(wrapper)   # a command to run it under, such as valgrind or strace
+        self.build = build             # the build that it is of
         self.process = None
         self.configure(sections, text)
 
@@ -53,32 +54,35 @@ class Host:
         """Writes server.ini anew. `text` is taken as it is, with @PORT@ replaced."""
         if text is None:
             server = {"listen": f"127.0.0.1:{self.port}", "workers": 1,
-                      "plugin_dir": place.BUILD / "plugins", "runtime_dir": self.folder / "run"}
+                      "plugin_dir": self.build / "plugins", "runtime_dir": self.folder / "run"}
             server.update((sections or {}).get("server", {}))
             text = ini_text({"server": server,
                              **{name: keys for name, keys in (sections or {}).items() if name != "server"}})
         self.config.write_text(text.replace("@PORT@", str(self.port)))
 
     def start(self, wait=True):
-        """Starts it and waits until it accepts a connection."""
+        """Starts it and waits until it serves."""
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen([*self.wrapper, place.BUILD / "weft", "-c", self.config],
+            self.process = subprocess.Popen([*self.wrapper, self.build / "weft", "-c", self.config],
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env)
         if wait:
-            self.wait_until_listening()
+            self.wait_until_serving()
         return self
 
-    def wait_until_listening(self):
+    def wait_until_serving(self):
+        """Until a worker has noticed that a client came and left: the kernel takes connections sooner."""
         end = time.monotonic() + _START_S
         while time.monotonic() < end:
             if self.process.poll() is not None:
                 raise AssertionError(f"weft exited with {self.process.returncode}:\n{self.log}")
             try:
-                socket.create_connection(self.address, timeout=1).close()
-                return
+                with socket.create_connection(self.address, timeout=1) as probe:
+                    probe.shutdown(socket.SHUT_WR)
+                    probe.recv(1)
+                    return
             except OSError:
                 time.sleep(0.01)
-        raise AssertionError(f"weft does not listen on port {self.port}:\n{self.log}")
+        raise AssertionError(f"weft does not serve on port {self.port}:\n{self.log}")
 
     @property
     def pid(self):
@@ -99,6 +103,18 @@ class Host:
                 return found[-1]
             assert time.monotonic() < end, f"not {count} of {pattern!r} in the log:\n{self.log}"
             time.sleep(0.02)
+
+    def accesses(self, **wanted):
+        """The lines of the access log, as dicts, whose fields are as wanted."""
+        return logs.accesses(self.log, **wanted)
+
+    def wait_access(self, count=1, timeout=10, **wanted):
+        """Waits until the access log has so many such lines, and returns the last as a dict."""
+        end = time.monotonic() + timeout
+        while len(found := self.accesses(**wanted)) < count:
+            assert time.monotonic() < end, f"not {count} lines with {wanted} in the log:\n{self.log}"
+            time.sleep(0.02)
+        return found[-1]
 
     def workers(self):
         """The process ids of the workers."""

@@ -1,0 +1,275 @@
+/* lab.c - a plugin for the system tests: one route for each thing that a handler may do, so that a
+ * test can say in a URL what happens.
+ *
+ * Settings: text (what GET /lab/text answers), database and upstream (names of sections; without
+ * them the routes that need one are not there). */
+#include "weft.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+static weft_pg *db;
+static weft_upstream *partner;
+static weft_str configured_text;
+
+/* The number in the parameter `name`; 0 where it is none. */
+static int64_t number_in(weft_ctx *ctx, const char *name)
+{
+    weft_str text = weft_param(ctx, name);
+
+    return text.ptr != NULL ? strtoll(text.ptr, NULL, 10) : 0;
+}
+
+static weft_status text(weft_ctx *ctx, void *self)
+{
+    (void)self;
+    return weft_reply(ctx, 200, "text/plain", configured_text);
+}
+
+/* Which worker is it? */
+static weft_status pid(weft_ctx *ctx, void *self)
+{
+    (void)self;
+    return weft_reply(ctx, 200, "text/plain", weft_fmt(ctx, "%ld", (long)getpid()));
+}
+
+static weft_status sleeping(weft_ctx *ctx, void *self)
+{
+    (void)self;
+    WEFT_TRY(weft_await(weft_sleep(ctx, (uint32_t)number_in(ctx, "ms"))));
+    return weft_reply_text(ctx, 200, "slept\n");
+}
+
+/* The same, registered with WEFT_ROUTE_FINISH: the log tells that it came to its end. */
+static weft_status finishing(weft_ctx *ctx, void *self)
+{
+    (void)self;
+    WEFT_TRY(weft_await(weft_sleep(ctx, (uint32_t)number_in(ctx, "ms"))));
+    weft_log(ctx, WEFT_LOG_INFO, "finished whatever the client did");
+    return weft_reply_text(ctx, 200, "finished\n");
+}
+
+/* Keeps the processor, and with it the loop, busy. */
+static weft_status burning(weft_ctx *ctx, void *self)
+{
+    int64_t ms = number_in(ctx, "ms");
+    struct timespec start, now;
+
+    (void)self;
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    do
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    while ((now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1000000 < ms);
+    return weft_reply_text(ctx, 200, "burnt\n");
+}
+
+static weft_status big(weft_ctx *ctx, void *self)
+{
+    size_t size = (size_t)number_in(ctx, "bytes");
+    weft_str body = {NULL, size};
+    char *bytes = weft_alloc(ctx, size + 1);
+
+    (void)self;
+    memset(bytes, 'x', size);
+    body.ptr = bytes;
+    return weft_reply(ctx, 200, "application/octet-stream", body);
+}
+
+/* Hands a status on, as a handler does whose op has failed. */
+static weft_status status(weft_ctx *ctx, void *self)
+{
+    (void)self;
+    return (weft_status)number_in(ctx, "code");
+}
+
+/* Forgets to answer. */
+static weft_status nothing(weft_ctx *ctx, void *self)
+{
+    (void)ctx;
+    (void)self;
+    return WEFT_OK;
+}
+
+static weft_status twice(weft_ctx *ctx, void *self)
+{
+    (void)self;
+    WEFT_TRY(weft_reply_text(ctx, 200, "first\n"));
+    return weft_reply_text(ctx, 500, "second\n");
+}
+
+static weft_status logging(weft_ctx *ctx, void *self)
+{
+    (void)self;
+    for (int64_t i = number_in(ctx, "count"); i > 0; i--)
+        weft_log(ctx, WEFT_LOG_ERROR, "the lab has an error");
+    return weft_reply_text(ctx, 200, "logged\n");
+}
+
+/* ---- what no handler may do: blocks the loop for a moment ---- */
+
+static int block_in_poll(void)
+{
+    return poll(NULL, 0, 5);
+}
+
+static int block_in_read(void)
+{
+    int ends[2];
+    char byte = 'x';
+
+    if (pipe(ends) != 0)
+        return -1;
+    if (write(ends[1], &byte, 1) != 1 || read(ends[0], &byte, 1) != 1)
+        return -1;
+    close(ends[0]);
+    return close(ends[1]);
+}
+
+static int block_in_connect(void)
+{
+    struct sockaddr_in nobody = {.sin_family = AF_INET};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    nobody.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    nobody.sin_port = htons(1);
+    if (fd < 0)
+        return -1;
+    if (connect(fd, (const struct sockaddr *)&nobody, sizeof nobody) != 0)
+        errno = 0;
+    return close(fd);
+}
+
+static int block_in_recv(void)
+{
+    char byte = 'x';
+    int ends[2];
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
+        return -1;
+    if (send(ends[1], &byte, 1, 0) != 1 || recv(ends[0], &byte, 1, 0) != 1)
+        return -1;
+    close(ends[0]);
+    return close(ends[1]);
+}
+
+static int block_in_getaddrinfo(void)
+{
+    struct addrinfo hints = {.ai_flags = AI_NUMERICHOST}, *found = NULL;
+    int failed = getaddrinfo("127.0.0.1", NULL, &hints, &found);
+
+    if (failed == 0)
+        freeaddrinfo(found);
+    return failed;
+}
+
+static int block_in_nanosleep(void)
+{
+    return nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+}
+
+static weft_status blocking(weft_ctx *ctx, void *self)
+{
+    static const struct {
+        const char *how;
+        int (*block)(void);
+    } ways[] = {
+        {"poll", block_in_poll},
+        {"read", block_in_read},
+        {"connect", block_in_connect},
+        {"recv", block_in_recv},
+        {"getaddrinfo", block_in_getaddrinfo},
+        {"nanosleep", block_in_nanosleep},
+    };
+    weft_str how = weft_param(ctx, "how");
+
+    (void)self;
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++)
+        if (weft_equal(how, weft_cstr(ways[i].how)))
+            return weft_reply_text(ctx, ways[i].block() == 0 ? 200 : 500, "blocked\n");
+    return WEFT_E_NOT_FOUND;
+}
+
+/* ---- database and upstream ---- */
+
+/* Runs ?q=, whatever it is, with ?read_only as such: for tests only. */
+static weft_status sql(weft_ctx *ctx, void *self)
+{
+    uint32_t flags = weft_query(ctx, "read_only").ptr != NULL ? WEFT_STMT_READ_ONLY : 0;
+    weft_op *done = weft_run_sql(ctx, db, weft_query(ctx, "q").ptr, flags, WEFT_NO_ARGS);
+
+    (void)self;
+    WEFT_TRY(weft_await(done));
+    return weft_reply_rows(ctx, 200, done);
+}
+
+/* Runs ?q= and ?then= in a transaction. */
+static weft_status transaction(weft_ctx *ctx, void *self)
+{
+    weft_op *begun = weft_begin(ctx, db, 0), *done;
+
+    (void)self;
+    WEFT_TRY(weft_await(begun));
+    weft_pg *tx = weft_tx(begun);
+    WEFT_TRY(weft_await(weft_run_sql(ctx, tx, weft_query(ctx, "q").ptr, 0, WEFT_NO_ARGS)));
+    done = weft_run_sql(ctx, tx, weft_query(ctx, "then").ptr, 0, WEFT_NO_ARGS);
+    WEFT_TRY(weft_await(done));
+    WEFT_TRY(weft_await(weft_commit(tx)));
+    return weft_reply_rows(ctx, 200, done);
+}
+
+/* GETs ?path= from the upstream and hands its answer on. */
+static weft_status call(weft_ctx *ctx, void *self)
+{
+    weft_op *answer = weft_call_get(ctx, partner, weft_query(ctx, "path").ptr);
+
+    (void)self;
+    WEFT_TRY(weft_await(answer));
+    return weft_reply(ctx, weft_call_code(answer), "text/plain", weft_call_body(answer));
+}
+
+static weft_status add_peers(weft_host *host)
+{
+    weft_str name;
+
+    WEFT_TRY(weft_setting(host, "database", "", &name));
+    if (name.len > 0) {
+        WEFT_TRY(weft_pool(host, name.ptr, &db));
+        WEFT_TRY(weft_route(host, "GET", "/lab/sql", sql));
+        WEFT_TRY(weft_route(host, "GET", "/lab/transaction", transaction));
+    }
+    WEFT_TRY(weft_setting(host, "upstream", "", &name));
+    if (name.len == 0)
+        return WEFT_OK;
+    WEFT_TRY(weft_find_upstream(host, name.ptr, &partner));
+    return weft_route(host, "GET", "/lab/call", call);
+}
+
+static weft_status init(weft_host *host, void **self)
+{
+    static const struct {
+        const char *pattern;
+        weft_handler *handler;
+    } routes[] = {
+        {"/lab/text", text},           {"/lab/pid", pid},
+        {"/lab/sleep/:ms", sleeping},  {"/lab/burn/:ms", burning},
+        {"/lab/big/:bytes", big},      {"/lab/status/:code", status},
+        {"/lab/nothing", nothing},     {"/lab/log/:count", logging},
+        {"/lab/block/:how", blocking}, {"/lab/twice", twice},
+    };
+    const weft_route_options finish = {sizeof finish, WEFT_ROUTE_FINISH, 0, 0};
+
+    (void)self;
+    WEFT_TRY(weft_setting(host, "text", "the lab", &configured_text));
+    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
+        WEFT_TRY(weft_route(host, "GET", routes[i].pattern, routes[i].handler));
+    WEFT_TRY(weft_route_with(host, "GET", "/lab/finish/:ms", finishing, NULL, &finish));
+    return add_peers(host);
+}
+
+WEFT_PLUGIN("lab", "1.0", init, NULL, NULL);
