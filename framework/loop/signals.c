@@ -35,6 +35,13 @@ void signals_start(struct loop *loop, struct signals *signals, const sigset_t *s
     io_start(loop, &signals->_io, signals->_fd, IO_READ, on_readable);
 }
 
+void signals_abandon(struct signals *signals)
+{
+    CHECK(signals->_fd >= 0);
+    (void)close(signals->_fd);
+    signals->_fd = -1;
+}
+
 void signals_stop(struct signals *signals)
 {
     if (signals->_fd < 0)

@@ -32,4 +32,8 @@ void signals_start(struct loop *loop, struct signals *signals, const sigset_t *s
  * with _fd -1) is fine. */
 void signals_stop(struct signals *signals);
 
+/* In a forked child, beside loop_abandon(): lets go of the parent's descriptor and leaves the
+ * parent's loop alone. The mask stays as it is. */
+void signals_abandon(struct signals *signals);
+
 #endif

@@ -71,6 +71,7 @@ struct master {
 
 static void stop_all(struct master *master, int number);
 static void fork_worker(struct slot *slot);
+static void start_again(struct slot *slot);
 
 /* ---- sockets ---- */
 
@@ -146,6 +147,7 @@ static _Noreturn void become_worker(struct slot *slot, int report_fd)
         for (uint32_t a = 0; a < count && i != slot->index; a++)
             others[other_count++] = master->slots[i].fds[a];
     }
+    signals_abandon(&master->signals);
     loop_abandon(master->loop);
     int code = worker_run(&(struct worker_setup){
         .settings = settings,
@@ -199,16 +201,18 @@ static void on_ready(struct slot *slot)
 {
     struct master *master = slot->master;
 
-    slot->state = SERVING;
     timer_stop(&slot->timer);
     close_report(slot);
+    if (master->is_stopping) /* it has been told to stop already */
+        return;
+    slot->state = SERVING;
     if (slot->deaths > 0)
         log_info("worker %u is back as process %d", slot->index, (int)slot->pid);
     if (master->is_ready)
         return;
-    for (struct slot *next; (next = first_in(master, EMPTY)) != NULL;)
+    for (struct slot *next; !master->is_stopping && (next = first_in(master, EMPTY)) != NULL;)
         fork_worker(next);
-    if (first_in(master, STARTING) != NULL)
+    if (master->is_stopping || first_in(master, STARTING) != NULL)
         return;
     master->is_ready = true;
     log_info("serving: %u workers, generation %u", master->settings->workers, master->generation);
@@ -243,7 +247,7 @@ static void on_report(struct io *io, uint32_t events)
 static void fork_worker(struct slot *slot)
 {
     struct master *master = slot->master;
-    int ends[2];
+    int ends[2] = {-1, -1};
 
     slot->problem_len = 0;
     slot->started_ms = loop_now_ms(master->loop);
@@ -251,7 +255,12 @@ static void fork_worker(struct slot *slot)
     pid_t pid = pipe2(ends, O_CLOEXEC) == 0 ? fork() : -1;
     if (pid < 0) {
         log_error("worker %u: cannot be forked: %s", slot->index, strerror(errno));
-        give_up(master);
+        for (int i = 0; i < 2 && ends[i] >= 0; i++)
+            close(ends[i]);
+        if (master->is_ready)
+            start_again(slot);
+        else
+            give_up(master);
         return;
     }
     if (pid == 0) {

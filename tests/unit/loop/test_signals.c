@@ -113,6 +113,23 @@ static void test_stopped_by_its_own_callback(void **state)
     (void)signal(SIGUSR2, SIG_DFL);
 }
 
+static void test_a_child_leaves_the_parent_s_loop_alone(void **state)
+{
+    struct fixture *fixture = *state;
+    int status = -1;
+    pid_t child = fork();
+
+    if (child == 0) {
+        signals_abandon(&fixture->signals);
+        loop_abandon(fixture->loop);
+        _exit(fixture->signals._fd == -1 ? 0 : 1);
+    }
+    run_until_count(fixture->loop, &fixture->count, 1); /* here it still arrives */
+    assert_int_equal(fixture->numbers[0], SIGCHLD);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
 static void test_the_mask_is_put_back(void **state)
 {
     struct fixture *fixture = *state;
@@ -132,7 +149,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_a_signal_is_a_callback), TEST(test_several_at_once),
         TEST(test_a_child_that_ends),      TEST(test_stopped_by_its_own_callback),
-        TEST(test_the_mask_is_put_back),
+        TEST(test_the_mask_is_put_back),   TEST(test_a_child_leaves_the_parent_s_loop_alone),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
