@@ -1,0 +1,350 @@
+"""Goal: whatever happens to PostgreSQL - it stops, hangs, restarts, throws sessions out, refuses - the
+host lives on without a restart: what needs no database is answered at once, what does fails within its
+limit, is well again afterwards, and nobody gets a neighbour's error."""
+import concurrent.futures
+import contextlib
+import json
+import signal
+import urllib.parse
+
+import psycopg2
+import pytest
+
+from support import place
+from support.client import Client
+from support.wait import wait_until
+
+SERVER = {"request_timeout": "2s"}
+POOL = {"queue_timeout": "1s", "connect_timeout": "2s"}
+
+
+def sections(database, server=None, pool=None):
+    return {"server": {**SERVER, **(server or {})},
+            "pg.main": {**database.settings, **POOL, **(pool or {})},
+            "upstream.thirdparty": {"url": "http://127.0.0.1:1"},
+            "plugin.hello": {"path": "hello.so"},
+            "plugin.books": {"path": "books.so"},
+            "plugin.lab": {"path": place.BUILD / "tests/plugins/lab.so", "database": "main"}}
+
+
+@pytest.fixture
+def host(start_weft, books):
+    return start_weft(sections(books))
+
+
+def sql(text, more="", route="/lab/sql"):
+    """The target that has the lab run this statement."""
+    return f"{route}?q={urllib.parse.quote(text)}{more}"
+
+
+def is_well(host):
+    return host.get("/books/1").status == 200
+
+
+def assert_restless(host, workers):
+    """The host was not restarted: its workers are the same."""
+    assert host.workers() == workers
+
+
+def wait_for_statement(database, text, count=1, state="active"):
+    """Waits until the server has so many sessions in `state` with a statement that begins so."""
+    query = "select pid from pg_stat_activity where datname = %s and query like %s and state = %s"
+
+    def found():
+        pids = [row[0] for row in database.cluster.run(query, database.name, text + "%", state)]
+        return pids if len(pids) == count else None
+
+    return wait_until(found, what=f"{count} of {text!r} {state}")
+
+
+def assert_fails_beside_hello(host, target="/books/1"):
+    """A request of the database fails within its limit, and /hello is answered while it waits."""
+    with host.connect() as waiting, host.connect() as other:
+        waiting.request("GET", target)
+        for _ in range(3):
+            assert other.ask("GET", "/hello").body == b"Hello, World!\n"
+        answer = waiting.read_answer()
+    assert answer.status in (503, 504), answer
+    assert answer.header("content-type").startswith("application/problem+json")
+    if answer.status == 503:
+        assert answer.header("retry-after")
+    return host.wait_access(path=target, status=answer.status)
+
+
+# it goes and comes back
+
+@pytest.mark.parametrize("now", [True, False], ids=["immediate", "fast"])
+def test_stopped_and_started(host, cluster, now):
+    workers = host.workers()
+    assert is_well(host)
+    cluster.stop(now=now)
+    line = assert_fails_beside_hello(host)
+    assert line["why"] in ("pg_down", "pg_lost", "pg_queue_timeout"), line
+    cluster.start()
+    wait_until(lambda: is_well(host))
+    assert_restless(host, workers)
+
+
+def test_stopped_and_started_under_load(host, cluster):
+    """Four clients ask without a pause while the database restarts twice. Each request is answered."""
+    workers = host.workers()
+    going = [True]
+
+    def ask_on():
+        statuses = []
+        with Client(host.address, timeout=15) as client:
+            while going[0]:
+                statuses.append(client.ask("GET", "/books/1").status)
+                statuses.append(client.ask("GET", "/hello").status)
+        return statuses
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        futures = [pool.submit(ask_on) for _ in range(4)]
+        try:
+            for _ in range(2):
+                cluster.stop()
+                assert_fails_beside_hello(host)
+                cluster.start()
+                wait_until(lambda: is_well(host))
+        finally:
+            going[0] = False
+        statuses = [status for future in futures for status in future.result()]
+    assert set(statuses) == {200, 503} or set(statuses) == {200, 503, 504}, set(statuses)
+    assert_restless(host, workers)
+
+
+def test_halted_and_going_on(host, cluster):
+    """As a machine that hangs: nothing is closed, nothing answers."""
+    workers = host.workers()
+    assert is_well(host)
+    cluster.pause()
+    for target in ("/books/1", "/books", "/books/2"):
+        assert_fails_beside_hello(host, target)
+    cluster.resume()
+    wait_until(lambda: is_well(host))
+    assert host.get("/books").status == 200
+    assert_restless(host, workers)
+
+
+def test_halted_before_the_first_session(start_weft, books, cluster):
+    cluster.pause()
+    host = start_weft(sections(books))
+    assert_fails_beside_hello(host)
+    cluster.resume()
+    wait_until(lambda: is_well(host))
+
+
+def test_not_there_when_the_host_starts(start_weft, books, cluster):
+    cluster.stop()
+    host = start_weft(sections(books))
+    assert_fails_beside_hello(host)
+    cluster.start()
+    wait_until(lambda: is_well(host))
+
+
+def test_the_host_ends_in_order_while_it_is_away(start_weft, books, cluster):
+    host = start_weft(sections(books))
+    assert is_well(host)
+    cluster.pause()
+    with host.connect() as waiting:
+        waiting.request("GET", "/books/1")
+        assert host.get("/hello").status == 200
+        host.signal(signal.SIGTERM)
+        assert waiting.read_answer().status in (503, 504)
+        host.stop()
+
+
+# sessions that are thrown out
+
+def test_idle_sessions_thrown_out(host, books):
+    assert is_well(host)
+    for _ in range(3):
+        books.cluster.run("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", books.name)
+        wait_until(lambda: is_well(host))
+
+
+def test_a_running_statement_s_session_thrown_out(host, books):
+    with host.connect() as client:
+        client.request("GET", sql("select pg_sleep(60)"))
+        pid, = wait_for_statement(books, "select pg_sleep(60)")
+        books.cluster.run("select pg_terminate_backend(%s)", pid)
+        answer = client.read_answer()
+    assert answer.status == 503, answer
+    assert host.wait_access(status=503, route="/lab/sql")["why"] == "pg_lost"
+    assert is_well(host)
+
+
+def test_a_running_statement_canceled_by_somebody(host, books):
+    with host.connect() as client:
+        client.request("GET", sql("select pg_sleep(61)"))
+        pid, = wait_for_statement(books, "select pg_sleep(61)")
+        books.cluster.run("select pg_cancel_backend(%s)", pid)
+        assert client.read_answer().status == 504
+    assert host.wait_access(status=504, route="/lab/sql")["why"] == "pg_timeout"
+    assert is_well(host)
+
+
+# what a statement does wrong
+
+def test_neighbours_of_failing_statements_are_unharmed(host):
+    """800 requests at once from 16 clients, one in a hundred fails, among reads that may share a batch."""
+    failing = sql("select 1/0", "&read_only")
+
+    def ask(number):
+        targets = [failing if (number * 50 + i) % 100 == 7 else f"/books/{i % 12 + 1}" for i in range(50)]
+        with host.connect(timeout=30) as client:
+            for target in targets:
+                client.request("GET", target)
+            answers = [client.read_answer() for _ in targets]
+        return list(zip(targets, answers))
+
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        asked = [pair for pairs in pool.map(ask, range(16)) for pair in pairs]
+    failed = [answer for target, answer in asked if target == failing]
+    assert [answer.status for answer in failed] == [500] * 8
+    for target, answer in asked:
+        if target != failing:
+            assert answer.status == 200, (target, answer)
+            assert answer.json()["id"] == int(target.rsplit("/", 1)[1])
+    host.wait_log("22012")
+
+
+def test_writes_beside_failing_writes_are_there(host, books):
+    """Each write that was answered 201 is there once, each that a constraint refused is not."""
+    books.run("alter table books add unique (title)")
+
+    def write(number):
+        with host.connect(timeout=30) as client:
+            answers = []
+            for i in range(25):
+                title = "Emma" if i % 5 == 4 else f"book {number}.{i}"
+                body = json.dumps({"title": title, "author": "somebody"})
+                answers.append((title, client.ask("POST", "/books", body=body).status))
+        return answers
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        written = [pair for pairs in pool.map(write, range(8)) for pair in pairs]
+    assert sum(status == 201 for title, status in written if title == "Emma") == 1
+    assert {status for title, status in written if title == "Emma"} == {201, 409}
+    assert {status for title, status in written if title != "Emma"} == {201}
+    there = sorted(row[0] for row in books.run("select title from books where author = 'somebody'"))
+    assert there == sorted(title for title, status in written if status == 201)
+
+
+def test_statements_that_would_change_a_session_are_refused(host):
+    for text in ("begin", "set search_path = x", "/* hidden */ listen x", "copy books to stdout", ""):
+        assert host.get(sql(text)).status == 500, text
+    assert is_well(host)
+
+
+def test_read_only_is_enforced(host, books):
+    assert host.get(sql("insert into books(title, author) values ('a', 'b')", "&read_only")).status == 500
+    host.wait_log("25006")
+    assert books.run("select count(*) from books") == [(12,)]
+
+
+def test_a_transaction_is_all_or_nothing(host, books):
+    insert = "insert into books(title, author) values ('a', 'b') returning id"
+    then = "&then=" + urllib.parse.quote("select 1/0")
+    assert host.get(sql(insert, then, "/lab/transaction")).status == 500
+    assert books.run("select count(*) from books") == [(12,)]
+    then = "&then=" + urllib.parse.quote("select count(*) as n from books")
+    answer = host.get(sql(insert, then, "/lab/transaction"))
+    assert (answer.status, answer.json()) == (200, [{"n": 13}])
+    assert books.run("select count(*) from books") == [(13,)]
+
+
+def test_a_table_changed_under_prepared_statements(host, books):
+    assert is_well(host)
+    books.run("alter table books alter column author type varchar(100), add column year int")
+    assert host.get("/books/1").json()["author"] == "Homer"
+    assert is_well(host)
+
+
+# limits
+
+def test_queue_full(start_weft, books):
+    """One session with one statement at a time, two in the queue: the next one is refused at once."""
+    host = start_weft(sections(books, pool={"sessions": 1, "depth": 1, "queue": 2, "queue_timeout": "20s"},
+                               server={"request_timeout": "20s"}))
+    with hold_lock(books, 7), host.connect() as running, host.connect() as first, host.connect() as second:
+        running.request("GET", sql("select pg_advisory_xact_lock(7)"))
+        wait_for_statement(books, "select pg_advisory_xact_lock(7)")
+        for client in (first, second):
+            client.request("GET", "/books/1")
+            assert host.get("/hello").status == 200  # by now the other is in the queue
+        answer = host.get("/books/2")
+        assert answer.status == 503
+        assert answer.header("retry-after")
+        assert host.wait_access(path="/books/2")["why"] == "pg_queue_full"
+        release_lock(books, 7)
+        assert running.read_answer().status == 200
+        assert first.read_answer().json()["id"] == 1
+        assert second.read_answer().json()["id"] == 1
+    line = host.wait_access(path="/books/1", status=200, count=2)
+    assert float(line["queue_ms"]) > 0
+
+
+@contextlib.contextmanager
+def hold_lock(database, number):
+    """Holds an advisory lock until release_lock(), or for the length of the block."""
+    env = database.cluster.env
+    made = psycopg2.connect(host=env["PGHOST"], port=env["PGPORT"], user="postgres", dbname=database.name)
+    try:
+        made.cursor().execute("select pg_advisory_lock(%s)", (number,))
+        yield
+    finally:
+        made.close()
+
+
+def release_lock(database, number):
+    """Throws out whoever holds it."""
+    database.cluster.run("select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and granted"
+                         " and objid = %s", number)
+
+
+def test_waiting_too_long(start_weft, books):
+    host = start_weft(sections(books, pool={"sessions": 1, "depth": 1, "queue_timeout": "300ms"},
+                               server={"request_timeout": "20s"}))
+    assert is_well(host)
+    with host.connect() as running:
+        running.request("GET", sql("select pg_sleep(60)"))
+        pid, = wait_for_statement(books, "select pg_sleep(60)")
+        answer = host.get("/books/1")
+        assert answer.status == 503
+        assert host.wait_access(path="/books/1", status=503)["why"] == "pg_queue_timeout"
+        books.cluster.run("select pg_terminate_backend(%s)", pid)
+        assert running.read_answer().status == 503
+
+
+def test_a_statement_beyond_the_request_s_budget(start_weft, books):
+    """The client has its 504 within the budget, and sessions are there for others."""
+    host = start_weft(sections(books, server={"request_timeout": "500ms"}))
+    for _ in range(6):  # more than there are sessions
+        assert host.get(sql("select pg_sleep(5)")).status == 504
+    assert host.wait_access(status=504, count=6)["why"] in ("deadline", "pg_timeout")
+    wait_until(lambda: is_well(host))
+
+
+def test_statement_timeout_of_the_server(start_weft, books):
+    host = start_weft(sections(books, pool={"statement_timeout": "200ms"}))
+    assert host.get(sql("select pg_sleep(5)")).status == 504
+    assert host.wait_access(status=504)["why"] == "pg_timeout"
+    assert is_well(host)
+
+
+# sessions that cannot be opened
+
+def test_an_unknown_role_is_told_once_and_not_flooded(start_weft, books):
+    host = start_weft(sections(books, pool={"user": "nobody_of_that_name", "password": "a-secret"}))
+    assert_fails_beside_hello(host)
+    host.wait_log('role \\\\?"nobody_of_that_name\\\\?" does not exist')
+    assert "a-secret" not in host.log
+    assert host.log.count("nobody_of_that_name") < 20
+
+
+def test_conninfo_instead_of_keys(start_weft, books):
+    made = sections(books)
+    env = books.cluster.env
+    made["pg.main"] = {**POOL, "conninfo": f"host={env['PGHOST']} port={env['PGPORT']} user=weft dbname={books.name}"}
+    assert is_well(start_weft(made))
