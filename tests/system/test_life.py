@@ -26,9 +26,11 @@ def ask(target, more=""):
 
 
 def refuses(host):
-    """Nobody listens any more. What was accepted before may still be closed."""
+    """Nobody listens any more. Just before that, the kernel is told to drop who comes."""
     try:
-        socket.create_connection(host.address, timeout=2).close()
+        socket.create_connection(host.address, timeout=0.2).close()
+        return False
+    except TimeoutError:
         return False
     except ConnectionError:
         return True
