@@ -366,27 +366,11 @@ static bool is_out_of_date(const struct pg_query *query, const struct pg_session
            span_equal(sqlstate, SPAN("42P05"));
 }
 
-/* Never with values: the message of a value that was refused has the value in it. */
-static void report(const struct pg_query *query, struct span message, enum err err)
+/* For who looks for it: whoever turns the failure into an answer logs it for everybody. */
+static void report(const struct pg_query *query)
 {
-    struct span name = SPAN("(ad hoc)"), request = {NULL, 0};
-    enum log_level level = LOG_WARN;
-    char number[NUMBER_TEXT_SIZE];
-
-    if (query->statement != NULL)
-        name = span_of(query->statement->name);
-    if (query->op.scope->request_id != 0)
-        request = (struct span){number, number_format(query->op.scope->request_id, number)};
-    if (err == ERR_DB_VALUE || err == ERR_DB_CONSTRAINT || err == ERR_DB_RETRY ||
-        strcmp(query->sqlstate, "25P02") == 0)
-        level = LOG_DEBUG;
-    if (err == ERR_DB_VALUE)
-        message = (struct span){NULL, 0};
-    log_fields(level,
-               LOG_FIELDS({"pool", span_of(query->pool->name)}, {"statement", name},
-                          {"sqlstate", span_of(query->sqlstate)}, {"error", message},
-                          {"request", request}),
-               "a statement failed");
+    log_debug("pg %s: statement %s failed with SQLSTATE %s", query->pool->name,
+              query->statement != NULL ? query->statement->name : "(ad hoc)", query->sqlstate);
 }
 
 static void failed(struct pg_query *query, struct pg_session *session,
@@ -409,7 +393,7 @@ static void failed(struct pg_query *query, struct pg_session *session,
     }
     (void)snprintf(query->sqlstate, sizeof query->sqlstate, "%.*s", SPAN_ARG(sqlstate));
     query->pool->counts.failed++;
-    report(query, pg_result_message(result), err);
+    report(query);
     op_explain(&query->op, pg_result_message(result));
     pg_result_clear(result);
     if (query->what == PG_DO_BEGIN)
@@ -461,6 +445,13 @@ struct span pg_sqlstate(const struct op *op)
     if (!op_is_pg(op) || pg_query_of(op)->sqlstate[0] == '\0')
         return (struct span){NULL, 0};
     return span_of(pg_query_of(op)->sqlstate);
+}
+
+struct span pg_op_statement(const struct op *op)
+{
+    if (!op_is_pg(op) || pg_query_of(op)->statement == NULL)
+        return (struct span){NULL, 0};
+    return span_of(pg_query_of(op)->statement->name);
 }
 
 bool pg_maybe_applied(const struct op *op)

@@ -90,6 +90,9 @@ bool pg_is_null(const struct op *op, uint32_t row, uint32_t column);
 /* "23505"; absent where the failure was not the database's. The server's message is op->error. */
 struct span pg_sqlstate(const struct op *op);
 
+/* The name of the declared statement that it runs; absent for one ad hoc. */
+struct span pg_op_statement(const struct op *op);
+
 /* Was it sent, not known to be read only, and its outcome not learnt (canceled, session lost)? Then
  * it may have happened. */
 bool pg_maybe_applied(const struct op *op);

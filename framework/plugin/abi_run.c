@@ -59,6 +59,12 @@ static const struct op *failed_op(const struct scope *scope)
     return op_of(scope->tasks, ((const struct abi_service *)request->user)->failed);
 }
 
+/* What the database says of a value that it refused has the value in it: a client's, not for a log. */
+static struct span error_of(const struct op *op)
+{
+    return op->error.len > 0 && op->status != ERR_DB_VALUE ? op->error : (struct span){0};
+}
+
 static void log_failure(struct scope *scope, enum log_level level, weft_status status,
                         uint32_t code)
 {
@@ -76,7 +82,8 @@ static void log_failure(struct scope *scope, enum log_level level, weft_status s
         who.fields[2],
         {"reason", span_of(scope->root->reason)},
         {"why", span_of(why_names[scope->why])},
-        {"error", op != NULL && op->error.len > 0 ? op->error : (struct span){0}},
+        {"error", op != NULL ? error_of(op) : (struct span){0}},
+        {"statement", op != NULL ? pg_op_statement(op) : (struct span){0}},
         {"sqlstate", op != NULL ? pg_sqlstate(op) : (struct span){0}},
         {"detail", request != NULL ? request->detail : (struct span){0}},
     };
