@@ -1,4 +1,5 @@
 /* main.c - the life of the process on one page. */
+#include "base/mem.h"
 #include "server/error_log.h"
 #include "server/master.h"
 #include "server/settings.h"
@@ -17,28 +18,40 @@ static const char usage[] =
     "  weft --version\n"
     "  weft --help\n"
     "\n"
+    "  -o section.key=value  a setting in place of the file's; again and again:\n"
+    "                        -o server.listen=127.0.0.1:80 -o plugin.hello.greeting=Ahoy\n"
+    "\n"
     "SIGTERM and SIGINT finish the requests under way and exit 0; SIGUSR1 reopens the logs.\n";
 
 struct arguments {
     const char *command;  /* "run", "check", "defaults" */
     const char *settings; /* the file of -c, or NULL */
+    const char **options; /* each -o, NULL at their end; on the heap */
 };
 
 /* True: `code` is the exit code, nothing is left to do. */
 static bool parse_arguments(int argc, char **argv, struct arguments *arguments, int *code)
 {
     static const struct option options[] = {{"config", required_argument, NULL, 'c'},
+                                            {"option", required_argument, NULL, 'o'},
                                             {"help", no_argument, NULL, 'h'},
                                             {"version", no_argument, NULL, 'V'},
                                             {NULL, 0, NULL, 0}};
+    size_t option_count = 0;
     int option;
 
-    *arguments = (struct arguments){.command = "run"};
+    *arguments = (struct arguments){
+        .command = "run",
+        .options = mem_calloc((size_t)argc + 1, sizeof *arguments->options),
+    };
     *code = 0;
-    while ((option = getopt_long(argc, argv, "c:hV", options, NULL)) != -1)
+    while ((option = getopt_long(argc, argv, "c:o:hV", options, NULL)) != -1)
         switch (option) {
         case 'c':
             arguments->settings = optarg;
+            break;
+        case 'o':
+            arguments->options[option_count++] = optarg;
             break;
         case 'h':
             fputs(usage, stdout);
@@ -85,7 +98,7 @@ static int with_settings(const struct arguments *arguments,
         fputs("weft: which settings? weft -c server.ini (see weft --help)\n", stderr);
         return 2;
     }
-    if (settings_load(arguments->settings, &settings, problem) != ERR_OK) {
+    if (settings_load(arguments->settings, arguments->options, &settings, problem) != ERR_OK) {
         fprintf(stderr, "weft: %s\n", problem);
         return 1;
     }
@@ -94,21 +107,27 @@ static int with_settings(const struct arguments *arguments,
     return code;
 }
 
+static int obey(const struct arguments *arguments)
+{
+    if (strcmp(arguments->command, "run") == 0)
+        return with_settings(arguments, run);
+    if (strcmp(arguments->command, "check") == 0)
+        return with_settings(arguments, master_check);
+    if (strcmp(arguments->command, "defaults") == 0) {
+        settings_print_defaults(stdout);
+        return fflush(stdout) == 0 ? 0 : 1;
+    }
+    fprintf(stderr, "weft: %s: no such command (see weft --help)\n", arguments->command);
+    return 2;
+}
+
 int main(int argc, char **argv)
 {
     struct arguments arguments;
     int code;
 
-    if (parse_arguments(argc, argv, &arguments, &code))
-        return code;
-    if (strcmp(arguments.command, "run") == 0)
-        return with_settings(&arguments, run);
-    if (strcmp(arguments.command, "check") == 0)
-        return with_settings(&arguments, master_check);
-    if (strcmp(arguments.command, "defaults") == 0) {
-        settings_print_defaults(stdout);
-        return fflush(stdout) == 0 ? 0 : 1;
-    }
-    fprintf(stderr, "weft: %s: no such command (see weft --help)\n", arguments.command);
-    return 2;
+    if (!parse_arguments(argc, argv, &arguments, &code))
+        code = obey(&arguments);
+    mem_free(arguments.options);
+    return code;
 }

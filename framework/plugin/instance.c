@@ -39,15 +39,15 @@ static const struct plugin_services *services_of(const struct instance *instance
 
 void instance_fail(struct instance *instance, uint32_t line, const char *format, ...)
 {
+    char place[INI_PLACE_SIZE];
     va_list args;
     int len;
 
     CHECK_OBJ(instance, INSTANCE_MAGIC);
+    ini_place(services_of(instance)->file, line != 0 ? line : instance->section->line, place);
     if (instance->problem[0] != '\0')
         return;
-    len = snprintf(instance->problem, INI_PROBLEM_SIZE,
-                   "%s:%u: [plugin.%s]: ", services_of(instance)->file->path,
-                   line != 0 ? line : instance->section->line, instance->name);
+    len = snprintf(instance->problem, INI_PROBLEM_SIZE, "%s: [plugin.%s]: ", place, instance->name);
     va_start(args, format);
     if (len < INI_PROBLEM_SIZE)
         vsnprintf(instance->problem + len, (size_t)(INI_PROBLEM_SIZE - len), format, args);

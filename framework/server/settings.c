@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "server/cores.h"
+#include "settings/override.h"
 #include <limits.h>
 #include <stdarg.h>
 #include <unistd.h>
@@ -130,16 +131,17 @@ static const struct field_table server_table = {
     .count = FIELD_COUNT(server_fields),
 };
 
-/* "server.ini:12: " and what went wrong there. */
+/* "server.ini:12: ", or "-o server.listen: ", and what went wrong there. */
 static enum err refuse(const struct settings *settings, uint32_t line, char *problem,
                        const char *format, ...) __attribute__((format(printf, 4, 5)));
 
 static enum err refuse(const struct settings *settings, uint32_t line, char *problem,
                        const char *format, ...)
 {
+    char place[INI_PLACE_SIZE];
     va_list args;
 
-    int used = snprintf(problem, INI_PROBLEM_SIZE, "%s:%u: ", settings->file->path, line);
+    int used = snprintf(problem, INI_PROBLEM_SIZE, "%s: ", ini_place(settings->file, line, place));
     if (used < 0 || used >= INI_PROBLEM_SIZE)
         return ERR_SYNTAX;
     va_start(args, format);
@@ -284,11 +286,14 @@ static enum err load_section(struct settings *settings, struct ini_section *sect
                   section->kind, is_named ? "." : "", section->name);
 }
 
-enum err settings_load(const char *path, struct settings **settings, char problem[INI_PROBLEM_SIZE])
+enum err settings_load(const char *path, const char *const *overrides, struct settings **settings,
+                       char problem[INI_PROBLEM_SIZE])
 {
     struct settings *made = mem_alloc(sizeof *made);
     enum err err = ini_read(path, &made->file, problem);
 
+    while (err == ERR_OK && overrides != NULL && *overrides != NULL)
+        err = ini_override(made->file, *overrides++, problem);
     if (err == ERR_OK)
         err = load_server(made, problem);
     if (made->file != NULL)
@@ -356,10 +361,13 @@ void settings_print_defaults(FILE *out)
           "this file.\n"
           "#\n"
           "# Paths are relative to this file's folder. ${VAR} and ${VAR:-default} take a value "
-          "from the environment, $$\n"
-          "# is a dollar. An indented line continues the value before it. Durations: 250ms, 10s, "
-          "5m, 2h. Sizes: 512,\n"
-          "# 64k, 10m. An unknown key stops the start: nothing is ignored.\n\n",
+          "from the environment,\n"
+          "# ${file:/path} all of a file but the newline at its end, which is for secrets; $$ is a "
+          "dollar. An indented\n"
+          "# line continues the value before it. Durations: 250ms, 10s, 5m, 2h. Sizes: 512, 64k, "
+          "10m. An unknown key stops\n"
+          "# the start: nothing is ignored. weft -o section.key=value sets a key on the command "
+          "line instead.\n\n",
           out);
     print_server(out);
     for (size_t i = 0; i < sizeof named / sizeof *named; i++) {

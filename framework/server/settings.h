@@ -60,10 +60,11 @@ struct settings {
     uint32_t upstream_count;                 /* of upstreams */
 };
 
-/* Reads and checks `path`. On failure `problem` is one line that names file, line, key and what was
- * expected. */
-enum err settings_load(const char *path, struct settings **settings, char problem[INI_PROBLEM_SIZE])
-    __attribute__((warn_unused_result));
+/* Reads and checks `path`, with each of `overrides` ("section.key=value"; NULL at their end, or
+ * NULL: none) in place of what stands there. On failure `problem` is one line that names file and
+ * line, or -o, the key and what was expected. */
+enum err settings_load(const char *path, const char *const *overrides, struct settings **settings,
+                       char problem[INI_PROBLEM_SIZE]) __attribute__((warn_unused_result));
 
 /* NULL is fine. */
 void settings_free(struct settings *settings);

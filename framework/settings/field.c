@@ -204,7 +204,7 @@ static enum err bind_one(const struct field *field, const struct field_table *ta
                          char problem[INI_PROBLEM_SIZE])
 {
     struct ini_entry *entry = ini_entry(section, field->key);
-    char text[EXPECTED_SIZE];
+    char text[EXPECTED_SIZE], place[INI_PLACE_SIZE];
 
     if (entry == NULL && field->fallback != NULL) {
         set_default(field, file, options);
@@ -214,13 +214,13 @@ static enum err bind_one(const struct field *field, const struct field_table *ta
         return ERR_OK;
     expected(field, text);
     if (entry != NULL) {
-        snprintf(problem, INI_PROBLEM_SIZE, "%s:%u: %s: expected %s", file->path, entry->line,
-                 field->key, text);
+        snprintf(problem, INI_PROBLEM_SIZE, "%s: %s: expected %s",
+                 ini_place(file, entry->line, place), field->key, text);
         return ERR_INVALID;
     }
     if (section != NULL)
-        snprintf(problem, INI_PROBLEM_SIZE, "%s:%u: %s: missing in this section, expected %s",
-                 file->path, section->line, field->key, text);
+        snprintf(problem, INI_PROBLEM_SIZE, "%s: %s: missing in this section, expected %s",
+                 ini_place(file, section->line, place), field->key, text);
     else
         snprintf(problem, INI_PROBLEM_SIZE, "%s: %s: missing, expected %s in %s", file->path,
                  field->key, text, table->example);

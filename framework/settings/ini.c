@@ -75,7 +75,7 @@ fail(struct reader *reader, enum err err, uint32_t line, const char *format, ...
     va_end(args);
 }
 
-static bool is_name(struct span text)
+bool ini_is_name(struct span text)
 {
     for (size_t i = 0; i < text.len; i++) {
         char c = text.ptr[i];
@@ -99,7 +99,7 @@ static void close_entry(struct reader *reader)
         return;
     reader->entry = NULL;
     buf_init(&value, NULL);
-    err = expand_value(buf_span(&reader->value), &value, problem);
+    err = expand_value(buf_span(&reader->value), reader->file->folder, &value, problem);
     if (err != ERR_OK)
         fail(reader, err, entry->line, "%s: %s", entry->key, problem);
     else if (value.len > VALUE_MAX)
@@ -232,7 +232,7 @@ static void put_section(struct reader *reader, struct span line, char *out, size
 
     line = span_trim(line);
     full = (struct span){line.ptr + 1, line.len > 2 ? line.len - 2 : 0};
-    if (line.ptr[line.len - 1] != ']' || !is_name(full) || full.ptr[0] == '.' ||
+    if (line.ptr[line.len - 1] != ']' || !ini_is_name(full) || full.ptr[0] == '.' ||
         full.ptr[full.len - 1] == '.') {
         fail(reader, ERR_SYNTAX, reader->line,
              "a bad section header, expected [kind] or [kind.name] of at most %d letters, digits, "
@@ -258,7 +258,7 @@ static void put_key(struct reader *reader, struct span line, char *out, size_t s
         return;
     }
     key = span_trim((struct span){line.ptr, (size_t)(equals - line.ptr)});
-    if (!is_name(key)) {
+    if (!ini_is_name(key)) {
         fail(reader, ERR_SYNTAX, reader->line,
              "a bad key, expected at most %d letters, digits, \"_\", \"-\" and \".\" before the "
              "\"=\"",
@@ -430,6 +430,9 @@ void ini_free(struct ini_file *file)
         mem_free((char *)(uintptr_t)section->name);
         mem_free(section);
     }
+    for (uint32_t i = 0; i < file->option_count; i++)
+        mem_free(file->options[i]);
+    mem_free(file->options);
     mem_free(file->path);
     mem_free(file->folder);
     mem_free(file);
@@ -460,28 +463,44 @@ struct ini_entry *ini_entry(struct ini_section *section, const char *key)
     return NULL;
 }
 
+const char *ini_place(const struct ini_file *file, uint32_t line, char place[INI_PLACE_SIZE])
+{
+    CHECK(file != NULL);
+    if (line >= INI_OPTION_LINE) {
+        CHECK(line - INI_OPTION_LINE < file->option_count);
+        snprintf(place, INI_PLACE_SIZE, "-o %s", file->options[line - INI_OPTION_LINE]);
+    } else if (line > 0) {
+        snprintf(place, INI_PLACE_SIZE, "%s:%u", file->path, line);
+    } else {
+        snprintf(place, INI_PLACE_SIZE, "%s", file->path);
+    }
+    return place;
+}
+
 bool ini_unused(const struct ini_file *file, char problem[INI_PROBLEM_SIZE])
 {
+    char place[INI_PLACE_SIZE];
+
     CHECK(file != NULL);
     CHECK(problem != NULL);
     for (struct ini_section *section = file->sections; section != NULL; section = section->next) {
         const char *dot = section->name[0] != '\0' ? "." : "";
 
         if (!section->is_used) {
-            snprintf(
-                problem, INI_PROBLEM_SIZE,
-                "%s:%u: unknown section [%s%s%s], expected one of those that \"weft defaults\" "
-                "prints",
-                file->path, section->line, section->kind, dot, section->name);
+            snprintf(problem, INI_PROBLEM_SIZE,
+                     "%s: unknown section [%s%s%s], expected one of those that \"weft defaults\" "
+                     "prints",
+                     ini_place(file, section->line, place), section->kind, dot, section->name);
             return true;
         }
         for (struct ini_entry *entry = section->entries; entry != NULL; entry = entry->next) {
             if (entry->is_used)
                 continue;
             snprintf(problem, INI_PROBLEM_SIZE,
-                     "%s:%u: unknown key %s in [%s%s%s], expected one of those that \"weft "
+                     "%s: unknown key %s in [%s%s%s], expected one of those that \"weft "
                      "defaults\" prints or that a plugin asks for",
-                     file->path, entry->line, entry->key, section->kind, dot, section->name);
+                     ini_place(file, entry->line, place), entry->key, section->kind, dot,
+                     section->name);
             return true;
         }
     }

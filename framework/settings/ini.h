@@ -6,6 +6,7 @@
  *   # ... or ; ...            a comment, on a line of its own only
  *   ${VAR}, ${VAR:-default}   a value from the environment, the default where VAR is unset or
  *                             empty; unset without a default is refused; $$ is a dollar
+ *   ${file:/path}             all of that file but the newline at its end: a secret
  *
  * Reads through inih, behind a reader of our own: the distribution's inih cuts lines at 199 bytes,
  * names at 49 and values at " ;" without a word, so the reader counts lines, refuses what would be
@@ -17,6 +18,7 @@
 #define WEFT_SETTINGS_INI_H
 
 #include "base/error.h"
+#include "base/span.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -24,7 +26,7 @@
 struct ini_entry {
     const char *key;        /* as written */
     const char *value;      /* continued lines joined, variables replaced */
-    uint32_t line;          /* of the key, from 1 */
+    uint32_t line;          /* of the key, from 1; see ini_place() */
     bool is_used;           /* somebody asked for it: what stays false is an unknown key */
     struct ini_entry *next; /* in the order of the file, or NULL */
 };
@@ -33,7 +35,7 @@ struct ini_entry {
 struct ini_section {
     const char *kind;          /* "pg" of [pg.main], "server" of [server] */
     const char *name;          /* "main"; "" of [server] */
-    uint32_t line;             /* of its header */
+    uint32_t line;             /* of its header; see ini_place() */
     bool is_used;              /* somebody bound it */
     struct ini_entry *entries; /* the first, or NULL */
     struct ini_section *next;  /* in the order of the file, or NULL */
@@ -44,13 +46,18 @@ struct ini_file {
     char *path;                   /* as given */
     char *folder;                 /* absolute: what relative paths in the file are relative to */
     struct ini_section *sections; /* the first, or NULL */
+    char **options;               /* "pg.main.host": what -o has set, option_count of them */
+    uint32_t option_count;        /* of options */
 };
 
-/* Room for a problem's text, with its NUL. */
-enum { INI_PROBLEM_SIZE = 512 };
+/* From here on a line is one of `options`: settings/override.h. */
+enum { INI_OPTION_LINE = 1 << 30 };
+
+/* Room for a problem's text, with its NUL, and for the place in it. */
+enum { INI_PROBLEM_SIZE = 512, INI_PLACE_SIZE = 320 };
 
 /* Reads `path`. On failure (ERR_IO, ERR_TOO_BIG, ERR_SYNTAX, ERR_EXISTS, ERR_NOT_FOUND for a
- * variable) `problem` is "server.ini:12: ..., expected ..." (the path as given), and nothing is to
+ * variable or its file) `problem` is "server.ini:12: ..., expected ..." (the path as given), and nothing is to
  * be freed. */
 enum err ini_read(const char *path, struct ini_file **file, char problem[INI_PROBLEM_SIZE])
     __attribute__((warn_unused_result));
@@ -68,6 +75,13 @@ struct ini_section *ini_section(struct ini_file *file, const char *kind, const c
 
 /* The entry of `key` in `section` (which may be NULL), or NULL. Marks it used. */
 struct ini_entry *ini_entry(struct ini_section *section, const char *key);
+
+/* Writes where a setting is from, for a message: "server.ini:12", "server.ini" for line 0, or
+ * "-o pg.main.host". Returns `place`. */
+const char *ini_place(const struct ini_file *file, uint32_t line, char place[INI_PLACE_SIZE]);
+
+/* Is `text` good as a key, or as a section's [kind.name]? */
+bool ini_is_name(struct span text);
 
 /* The first section or key that nobody used, as a message "server.ini:12: unknown key ..."; false
  * where there is none. A key close to a known one gets no guess: the message says where the list

@@ -29,7 +29,7 @@ static struct settings *load(const char *text)
     struct settings *settings = NULL;
     const char *path = temp_dir_write(&dir, "server.ini", text, strlen(text));
 
-    if (settings_load(path, &settings, problem) != ERR_OK)
+    if (settings_load(path, NULL, &settings, problem) != ERR_OK)
         fail_msg("%s", problem);
     return settings;
 }
@@ -41,7 +41,7 @@ static void refused(const char *text, const char *expected)
     struct settings *settings = NULL;
     const char *path = temp_dir_write(&dir, "server.ini", text, strlen(text));
 
-    assert_int_not_equal(settings_load(path, &settings, problem), ERR_OK);
+    assert_int_not_equal(settings_load(path, NULL, &settings, problem), ERR_OK);
     assert_memory_equal(problem, path, strlen(path));
     assert_string_equal(problem + strlen(path), expected);
 }
@@ -120,6 +120,34 @@ static void test_refusals(void **state)
                             "[upstream.NAME] or [plugin.NAME]");
 }
 
+/* With -o: the file's value, or none, gives way, and a mistake is the option's. */
+static void test_overrides(void **state)
+{
+    static const char *const good[] = {"server.listen=127.0.0.1:99", "pg.main.host=/tmp/x",
+                                       "plugin.a.path=c.so", NULL};
+    static const char *const bad[] = {"server.workers=2", "server.workers=many", NULL};
+    static const char *const unknown[] = {"servers.listen=127.0.0.1:99", NULL};
+    const char *text = "[server]\nlisten = nonsense\n[plugin.a]\npath = a.so\n";
+    const char *path = temp_dir_write(&dir, "server.ini", text, strlen(text));
+    char problem[INI_PROBLEM_SIZE];
+    struct settings *settings = NULL;
+
+    (void)state;
+    assert_int_equal(settings_load(path, good, &settings, problem), ERR_OK);
+    assert_int_equal(addr_port(&settings->listen[0]), 99);
+    assert_int_equal(settings->pg_count, 1);
+    assert_string_equal(settings->pgs[0].options.host, "/tmp/x");
+    settings_free(settings);
+    assert_int_not_equal(settings_load(path, bad, &settings, problem), ERR_OK);
+    assert_string_equal(problem, "-o server.workers: workers: expected a number from 1 to 256, or "
+                                 "auto");
+    text = "";
+    path = temp_dir_write(&dir, "server.ini", text, strlen(text));
+    assert_int_not_equal(settings_load(path, unknown, &settings, problem), ERR_OK);
+    assert_string_equal(problem, "-o servers.listen: [servers]: unknown section, expected "
+                                 "[server], [pg.NAME], [upstream.NAME] or [plugin.NAME]");
+}
+
 static char *manual(size_t *size)
 {
     char *text = NULL;
@@ -175,10 +203,8 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(test_defaults),
-        TEST(test_every_section),
-        TEST(test_refusals),
-        TEST(test_the_manual_is_true),
+        TEST(test_defaults),  TEST(test_every_section),      TEST(test_refusals),
+        TEST(test_overrides), TEST(test_the_manual_is_true),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

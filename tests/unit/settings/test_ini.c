@@ -146,9 +146,10 @@ static void test_variables(void **state)
     is_refused("[s]\nj = 1\n\nk = a\n  ${WEFT_TEST_UNSET}\nl = 1\n", ERR_NOT_FOUND,
                "server.ini:4: k: variable WEFT_TEST_UNSET is not set, expected it in the "
                "environment, or ${WEFT_TEST_UNSET:-default}");
-    is_refused("[s]\nk = a$b\n", ERR_SYNTAX,
-               "server.ini:2: k: a lone \"$\", expected ${NAME}, ${NAME:-default}, or $$ for a "
-               "dollar");
+    is_refused(
+        "[s]\nk = a$b\n", ERR_SYNTAX,
+        "server.ini:2: k: a lone \"$\", expected ${NAME}, ${NAME:-default}, ${file:/path}, or $$ "
+        "for a dollar");
     is_refused("[s]\nk = ${a", ERR_SYNTAX,
                "server.ini:2: k: \"${\" without its end, expected a \"}\"");
 }
