@@ -64,6 +64,7 @@ struct master {
     struct slot *slots;              /* settings->workers of them */
     pid_t pid;                       /* its own */
     uint32_t generation;             /* of the workers; from 1 */
+    uint32_t lives;                  /* workers forked so far */
     bool is_ready;                   /* all were ready once */
     bool is_stopping;                /* no worker is started any more */
     int code;                        /* of the exit */
@@ -159,6 +160,7 @@ static _Noreturn void become_worker(struct slot *slot, int report_fd)
         .other_count = other_count,
         .slot = slot->index,
         .generation = master->generation,
+        .life = master->lives,
         .report_fd = report_fd,
     });
     mem_free(others);
@@ -252,6 +254,7 @@ static void fork_worker(struct slot *slot)
     slot->problem_len = 0;
     slot->started_ms = loop_now_ms(master->loop);
     blame_reset(slot->blame);
+    master->lives++;
     pid_t pid = pipe2(ends, O_CLOEXEC) == 0 ? fork() : -1;
     if (pid < 0) {
         log_error("worker %u: cannot be forked: %s", slot->index, strerror(errno));

@@ -23,7 +23,7 @@
 enum {
     CUT_MS = 1000,    /* for canceled handlers to return */
     TICK_MS = 100,    /* between flushes of the logs */
-    ID_SLOT_BITS = 8, /* of a request's id: workers, generation, then a counter */
+    ID_SLOT_BITS = 8, /* of a request's id: slot, life, then a counter */
     ID_COUNT_BITS = 40,
 };
 
@@ -187,7 +187,7 @@ static enum err serve(struct worker *worker, char *problem)
 {
     const struct worker_setup *setup = worker->setup;
     uint64_t id_base = (uint64_t)setup->slot << (64 - ID_SLOT_BITS) |
-                       (uint64_t)(setup->generation & 0xffffu) << ID_COUNT_BITS;
+                       (uint64_t)(setup->life & 0xffffu) << ID_COUNT_BITS;
     enum err err = parts_serve(&worker->parts, id_base, on_room, worker, problem);
 
     if (err != ERR_OK)

@@ -32,6 +32,7 @@ struct worker_setup {
     uint32_t other_count; /* of others */
     uint32_t slot;        /* from 0 */
     uint32_t generation;  /* from 1 */
+    uint32_t life;        /* from 1: how many the master forked; tells their requests' ids apart */
     int report_fd;        /* the write end of the report pipe; the worker closes it */
 };
 
