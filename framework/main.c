@@ -88,6 +88,18 @@ static int run(const struct settings *settings)
     return code;
 }
 
+/* Where a standard stream is closed, a socket or the pid file would get its number, and the log's
+ * lines. */
+static void fill_streams(void)
+{
+    int fd;
+
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    close(fd);
+}
+
 static int with_settings(const struct arguments *arguments,
                          int (*verb)(const struct settings *settings))
 {
@@ -126,6 +138,7 @@ int main(int argc, char **argv)
     struct arguments arguments;
     int code;
 
+    fill_streams();
     if (!parse_arguments(argc, argv, &arguments, &code))
         code = obey(&arguments);
     mem_free(arguments.options);

@@ -181,7 +181,8 @@ enum err loader_load(const struct loader_request *request, const void **descript
     load->request = request;
     load->problem = problem;
     err = name_files(load);
-    if (err == ERR_OK)
+    if (err == ERR_OK &&
+        access(load->copy, R_OK) != 0) /* else it is this generation's, and stays */
         err = make_copy(load);
     if (err == ERR_OK)
         err = check_note(load);

@@ -128,6 +128,17 @@ static void close_sockets(struct master *master)
             }
 }
 
+/* Nobody will accept from these any more, and the kernel would go on queueing clients there: out of
+ * the group of those that share the address, in every process. */
+static void retire_sockets(struct slot *slot)
+{
+    const struct settings *settings = slot->master->settings;
+
+    for (uint32_t a = 0; a < settings->listen_count; a++)
+        if (settings->listen[a].storage.ss_family != AF_UNIX) /* the slots share one */
+            shutdown(slot->fds[a], SHUT_RD);
+}
+
 /* ---- one slot ---- */
 
 /* In the child: becomes the worker. The master's loop is left as it is; its descriptors are
@@ -350,6 +361,7 @@ static void on_worker_died(struct slot *slot, int status)
     }
     slot->state = REFUSED;
     log_error("worker %u is not started again", slot->index);
+    retire_sockets(slot);
     if (!is_any_alive(master) && first_in(master, WAITING) == NULL)
         give_up(master);
 }

@@ -160,6 +160,24 @@ static enum err refuse_listen(const struct settings *settings, char *problem, st
                   SPAN_ARG(text), SETTINGS_LISTEN_MAX);
 }
 
+/* The path of a Unix socket is relative to the ini's folder, like all paths. */
+static bool parse_address(const struct settings *settings, struct span text, struct addr *addr)
+{
+    static const char prefix[] = "unix:";
+    size_t len = sizeof prefix - 1;
+
+    if (text.len < len || memcmp(text.ptr, prefix, len) != 0)
+        return addr_parse(text, addr);
+    char *given = mem_copy((struct span){text.ptr + len, text.len - len});
+    char *path = ini_path(settings->file, given);
+    char *whole = mem_format("%s%s", prefix, path);
+    bool is_good = addr_parse(span_of(whole), addr);
+    mem_free(given);
+    mem_free(path);
+    mem_free(whole);
+    return is_good;
+}
+
 static enum err parse_listen(struct settings *settings, char *problem)
 {
     const char *at = settings->server.listen;
@@ -170,7 +188,7 @@ static enum err parse_listen(struct settings *settings, char *problem)
         if (text.len == 0)
             break;
         struct addr *addr = &settings->listen[settings->listen_count];
-        if (settings->listen_count == SETTINGS_LISTEN_MAX || !addr_parse(text, addr) ||
+        if (settings->listen_count == SETTINGS_LISTEN_MAX || !parse_address(settings, text, addr) ||
             (addr->storage.ss_family != AF_UNIX && addr_port(addr) == 0))
             return refuse_listen(settings, problem, text);
         settings->listen_count++;

@@ -66,6 +66,20 @@ static void test_defaults(void **state)
     settings_free(settings);
 }
 
+static void test_a_socket_lies_beside_the_file(void **state)
+{
+    struct settings *settings = load("[server]\nlisten = unix:weft.sock unix:/run/weft.sock\n");
+    char text[ADDR_TEXT_SIZE], expected[ADDR_TEXT_SIZE];
+
+    (void)state;
+    addr_format(&settings->listen[0], text);
+    snprintf(expected, sizeof expected, "unix:%s", temp_dir_path(&dir, "weft.sock"));
+    assert_string_equal(text, expected);
+    addr_format(&settings->listen[1], text);
+    assert_string_equal(text, "unix:/run/weft.sock");
+    settings_free(settings);
+}
+
 static void test_every_section(void **state)
 {
     struct settings *settings = load("[server]\n"
