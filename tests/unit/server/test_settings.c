@@ -217,8 +217,8 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(test_defaults),  TEST(test_every_section),      TEST(test_refusals),
-        TEST(test_overrides), TEST(test_the_manual_is_true),
+        TEST(test_defaults), TEST(test_every_section), TEST(test_a_socket_lies_beside_the_file),
+        TEST(test_refusals), TEST(test_overrides),     TEST(test_the_manual_is_true),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
