@@ -1,0 +1,267 @@
+/* golden - a plugin of the ABI 1.0: it calls every function of the frozen header, is compiled
+ * against that alone, and must get the same answers from every later host. It is never changed;
+ * what is appended to 1.0 before its release is called here, too. */
+#include "weft.h"
+
+#include <stdlib.h>
+
+static weft_pg *db;
+static weft_upstream *partner;
+static weft_stmt *add, *count;
+static weft_str greeting;
+static int64_t number;
+static uint32_t flag, cleanups, turns;
+
+/* GET /golden/request/:id */
+static weft_status show_request(weft_ctx *ctx, void *self)
+{
+    weft_str text =
+        weft_fmt(ctx, "%s %s %s %s %s %s [%s] %s %d %u %u", weft_method(ctx).ptr,
+                 weft_path(ctx).ptr, weft_param(ctx, "id").ptr, weft_query(ctx, "q").ptr,
+                 weft_header(ctx, "x-golden").ptr, weft_peer(ctx).ptr, weft_mount(ctx).ptr,
+                 greeting.ptr, (int)number, flag, self == (void *)&number);
+
+    WEFT_TRY(weft_set_header(ctx, "X-Golden", weft_copy(ctx, greeting)));
+    return weft_reply(ctx, 201, "text/plain", text);
+}
+
+/* POST /golden/echo */
+static weft_status echo(weft_ctx *ctx, void *self)
+{
+    (void)self;
+    return weft_reply_json(ctx, 200, weft_body(ctx));
+}
+
+static weft_status go_elsewhere(weft_ctx *ctx, void *self)
+{
+    (void)self;
+    return weft_redirect(ctx, 303, weft_cstr("/golden/elsewhere"));
+}
+
+static weft_status problem(weft_ctx *ctx, void *self)
+{
+    (void)self;
+    return weft_problem(ctx, 418, "a teapot");
+}
+
+static weft_status explain(weft_ctx *ctx, void *self)
+{
+    (void)self;
+    return weft_explain(ctx, WEFT_E_NOT_FOUND, "no number %d", 17);
+}
+
+static weft_status log_lines(weft_ctx *ctx, void *self)
+{
+    (void)self;
+    weft_log(ctx, WEFT_LOG_WARN, "golden says %d", 17);
+    return weft_reply_text(
+        ctx, 200,
+        weft_fmt(ctx, "%s %d", weft_status_text(WEFT_E_DB_BUSY), weft_log_level() <= WEFT_LOG_DEBUG)
+            .ptr);
+}
+
+static void count_cleanup(void *data) { cleanups += (uint32_t)(uintptr_t)data; }
+
+/* GET /golden/scopes: children, clean-ups, budgets, shields, cancels */
+static weft_status use_scopes(weft_ctx *ctx, void *self)
+{
+    weft_ctx *child = weft_child(ctx, 500, 0);
+    weft_ctx *shielded = weft_child(ctx, 500, WEFT_CHILD_SHIELD | WEFT_CHILD_SUPERVISE);
+    char *zeroed = weft_alloc(child, 100);
+    weft_status ended, twice;
+    weft_op *op;
+    uint32_t why;
+    int64_t budget;
+
+    (void)self;
+    WEFT_TRY(weft_shield(ctx, 100));
+    WEFT_TRY(weft_defer(child, count_cleanup, (void *)1));
+    cleanups = (uint32_t)zeroed[99];
+    budget = weft_budget_ms(child);
+    op = weft_sleep(child, 60000);
+    weft_cancel(child);
+    why = weft_why(child);
+    ended = weft_await(op);
+    WEFT_TRY(weft_end(child));
+    WEFT_TRY(weft_end(shielded));
+    twice = weft_end(shielded);
+    WEFT_TRY(weft_await(weft_sleep(ctx, 1)));
+    return weft_reply_text(ctx, 200,
+                           weft_fmt(ctx, "%d %u %d %d %u %u", budget > 400 && budget < 600, why,
+                                    (int)ended, (int)twice, cleanups, weft_why(ctx))
+                               .ptr);
+}
+
+static weft_status fail(weft_ctx *ctx, void *self)
+{
+    (void)ctx;
+    (void)self;
+    return WEFT_E_TOO_BIG;
+}
+
+static weft_status on_slept(weft_ctx *ctx, weft_op *op, void *data)
+{
+    WEFT_TRY(weft_op_status(op));
+    return weft_reply_text(ctx, 200, data);
+}
+
+/* GET /golden/ops: groups, spawned ones, cancel, release; replies from a callback */
+static weft_status use_ops(weft_ctx *ctx, void *self)
+{
+    weft_op *all[] = {weft_sleep(ctx, 60000), weft_spawn(ctx, fail, NULL)};
+    weft_op *any[] = {weft_spawn(ctx, fail, NULL), weft_sleep(ctx, 1)};
+    weft_op *both = weft_all(ctx, 2, all), *first = weft_any(ctx, 2, any);
+    weft_op *canceled = weft_sleep(ctx, 60000), *end = weft_sleep(ctx, 1);
+    weft_status statuses[5];
+    weft_str text;
+
+    (void)self;
+    statuses[0] = weft_op_status(canceled);
+    weft_op_cancel(canceled);
+    statuses[1] = weft_await(canceled);
+    statuses[2] = weft_await(both);
+    statuses[3] = weft_await(first);
+    statuses[4] = weft_op_release(canceled);
+    text = weft_fmt(ctx, "%d %d %d %d %d %d %d", (int)statuses[0], (int)statuses[1],
+                    (int)statuses[2], (int)statuses[3], (int)statuses[4], (int)weft_winner(both),
+                    (int)weft_winner(first));
+    return weft_then(end, on_slept, (void *)(uintptr_t)text.ptr);
+}
+
+/* GET /golden/values: parameters and columns of every kind */
+static weft_status use_values(weft_ctx *ctx, void *self)
+{
+    static const weft_str bytes = WEFT_S("\x00\xff");
+    weft_op *op =
+        weft_run_sql(ctx, db,
+                     "select $1::int8 i, $2::text t, $3::bool b, $4::float8 d, $5::bytea x, "
+                     "$6::json j, $7::text n",
+                     WEFT_STMT_READ_ONLY,
+                     WEFT_ARGS(weft_int(-7), weft_text(greeting), weft_bool(1), weft_double(0.5),
+                               weft_bytes(bytes), weft_value_json(weft_cstr("[1]")), weft_null()));
+
+    (void)self;
+    WEFT_TRY(weft_await(op));
+    return weft_reply_text(ctx, 200,
+                           weft_fmt(ctx, "%u %u %u %d %s %s %d %u %d %s %u %s", weft_rows(op),
+                                    weft_columns(op), (uint32_t)weft_affected(op),
+                                    (int)weft_column(op, "d"), weft_column_name(op, 1).ptr,
+                                    weft_col_text(op, 0, 1).ptr, (int)weft_col_int(op, 0, 0),
+                                    weft_col_bool(op, 0, 2), (int)(weft_col_double(op, 0, 3) * 10),
+                                    weft_col_text(op, 0, 4).ptr, weft_col_is_null(op, 0, 6),
+                                    weft_row_json(ctx, op).ptr)
+                               .ptr);
+}
+
+static weft_status list_names(weft_ctx *ctx, void *self)
+{
+    weft_op *op = weft_run_sql(ctx, db, "select name from names order by 1", 0, WEFT_NO_ARGS);
+
+    (void)self;
+    WEFT_TRY(weft_await(op));
+    if (weft_query(ctx, "first").ptr != NULL)
+        return weft_reply_row(ctx, 200, op);
+    return weft_equal(weft_rows_json(ctx, op), weft_cstr("[]")) ? WEFT_E_NOT_FOUND
+                                                                : weft_reply_rows(ctx, 200, op);
+}
+
+/* POST /golden/names: commits one name and rolls another one back, then fails to add the first */
+static weft_status add_names(weft_ctx *ctx, void *self)
+{
+    weft_op *kept = weft_begin(ctx, db, WEFT_TX_SERIALIZABLE);
+    weft_op *undone = weft_begin(ctx, db, 0), *counted, *failed;
+    weft_status status;
+
+    (void)self;
+    WEFT_TRY(weft_await(kept));
+    WEFT_TRY(
+        weft_await(weft_run(ctx, weft_tx(kept), add, WEFT_ARGS(weft_text(weft_cstr("golden"))))));
+    WEFT_TRY(weft_await(weft_commit(weft_tx(kept))));
+    WEFT_TRY(weft_await(undone));
+    WEFT_TRY(
+        weft_await(weft_run(ctx, weft_tx(undone), add, WEFT_ARGS(weft_text(weft_cstr("undone"))))));
+    WEFT_TRY(weft_await(weft_rollback(weft_tx(undone))));
+    counted = weft_run(ctx, db, count, WEFT_NO_ARGS);
+    WEFT_TRY(weft_await(counted));
+    failed = weft_run(ctx, db, add, WEFT_ARGS(weft_text(weft_cstr("golden"))));
+    status = weft_await(failed);
+    return weft_reply_text(ctx, 200,
+                           weft_fmt(ctx, "%d %d %s %u %d", (int)weft_col_int(counted, 0, 0),
+                                    (int)status, weft_sqlstate(failed).ptr,
+                                    weft_maybe_applied(failed), weft_op_error(failed).len > 0)
+                               .ptr);
+}
+
+/* GET /golden/calls: one of each kind */
+static weft_status use_calls(weft_ctx *ctx, void *self)
+{
+    weft_field field = {WEFT_S("X-Golden"), WEFT_S("17")};
+    weft_call call = {
+        sizeof call, WEFT_CALL_IDEMPOTENT, "PUT", WEFT_S("/put"), WEFT_S("a body"), &field, 1,
+        1000};
+    weft_op *ops[] = {weft_call_start(ctx, partner, &call), weft_call_get(ctx, partner, "/get"),
+                      weft_call_post_json(ctx, partner, "/post", weft_cstr("{}"))};
+
+    (void)self;
+    WEFT_TRY(weft_await(weft_all(ctx, 3, ops)));
+    return weft_reply_text(ctx, 200,
+                           weft_fmt(ctx, "%u %s %s, %u %s, %u %s", weft_call_code(ops[0]),
+                                    weft_call_field(ops[0], "x-theirs").ptr,
+                                    weft_call_body(ops[0]).ptr, weft_call_code(ops[1]),
+                                    weft_call_body(ops[1]).ptr, weft_call_code(ops[2]),
+                                    weft_call_body(ops[2]).ptr)
+                               .ptr);
+}
+
+static weft_status show_turns(weft_ctx *ctx, void *self)
+{
+    (void)self;
+    return weft_reply_text(ctx, 200, turns > 0 ? "started" : "not yet");
+}
+
+static weft_status find(weft_host *host)
+{
+    WEFT_TRY(weft_setting(host, "greeting", NULL, &greeting));
+    WEFT_TRY(weft_setting_int(host, "number", 0, 100, 17, &number));
+    WEFT_TRY(weft_setting_bool(host, "flag", 0, &flag));
+    WEFT_TRY(weft_pool(host, "main", &db));
+    WEFT_TRY(weft_find_upstream(host, "partner", &partner));
+    WEFT_TRY(weft_declare(host, db, "add", "insert into names values ($1)", 0, &add));
+    return weft_declare(host, db, "count", "select count(*) from names",
+                        WEFT_STMT_READ_ONLY | WEFT_STMT_SLOW, &count);
+}
+
+static weft_status init(weft_host *host, void **self)
+{
+    const weft_route_options options = {sizeof options, WEFT_ROUTE_FINISH, 5000, 100};
+
+    *self = &number;
+    WEFT_TRY(find(host));
+    WEFT_TRY(weft_route(host, "GET", "/request/:id", show_request));
+    WEFT_TRY(weft_route_with(host, "POST", "/echo", echo, NULL, &options));
+    WEFT_TRY(weft_route(host, "GET", "/redirect", go_elsewhere));
+    WEFT_TRY(weft_route(host, "GET", "/problem", problem));
+    WEFT_TRY(weft_route(host, "GET", "/explain", explain));
+    WEFT_TRY(weft_route(host, "GET", "/log", log_lines));
+    WEFT_TRY(weft_route(host, "GET", "/scopes", use_scopes));
+    WEFT_TRY(weft_route(host, "GET", "/ops", use_ops));
+    WEFT_TRY(weft_route(host, "GET", "/values", use_values));
+    WEFT_TRY(weft_route(host, "GET", "/names", list_names));
+    WEFT_TRY(weft_route(host, "POST", "/names", add_names));
+    WEFT_TRY(weft_route(host, "GET", "/calls", use_calls));
+    return weft_route(host, "GET", "/turns", show_turns);
+}
+
+static weft_status start(weft_ctx *background, void *self)
+{
+    (void)self;
+    turns++;
+    return weft_await(weft_sleep(background, 3600000)) == WEFT_E_CANCELED ? WEFT_OK : WEFT_E_STATE;
+}
+
+static void fini(void *self)
+{
+    weft_log(NULL, WEFT_LOG_INFO, "golden ends %d", self == (void *)&number);
+}
+
+WEFT_PLUGIN("golden", "1.0", init, start, fini);

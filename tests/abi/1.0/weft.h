@@ -1,0 +1,792 @@
+/* weft.h - the plugin ABI of weft, version 1.0 (draft).
+ *
+ * A plugin is a shared object with one exported symbol, made by WEFT_PLUGIN(). It reaches the host
+ * through tables of functions, one a room, append-only for ever; plugin code calls the inline
+ * functions (weft_...) and imports nothing from the host.
+ *
+ * Threads:  [init] only from init(); [loop] only on the worker's loop, where init(), handlers,
+ *           callbacks and clean-ups run; [any] from any thread.
+ * Memory:   the host copies every input before a call returns. What it returns lives until its ctx
+ *           ends (a setting: until the worker ends), a result at most until weft_op_release(). A
+ *           plugin never frees anything of the host's.
+ * Strings:  every weft_str from the host has a NUL behind it; absent, and SQL NULL, is ptr == NULL.
+ *           Text from clients, databases and upstreams may have a NUL within, too.
+ * Handles:  pointers to weft_host, weft_ctx, weft_op, weft_pg, weft_stmt and weft_upstream are
+ *           numbers in fact: slot and generation, checked at every use. A stale one, NULL among
+ *           them, is never followed: the host logs it with the plugin's name and answers
+ *           WEFT_E_STATE, or an empty value where the call returns no status.
+ * Mistakes: what a plugin does wrong is answered and logged, not fatal.
+ * Time:     milliseconds; 0 is the default.
+ *
+ * C99 or later, C++11 or later; gcc or clang.
+ */
+#ifndef WEFT_H
+#define WEFT_H
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Plain digits: the ELF note is made of them. */
+#define WEFT_ABI_MAJOR 1
+#define WEFT_ABI_MINOR 0 /* the newest that this header describes */
+#ifndef WEFT_ABI_TARGET
+/* The minor that this plugin needs; newer calls stay hidden until it is raised. */
+#define WEFT_ABI_TARGET 0
+#endif
+#define WEFT_MUST_USE __attribute__((__warn_unused_result__))
+#define WEFT_PRINTF(text, args) \
+    __attribute__((__format__(__printf__, text, args), __nonnull__(text)))
+
+/* ---- nouns ----------------------------------------------------------------------------------- */
+
+/* One configured instance of the plugin: a section of the ini file. Good during init() only. */
+typedef struct weft_host weft_host;
+/* A scope: memory, deadline, cancel, the ops in it, perhaps a request. Good until it has ended. */
+typedef struct weft_ctx weft_ctx;
+/* One asynchronous operation: settles exactly once. Good until its ctx ends or it is released. */
+typedef struct weft_op weft_op;
+/* A database to run statements on: a pool by its name in the ini file (good as long as the plugin),
+ * or a transaction (as long as the op that began it). */
+typedef struct weft_pg weft_pg;
+/* A statement declared at init: prepared, named in metrics. Good as long as the plugin. */
+typedef struct weft_stmt weft_stmt;
+/* An HTTP upstream by its name in the ini file. Good as long as the plugin. */
+typedef struct weft_upstream weft_upstream;
+
+/* Bytes that somebody else owns. Frozen. */
+typedef struct weft_str {
+    const char *ptr; /* the first byte; NULL: absent */
+    size_t len;      /* bytes, the NUL behind them not counted */
+} weft_str;
+
+/* Initializes a weft_str from a literal: static const weft_str unit = WEFT_S("kg"); */
+/* clang-format off */
+#define WEFT_S(literal) {"" literal, sizeof(literal) - 1}
+/* clang-format on */
+
+/* A header field. Frozen. */
+typedef struct weft_field {
+    weft_str name;  /* compared without case */
+    weft_str value; /* without blanks around it */
+} weft_field;
+
+/* ---- status: what a handler returns, and what the client then gets -------------------------- */
+
+/* 0 or one of the codes below; new ones are appended, the hundreds are the class. */
+typedef int32_t weft_status;
+#define WEFT_OK      0
+#define WEFT_PENDING 1 /* of an op that has not settled */
+/* 1xx: the plugin */
+#define WEFT_E_INVALID     (-101) /* 500: a wrong argument */
+#define WEFT_E_STATE       (-102) /* 500: second reply, stale handle, wrong place or thread */
+#define WEFT_E_UNSUPPORTED (-103) /* 500: this host cannot do that */
+/* 2xx: given up */
+#define WEFT_E_CANCELED (-201) /* nobody waits any more (499 in the log); see weft_why() */
+#define WEFT_E_DEADLINE (-202) /* 504: the budget is used up */
+#define WEFT_E_OVERLOAD (-203) /* 503, Retry-After: shed */
+/* 3xx: the database */
+#define WEFT_E_DB_BUSY       (-301) /* 503, Retry-After: queue full, or waited too long */
+#define WEFT_E_DB_DOWN       (-302) /* 503, Retry-After: no session, or it broke */
+#define WEFT_E_DB            (-303) /* 500: the statement failed, see weft_sqlstate() */
+#define WEFT_E_DB_CONSTRAINT (-304) /* 409: SQLSTATE class 23 */
+#define WEFT_E_DB_RETRY      (-305) /* 503, Retry-After: class 40, run the transaction again */
+#define WEFT_E_DB_VALUE      (-306) /* 400: 22P02, 22003, 22007, 22008, 22021 */
+/* 4xx: an upstream */
+#define WEFT_E_UP_BUSY    (-401) /* 503, Retry-After: a limit was reached */
+#define WEFT_E_UP_CONNECT (-402) /* 502: its name or its port does not answer */
+#define WEFT_E_UP_RESET   (-403) /* 502: it broke off, or broke the protocol */
+#define WEFT_E_UP_TIMEOUT (-404) /* 504: it was too slow */
+#define WEFT_E_UP_TOO_BIG (-405) /* 502: its answer is larger than the limit */
+/* 5xx: the client */
+#define WEFT_E_BAD_REQUEST (-501) /* 400: see weft_explain() */
+#define WEFT_E_NOT_FOUND   (-502) /* 404 */
+#define WEFT_E_TOO_BIG     (-503) /* 413 */
+
+/* Why a ctx was canceled: weft_why(). */
+enum {
+    WEFT_WHY_NONE,        /* it was not */
+    WEFT_WHY_CLIENT_GONE, /* the client left */
+    WEFT_WHY_DEADLINE,    /* its budget is used up */
+    WEFT_WHY_SIBLING,     /* it lost in a group, or another one of it failed */
+    WEFT_WHY_EXPLICIT,    /* weft_cancel() or weft_end() */
+    WEFT_WHY_REPLIED,     /* the reply was sent */
+    WEFT_WHY_SHUTDOWN,    /* the worker ends */
+    WEFT_WHY_MEMORY       /* it took more memory than its limit */
+};
+
+/* Levels of weft_log(). */
+enum { WEFT_LOG_ERROR, WEFT_LOG_WARN, WEFT_LOG_INFO, WEFT_LOG_DEBUG };
+
+/* ---- functions of the plugin ---------------------------------------------------------------- */
+
+/* Serves a request, on a stack of its own (128 KiB), so that it may wait. `self` is what was given
+ * with the route, or what init() made. Not 0: the host answers as the table above says, as
+ * application/problem+json, unless a reply was sent. [loop] */
+typedef weft_status weft_handler(weft_ctx *ctx, void *self);
+
+/* Told that `op` settled, whatever its status; never from inside the call that took it; may wait.
+ * `ctx` is the op's. What it returns counts as a handler's. [loop] */
+typedef weft_status weft_then_fn(weft_ctx *ctx, weft_op *op, void *data);
+
+/* Lets go of `data`; cannot wait. [loop] */
+typedef void weft_cleanup_fn(void *data);
+
+/* ---- options: `size` is set, zero is the default; the host accepts shorter and longer ones, but
+ * a longer one only where what it does not know is zero (else WEFT_E_UNSUPPORTED) -------------- */
+
+/* Of a route. */
+typedef struct weft_route_options {
+    uint32_t size;           /* sizeof(weft_route_options) */
+    uint32_t flags;          /* WEFT_ROUTE_... */
+    uint32_t timeout_ms;     /* the request's whole budget, queues included; 0: the host's */
+    uint32_t body_bytes_max; /* of the request's body; more: 413; 0: the host's */
+} weft_route_options;
+
+/* The client's leaving does not cancel the handler. */
+#define WEFT_ROUTE_FINISH 2u
+
+/* Of a call to an upstream. */
+typedef struct weft_call {
+    uint32_t size;      /* sizeof(weft_call) */
+    uint32_t flags;     /* WEFT_CALL_... */
+    const char *method; /* NULL: GET */
+    weft_str path;      /* with its query, percent-encoded; begins with '/' */
+    weft_str body;      /* may be absent */
+    const weft_field
+        *fields;          /* `field_count` of them; Host, framing and hop-by-hop are the host's */
+    uint32_t field_count; /* of fields */
+    uint32_t timeout_ms;  /* 0: the upstream's; only ever shortens the ctx's budget */
+} weft_call;
+
+/* May be sent again, whatever its method (it carries an Idempotency-Key, say). */
+#define WEFT_CALL_IDEMPOTENT 1u
+
+/* Of a statement. No side effects: may share a batch with others and may be run again. pg_notify()
+ * and advisory locks are side effects that nobody checks: they may be lost. */
+#define WEFT_STMT_READ_ONLY 1u
+/* Slow: kept off sessions that others share. */
+#define WEFT_STMT_SLOW 2u
+
+/* Of a transaction. */
+#define WEFT_TX_READ_ONLY       1u
+#define WEFT_TX_REPEATABLE_READ 2u
+#define WEFT_TX_SERIALIZABLE    4u
+#define WEFT_TX_DEFERRABLE      8u
+
+/* Of a child ctx: its parent's being canceled does not cancel it, and its budget is its own. */
+#define WEFT_CHILD_SHIELD 1u
+/* Of a child ctx: where one op of a weft_all() in it fails, the others go on. */
+#define WEFT_CHILD_SUPERVISE 2u
+
+/* Of pg's json and reply: the first row as an object, not all of them as an array. */
+#define WEFT_PG_ONE_ROW 1u
+
+/* Of a group. */
+enum { WEFT_ALL, WEFT_ANY };
+
+/* What a weft_value is. */
+enum {
+    WEFT_V_NULL,
+    WEFT_V_BOOL,   /* as.i, 0 or 1 */
+    WEFT_V_INT,    /* as.i */
+    WEFT_V_DOUBLE, /* as.d */
+    WEFT_V_TEXT,   /* len bytes at as.p */
+    WEFT_V_BYTES,  /* the same, for bytea */
+    WEFT_V_JSON    /* the same, for json and jsonb */
+};
+
+/* A statement's parameter; made by weft_int() and its like. All go untyped: the server decides, so
+ * `uuid = $1` and f(int4) work. Frozen. */
+typedef struct weft_value {
+    uint32_t kind; /* WEFT_V_... */
+    uint32_t len;  /* bytes at as.p */
+    union {
+        int64_t i;
+        double d;
+        const void *p;
+    } as; /* which one: by kind */
+} weft_value;
+
+/* How these functions reach the host: the tables, and the descriptor with WEFT_PLUGIN(). */
+#include "weft_tables.h"
+
+/* ---- small helpers: no call of the host ------------------------------------------------------ */
+
+/* Hands a failure on: WEFT_TRY(weft_await(op)); returns from the function unless it is WEFT_OK. */
+#define WEFT_TRY(call)                     \
+    do {                                   \
+        weft_status weft_status_ = (call); \
+        if (weft_status_ != WEFT_OK)       \
+            return weft_status_;           \
+    } while (0)
+
+/* A C string as a weft_str; absent for NULL. [any] */
+static inline weft_str weft_cstr(const char *text)
+{
+    weft_str s;
+    s.ptr = text;
+    s.len = text != NULL ? strlen(text) : 0;
+    return s;
+}
+
+/* Are the bytes the same? Absent equals nothing but absent. [any] */
+static inline int weft_equal(weft_str a, weft_str b)
+{
+    return (a.ptr == NULL) == (b.ptr == NULL) && a.len == b.len &&
+           (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
+}
+
+/* Parameters: weft_run(ctx, db, stmt, WEFT_ARGS(weft_int(1), weft_text(name))). */
+/* clang-format off */
+#ifdef __cplusplus
+#define WEFT_ARGS(...) {__VA_ARGS__}
+#else
+#define WEFT_ARGS(...) \
+    (uint32_t)(sizeof((const weft_value[]){__VA_ARGS__}) / sizeof(weft_value)), \
+    (const weft_value[]){__VA_ARGS__}
+#endif
+/* clang-format on */
+#define WEFT_NO_ARGS 0u, NULL
+
+/* SQL NULL as a parameter. [any] */
+static inline weft_value weft_null(void) { return weft__value_int(WEFT_V_NULL, 0); }
+
+/* A number as a parameter. [any] */
+static inline weft_value weft_int(int64_t i) { return weft__value_int(WEFT_V_INT, i); }
+
+/* true (not 0) or false as a parameter. [any] */
+static inline weft_value weft_bool(int is_true)
+{
+    return weft__value_int(WEFT_V_BOOL, is_true != 0);
+}
+
+/* A floating point number as a parameter, to its last bit. [any] */
+static inline weft_value weft_double(double d)
+{
+    weft_value v = {WEFT_V_DOUBLE, 0, {0}};
+    v.as.d = d;
+    return v;
+}
+
+/* Text as a parameter; absent is SQL NULL; with a NUL within, which no text of the database can
+ * have, the op fails with WEFT_E_DB_VALUE. The bytes must stay until the statement was started.
+ * [any] */
+static inline weft_value weft_text(weft_str s) { return weft__value_bytes(WEFT_V_TEXT, s); }
+
+/* Bytes as a parameter, for bytea; absent is SQL NULL. [any] */
+static inline weft_value weft_bytes(weft_str s) { return weft__value_bytes(WEFT_V_BYTES, s); }
+
+/* A JSON text as a parameter; absent is SQL NULL. [any] */
+static inline weft_value weft_value_json(weft_str s) { return weft__value_bytes(WEFT_V_JSON, s); }
+
+/* ---- at init: what fails is told with the ini file's line and the reason, when init() hands the
+ * status on ----------------------------------------------------------------------------------- */
+
+/* Adds a route: `pattern` is segments, each exact, `:param` (one segment, not empty) or, as the
+ * last, `*rest`; the instance's mount goes before it. Exact goes before `:param` before `*rest`;
+ * HEAD is implied by GET. `self` is for the handler, NULL: what init() made. `options` may be NULL.
+ * WEFT_E_INVALID: no pattern or method, or the route is taken (also by another plugin). [init] */
+static inline WEFT_MUST_USE weft_status weft_route_with(weft_host *host, const char *method,
+                                                        const char *pattern, weft_handler *handler,
+                                                        void *self,
+                                                        const weft_route_options *options)
+{
+    return weft__api->core->route(host, method, pattern, handler, self, options);
+}
+
+/* The same with default options. [init] */
+static inline WEFT_MUST_USE weft_status weft_route(weft_host *host, const char *method,
+                                                   const char *pattern, weft_handler *handler)
+{
+    return weft__api->core->route(host, method, pattern, handler, NULL, NULL);
+}
+
+/* The text of `key` in the instance's section, or `fallback`; NULL: the key is required. Keys
+ * `path`, `mount`, `required` and host_... are the host's: WEFT_E_INVALID. Lives as long as the
+ * plugin. [init] */
+static inline WEFT_MUST_USE weft_status weft_setting(weft_host *host, const char *key,
+                                                     const char *fallback, weft_str *value)
+{
+    return weft__api->core->setting(host, key, fallback, value);
+}
+
+/* The whole number of `key`, from `min` to `max`, or `fallback`. [init] */
+static inline WEFT_MUST_USE weft_status weft_setting_int(weft_host *host, const char *key,
+                                                         int64_t min, int64_t max, int64_t fallback,
+                                                         int64_t *value)
+{
+    return weft__api->core->setting_int(host, key, min, max, fallback, value);
+}
+
+/* `key` as on, off, yes or no: 1 or 0, or `fallback`. [init] */
+static inline WEFT_MUST_USE weft_status weft_setting_bool(weft_host *host, const char *key,
+                                                          uint32_t fallback, uint32_t *value)
+{
+    return weft__api->core->setting_bool(host, key, fallback, value);
+}
+
+/* The database pool of section [pg.NAME]. WEFT_E_INVALID: there is none. [init] */
+static inline WEFT_MUST_USE weft_status weft_pool(weft_host *host, const char *name, weft_pg **db)
+{
+    return weft__api->pg->pool(host, name, db);
+}
+
+/* Declares a statement for `db`, a pool: prepared on each session when first used, `name` is for
+ * logs and metrics, `flags` are WEFT_STMT_.... WEFT_E_INVALID: the name has another text in this
+ * pool, or the text would change a session that others share (BEGIN, SET, LISTEN ...). [init] */
+static inline WEFT_MUST_USE weft_status weft_declare(weft_host *host, weft_pg *db, const char *name,
+                                                     const char *sql, uint32_t flags,
+                                                     weft_stmt **stmt)
+{
+    return weft__api->pg->declare(host, db, name, sql, flags, stmt);
+}
+
+/* The upstream of section [upstream.NAME]. WEFT_E_INVALID: there is none. [init] */
+static inline WEFT_MUST_USE weft_status weft_find_upstream(weft_host *host, const char *name,
+                                                           weft_upstream **upstream)
+{
+    return weft__api->call->upstream(host, name, upstream);
+}
+
+/* ---- anywhere ------------------------------------------------------------------------------- */
+
+/* The last level that is written, WEFT_LOG_ERROR to WEFT_LOG_DEBUG. [any] */
+static inline uint32_t weft_log_level(void) { return weft__api->core->log_level(); }
+
+/* A line in the error log, printf's way, at most 2,047 bytes; the host adds plugin, route and
+ * request id. `ctx` may be NULL, and must be on other threads than the loop's, where the line names
+ * no plugin. [any] */
+WEFT_PRINTF(3, 4)
+static inline void weft_log(weft_ctx *ctx, uint32_t level, const char *format, ...)
+{
+    char text[2048];
+    va_list args;
+
+    if (level > weft_log_level())
+        return;
+    va_start(args, format);
+    weft__api->core->log(ctx, level, weft__print(text, sizeof text, format, args));
+    va_end(args);
+}
+
+/* A status in words: constant, never NULL, also for a code that the host does not know. [any] */
+static inline const char *weft_status_text(weft_status status)
+{
+    return weft__api->core->status_text(status);
+}
+
+/* ---- a ctx ---------------------------------------------------------------------------------- */
+
+/* `bytes` zeroed bytes, aligned for any type, that live until the ctx ends. Never NULL. Beyond the
+ * ctx's limit the ctx is canceled (WEFT_WHY_MEMORY). [loop] */
+static inline void *weft_alloc(weft_ctx *ctx, size_t bytes)
+{
+    return weft__api->core->alloc(ctx, bytes);
+}
+
+/* A text made printf's way, in the ctx's memory. Never absent. [loop] */
+WEFT_PRINTF(2, 3)
+static inline weft_str weft_fmt(weft_ctx *ctx, const char *format, ...)
+{
+    weft_str made;
+    va_list args;
+    int len;
+
+    va_start(args, format);
+    len = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    made.len = len < 0 ? 0 : (size_t)len;
+    made.ptr = (char *)weft_alloc(ctx, made.len + 1);
+    va_start(args, format);
+    made = weft__print((char *)made.ptr, made.len + 1, format, args);
+    va_end(args);
+    return made;
+}
+
+/* A copy in the ctx's memory, with a NUL behind it; absent stays absent. [loop] */
+static inline weft_str weft_copy(weft_ctx *ctx, weft_str s)
+{
+    if (s.ptr != NULL) {
+        char *text = (char *)weft_alloc(ctx, s.len + 1);
+        memcpy(text, s.ptr, s.len);
+        s.ptr = text;
+    }
+    return s;
+}
+
+/* Has `fn(data)` run when the ctx ends, the newest first: for what was not allocated here. It
+ * cannot wait. WEFT_E_STATE: the ctx is stale, and `fn` will not run. [loop] */
+static inline WEFT_MUST_USE weft_status weft_defer(weft_ctx *ctx, weft_cleanup_fn *fn, void *data)
+{
+    return weft__api->core->defer(ctx, fn, data);
+}
+
+/* A child: memory, deadline (the sooner of `ms` from now and the parent's; 0: the parent's) and ops
+ * of its own; canceled with its parent, which does not end before it. With WEFT_CHILD_SHIELD its
+ * parent's end only lets it finish within `ms`, which must be above 0 then. End it with weft_end();
+ * else it ends with its parent. NULL for a stale `ctx` or a shield without time. [loop] */
+static inline weft_ctx *weft_child(weft_ctx *ctx, uint32_t ms, uint32_t flags)
+{
+    return weft__api->core->child(ctx, ms, flags);
+}
+
+/* Lets go of a child: what runs in it is canceled, its memory goes when that has stopped.
+ * WEFT_E_STATE: it is no child, or was ended. [loop] */
+static inline weft_status weft_end(weft_ctx *child) { return weft__api->core->end(child); }
+
+/* For the next `ms` the client's leaving does not cancel: "charged, now finish". [loop] */
+static inline weft_status weft_shield(weft_ctx *ctx, uint32_t ms)
+{
+    return weft__api->core->shield(ctx, ms);
+}
+
+/* Cancels: every op in it settles with WEFT_E_CANCELED, and so does each that is started from now
+ * on. [loop] */
+static inline void weft_cancel(weft_ctx *ctx) { weft__api->core->cancel(ctx); }
+
+/* Why it was canceled, WEFT_WHY_...; WEFT_WHY_NONE: it was not. [loop] */
+static inline uint32_t weft_why(weft_ctx *ctx) { return weft__api->core->why(ctx); }
+
+/* Milliseconds left of its budget; 0: used up; -1: it has none. [loop] */
+static inline int64_t weft_budget_ms(weft_ctx *ctx) { return weft__api->core->budget_ms(ctx); }
+
+/* ---- an op: starting one never fails; what fails at once is an op that has already settled. A
+ * stale ctx, which cannot have one, gives NULL, and that answers as a stale op. One consumer an op:
+ * weft_then() or weft_await(); a group is not one
+ * -------------------------------------------------------------------------- */
+
+/* Has `fn(ctx, op, data)` run once it has settled, in the op's ctx. WEFT_E_STATE: it has a consumer
+ * already. [loop] */
+static inline WEFT_MUST_USE weft_status weft_then(weft_op *op, weft_then_fn *fn, void *data)
+{
+    return weft__api->core->then(op, fn, data);
+}
+
+/* Waits until it has settled and returns its status; other requests are served meanwhile.
+ * WEFT_E_STATE: it has a consumer already, is of another request, or nothing can wait here (init(),
+ * a clean-up). [loop] */
+static inline WEFT_MUST_USE weft_status weft_await(weft_op *op)
+{
+    return weft__api->core->await(op);
+}
+
+/* Its status; WEFT_PENDING while it runs. [loop] */
+static inline WEFT_MUST_USE weft_status weft_op_status(weft_op *op)
+{
+    return weft__api->core->op_status(op);
+}
+
+/* What went wrong, for a log: the database's or the host's message; absent where there is none.
+ * [loop] */
+static inline weft_str weft_op_error(weft_op *op) { return weft__api->core->op_error(op); }
+
+/* Settles it with WEFT_E_CANCELED, unless it has settled. [loop] */
+static inline void weft_op_cancel(weft_op *op) { weft__api->core->op_cancel(op); }
+
+/* Lets go of a settled op and its result before its ctx ends; its handle is stale then.
+ * WEFT_E_STATE: it runs, or its consumer was not told yet. [loop] */
+static inline weft_status weft_op_release(weft_op *op) { return weft__api->core->op_release(op); }
+
+/* An op for all of `count` ops: OK when every one is; else the first error in their order, the
+ * others are canceled; it settles after all have. OK at once for none. [loop] */
+static inline weft_op *weft_all(weft_ctx *ctx, uint32_t count, weft_op *const *ops)
+{
+    return weft__api->core->group(ctx, WEFT_ALL, count, ops);
+}
+
+/* An op for any of them: OK with the first that succeeds, the others are canceled; else the first
+ * error in their order. WEFT_E_INVALID for none. [loop] */
+static inline weft_op *weft_any(weft_ctx *ctx, uint32_t count, weft_op *const *ops)
+{
+    return weft__api->core->group(ctx, WEFT_ANY, count, ops);
+}
+
+/* The index of the op that won a weft_any(), or failed a weft_all(); -1: none. [loop] */
+static inline int32_t weft_winner(weft_op *group) { return weft__api->core->winner(group); }
+
+/* An op that settles OK after `ms`. [loop] */
+static inline weft_op *weft_sleep(weft_ctx *ctx, uint32_t ms)
+{
+    return weft__api->core->sleep(ctx, ms);
+}
+
+/* Runs `fn(ctx, self)` on a stack of its own, from the loop; the op's status is what it returns.
+ * [loop] */
+static inline weft_op *weft_spawn(weft_ctx *ctx, weft_handler *fn, void *self)
+{
+    return weft__api->core->spawn(ctx, fn, self);
+}
+
+/* ---- the request, of its ctx or a child of that; absent in a ctx without one ----------------- */
+
+/* "GET"; HEAD stays HEAD. [loop] */
+static inline weft_str weft_method(weft_ctx *ctx) { return weft__api->http->method(ctx); }
+
+/* The path as it came: percent-encoded, mount included, without its query. [loop] */
+static inline weft_str weft_path(weft_ctx *ctx) { return weft__api->http->path(ctx); }
+
+/* The pattern's `:name` or `*name`, decoded; absent where the pattern has none. [loop] */
+static inline weft_str weft_param(weft_ctx *ctx, const char *name)
+{
+    return weft__api->http->param(ctx, name);
+}
+
+/* The first `?name=`, decoded; empty for `?name`; absent. [loop] */
+static inline weft_str weft_query(weft_ctx *ctx, const char *name)
+{
+    return weft__api->http->query(ctx, name);
+}
+
+/* The first header field `name`, in any case; absent. [loop] */
+static inline weft_str weft_header(weft_ctx *ctx, const char *name)
+{
+    return weft__api->http->header(ctx, name);
+}
+
+/* The client's address without its port. [loop] */
+static inline weft_str weft_peer(weft_ctx *ctx) { return weft__api->http->peer(ctx); }
+
+/* The prefix that the instance is mounted at, "" or "/then": what goes before a Location. [loop] */
+static inline weft_str weft_mount(weft_ctx *ctx) { return weft__api->http->mount(ctx); }
+
+/* The whole body; empty where there is none. [loop] */
+static inline weft_str weft_body(weft_ctx *ctx) { return weft__api->http->body(ctx); }
+
+/* ---- the reply: the first one stands, and ends the ctx. WEFT_E_STATE: there is one already;
+ * WEFT_E_CANCELED: the client has left; WEFT_E_INVALID: no code from 200 to 599, or no type ---- */
+
+/* Adds a field. WEFT_E_INVALID: no name, or CR, LF or NUL in it, or one of the host's own (framing,
+ * Date, Server). [loop] */
+static inline weft_status weft_set_header(weft_ctx *ctx, const char *name, weft_str value)
+{
+    return weft__api->http->set_header(ctx, name, value);
+}
+
+/* Answers. `type` is the Content-Type, or NULL: none. [loop] */
+static inline weft_status weft_reply(weft_ctx *ctx, uint32_t code, const char *type, weft_str body)
+{
+    return weft__api->http->reply(ctx, code, type, body);
+}
+
+/* Answers with text, as text/plain in UTF-8. [loop] */
+static inline weft_status weft_reply_text(weft_ctx *ctx, uint32_t code, const char *text)
+{
+    return weft_reply(ctx, code, "text/plain; charset=utf-8", weft_cstr(text));
+}
+
+/* Answers with JSON, which is not checked. [loop] */
+static inline weft_status weft_reply_json(weft_ctx *ctx, uint32_t code, weft_str json)
+{
+    return weft_reply(ctx, code, "application/json", json);
+}
+
+/* Sends the client to `location`, a path or URL, with a code such as 303. [loop] */
+static inline weft_status weft_redirect(weft_ctx *ctx, uint32_t code, weft_str location)
+{
+    WEFT_TRY(weft_set_header(ctx, "Location", location));
+    return weft_reply(ctx, code, NULL, weft_cstr(""));
+}
+
+/* Answers with application/problem+json (RFC 9457); `detail` is for the client and may be NULL.
+ * [loop] */
+static inline weft_status weft_problem(weft_ctx *ctx, uint32_t code, const char *detail)
+{
+    return weft__api->http->problem(ctx, code, weft_cstr(detail));
+}
+
+/* The detail that the client gets with the status that is handed on: return weft_explain(ctx,
+ * WEFT_E_BAD_REQUEST, "title: %s", reason). At most 1,023 bytes. Returns `status`. [loop] */
+WEFT_PRINTF(3, 4)
+static inline weft_status weft_explain(weft_ctx *ctx, weft_status status, const char *format, ...)
+{
+    char text[1024];
+    va_list args;
+
+    va_start(args, format);
+    (void)weft__api->http->explain(ctx, weft__print(text, sizeof text, format, args));
+    va_end(args);
+    return status;
+}
+
+/* ---- the database --------------------------------------------------------------------------- */
+
+/* Runs a declared statement on its pool or on a transaction of that pool. At most 64 parameters.
+ * Statements on a pool run in any order beside one another; those on a transaction in theirs.
+ * [loop] */
+static inline weft_op *weft_run(weft_ctx *ctx, weft_pg *db, weft_stmt *stmt, uint32_t count,
+                                const weft_value *values)
+{
+    return weft__api->pg->run(ctx, db, stmt, count, values);
+}
+
+/* Runs one statement of any text, with flags WEFT_STMT_.... Never make the text from what came from
+ * outside: that goes into parameters. [loop] */
+static inline weft_op *weft_run_sql(weft_ctx *ctx, weft_pg *db, const char *sql, uint32_t flags,
+                                    uint32_t count, const weft_value *values)
+{
+    return weft__api->pg->run_sql(ctx, db, sql, flags, count, values);
+}
+
+/* Begins a transaction on a session of its own; `flags` are WEFT_TX_.... It is rolled back when the
+ * ctx ends or the op is released, unless it was ended before. [loop] */
+static inline weft_op *weft_begin(weft_ctx *ctx, weft_pg *db, uint32_t flags)
+{
+    return weft__api->pg->begin(ctx, db, flags);
+}
+
+/* The transaction of a weft_begin() that settled OK, to run statements on; NULL else. [loop] */
+static inline weft_pg *weft_tx(weft_op *begin) { return weft__api->pg->tx(begin); }
+
+/* Commits, as an op in the transaction's ctx. WEFT_E_DB_RETRY, WEFT_E_DB_CONSTRAINT, WEFT_E_DB: it
+ * was rolled back; WEFT_E_DB_DOWN: see weft_maybe_applied(). [loop] */
+static inline weft_op *weft_commit(weft_pg *tx) { return weft__api->pg->commit(tx); }
+
+/* Rolls back, as an op in the transaction's ctx. [loop] */
+static inline weft_op *weft_rollback(weft_pg *tx) { return weft__api->pg->rollback(tx); }
+
+/* How many rows the result has; 0 for every op without one. [loop] */
+static inline uint32_t weft_rows(weft_op *op) { return weft__api->pg->rows(op); }
+
+/* How many columns the result has. [loop] */
+static inline uint32_t weft_columns(weft_op *op) { return weft__api->pg->columns(op); }
+
+/* How many rows were inserted, updated, deleted or selected. [loop] */
+static inline uint64_t weft_affected(weft_op *op) { return weft__api->pg->affected(op); }
+
+/* The index of the column `name`; -1: none. [loop] */
+static inline int32_t weft_column(weft_op *op, const char *name)
+{
+    return weft__api->pg->column(op, name);
+}
+
+/* The column's name; absent beyond the last. [loop] */
+static inline weft_str weft_column_name(weft_op *op, uint32_t column)
+{
+    return weft__api->pg->column_name(op, column);
+}
+
+/* The value as the server writes it; absent: NULL, or no such row or column. [loop] */
+static inline weft_str weft_col_text(weft_op *op, uint32_t row, uint32_t column)
+{
+    return weft__api->pg->text(op, row, column);
+}
+
+/* The value as a number; 0 where it is none. [loop] */
+static inline int64_t weft_col_int(weft_op *op, uint32_t row, uint32_t column)
+{
+    return weft__api->pg->i64(op, row, column);
+}
+
+/* The value as a floating point number; 0 where it is none. [loop] */
+static inline double weft_col_double(weft_op *op, uint32_t row, uint32_t column)
+{
+    return weft__api->pg->f64(op, row, column);
+}
+
+/* 1: the value is true. [loop] */
+static inline uint32_t weft_col_bool(weft_op *op, uint32_t row, uint32_t column)
+{
+    return weft__api->pg->boolean(op, row, column);
+}
+
+/* 1: the value is NULL, or there is no such row or column. [loop] */
+static inline uint32_t weft_col_is_null(weft_op *op, uint32_t row, uint32_t column)
+{
+    return weft__api->pg->is_null(op, row, column);
+}
+
+/* The result as a JSON array of objects, in the ctx's memory: numbers, booleans and json columns as
+ * they are, all else as strings. [loop] */
+static inline weft_str weft_rows_json(weft_ctx *ctx, weft_op *op)
+{
+    return weft__api->pg->json(ctx, op, 0u);
+}
+
+/* Its first row as an object; "null" where there is none. [loop] */
+static inline weft_str weft_row_json(weft_ctx *ctx, weft_op *op)
+{
+    return weft__api->pg->json(ctx, op, WEFT_PG_ONE_ROW);
+}
+
+/* Answers with weft_rows_json(). [loop] */
+static inline weft_status weft_reply_rows(weft_ctx *ctx, uint32_t code, weft_op *op)
+{
+    return weft__api->pg->reply(ctx, code, op, 0u);
+}
+
+/* Answers with weft_row_json(). [loop] */
+static inline weft_status weft_reply_row(weft_ctx *ctx, uint32_t code, weft_op *op)
+{
+    return weft__api->pg->reply(ctx, code, op, WEFT_PG_ONE_ROW);
+}
+
+/* "23505"; absent where the failure was not the database's. [loop] */
+static inline weft_str weft_sqlstate(weft_op *op) { return weft__api->pg->sqlstate(op); }
+
+/* 1: it was sent and its outcome was not learnt (canceled, or the session broke): it may have
+ * happened. [loop] */
+static inline uint32_t weft_maybe_applied(weft_op *op) { return weft__api->pg->maybe_applied(op); }
+
+/* ---- upstreams ------------------------------------------------------------------------------ */
+
+/* Calls. An answer of any status, 4xx and 5xx too, is WEFT_OK with that code. [loop] */
+static inline weft_op *weft_call_start(weft_ctx *ctx, weft_upstream *upstream,
+                                       const weft_call *call)
+{
+    return weft__api->call->start(ctx, upstream, call);
+}
+
+/* The answer's status; 0: no answer. [loop] */
+static inline uint32_t weft_call_code(weft_op *op) { return weft__api->call->code(op); }
+
+/* The answer's first field `name`, in any case; absent. [loop] */
+static inline weft_str weft_call_field(weft_op *op, const char *name)
+{
+    return weft__api->call->field(op, name);
+}
+
+/* The answer's body; absent: no answer. [loop] */
+static inline weft_str weft_call_body(weft_op *op) { return weft__api->call->body(op); }
+
+/* GETs `path`, a constant or encoded text. [loop] */
+static inline weft_op *weft_call_get(weft_ctx *ctx, weft_upstream *upstream, const char *path)
+{
+    weft_call call = {sizeof call, 0, NULL, weft_cstr(path), {NULL, 0}, NULL, 0, 0};
+    return weft_call_start(ctx, upstream, &call);
+}
+
+/* POSTs `json` to `path`. [loop] */
+static inline weft_op *weft_call_post_json(weft_ctx *ctx, weft_upstream *upstream, const char *path,
+                                           weft_str json)
+{
+    weft_field type = {WEFT_S("Content-Type"), WEFT_S("application/json")};
+    weft_call call = {sizeof call, 0, "POST", weft_cstr(path), json, &type, 1, 0};
+    return weft_call_start(ctx, upstream, &call);
+}
+
+#ifdef __cplusplus
+} /* extern "C" */
+
+#include <initializer_list>
+
+/* weft_run() and weft_run_sql() for WEFT_ARGS(...), which is a list in C++. [loop] */
+inline weft_op *weft_run(weft_ctx *ctx, weft_pg *db, weft_stmt *stmt,
+                         std::initializer_list<weft_value> values)
+{
+    return weft_run(ctx, db, stmt, static_cast<uint32_t>(values.size()), values.begin());
+}
+inline weft_op *weft_run_sql(weft_ctx *ctx, weft_pg *db, const char *sql, uint32_t flags,
+                             std::initializer_list<weft_value> values)
+{
+    return weft_run_sql(ctx, db, sql, flags, static_cast<uint32_t>(values.size()), values.begin());
+}
+#endif
+
+#endif

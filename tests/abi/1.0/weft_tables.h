@@ -1,0 +1,218 @@
+/* weft_tables.h - the binary contract of the plugin ABI: the tables of functions that the host
+ * hands to a plugin, and the descriptor that the plugin exports. Included by weft.h; who writes a
+ * plugin has no need to read it.
+ *
+ * Each table begins with its size and is append-only: an entry never moves, goes or changes. No
+ * enum, bool, long, bit-field or varargs crosses. What an entry does stands in weft.h at the
+ * function that is named beside it.
+ */
+#ifndef WEFT_TABLES_H
+#define WEFT_TABLES_H
+
+#ifndef WEFT_H
+#error "include weft.h"
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct weft_core_api {
+    uint32_t size;     /* of the host's table */
+    uint32_t reserved; /* 0 */
+    /* [init] */
+    weft_status (*route)(weft_host *, const char *method, const char *pattern, weft_handler *,
+                         void *self, const weft_route_options *); /* weft_route_with() */
+    weft_status (*setting)(weft_host *, const char *key, const char *fallback,
+                           weft_str *); /* weft_setting() */
+    weft_status (*setting_int)(weft_host *, const char *key, int64_t min, int64_t max,
+                               int64_t fallback, int64_t *); /* weft_setting_int() */
+    weft_status (*setting_bool)(weft_host *, const char *key, uint32_t fallback,
+                                uint32_t *); /* weft_setting_bool() */
+    /* [any] */
+    void (*log)(weft_ctx *, uint32_t level, weft_str); /* weft_log() */
+    uint32_t (*log_level)(void);                       /* weft_log_level() */
+    const char *(*status_text)(weft_status);           /* weft_status_text() */
+    /* [loop] a scope */
+    void *(*alloc)(weft_ctx *, size_t);                          /* weft_alloc() */
+    weft_status (*defer)(weft_ctx *, weft_cleanup_fn *, void *); /* weft_defer() */
+    weft_ctx *(*child)(weft_ctx *, uint32_t ms, uint32_t flags); /* weft_child() */
+    weft_status (*end)(weft_ctx *child);                         /* weft_end() */
+    weft_status (*shield)(weft_ctx *, uint32_t ms);              /* weft_shield() */
+    void (*cancel)(weft_ctx *);                                  /* weft_cancel() */
+    uint32_t (*why)(weft_ctx *);                                 /* weft_why() */
+    int64_t (*budget_ms)(weft_ctx *);                            /* weft_budget_ms() */
+    /* [loop] ops */
+    weft_status (*then)(weft_op *, weft_then_fn *, void *); /* weft_then() */
+    weft_status (*await)(weft_op *);                        /* weft_await() */
+    weft_status (*op_status)(weft_op *);                    /* weft_op_status() */
+    weft_str (*op_error)(weft_op *);                        /* weft_op_error() */
+    void (*op_cancel)(weft_op *);                           /* weft_op_cancel() */
+    weft_status (*op_release)(weft_op *);                   /* weft_op_release() */
+    weft_op *(*group)(weft_ctx *, uint32_t kind, uint32_t count,
+                      weft_op *const *);                       /* weft_all(), weft_any() */
+    int32_t (*winner)(weft_op *);                              /* weft_winner() */
+    weft_op *(*sleep)(weft_ctx *, uint32_t ms);                /* weft_sleep() */
+    weft_op *(*spawn)(weft_ctx *, weft_handler *, void *self); /* weft_spawn() */
+} weft_core_api;
+
+typedef struct weft_http_api {
+    uint32_t size;     /* of the host's table */
+    uint32_t reserved; /* 0 */
+    /* [loop] the request */
+    weft_str (*method)(weft_ctx *);                   /* weft_method() */
+    weft_str (*path)(weft_ctx *);                     /* weft_path() */
+    weft_str (*param)(weft_ctx *, const char *name);  /* weft_param() */
+    weft_str (*query)(weft_ctx *, const char *name);  /* weft_query() */
+    weft_str (*header)(weft_ctx *, const char *name); /* weft_header() */
+    weft_str (*peer)(weft_ctx *);                     /* weft_peer() */
+    weft_str (*mount)(weft_ctx *);                    /* weft_mount() */
+    weft_str (*body)(weft_ctx *);                     /* weft_body() */
+    /* [loop] the reply */
+    weft_status (*explain)(weft_ctx *, weft_str);                      /* weft_explain() */
+    weft_status (*set_header)(weft_ctx *, const char *name, weft_str); /* weft_set_header() */
+    weft_status (*reply)(weft_ctx *, uint32_t code, const char *type,
+                         weft_str body);                                /* weft_reply() */
+    weft_status (*problem)(weft_ctx *, uint32_t code, weft_str detail); /* weft_problem() */
+} weft_http_api;
+
+typedef struct weft_pg_api {
+    uint32_t size;     /* of the host's table */
+    uint32_t reserved; /* 0 */
+    /* [init] */
+    weft_status (*pool)(weft_host *, const char *name, weft_pg **); /* weft_pool() */
+    weft_status (*declare)(weft_host *, weft_pg *, const char *name, const char *sql,
+                           uint32_t flags, weft_stmt **); /* weft_declare() */
+    /* [loop] running */
+    weft_op *(*run)(weft_ctx *, weft_pg *, weft_stmt *, uint32_t count,
+                    const weft_value *); /* weft_run() */
+    weft_op *(*run_sql)(weft_ctx *, weft_pg *, const char *sql, uint32_t flags, uint32_t count,
+                        const weft_value *);                  /* weft_run_sql() */
+    weft_op *(*begin)(weft_ctx *, weft_pg *, uint32_t flags); /* weft_begin() */
+    weft_pg *(*tx)(weft_op *begin);                           /* weft_tx() */
+    weft_op *(*commit)(weft_pg *tx);                          /* weft_commit() */
+    weft_op *(*rollback)(weft_pg *tx);                        /* weft_rollback() */
+    /* [loop] the result */
+    uint32_t (*rows)(weft_op *);                                   /* weft_rows() */
+    uint32_t (*columns)(weft_op *);                                /* weft_columns() */
+    uint64_t (*affected)(weft_op *);                               /* weft_affected() */
+    int32_t (*column)(weft_op *, const char *name);                /* weft_column() */
+    weft_str (*column_name)(weft_op *, uint32_t column);           /* weft_column_name() */
+    weft_str (*text)(weft_op *, uint32_t row, uint32_t column);    /* weft_col_text() */
+    int64_t (*i64)(weft_op *, uint32_t row, uint32_t column);      /* weft_col_int() */
+    double (*f64)(weft_op *, uint32_t row, uint32_t column);       /* weft_col_double() */
+    uint32_t (*boolean)(weft_op *, uint32_t row, uint32_t column); /* weft_col_bool() */
+    uint32_t (*is_null)(weft_op *, uint32_t row, uint32_t column); /* weft_col_is_null() */
+    weft_str (*json)(weft_ctx *, weft_op *, uint32_t flags);       /* weft_rows_json() */
+    weft_status (*reply)(weft_ctx *, uint32_t code, weft_op *,
+                         uint32_t flags); /* weft_reply_rows() */
+    weft_str (*sqlstate)(weft_op *);      /* weft_sqlstate() */
+    uint32_t (*maybe_applied)(weft_op *); /* weft_maybe_applied() */
+} weft_pg_api;
+
+typedef struct weft_call_api {
+    uint32_t size;     /* of the host's table */
+    uint32_t reserved; /* 0 */
+    /* [init] */
+    weft_status (*upstream)(weft_host *, const char *name,
+                            weft_upstream **); /* weft_find_upstream() */
+    /* [loop] */
+    weft_op *(*start)(weft_ctx *, weft_upstream *, const weft_call *); /* weft_call_start() */
+    uint32_t (*code)(weft_op *);                                       /* weft_call_code() */
+    weft_str (*field)(weft_op *, const char *name);                    /* weft_call_field() */
+    weft_str (*body)(weft_op *);                                       /* weft_call_body() */
+} weft_call_api;
+
+/* The root: what the host stores in the plugin before init(). */
+typedef struct weft_api {
+    uint32_t size;  /* of the host's table */
+    uint32_t minor; /* the host's, of this major */
+    const weft_core_api *core;
+    const weft_http_api *http;
+    const weft_pg_api *pg;
+    const weft_call_api *call;
+} weft_api;
+
+/* ---- the descriptor: the one symbol that a plugin exports ------------------------------------ */
+
+typedef struct weft_plugin {
+    uint32_t magic;       /* WEFT_MAGIC */
+    uint32_t size;        /* sizeof(weft_plugin) */
+    uint16_t abi_major;   /* WEFT_ABI_MAJOR */
+    uint16_t abi_minor;   /* WEFT_ABI_TARGET */
+    uint32_t flags;       /* 0 */
+    const char *name;     /* of the plugin; not of the instance */
+    const char *version;  /* the plugin's own */
+    const weft_api **api; /* where the host stores the tables */
+    /* Once in each worker for each section of the ini file that lists the plugin; statics are the
+     * instance's own. Finds settings, pools and upstreams, declares statements, adds routes; cannot
+     * wait. `*self` is then what handlers get. Not 0: the plugin is refused, what it registered is
+     * taken back. [loop] */
+    weft_status (*init)(weft_host *host, void **self);
+    /* Or NULL. Begins jobs of its own in `background`, a ctx without a deadline that is canceled
+     * and awaited when the worker ends. May wait; not 0 without having waited stops the worker's
+     * start. [loop] */
+    weft_status (*start)(weft_ctx *background, void *self);
+    /* Or NULL: lets go of `self`, once every ctx has ended; not where init() failed. [loop] */
+    void (*fini)(void *self);
+} weft_plugin;
+
+#define WEFT_MAGIC 0x54464557u
+
+/* The tables, in the plugin; set before init(). Calls go through the functions below. */
+extern const weft_api *weft__api __attribute__((visibility("hidden")));
+extern const weft_plugin weft_plugin_1 __attribute__((visibility("default")));
+
+#define WEFT__TEXT_(x) #x
+#define WEFT__TEXT(x)  WEFT__TEXT_(x)
+
+/* Once in each plugin, behind a semicolon. Beside the descriptor it writes an ELF note with the
+ * ABI's numbers, by which the host refuses a plugin before any of its code runs. */
+/* clang-format off */
+#define WEFT_PLUGIN(name, version, init, start, fini)                                    \
+    __asm__(".pushsection .note.weft, \"a\", %note\n"                                    \
+            "\t.balign 4\n"                                                              \
+            "\t.long 5, 8, 1\n"                                                          \
+            "\t.asciz \"weft\"\n"                                                        \
+            "\t.balign 4\n"                                                              \
+            "\t.long " WEFT__TEXT(WEFT_ABI_MAJOR) ", " WEFT__TEXT(WEFT_ABI_TARGET) "\n"  \
+            "\t.popsection\n");                                                          \
+    const weft_api *weft__api;                                                           \
+    const weft_plugin weft_plugin_1 = {WEFT_MAGIC, sizeof(weft_plugin), WEFT_ABI_MAJOR,  \
+                                       WEFT_ABI_TARGET, 0, name, version, &weft__api,    \
+                                       init, start, fini}
+/* clang-format on */
+
+/* ---- what the functions of weft.h share ------------------------------------------------------ */
+
+/* Writes printf's way into `size` bytes at `text`: what fitted, with a NUL behind it. [any] */
+static inline weft_str weft__print(char *text, size_t size, const char *format, va_list args)
+{
+    weft_str made;
+    int len = vsnprintf(text, size, format, args);
+    made.ptr = text;
+    made.len = len < 0 ? 0 : (size_t)len < size ? (size_t)len : size - 1;
+    return made;
+}
+
+/* A parameter of `kind` with an integer. [any] */
+static inline weft_value weft__value_int(uint32_t kind, int64_t i)
+{
+    weft_value v = {kind, 0, {i}};
+    return v;
+}
+
+/* A parameter of `kind` with bytes; NULL where they are absent. [any] */
+static inline weft_value weft__value_bytes(uint32_t kind, weft_str s)
+{
+    weft_value v = {s.ptr != NULL ? kind : 0, 0, {0}};
+    v.len = s.len < UINT32_MAX ? (uint32_t)s.len : UINT32_MAX;
+    v.as.p = s.ptr;
+    return v;
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
