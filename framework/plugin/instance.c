@@ -145,6 +145,7 @@ static enum err load_code(struct instance *instance)
         .symbol = ABI_SYMBOL,
         .major = ABI_MAJOR,
         .minor = ABI_MINOR,
+        .writable_by_all = services->writable_by_all,
     };
     char problem[INI_PROBLEM_SIZE];
     const void *descriptor;

@@ -16,12 +16,15 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 enum { CHUNK_SIZE = 1 << 20 };
+
+#define SETTING "plugins_writable_by_all = on in [server]"
 
 struct load {
     const struct loader_request *request; /* the caller's */
@@ -93,6 +96,46 @@ static enum err write_draft(struct load *load, int from)
     return err;
 }
 
+/* Code that runs as the host must not be everybody's to change. `path` is a file, for whose folder
+ * this is asked too. */
+static enum err check_folder(struct load *load, const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char folder[PATH_MAX];
+    struct stat status;
+
+    if (slash == NULL || slash - path >= (int)sizeof folder)
+        return fail(load, ERR_INVALID, "cannot be loaded: expected an absolute path");
+    snprintf(folder, sizeof folder, "%.*s", slash == path ? 1 : (int)(slash - path), path);
+    if (stat(folder, &status) != 0)
+        return fail(load, ERR_IO, "cannot be loaded: %s: %s", folder, strerror(errno));
+    if ((status.st_mode & S_IWOTH) != 0)
+        return fail(load, ERR_INVALID,
+                    "cannot be loaded: its folder %s can be written by everybody, expected chmod "
+                    "o-w, or " SETTING,
+                    folder);
+    return ERR_OK;
+}
+
+/* `status` is of the open file; the folders are that of its name and that which a link leads to. */
+static enum err check_writers(struct load *load, const struct stat *status)
+{
+    const char *file = load->request->file;
+    char real[PATH_MAX];
+    enum err err;
+
+    if (load->request->writable_by_all)
+        return ERR_OK;
+    if ((status->st_mode & S_IWOTH) != 0)
+        return fail(load, ERR_INVALID,
+                    "cannot be loaded: it can be written by everybody, expected chmod o-w, "
+                    "or " SETTING);
+    err = check_folder(load, file);
+    if (err == ERR_OK && realpath(file, real) != NULL)
+        err = check_folder(load, real);
+    return err;
+}
+
 /* Whole or not at all: a draft of our own that gets its name at the end. Who comes second uses what
  * the first one made. */
 static enum err make_copy(struct load *load)
@@ -109,7 +152,9 @@ static enum err make_copy(struct load *load)
         return fail(load, ERR_SYNTAX, "is no file");
     }
     unlink(load->draft); /* of a process that had our number and was killed */
-    err = write_draft(load, from);
+    err = check_writers(load, &status);
+    if (err == ERR_OK)
+        err = write_draft(load, from);
     close(from);
     if (err == ERR_OK) {
         load->is_ours = link(load->draft, load->copy) == 0;

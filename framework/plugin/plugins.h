@@ -40,6 +40,7 @@ struct plugin_services {
     struct blame *blame;         /* the page shared with the master; may be NULL */
     const struct ini_file *file; /* for messages and relative paths */
     const char *plugin_dir;      /* absolute */
+    bool writable_by_all;        /* plugins may be everybody's to write: plugins_writable_by_all */
     const char *copy_dir;        /* <runtime_dir>/<generation>, exists: where private copies go */
     struct pg_pool *(*pool)(void *data, const char *name);      /* NULL: no such section */
     struct upstream *(*upstream)(void *data, const char *name); /* NULL: no such section */

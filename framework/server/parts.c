@@ -65,6 +65,7 @@ static enum err load_plugins(struct parts *parts, struct blame *blame, const cha
         .blame = blame,
         .file = parts->settings->file,
         .plugin_dir = parts->settings->server.plugin_dir,
+        .writable_by_all = parts->settings->server.plugins_writable_by_all,
         .copy_dir = copy_dir,
         .pool = find_pool,
         .upstream = find_upstream,

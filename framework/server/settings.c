@@ -55,6 +55,12 @@ static const struct field server_fields[] = {
      .max = PATH_MAX,
      .help = "Where plugins lie whose path has no slash. Empty: the folder `plugins` beside the "
              "binary."},
+    {.key = "plugins_writable_by_all",
+     .type = FIELD_BOOL,
+     .offset = MEMBER(plugins_writable_by_all),
+     .fallback = "off",
+     .help = "off: a plugin is refused where everybody on the machine may write its file or the "
+             "folder it lies in, since it runs with the host's rights. on: it is loaded."},
     {.key = "runtime_dir",
      .type = FIELD_PATH,
      .offset = MEMBER(runtime_dir),

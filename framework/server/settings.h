@@ -19,20 +19,21 @@ enum { SETTINGS_LISTEN_MAX = 8, SETTINGS_WORKERS_MAX = 256 };
 
 /* The keys of [server] that are the process's; those of HTTP are http/options.h's. */
 struct server_options {
-    char *listen;              /* addresses, separated by blanks */
-    uint32_t workers;          /* 0: auto */
-    bool reuseport;            /* other hosts may bind the same addresses */
-    uint32_t backlog;          /* of each listening socket */
-    char *plugin_dir;          /* absolute; "" in the file: beside the binary */
-    char *runtime_dir;         /* absolute; "": chosen (server/runtime.h) */
-    uint32_t start_timeout_ms; /* of a worker, until it is ready */
-    uint32_t drain_timeout_ms; /* of a worker, from the signal to its end */
-    uint32_t fibers_max;       /* handlers of a worker that wait at once */
-    uint64_t fiber_stack;      /* bytes of each one's stack */
-    uint32_t log_level;        /* enum log_level */
-    uint32_t log_format;       /* 0: key=value, 1: JSON; of both logs */
-    char *error_log;           /* "stderr" or an absolute path */
-    char *access_log;          /* "stderr", "off" or an absolute path */
+    char *listen;                 /* addresses, separated by blanks */
+    uint32_t workers;             /* 0: auto */
+    bool reuseport;               /* other hosts may bind the same addresses */
+    uint32_t backlog;             /* of each listening socket */
+    char *plugin_dir;             /* absolute; "" in the file: beside the binary */
+    bool plugins_writable_by_all; /* such files and folders are not refused */
+    char *runtime_dir;            /* absolute; "": chosen (server/runtime.h) */
+    uint32_t start_timeout_ms;    /* of a worker, until it is ready */
+    uint32_t drain_timeout_ms;    /* of a worker, from the signal to its end */
+    uint32_t fibers_max;          /* handlers of a worker that wait at once */
+    uint64_t fiber_stack;         /* bytes of each one's stack */
+    uint32_t log_level;           /* enum log_level */
+    uint32_t log_format;          /* 0: key=value, 1: JSON; of both logs */
+    char *error_log;              /* "stderr" or an absolute path */
+    char *access_log;             /* "stderr", "off" or an absolute path */
 };
 
 /* A [pg.NAME] section. */

@@ -8,9 +8,12 @@
 #include "plugin/loader.h"
 
 #include <dlfcn.h>
+#include <elf.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,6 +22,7 @@ struct loader_world {
     struct temp_dir dir;
     const void *descriptor;
     char problem[INI_PROBLEM_SIZE];
+    bool writable_by_all;
 };
 
 static int set_up(void **state)
@@ -47,7 +51,8 @@ static enum err load(struct loader_world *world, const char *file, const char *i
                                            .instance = instance,
                                            .symbol = ABI_SYMBOL,
                                            .major = 1,
-                                           .minor = 0};
+                                           .minor = 0,
+                                           .writable_by_all = world->writable_by_all};
 
     world->problem[0] = '\0';
     return loader_load(&request, &world->descriptor, world->problem);
@@ -143,6 +148,61 @@ static void test_refuses_what_is_no_plugin(void **state)
     free(bytes);
 }
 
+/* Another machine's file: the same bytes with another number in the head. */
+static void test_refuses_another_machine(void **state)
+{
+    struct loader_world *world = *state;
+    char path[256], *bytes = calloc(1, 1 << 20);
+    int fd = open(TEST_PLUGINS "/refused_not.so", O_RDONLY | O_CLOEXEC);
+    ssize_t len = read(fd, bytes, 1 << 20);
+
+    assert_in_range(len, 4096, (1 << 20) - 1);
+    close(fd);
+    ((Elf64_Ehdr *)bytes)->e_machine = EM_S390;
+    strcpy(path, temp_dir_write(&world->dir, "foreign", bytes, (size_t)len));
+    assert_refused(world, path, ERR_UNSUPPORTED, "is for another machine: ELF class 2, machine 22");
+    free(bytes);
+}
+
+/* Copies the good plugin to `to`, with this mode. */
+static void copy_plugin(const char *to, mode_t mode)
+{
+    int from = open(TEST_PLUGINS "/refused_not.so", O_RDONLY | O_CLOEXEC);
+    int fd = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+    assert_true(from >= 0 && fd >= 0);
+    while (sendfile(fd, from, NULL, 1 << 20) > 0)
+        ;
+    assert_int_equal(fchmod(fd, mode), 0);
+    close(from);
+    close(fd);
+}
+
+/* What anybody could have changed is refused before any of it runs, unless that was allowed. */
+static void test_refuses_what_everybody_may_write(void **state)
+{
+    struct loader_world *world = *state;
+    char open_dir[256], file[300], link[300];
+
+    strcpy(link, temp_dir_path(&world->dir, "link.so"));
+    strcpy(file, temp_dir_path(&world->dir, "open.so"));
+    copy_plugin(file, 0646);
+    assert_refused(world, file, ERR_INVALID,
+                   "it can be written by everybody, expected chmod o-w, or "
+                   "plugins_writable_by_all = on in [server]");
+    strcpy(open_dir, temp_dir_path(&world->dir, "open"));
+    assert_int_equal(mkdir(open_dir, 0700), 0);
+    assert_int_equal(chmod(open_dir, 01777), 0);
+    snprintf(file, sizeof file, "%s/x.so", open_dir);
+    copy_plugin(file, 0644);
+    assert_refused(world, file, ERR_INVALID, "/open can be written by everybody");
+    assert_int_equal(symlink(file, link), 0);
+    assert_refused(world, link, ERR_INVALID, "/open can be written by everybody");
+    assert_null(getenv("WEFT_TEST_PLUGIN_RAN"));
+    world->writable_by_all = true;
+    assert_int_equal(load(world, link, "allowed"), ERR_OK);
+}
+
 /* The section's name becomes a file's, so it must not lead elsewhere. */
 static void test_refuses_names_that_are_paths(void **state)
 {
@@ -172,6 +232,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_refuses_another_abi, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_refuses_what_does_not_link, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_refuses_what_is_no_plugin, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_refuses_another_machine, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_refuses_what_everybody_may_write, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_refuses_names_that_are_paths, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_says_that_there_is_no_place_for_a_copy, set_up,
                                         tear_down),

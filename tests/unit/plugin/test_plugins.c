@@ -61,6 +61,28 @@ static void test_two_instances_of_one_file(void **state)
     end(world);
 }
 
+/* Each reaches its own function and variable, though the other plugin, the host and a library of
+ * the host have some of these names too; the host, which parses each request, its own as well. */
+static void test_plugins_with_the_same_names(void **state)
+{
+    struct plugin_world *world = make("[plugin.one]\npath = names_one.so\nmount = /one\n"
+                                      "[plugin.two]\npath = names_two.so\nmount = /two\n"
+                                      "[plugin.three]\npath = names_one.so\nmount = /three\n"
+                                      "[plugin.own_llhttp]\npath = own_llhttp.so\n");
+
+    (void)state;
+    assert_int_equal(plugin_world_load(world), ERR_OK);
+    plugin_world_serve(world);
+    assert_string_equal(plugin_world_body(world, "GET /one/names"), "1 1 1");
+    assert_string_equal(plugin_world_body(world, "GET /two/names"), "2 2 2");
+    assert_string_equal(plugin_world_body(world, "GET /three/names"), "1 1 1");
+    assert_string_equal(plugin_world_body(world, "POST /parse\n\nHTTP/1.1 204 No Content\r\n"),
+                        "HPE_OK 204");
+    assert_string_equal(plugin_world_body(world, "POST /parse\n\nHTTP/9 x\r\n"),
+                        "HPE_INVALID_VERSION 0");
+    end(world);
+}
+
 static void test_refuses_files(void **state)
 {
     (void)state;
@@ -213,6 +235,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_two_instances_of_one_file),
+        cmocka_unit_test(test_plugins_with_the_same_names),
         cmocka_unit_test(test_refuses_files),
         cmocka_unit_test(test_refuses_options),
         cmocka_unit_test(test_refuses_what_init_finds_wrong),
