@@ -1,15 +1,17 @@
 """Goal: the ABI's headers are good for every compiler and standard that they promise, a plugin exports one
 symbol and wants none of the host's, the host exports none of the ABI's, and a plugin that was built by hand,
-in C or C++, is served."""
+in C or C++, is served; all of the ABI is documented."""
 import re
 import shutil
 import subprocess
 
+import freeze
 import pytest
 
 from support import place
 
 INCLUDE = place.ROOT / "include"
+HEADERS = ["weft.h", "weft_json.h", "weft_jansson.h"]
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror"]
 # The line of the README.
 BY_HAND = ["-shared", "-fPIC", "-fvisibility=hidden", "-Wl,-Bsymbolic-functions", f"-I{INCLUDE}"]
@@ -97,7 +99,7 @@ def build_by_hand(folder, compiler, name, *options):
 
 @pytest.mark.parametrize("compiler, language, standard", [
     *[(cc, "c", std) for cc in ("gcc", "clang") for std in ("c99", "c11", "c17")],
-    *[(cc, "c++", std) for cc in ("g++", "clang++") for std in ("c++11", "c++17", "c++20")],
+    *[(cc, "c++", std) for cc in ("g++", "clang++") for std in ("c++11", "c++14", "c++17", "c++20")],
 ])
 def test_compiles(tmp_path, compiler, language, standard):
     need(compiler)
@@ -107,7 +109,7 @@ def test_compiles(tmp_path, compiler, language, standard):
     assert found.returncode == 0, found.stderr
 
 
-@pytest.mark.parametrize("header", ["weft.h", "weft_json.h", "weft_jansson.h"])
+@pytest.mark.parametrize("header", HEADERS)
 def test_each_header_stands_alone(tmp_path, header):
     source = tmp_path / "one.c"
     source.write_text(f'#include "{header}"\nWEFT_PLUGIN("x", "1", NULL, NULL, NULL);\n')
@@ -115,18 +117,69 @@ def test_each_header_stands_alone(tmp_path, header):
     assert found.returncode == 0, found.stderr
 
 
-def test_each_function_is_documented_with_its_thread():
-    """A comment before it, which ends with its thread: [init], [loop] or [any]."""
-    text = (INCLUDE / "weft.h").read_text() + (INCLUDE / "weft_json.h").read_text() \
-        + (INCLUDE / "weft_jansson.h").read_text()
-    functions = list(re.finditer(r"^(?:static )?inline [^;{]*?\b(weft_\w+)\(", text, re.MULTILINE))
-    public = [match for match in functions if "__" not in match.group(1)]
-    assert len(public) > 80
-    for match in public:
+class Function:
+    """An inline function of a header: its name, the comment before it, its section's heading, and its type."""
+
+    def __init__(self, text, match):
         before = re.sub(r"WEFT_PRINTF\(\d, \d\)\n$", "", text[:match.start()])
-        if match.group(1) == "weft_run_sql" and before.endswith("}\n"):
-            continue   # documented with the overload above it
-        assert re.search(r"\[(init|loop|any)\]\s*\*/\n$", before), match.group(1)
+        comment = re.search(r"/\*((?:(?!\*/).)*)\*/\n$", before, re.DOTALL)
+        headings = re.findall(r"/\* ---- ((?:(?!\*/).)*?)-*\s*\*/", before, re.DOTALL)
+        self.result, self.name, self.parameters = (part.strip() for part in match.groups())
+        self.comment = " ".join(comment.group(1).replace("\n *", " ").split()) if comment else ""
+        self.told = f"{' '.join(headings[-1].split()) if headings else ''} {self.comment}"
+
+
+def functions_of(name):
+    text = re.sub(r'#ifdef __cplusplus\n\} /\* extern.*', "", (INCLUDE / name).read_text(), flags=re.DOTALL)
+    found = [Function(text, match) for match in re.finditer(
+        r"^static inline (?:WEFT_MUST_USE )?([^;{}()]*?)\b(weft_\w+)(\([^{]*?\))\s*\{", text, re.MULTILINE)]
+    return [function for function in found if "__" not in function.name]
+
+
+FUNCTIONS = [function for name in HEADERS for function in functions_of(name)]
+
+
+def test_the_functions_are_found():
+    counted = sum(len(re.findall(r"\bstatic inline [^;{]*?\bweft_(?!json__|jansson__|_)\w+\(",
+                                 (INCLUDE / name).read_text())) for name in HEADERS)
+    assert len(FUNCTIONS) == counted > 90
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.name)
+def test_each_function_is_documented(function):
+    """Thread, errors, units, what is not there, and since when; the rules for all stand at the header's top."""
+    assert re.search(r"\[(init|loop|any)\]$", function.comment), "the comment ends with no thread"
+    assert len(function.comment) > 10
+    if function.result == "weft_status":
+        assert re.search(r"WEFT_E_|weft_reply_json\(|[Tt]he same|status", function.told), "its errors"
+    if re.search(r"\buint32_t ms\b", function.parameters):
+        assert "`ms`" in function.comment, "what the milliseconds are"
+    if function.result == "weft_str":
+        assert re.search(r'bsent|empty|\bnull|""', function.told), "when it is absent or empty"
+    if function.result.endswith("*") and function.result != "weft_op *":   # starting an op never fails
+        assert "NULL" in function.comment, "when it is NULL"
+
+
+def test_what_is_newer_says_since_when():
+    frozen = {name for name, _ in freeze.functions(freeze.text_of(freeze.FROZEN))}
+    for function in functions_of("weft.h"):
+        since = re.search(r"Since 1\.([1-9]\d*)\. ", function.comment)
+        assert (since is None) == (function.name in frozen), function.name
+
+
+def test_each_member_constant_and_type_is_documented():
+    """Behind it on its line, in a comment before it, or in one before those that it stands with."""
+    for name in ["weft.h", "weft_tables.h"]:
+        text = (INCLUDE / name).read_text()
+        for struct, body in re.findall(r"typedef struct (weft_\w+) \{\n(.*?)\n\} \1;", text, re.DOTALL):
+            body = re.sub(r"/\*.*?\*/", "@", body, flags=re.DOTALL)
+            lines = re.sub(r"union \{.*?\}", "union", body, flags=re.DOTALL).split(";")
+            for line, behind in zip(lines, lines[1:]):
+                assert "\n    @" in line or behind.lstrip(" ").startswith("@"), f"{struct}: {line}"
+        blocks = re.split(r"\n\n", text)
+        for block in blocks:
+            if re.search(r"^(#define WEFT_[A-Z]|enum \{|typedef )", block, re.MULTILINE):
+                assert "/*" in block or block.startswith("#define WEFT_NO_ARGS"), block
 
 
 def test_plugins_export_one_symbol():

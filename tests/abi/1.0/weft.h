@@ -17,6 +17,7 @@
  *           WEFT_E_STATE, or an empty value where the call returns no status.
  * Mistakes: what a plugin does wrong is answered and logged, not fatal.
  * Time:     milliseconds; 0 is the default.
+ * Since:    1.0, where a comment says no later minor.
  *
  * C99 or later, C++11 or later; gcc or clang.
  */
@@ -317,7 +318,8 @@ static inline WEFT_MUST_USE weft_status weft_setting(weft_host *host, const char
     return weft__api->core->setting(host, key, fallback, value);
 }
 
-/* The whole number of `key`, from `min` to `max`, or `fallback`. [init] */
+/* The whole number of `key`, or `fallback` where the key is not there. WEFT_E_INVALID: none from
+ * `min` to `max`, or a key of the host's. [init] */
 static inline WEFT_MUST_USE weft_status weft_setting_int(weft_host *host, const char *key,
                                                          int64_t min, int64_t max, int64_t fallback,
                                                          int64_t *value)
@@ -325,7 +327,8 @@ static inline WEFT_MUST_USE weft_status weft_setting_int(weft_host *host, const 
     return weft__api->core->setting_int(host, key, min, max, fallback, value);
 }
 
-/* `key` as on, off, yes or no: 1 or 0, or `fallback`. [init] */
+/* `key` as on, off, yes or no: 1 or 0; `fallback` where it is not there. WEFT_E_INVALID: another
+ * word, or a key of the host's. [init] */
 static inline WEFT_MUST_USE weft_status weft_setting_bool(weft_host *host, const char *key,
                                                           uint32_t fallback, uint32_t *value)
 {
@@ -441,7 +444,8 @@ static inline weft_ctx *weft_child(weft_ctx *ctx, uint32_t ms, uint32_t flags)
  * WEFT_E_STATE: it is no child, or was ended. [loop] */
 static inline weft_status weft_end(weft_ctx *child) { return weft__api->core->end(child); }
 
-/* For the next `ms` the client's leaving does not cancel: "charged, now finish". [loop] */
+/* For the next `ms` the client's leaving does not cancel: "charged, now finish". WEFT_E_STATE: the
+ * ctx is stale. [loop] */
 static inline weft_status weft_shield(weft_ctx *ctx, uint32_t ms)
 {
     return weft__api->core->shield(ctx, ms);
@@ -703,7 +707,7 @@ static inline uint32_t weft_col_is_null(weft_op *op, uint32_t row, uint32_t colu
 }
 
 /* The result as a JSON array of objects, in the ctx's memory: numbers, booleans and json columns as
- * they are, all else as strings. [loop] */
+ * they are, all else as strings. "[]" where there is none; absent for a stale handle. [loop] */
 static inline weft_str weft_rows_json(weft_ctx *ctx, weft_op *op)
 {
     return weft__api->pg->json(ctx, op, 0u);
@@ -715,13 +719,13 @@ static inline weft_str weft_row_json(weft_ctx *ctx, weft_op *op)
     return weft__api->pg->json(ctx, op, WEFT_PG_ONE_ROW);
 }
 
-/* Answers with weft_rows_json(). [loop] */
+/* Answers as weft_reply_json() with weft_rows_json(); WEFT_E_STATE for a stale `op`, too. [loop] */
 static inline weft_status weft_reply_rows(weft_ctx *ctx, uint32_t code, weft_op *op)
 {
     return weft__api->pg->reply(ctx, code, op, 0u);
 }
 
-/* Answers with weft_row_json(). [loop] */
+/* The same with weft_row_json(). [loop] */
 static inline weft_status weft_reply_row(weft_ctx *ctx, uint32_t code, weft_op *op)
 {
     return weft__api->pg->reply(ctx, code, op, WEFT_PG_ONE_ROW);

@@ -125,12 +125,12 @@ typedef struct weft_call_api {
 
 /* The root: what the host stores in the plugin before init(). */
 typedef struct weft_api {
-    uint32_t size;  /* of the host's table */
-    uint32_t minor; /* the host's, of this major */
-    const weft_core_api *core;
-    const weft_http_api *http;
-    const weft_pg_api *pg;
-    const weft_call_api *call;
+    uint32_t size;             /* of the host's table */
+    uint32_t minor;            /* the host's, of this major */
+    const weft_core_api *core; /* settings, routes, logs, scopes, ops */
+    const weft_http_api *http; /* requests and replies */
+    const weft_pg_api *pg;     /* databases */
+    const weft_call_api *call; /* upstreams */
 } weft_api;
 
 /* ---- the descriptor: the one symbol that a plugin exports ------------------------------------ */
@@ -157,6 +157,7 @@ typedef struct weft_plugin {
     void (*fini)(void *self);
 } weft_plugin;
 
+/* "WEFT": the first bytes of a descriptor. */
 #define WEFT_MAGIC 0x54464557u
 
 /* The tables, in the plugin; set before init(). Calls go through the functions below. */
