@@ -3,7 +3,9 @@
 #
 # A plugin exports one symbol. The flags keep its own functions its own: without them, a function
 # of the same name in a library of the host would be called in their place.
-set(WEFT_INCLUDE_DIR ${CMAKE_CURRENT_LIST_DIR}/../include)
+if(NOT WEFT_INCLUDE_DIR) # set where find_package(weft) brought this file
+  set(WEFT_INCLUDE_DIR ${CMAKE_CURRENT_LIST_DIR}/../include)
+endif()
 
 function(weft_plugin name)
   cmake_parse_arguments(PARSE_ARGV 1 plugin "" "" "LIBRARIES")

@@ -54,7 +54,7 @@ static const struct field server_fields[] = {
      .fallback = "",
      .max = PATH_MAX,
      .help = "Where plugins lie whose path has no slash. Empty: the folder `plugins` beside the "
-             "binary."},
+             "binary or, where there is none, the installation's ../lib/weft/plugins."},
     {.key = "plugins_writable_by_all",
      .type = FIELD_BOOL,
      .offset = MEMBER(plugins_writable_by_all),
@@ -212,10 +212,11 @@ static uint32_t count_workers(const struct settings *settings)
     return cores < SETTINGS_WORKERS_MAX ? cores : SETTINGS_WORKERS_MAX;
 }
 
-/* plugin_dir is by default the folder `plugins` beside the binary, wherever that was installed. */
+/* plugin_dir is by default the folder `plugins` beside the binary, as it is built; else where
+ * plugins are installed, seen from the binary, wherever all of it was moved to. */
 static void default_plugin_dir(struct settings *settings)
 {
-    char exe[PATH_MAX];
+    char exe[PATH_MAX], *path;
     ssize_t len;
 
     if (settings->server.plugin_dir[0] != '\0')
@@ -224,8 +225,13 @@ static void default_plugin_dir(struct settings *settings)
     CHECK(len > 0);
     exe[len] = '\0';
     *strrchr(exe, '/') = '\0';
+    path = mem_format("%s/plugins", exe);
+    if (access(path, F_OK) != 0) {
+        mem_free(path);
+        path = mem_format("%s/" WEFT_PLUGINS_FROM_PROGRAM, exe);
+    }
     mem_free(settings->server.plugin_dir);
-    settings->server.plugin_dir = mem_format("%s/plugins", exe);
+    settings->server.plugin_dir = path;
 }
 
 /* A log's file relative to the ini's folder; its words stay words. */

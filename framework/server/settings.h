@@ -23,7 +23,7 @@ struct server_options {
     uint32_t workers;             /* 0: auto */
     bool reuseport;               /* other hosts may bind the same addresses */
     uint32_t backlog;             /* of each listening socket */
-    char *plugin_dir;             /* absolute; "" in the file: beside the binary */
+    char *plugin_dir;             /* absolute; "" in the file: found from the binary */
     bool plugins_writable_by_all; /* such files and folders are not refused */
     char *runtime_dir;            /* absolute; "": chosen (server/runtime.h) */
     uint32_t start_timeout_ms;    /* of a worker, until it is ready */

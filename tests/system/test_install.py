@@ -1,0 +1,90 @@
+"""Goal: what `cmake --install` puts somewhere is whole: it runs from there, also where it was moved to, with
+its plugins, and from it alone a plugin is built outside the tree, with pkg-config and with CMake."""
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from support import place, plugin
+from support.host import ini_text
+
+
+def run(*command, **more):
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **more)
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def prefix(tmp_path_factory):
+    """An installation that was moved after it was made."""
+    folder = tmp_path_factory.mktemp("install")
+    run("cmake", "--install", place.BUILD, "--prefix", folder / "made")
+    return (folder / "made").rename(folder / "moved")
+
+
+def check(prefix, folder, sections):
+    """What the installed program says of these settings."""
+    config = folder / "server.ini"
+    config.write_text(ini_text({"server": {"runtime_dir": folder / "run"}, **sections}))
+    return run(prefix / "bin" / "weft", "check", "-c", config)
+
+
+def library_folder(prefix):
+    """lib, or lib/x86_64-linux-gnu where the distribution has it so."""
+    found, = prefix.glob("**/weft/plugins")
+    return found.parents[1]
+
+
+def test_all_is_there(prefix):
+    lib = library_folder(prefix)
+    for path in ["bin/weft", "include/weft.h", "include/weft_tables.h", "include/weft_json.h",
+                 "include/weft_jansson.h", "share/weft/server.ini"]:
+        assert (prefix / path).is_file(), path
+    for path in ["pkgconfig/weft.pc", "cmake/weft/weft-config.cmake", "cmake/weft/WeftPlugin.cmake"]:
+        assert (lib / path).is_file(), path
+    shipped = {path.parent.name + ".so" for path in (place.ROOT / "plugins").glob("*/*.c")}
+    assert {path.name for path in (lib / "weft" / "plugins").iterdir()} == shipped
+    headers = {path.name for path in (place.ROOT / "include").iterdir() if path.suffix in (".h", ".hpp")}
+    assert {path.name for path in (prefix / "include").iterdir()} == headers
+
+
+def test_its_settings_are_the_defaults(prefix):
+    assert run(prefix / "bin" / "weft", "defaults") == (prefix / "share/weft/server.ini").read_text()
+
+
+def test_it_finds_its_plugins(prefix, tmp_path):
+    assert "/hello" in check(prefix, tmp_path, {"plugin.hello": {"path": "hello.so"}})
+
+
+def test_a_plugin_with_pkg_config(prefix, tmp_path):
+    if shutil.which("pkg-config") is None:
+        pytest.skip("pkg-config is not installed")
+    env = {**os.environ, "PKG_CONFIG_PATH": str(library_folder(prefix) / "pkgconfig")}
+    flags = run("pkg-config", "--cflags", "--libs", "weft", env=env).split()
+    assert str(place.ROOT) not in " ".join(flags)
+    (tmp_path / "it.c").write_text(plugin.answering("x"))
+    run("cc", *flags, "it.c", "-o", "it.so", cwd=tmp_path)
+    assert "/it" in check(prefix, tmp_path, {"plugin.it": {"path": "./it.so"}})
+    found = run("pkg-config", "--variable=plugindir", "weft", env=env).strip()
+    assert os.path.samefile(found, library_folder(prefix) / "weft" / "plugins")
+
+
+def test_a_plugin_with_cmake(prefix, tmp_path):
+    (tmp_path / "it.c").write_text(plugin.answering("x"))
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.22)\nproject(it C)\n"
+        "find_package(weft 0.1 REQUIRED)\nweft_plugin(it it.c)\n"
+        "install(TARGETS it LIBRARY DESTINATION ${WEFT_PLUGIN_DIR})\n"
+        "message(\"program: ${WEFT_PROGRAM}\")\n")
+    text = run("cmake", "-S", tmp_path, "-B", tmp_path / "out", f"-DCMAKE_PREFIX_PATH={prefix}")
+    text += run("cmake", "--build", tmp_path / "out", "--verbose")
+    assert str(place.ROOT) + "/include" not in text
+    assert "/it" in check(prefix, tmp_path, {"plugin.it": {"path": "out/plugins/it.so"}})
+    run("cmake", "--install", tmp_path / "out")
+    installed = library_folder(prefix) / "weft" / "plugins" / "it.so"
+    try:
+        assert "/it" in check(prefix, tmp_path, {"plugin.it": {"path": "it.so"}})
+    finally:
+        installed.unlink()
