@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/clock.h"
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -214,11 +215,16 @@ static void begin(struct line *line, enum log_level level, struct span message)
 static void end(struct line *line)
 {
     int saved = errno;
+    struct pollfd room = {.fd = sink, .events = POLLOUT};
     ssize_t written;
 
     if (is_json)
         line->text[line->len++] = '}';
     line->text[line->len++] = '\n';
+    /* A pipe that says so takes a line of PIPE_BUF bytes whole; one that is full must not stop the
+     * loop. */
+    if (poll(&room, 1, 0) == 0)
+        return;
     do
         written = write(sink, line->text, line->len);
     while (written < 0 && errno == EINTR);

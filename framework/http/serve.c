@@ -296,7 +296,9 @@ static const char *why_of(const struct http_request *request, enum scope_why why
         return why == SCOPE_CLIENT_GONE ? "client_gone" : "shutdown";
     if (scope->why == SCOPE_DEADLINE)
         return "deadline";
-    return request->code >= 500 && scope->reason != NULL ? scope->reason : "done";
+    if (request->code < 500)
+        return "done";
+    return scope->reason != NULL ? scope->reason : "handler"; /* its own decision */
 }
 
 /* A client that left got no answer: 499, as nginx has it; one that we cut off: 0. */

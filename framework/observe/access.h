@@ -40,7 +40,9 @@ struct access_line {
     uint64_t queue_us;  /* of that, waiting for a session or an upstream connection */
     uint64_t pg_us;     /* of that, statements running */
     uint64_t call_us;   /* of that, upstream calls running */
-    const char *why;    /* how it ended: done, client_gone, deadline, pg_queue_full ... */
+    /* How it ended: done, client_gone, deadline, shed, pg_queue_full, upstream_timeout and their
+     * like, or handler: a 5xx of the handler's own. */
+    const char *why;
 };
 
 /* Opens a log: "stderr", "stdout" or a file, which is created or appended to.

@@ -107,22 +107,35 @@ static enum err open_sockets(struct master *master)
             if (err == ERR_OK)
                 continue;
             const char *why = strerror(errno);
+            bool may_share = settings->listen[a].storage.ss_family != AF_UNIX;
             addr_format(&settings->listen[a], text);
-            log_error("listen: %s: %s%s", text, why,
-                      err == ERR_EXISTS ? "; is another host running? (reuseport = on in both "
-                                          "lets hosts share an address)"
-                                        : "");
+            log_error("listen: %s: %s%s%s", text, why,
+                      err == ERR_EXISTS ? "; is another host running?" : "",
+                      err == ERR_EXISTS && may_share
+                          ? " (reuseport = on in both lets hosts share an address)"
+                          : "");
         }
     return err;
 }
 
 /* For good: the workers accept who is queued, and then nobody is. */
+/* Nobody will listen there any more. */
+static void remove_unix_file(const struct addr *addr)
+{
+    const struct sockaddr_un *name = (const struct sockaddr_un *)&addr->storage;
+
+    if (addr->storage.ss_family == AF_UNIX && name->sun_path[0] != '\0')
+        unlink(name->sun_path);
+}
+
 static void close_sockets(struct master *master)
 {
     for (uint32_t i = 0; i < master->settings->workers; i++)
         for (uint32_t a = 0; a < master->settings->listen_count; a++)
             if (master->slots[i].fds[a] >= 0) {
                 listener_deafen(master->slots[i].fds[a]);
+                if (i == 0)
+                    remove_unix_file(&master->settings->listen[a]);
                 close(master->slots[i].fds[a]);
                 master->slots[i].fds[a] = -1;
             }

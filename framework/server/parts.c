@@ -82,11 +82,19 @@ static enum err load_plugins(struct parts *parts, struct blame *blame, const cha
     return ini_unused(parts->settings->file, problem) ? ERR_SYNTAX : ERR_OK;
 }
 
+/* Lines are not kept longer than the turn: a crash in the next one must not take them along. */
+static void on_turn_end(struct hook *hook)
+{
+    access_flush(CONTAINER_OF(hook, struct parts, flush)->access);
+}
+
 static void on_turn(void *data)
 {
     struct parts *parts = data;
 
     blame_turn(parts->tasks->blame, loop_now_us(parts->loop));
+    if (parts->access != NULL)
+        hook_start(parts->loop, &parts->flush, on_turn_end);
 }
 
 enum err parts_init(struct parts *parts, const struct settings *settings, struct blame *blame,
@@ -174,6 +182,7 @@ void parts_deinit(struct parts *parts)
     tasks_destroy(parts->tasks);
     helpers_destroy(parts->helpers);
     access_close(parts->access);
+    hook_stop(&parts->flush);
     loop_destroy(parts->loop);
     *parts = (struct parts){0};
 }

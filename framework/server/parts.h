@@ -8,13 +8,13 @@
 #define WEFT_SERVER_PARTS_H
 
 #include "http/server.h"
+#include "loop/loop.h"
 #include "plugin/plugins.h"
 #include "server/settings.h"
 
 struct access_log;
 struct blame;
 struct helpers;
-struct loop;
 struct resolver;
 struct tasks;
 
@@ -30,6 +30,7 @@ struct parts {
     struct plugins *plugins;         /* loaded, in the order of the file */
     struct access_log *access;       /* NULL: off */
     struct http_server *http;        /* NULL until parts_serve() */
+    struct hook flush;               /* writes a turn's access lines at its end */
 };
 
 /* Makes all but the HTTP server, and loads the plugins: their init runs. On failure `problem` says

@@ -45,8 +45,10 @@ static bool is_usable(const char *path)
 {
     struct statvfs fs;
 
-    return access(path, W_OK | X_OK) == 0 && statvfs(path, &fs) == 0 &&
-           (fs.f_flag & ST_NOEXEC) == 0;
+    if (access(path, W_OK | X_OK) != 0 || statvfs(path, &fs) != 0)
+        return false;
+    errno = EACCES;
+    return (fs.f_flag & ST_NOEXEC) == 0;
 }
 
 /* The parent of all hosts' folders. */
@@ -56,7 +58,7 @@ static bool choose_base(const char *configured, char base[PATH_MAX])
 
     if (configured[0] != '\0') {
         snprintf(base, PATH_MAX, "%s", configured);
-        return make_private(base);
+        return make_private(base) && is_usable(base);
     }
     snprintf(base, PATH_MAX, "/run/weft");
     if (is_usable("/run") && make_private(base))
@@ -67,7 +69,20 @@ static bool choose_base(const char *configured, char base[PATH_MAX])
             return true;
     }
     snprintf(base, PATH_MAX, "/tmp/weft-%u", (unsigned)geteuid());
-    return make_private(base);
+    return make_private(base) && is_usable(base);
+}
+
+/* Is `fd` still the file of that name? Its last owner removes it as it ends: EWOULDBLOCK, as if it
+ * were there. */
+static bool is_still_there(int fd, const char *file)
+{
+    struct stat ours, named;
+
+    if (fstat(fd, &ours) == 0 && stat(file, &named) == 0 && ours.st_ino == named.st_ino &&
+        ours.st_dev == named.st_dev)
+        return true;
+    errno = EWOULDBLOCK;
+    return false;
 }
 
 /* Locks the pid file in `path`. -1 with EWOULDBLOCK: another host has it. */
@@ -81,7 +96,7 @@ static int lock_folder(const char *path)
     int fd = open(file, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return -1;
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0 || !is_still_there(fd, file)) {
         int saved = errno;
         close(fd);
         errno = saved;
@@ -110,8 +125,9 @@ static void remove_tree(const char *path)
 static enum err fail(char *problem, const char *path)
 {
     snprintf(problem, INI_PROBLEM_SIZE,
-             "runtime_dir %.300s: %.80s; expected a folder that is only this user's to write", path,
-             strerror(errno));
+             "runtime_dir %.300s: %.80s; expected a folder that is only this user's to "
+             "write and that plugins can be run from",
+             path, strerror(errno));
     return ERR_IO;
 }
 

@@ -97,8 +97,9 @@ static void test_access_lines(void **state)
     http.waiting[0]->scope->spent_us[SCOPE_TIME_QUEUE] = 1500;
     http_world_answer(&http, 0);
     log = http_world_log(&http);
-    assert_non_null(strstr(log, " id=1001 peer=10.1.2.3:45 method=GET path=\"/wait/1?x=y\" "
-                                "route=/wait/:n plugin=test status=200 bytes="));
+    assert_non_null(strstr(log,
+                           " id=00000000000003e9 peer=10.1.2.3:45 method=GET path=\"/wait/1?x=y\" "
+                           "route=/wait/:n plugin=test status=200 bytes="));
     assert_non_null(strstr(log, " total_ms=40.000 queue_ms=1.500 pg_ms=12.345 call_ms=2.000 "
                                 "why=done\n"));
     close_fd(&fd);

@@ -227,7 +227,7 @@ def test_two_plugins_claim_one_route(check):
 
 
 def test_a_run_is_refused_in_the_same_way(check):
-    done = check(server("colour = red"), verb=())
+    done = check(server("colour = red\nlisten = unix:here.sock"), verb=())
     assert done.returncode == 1
     assert re.search(r"server\.ini:2: .*colour", done.stderr)
     assert len(done.stderr.splitlines()) == 1, done.stderr
