@@ -10,16 +10,15 @@
  */
 #include "server/master.h"
 #include "base/check.h"
-#include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "loop/loop.h"
 #include "loop/signals.h"
 #include "loop/timer.h"
-#include "net/listener.h"
 #include "observe/blame.h"
 #include "server/error_log.h"
 #include "server/runtime.h"
+#include "server/sockets.h"
 #include "server/worker.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -43,7 +42,6 @@ struct slot {
     struct blame *blame;                /* shared with the worker */
     struct io report;                   /* of the report pipe's read end */
     struct timer timer;                 /* the start's limit, or the back-off */
-    int fds[SETTINGS_LISTEN_MAX];       /* its listening sockets, one an address */
     int report_fd;                      /* read end; -1: none */
     pid_t pid;                          /* 0: none */
     uint64_t started_ms;                /* when it was forked */
@@ -61,6 +59,7 @@ struct master {
     struct timer patience;           /* until workers that do not end are killed */
     struct timer tick;               /* flushes the log's repeats */
     struct runtime runtime;          /* the host's folder */
+    struct sockets sockets;          /* every slot's */
     struct slot *slots;              /* settings->workers of them */
     pid_t pid;                       /* its own */
     uint32_t generation;             /* of the workers; from 1 */
@@ -74,84 +73,6 @@ static void stop_all(struct master *master, int number);
 static void fork_worker(struct slot *slot);
 static void start_again(struct slot *slot);
 
-/* ---- sockets ---- */
-
-/* A Unix socket cannot be bound once a slot: the slots share the first one's. */
-static enum err open_socket(const struct master *master, uint32_t slot, uint32_t a, int *fd)
-{
-    const struct settings *settings = master->settings;
-    const struct addr *addr = &settings->listen[a];
-    bool may_share = settings->server.reuseport || slot > 0;
-
-    if (addr->storage.ss_family != AF_UNIX)
-        return listener_socket(addr, settings->server.backlog,
-                               may_share ? LISTENER_REUSEPORT : LISTENER_REUSEPORT_LATER, fd);
-    if (slot == 0)
-        return listener_socket(addr, settings->server.backlog, 0, fd);
-    int copy = fcntl(master->slots[0].fds[a], F_DUPFD_CLOEXEC, 0);
-    if (copy < 0)
-        return ERR_IO;
-    *fd = copy;
-    return ERR_OK;
-}
-
-static enum err open_sockets(struct master *master)
-{
-    const struct settings *settings = master->settings;
-    char text[ADDR_TEXT_SIZE];
-    enum err err = ERR_OK;
-
-    for (uint32_t i = 0; i < settings->workers; i++)
-        for (uint32_t a = 0; a < settings->listen_count && err == ERR_OK; a++) {
-            err = open_socket(master, i, a, &master->slots[i].fds[a]);
-            if (err == ERR_OK)
-                continue;
-            const char *why = strerror(errno);
-            bool may_share = settings->listen[a].storage.ss_family != AF_UNIX;
-            addr_format(&settings->listen[a], text);
-            log_error("listen: %s: %s%s%s", text, why,
-                      err == ERR_EXISTS ? "; is another host running?" : "",
-                      err == ERR_EXISTS && may_share
-                          ? " (reuseport = on in both lets hosts share an address)"
-                          : "");
-        }
-    return err;
-}
-
-/* For good: the workers accept who is queued, and then nobody is. */
-/* Nobody will listen there any more. */
-static void remove_unix_file(const struct addr *addr)
-{
-    const struct sockaddr_un *name = (const struct sockaddr_un *)&addr->storage;
-
-    if (addr->storage.ss_family == AF_UNIX && name->sun_path[0] != '\0')
-        unlink(name->sun_path);
-}
-
-static void close_sockets(struct master *master)
-{
-    for (uint32_t i = 0; i < master->settings->workers; i++)
-        for (uint32_t a = 0; a < master->settings->listen_count; a++)
-            if (master->slots[i].fds[a] >= 0) {
-                listener_deafen(master->slots[i].fds[a]);
-                if (i == 0)
-                    remove_unix_file(&master->settings->listen[a]);
-                close(master->slots[i].fds[a]);
-                master->slots[i].fds[a] = -1;
-            }
-}
-
-/* Nobody will accept from these any more, and the kernel would go on queueing clients there: out of
- * the group of those that share the address, in every process. */
-static void retire_sockets(struct slot *slot)
-{
-    const struct settings *settings = slot->master->settings;
-
-    for (uint32_t a = 0; a < settings->listen_count; a++)
-        if (settings->listen[a].storage.ss_family != AF_UNIX) /* the slots share one */
-            shutdown(slot->fds[a], SHUT_RD);
-}
-
 /* ---- one slot ---- */
 
 /* In the child: becomes the worker. The master's loop is left as it is; its descriptors are
@@ -160,26 +81,23 @@ static _Noreturn void become_worker(struct slot *slot, int report_fd)
 {
     struct master *master = slot->master;
     const struct settings *settings = master->settings;
-    uint32_t count = settings->listen_count, other_count = 0;
-    int *others = mem_calloc(settings->workers, sizeof slot->fds);
+    int *others = mem_calloc(settings->workers, SETTINGS_LISTEN_MAX * sizeof *others);
+    uint32_t other_count = sockets_of_others(&master->sockets, slot->index, others);
 
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (getppid() != slot->master->pid) /* it died before we asked */
         _exit(0);
-    for (uint32_t i = 0; i < settings->workers; i++) {
+    for (uint32_t i = 0; i < settings->workers; i++)
         if (master->slots[i].report_fd >= 0)
             close(master->slots[i].report_fd);
-        for (uint32_t a = 0; a < count && i != slot->index; a++)
-            others[other_count++] = master->slots[i].fds[a];
-    }
     signals_abandon(&master->signals);
     loop_abandon(master->loop);
     int code = worker_run(&(struct worker_setup){
         .settings = settings,
         .copy_dir = master->runtime.generation,
         .blame = slot->blame,
-        .listeners = slot->fds,
-        .listener_count = count,
+        .listeners = sockets_of(&master->sockets, slot->index),
+        .listener_count = settings->listen_count,
         .others = others,
         .other_count = other_count,
         .slot = slot->index,
@@ -374,7 +292,7 @@ static void on_worker_died(struct slot *slot, int status)
     }
     slot->state = REFUSED;
     log_error("worker %u is not started again", slot->index);
-    retire_sockets(slot);
+    sockets_retire(&slot->master->sockets, slot->index);
     if (!is_any_alive(master) && first_in(master, WAITING) == NULL)
         give_up(master);
 }
@@ -409,7 +327,7 @@ static void on_patience_over(struct timer *timer)
 static void stop_all(struct master *master, int number)
 {
     master->is_stopping = true;
-    close_sockets(master);
+    sockets_close(&master->sockets);
     for (uint32_t i = 0; i < master->settings->workers; i++) {
         struct slot *slot = &master->slots[i];
         timer_stop(&slot->timer);
@@ -500,14 +418,12 @@ static void init_slots(struct master *master)
         slot->index = i;
         slot->report_fd = -1;
         slot->blame = blame_create();
-        for (uint32_t a = 0; a < SETTINGS_LISTEN_MAX; a++)
-            slot->fds[a] = -1;
     }
 }
 
 static void deinit(struct master *master)
 {
-    close_sockets(master);
+    sockets_deinit(&master->sockets);
     timer_stop(&master->tick);
     timer_stop(&master->patience);
     stop_signals(master);
@@ -528,13 +444,14 @@ int master_run(const struct settings *settings)
     raise_file_limit();
     master.signals._fd = -1;
     master.loop = loop_create(NULL);
+    sockets_init(&master.sockets, settings);
     init_slots(&master);
     enum err err = runtime_open(&master.runtime, settings->server.runtime_dir, settings->file->path,
                                 master.generation, problem);
     if (err != ERR_OK)
         log_error("%s", problem);
     else
-        err = open_sockets(&master);
+        err = sockets_open(&master.sockets);
     if (err == ERR_OK) {
         start_signals(&master);
         timer_start(master.loop, &master.tick, 1000, on_tick);
