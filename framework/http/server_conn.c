@@ -367,12 +367,21 @@ static void on_more(struct http_conn *conn)
 
 /* ---- the parse loop ---- */
 
-static bool may_parse(const struct http_conn *conn)
+/* Does the client take its answers? What has gathered in this turn is tried first: on_drained tells
+ * only of what the kernel did not take. */
+static bool is_taking(struct http_conn *conn)
+{
+    if (stream_unsent(&conn->stream) >= UNSENT_MAX)
+        stream_flush_now(&conn->stream);
+    return stream_unsent(&conn->stream) < UNSENT_MAX;
+}
+
+static bool may_parse(struct http_conn *conn)
 {
     switch ((enum http_conn_state)conn->state) {
     case CONN_IDLE:
         return conn->held == NULL && conn->open < conn->server->options->pipelined_max &&
-               stream_unsent(&conn->stream) < UNSENT_MAX && !conn->is_cut;
+               !conn->is_cut && is_taking(conn);
     case CONN_BODY:
         return conn->reading == NULL || !http_body_is_full(conn->reading);
     case CONN_HEAD:

@@ -251,6 +251,43 @@ static void test_a_client_that_does_not_read(void **state)
     close_fd(&fd);
 }
 
+static void serve_much(struct http_request *request, void *data)
+{
+    static char much[200000];
+
+    (void)data;
+    assert_int_equal(
+        http_reply(request, 200, SPAN("text/plain"), (struct span){much, sizeof(much)}), ERR_OK);
+}
+
+/* More was written in one turn than may be unsent, but the kernel took all of it at once: what lies
+ * behind in the buffer is read all the same. */
+static void test_much_that_is_sent_at_once(void **state)
+{
+    const int wanted = 1 << 20;
+    size_t total = 0;
+    struct addr peer;
+    ssize_t got;
+    int fds[2];
+
+    (void)state;
+    http_world_start(&http);
+    http_world_route(&http, "GET", "/much", serve_much, 0);
+    assert_true(addr_parse(SPAN("10.1.2.3:45"), &peer));
+    pair_unix(fds);
+    assert_int_equal(setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &wanted, sizeof(wanted)), 0);
+    http_server_accept(http.server, fds[0], &peer);
+    http_world_send(&http, fds[1], SPAN(G("/much") G("/much") G("/p/1") G("/p/2")));
+    while ((got = recv(fds[1], http.text, HTTP_TEXT_SIZE, MSG_DONTWAIT)) > 0) {
+        total += (size_t)got;
+        http_world_settle(&http);
+    }
+    assert_true(total > 400000);
+    assert_int_equal(http_server_counts(http.server)->requests, 4);
+    assert_int_equal(http_server_counts(http.server)->requests_open, 0);
+    close_fd(&fds[1]);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -266,6 +303,7 @@ int main(void)
         TEST(test_a_short_answer_cuts_the_line),
         TEST(test_a_line_costs_two_calls),
         TEST(test_a_client_that_does_not_read),
+        TEST(test_much_that_is_sent_at_once),
     };
 
     log_setup(STDERR_FILENO, LOG_ERROR, false);
