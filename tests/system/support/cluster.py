@@ -4,6 +4,7 @@ import os
 import pathlib
 import signal
 import subprocess
+import time
 
 import psycopg2
 
@@ -19,6 +20,21 @@ def run_pgcluster(*arguments):
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(map(str, command))}: {done.stderr.strip()}")
     return dict(line.split("=", 1) for line in done.stdout.splitlines())
+
+
+def children(pid):
+    """The process ids of a process's children."""
+    return [int(child) for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def halt(pid):
+    """Stops a process, and waits until it does nothing more; one that is gone is fine."""
+    try:
+        os.kill(pid, signal.SIGSTOP)
+        while pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "TZX":
+            time.sleep(0.001)
+    except (ProcessLookupError, FileNotFoundError):
+        pass
 
 
 class Database:
@@ -65,18 +81,16 @@ class Cluster:
 
     def pause(self):
         """Halts every process of it (SIGSTOP), as a machine that hangs would."""
-        self._signal(signal.SIGSTOP)
+        postmaster = int(self.env["PGPID"])
+        halt(postmaster)  # first, so that it forks no further child
+        for pid in children(postmaster):
+            halt(pid)
 
     def resume(self):
-        self._signal(signal.SIGCONT)
-
-    def _signal(self, number):
         postmaster = int(self.env["PGPID"])
-        os.kill(postmaster, number)  # first, so that it forks no further child
-        children = pathlib.Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
-        for pid in map(int, children):
+        for pid in [*children(postmaster), postmaster]:
             try:
-                os.kill(pid, number)
+                os.kill(pid, signal.SIGCONT)
             except ProcessLookupError:
                 pass  # a backend that has just ended
 
