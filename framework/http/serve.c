@@ -241,7 +241,7 @@ static void blame(const struct http_request *request, const char *what)
 {
     const struct http_route *route = request->match.route;
 
-    log_error("plugin %s: route %s %s: %s, request %llu", owner_of(request), route->method,
+    log_error("plugin %s: route %s %s: %s, request %016llx", owner_of(request), route->method,
               route->pattern, what, (unsigned long long)request->id);
 }
 

@@ -98,7 +98,8 @@ void abi_who(const struct abi *abi, const struct scope *scope, struct abi_who *w
     if (route != NULL)
         who->fields[1].value = span_of(route->text);
     if (scope != NULL && scope->request_id != 0) {
-        snprintf(who->request, sizeof who->request, "%llu", (unsigned long long)scope->request_id);
+        snprintf(who->request, sizeof who->request, "%016llx",
+                 (unsigned long long)scope->request_id);
         who->fields[2].value = span_of(who->request);
     }
 }

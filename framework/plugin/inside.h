@@ -91,7 +91,7 @@ void abi_misuse(const char *call, const char *what);
 /* Plugin, route and request as fields of a log line. */
 struct abi_who {
     struct log_field fields[3]; /* plugin, route, request: absent where they are not known */
-    char request[24];           /* the last one's text */
+    char request[24];           /* the last one's text: as in the access log */
 };
 
 /* Is it a plugin's background scope, or below one? Its root's owner is the instance then. */

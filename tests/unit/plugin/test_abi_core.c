@@ -106,9 +106,13 @@ static void test_memory(void **state)
 static void test_lines_in_the_log(void **state)
 {
     struct plugin_world *world = *state;
+    const char *id;
 
     (void)plugin_world_ask(world, "GET /log");
     assert_log(world, "msg=\"number 7 and\\nmore\" plugin=probe route=\"GET /log\" request=");
+    /* 16 hex digits, as the access log writes it */
+    id = strstr(world->log, "route=\"GET /log\" request=") + strlen("route=\"GET /log\" request=");
+    assert_int_equal(strspn(id, "0123456789abcdef"), 16);
     assert_non_null(strstr(world->log, "nobody reads this"));
 }
 
