@@ -292,7 +292,7 @@ def test_weft_plugin_of_cmake(start_weft, tmp_path):
     (tmp_path / "CMakeLists.txt").write_text(
         "cmake_minimum_required(VERSION 3.22)\nproject(it C)\n"
         f"include({place.ROOT}/cmake/WeftPlugin.cmake)\nweft_plugin(it it.c)\n")
-    for command in (["cmake", "-S", ".", "-B", "out"], ["cmake", "--build", "out"]):
+    for command in (["cmake", "-G", "Ninja", "-S", ".", "-B", "out"], ["cmake", "--build", "out"]):
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stdout + done.stderr
     made = tmp_path / "out" / "plugins" / "it.so"
