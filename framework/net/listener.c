@@ -106,14 +106,16 @@ enum err listener_socket(const struct addr *addr, uint32_t backlog, uint32_t fla
 
 /* Closing a socket resets who is queued at it, and with several processes that have it open the last
  * to close is not the one that accepts. A socket filter that keeps nothing drops the SYN: it is sent
- * again after a second, when the socket is gone or another host has the address. */
+ * again after a second, when the socket is gone or another host has the address. Newer kernels
+ * want CAP_NET_ADMIN for a filter at TCP; without it a queue of nobody keeps all but one away. */
 void listener_deafen(int fd)
 {
     struct sock_filter keep_nothing = BPF_STMT(BPF_RET | BPF_K, 0);
     const struct sock_fprog program = {.len = 1, .filter = &keep_nothing};
 
     CHECK(fd >= 0);
-    (void)setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
+    if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) != 0)
+        (void)listen(fd, 0);
 }
 
 /* Accepting */

@@ -61,7 +61,7 @@ void listener_start(struct loop *loop, struct listener *listener, int fd, listen
 void listener_resume(struct listener *listener);
 
 /* Accepts what the kernel has queued, then stops: closing the socket afterwards resets nobody who
- * came before, and nobody at all where it was deafened. Stopped already is fine. */
+ * came before, and hardly anybody where it was deafened. Stopped already is fine. */
 void listener_drain(struct listener *listener);
 
 /* Stops accepting; the descriptor stays open. Twice is fine. */
