@@ -78,7 +78,7 @@ def test_a_plugin_with_cmake(prefix, tmp_path):
         "find_package(weft 0.1 REQUIRED)\nweft_plugin(it it.c)\n"
         "install(TARGETS it LIBRARY DESTINATION ${WEFT_PLUGIN_DIR})\n"
         "message(\"program: ${WEFT_PROGRAM}\")\n")
-    text = run("cmake", "-S", tmp_path, "-B", tmp_path / "out", f"-DCMAKE_PREFIX_PATH={prefix}")
+    text = run("cmake", "-G", "Ninja", "-S", tmp_path, "-B", tmp_path / "out", f"-DCMAKE_PREFIX_PATH={prefix}")
     text += run("cmake", "--build", tmp_path / "out", "--verbose")
     assert str(place.ROOT) + "/include" not in text
     assert "/it" in check(prefix, tmp_path, {"plugin.it": {"path": "out/plugins/it.so"}})
