@@ -1,0 +1,431 @@
+/* weft.hpp - weft.h for C++20: handlers as coroutines, failures as exceptions, what must be let go
+ * of as objects.
+ *
+ *     weft::task<> get_book(weft_ctx *ctx, void *)
+ *     {
+ *         weft_op *found = weft_run(ctx, db, book_by_id, WEFT_ARGS(weft_int(17)));
+ *         co_await found;
+ *         if (weft_rows(found) == 0)
+ *             throw weft::failure(WEFT_E_NOT_FOUND);
+ *         weft::check(weft_reply_row(ctx, 200, found));
+ *     }
+ *     ... weft_route(host, "GET", "/book", weft::handler<get_book>)
+ *
+ * No exception gets into the host: weft::failure becomes its status, any other one a line in the
+ * log with its what() and a 500. Neither await nor co_await may stand in a catch block or in a
+ * destructor that an exception runs: other requests use the thread meanwhile, and the runtime's
+ * record of exceptions with it.
+ *
+ * Threads: [loop], all of it but for weft::view() and weft::str().
+ * Memory:  a coroutine's frame lives until it has returned, or until its ctx ends, in the middle of
+ *          a co_await, where its objects are destroyed as by an exception. Their destructors must
+ *          not wait then, and must not use the ctx's ops.
+ * Since:   1.0.
+ *
+ * Header-only; g++ 11 or clang++ 14, and later. Link with -Wl,--version-script=plugin.map, which lies
+ * in weft's cmake/, so that one symbol is exported; and with -static-libstdc++ for a host with
+ * sanitizers, which wants no C++ library that comes later than it.
+ */
+#ifndef WEFT_HPP
+#define WEFT_HPP
+
+#include "weft.h"
+#include <coroutine>
+#include <cstddef>
+#include <exception>
+#include <new>
+#include <optional>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+namespace weft
+{
+
+/* ---- failures ------------------------------------------------------------------------------- */
+
+/* A status that is no WEFT_OK, on its way to the host. */
+class failure : public std::exception
+{
+  public:
+    explicit failure(weft_status status) noexcept : status_(status) {}
+
+    /* WEFT_E_.... [loop] */
+    weft_status status() const noexcept { return status_; }
+
+    /* weft_status_text() of it. [any] */
+    const char *what() const noexcept override { return weft_status_text(status_); }
+
+  private:
+    weft_status status_;
+};
+
+/* Throws a failure unless `status` is WEFT_OK. [loop] */
+inline void check(weft_status status)
+{
+    if (status != WEFT_OK)
+        throw failure(status);
+}
+
+/* weft_await(), which throws a failure: in a handler that is no coroutine. [loop] */
+inline void await(weft_op *op) { check(weft_await(op)); }
+
+/* The bytes of `s`; none where it is absent. [any] */
+inline std::string_view view(weft_str s) noexcept
+{
+    return s.ptr != nullptr ? std::string_view(s.ptr, s.len) : std::string_view();
+}
+
+/* `text` for a call; there is no NUL behind it, and it is not copied. [any] */
+inline weft_str str(std::string_view text) noexcept
+{
+    return {text.data() != nullptr ? text.data() : "", text.size()};
+}
+
+/* ---- coroutines ----------------------------------------------------------------------------- */
+
+template <typename Value = void> class task;
+
+namespace detail
+{
+
+/* What a handler's or callback's coroutine is, as long as the ctx: in the ctx's memory. */
+struct root {
+    weft_ctx *ctx;              /* of the request */
+    task<void> *body;           /* the outermost coroutine; NULL: it has ended */
+    std::exception_ptr failure; /* what it ended with */
+};
+
+/* Hands on to who waits, when a coroutine has ended. */
+struct hand_back {
+    bool await_ready() const noexcept { return false; }
+    template <typename Promise>
+    std::coroutine_handle<> await_suspend(std::coroutine_handle<Promise> ended) const noexcept
+    {
+        return ended.promise().waiter;
+    }
+    void await_resume() const noexcept {}
+};
+
+inline weft_status resume(weft_ctx *ctx, weft_op *op, void *data) noexcept;
+
+/* Waits for an op in a coroutine; lives in its frame. */
+class op_awaiter
+{
+  public:
+    op_awaiter(weft_op *op, bool throws) noexcept : op_(op), throws_(throws) {}
+
+    bool await_ready() const noexcept { return false; }
+
+    template <typename Promise> bool await_suspend(std::coroutine_handle<Promise> here) noexcept
+    {
+        root_ = here.promise().origin;
+        here_ = here;
+        status_ = weft_then(op_, resume, this);
+        return status_ == WEFT_OK; /* else nobody would wake us: go on, with that status */
+    }
+
+    weft_status await_resume() const
+    {
+        if (throws_)
+            check(status_);
+        return status_;
+    }
+
+  private:
+    friend weft_status resume(weft_ctx *ctx, weft_op *op, void *data) noexcept;
+
+    weft_op *op_;                       /* that is waited for */
+    bool throws_;                       /* a status that is no WEFT_OK is thrown */
+    weft_status status_ = WEFT_PENDING; /* what it settled with */
+    root *root_ = nullptr;              /* of the coroutine that waits */
+    std::coroutine_handle<> here_ = {}; /* the coroutine that waits */
+};
+
+/* An op whose status is wanted, not thrown. */
+struct status_of {
+    weft_op *op; /* to wait for */
+};
+
+/* What the promises of all tasks have. */
+struct promise_base {
+    std::coroutine_handle<> waiter = std::noop_coroutine(); /* goes on when this has ended */
+    root *origin = nullptr;                                 /* set when it is started */
+    std::exception_ptr failure;                             /* what it ended with */
+
+    std::suspend_always initial_suspend() const noexcept { return {}; }
+    hand_back final_suspend() const noexcept { return {}; }
+    void unhandled_exception() noexcept { failure = std::current_exception(); }
+
+    op_awaiter await_transform(weft_op *op) noexcept { return {op, true}; }
+    op_awaiter await_transform(status_of wanted) noexcept { return {wanted.op, false}; }
+    template <typename Value> task<Value> &&await_transform(task<Value> &&other) noexcept
+    {
+        return std::move(other);
+    }
+};
+
+template <typename Value> struct promise : promise_base {
+    std::optional<Value> value; /* what was returned */
+
+    task<Value> get_return_object() noexcept;
+    template <typename From> void return_value(From &&from)
+    {
+        value.emplace(std::forward<From>(from));
+    }
+    Value take() { return std::move(*value); }
+};
+
+template <> struct promise<void> : promise_base {
+    task<void> get_return_object() noexcept;
+    void return_void() const noexcept {}
+    void take() const noexcept {}
+};
+
+} /* namespace detail */
+
+/* A coroutine that gives a Value: begins when it is awaited, and belongs to who holds it. What it
+ * throws is thrown at the co_await. co_await takes an op, too, and throws a failure unless that
+ * settles OK. */
+template <typename Value> class [[nodiscard]] task
+{
+  public:
+    using promise_type = detail::promise<Value>;
+
+    explicit task(std::coroutine_handle<promise_type> frame) noexcept : frame_(frame) {}
+    task(task &&other) noexcept : frame_(std::exchange(other.frame_, {})) {}
+    task &operator=(task &&) = delete;
+    ~task()
+    {
+        if (frame_)
+            frame_.destroy();
+    }
+
+    bool await_ready() const noexcept { return false; }
+    template <typename Promise>
+    std::coroutine_handle<> await_suspend(std::coroutine_handle<Promise> waiter) noexcept
+    {
+        frame_.promise().waiter = waiter;
+        frame_.promise().origin = waiter.promise().origin;
+        return frame_;
+    }
+    Value await_resume()
+    {
+        if (frame_.promise().failure)
+            std::rethrow_exception(frame_.promise().failure);
+        return frame_.promise().take();
+    }
+
+    /* For detail::run(): begins the outermost one. */
+    void begin(detail::root *origin)
+    {
+        frame_.promise().origin = origin;
+        frame_.resume();
+    }
+
+    /* For detail::outcome(): has it ended? */
+    bool is_done() const noexcept { return frame_.done(); }
+
+  private:
+    std::coroutine_handle<promise_type> frame_;
+};
+
+/* co_await weft::status(op): its status, whatever it is. [loop] */
+inline detail::status_of status(weft_op *op) noexcept { return {op}; }
+
+namespace detail
+{
+
+template <typename Value> task<Value> promise<Value>::get_return_object() noexcept
+{
+    return task<Value>(std::coroutine_handle<promise>::from_promise(*this));
+}
+
+inline task<void> promise<void>::get_return_object() noexcept
+{
+    return task<void>(std::coroutine_handle<promise>::from_promise(*this));
+}
+
+/* Calls `code`, which returns a status; what it throws becomes one, or a line and a 500. */
+template <typename Code> weft_status guarded(weft_ctx *ctx, const Code &code) noexcept
+{
+    char text[256];
+
+    try {
+        return code();
+    } catch (const failure &failed) {
+        return failed.status();
+    } catch (const std::exception &thrown) {
+        snprintf(text, sizeof text, "%s", thrown.what());
+    } catch (...) {
+        snprintf(text, sizeof text, "of no known type");
+    }
+    weft_log(ctx, WEFT_LOG_ERROR, "an exception: %s: answered 500", text);
+    (void)weft_problem(ctx, 500, nullptr); /* refused where there is a reply already */
+    return WEFT_OK;
+}
+
+/* Lets go of a coroutine that its ctx has outlived, or that has ended. */
+inline void finish(void *data) noexcept
+{
+    root *origin = static_cast<root *>(data);
+
+    if (origin->body != nullptr)
+        std::exchange(origin->body, nullptr)->~task();
+}
+
+/* WEFT_OK while the coroutine waits; else what it ended with. */
+inline weft_status outcome(root *origin)
+{
+    if (origin->body == nullptr || !origin->body->is_done())
+        return WEFT_OK;
+    struct end {
+        root *origin; /* whose frame goes, whatever it ended with */
+        ~end() { finish(origin); }
+    } last = {origin};
+    origin->body->await_resume();
+    return WEFT_OK;
+}
+
+/* The op has settled: goes on where the coroutine waits. */
+inline weft_status resume(weft_ctx *, weft_op *op, void *data) noexcept
+{
+    op_awaiter *awaiter = static_cast<op_awaiter *>(data);
+    root *origin = awaiter->root_;
+
+    awaiter->status_ = weft_op_status(op);
+    return guarded(origin->ctx, [&] {
+        awaiter->here_.resume();
+        return outcome(origin);
+    });
+}
+
+/* Begins a coroutine in `ctx`. */
+inline weft_status run(weft_ctx *ctx, task<void> body)
+{
+    char *memory = static_cast<char *>(weft_alloc(ctx, sizeof(root) + sizeof(task<void>)));
+    root *origin = new (memory) root{ctx, nullptr, {}};
+
+    check(weft_defer(ctx, finish, origin));
+    origin->body = new (memory + sizeof(root)) task<void>(std::move(body));
+    origin->body->begin(origin);
+    return outcome(origin);
+}
+
+template <auto fn> weft_status call(weft_ctx *ctx, void *self)
+{
+    if constexpr (std::is_same_v<decltype(fn(ctx, self)), weft_status>) {
+        return fn(ctx, self);
+    } else if constexpr (std::is_same_v<decltype(fn(ctx, self)), void>) {
+        fn(ctx, self);
+        return WEFT_OK;
+    } else {
+        return run(ctx, fn(ctx, self));
+    }
+}
+
+} /* namespace detail */
+
+/* A weft_handler of fn(weft_ctx *, void *), which is a task<>, or returns a weft_status or nothing:
+ * for weft_route(), weft_spawn() and WEFT_PLUGIN()'s start. An op of weft_spawn() has settled when
+ * such a task first waits, not when it ends. [loop] */
+template <auto fn> weft_status handler(weft_ctx *ctx, void *self) noexcept
+{
+    return detail::guarded(ctx, [&] { return detail::call<fn>(ctx, self); });
+}
+
+/* An init() for WEFT_PLUGIN() of fn(weft_host *, void **), which returns a weft_status or nothing: a
+ * failure becomes its status, any other exception a line in the log and WEFT_E_STATE. [loop] */
+template <auto fn> weft_status init(weft_host *host, void **self) noexcept
+{
+    try {
+        if constexpr (std::is_same_v<decltype(fn(host, self)), void>)
+            fn(host, self);
+        else
+            return fn(host, self);
+        return WEFT_OK;
+    } catch (const failure &failed) {
+        return failed.status();
+    } catch (const std::exception &thrown) {
+        weft_log(nullptr, WEFT_LOG_ERROR, "an exception in init(): %s", thrown.what());
+    } catch (...) {
+        weft_log(nullptr, WEFT_LOG_ERROR, "an exception in init(), of no known type");
+    }
+    return WEFT_E_STATE;
+}
+
+/* ---- objects that let go -------------------------------------------------------------------- */
+
+/* A Value in the ctx's memory, destroyed when the ctx ends; its destructor cannot wait. [loop] */
+template <typename Value, typename... Arguments>
+Value &make(weft_ctx *ctx, Arguments &&...arguments)
+{
+    static_assert(alignof(Value) <= alignof(std::max_align_t));
+    Value *made = new (weft_alloc(ctx, sizeof(Value))) Value(std::forward<Arguments>(arguments)...);
+    weft_status status = weft_defer(
+        ctx, [](void *data) { static_cast<Value *>(data)->~Value(); }, made);
+
+    if (status != WEFT_OK) {
+        made->~Value();
+        throw failure(status);
+    }
+    return *made;
+}
+
+/* A child ctx, ended with the object. */
+class child
+{
+  public:
+    /* As weft_child(); throws WEFT_E_STATE where that is NULL. [loop] */
+    child(weft_ctx *ctx, uint32_t ms, uint32_t flags = 0) : ctx_(weft_child(ctx, ms, flags))
+    {
+        if (ctx_ == nullptr)
+            throw failure(WEFT_E_STATE);
+    }
+    child(const child &) = delete;
+    child &operator=(const child &) = delete;
+    ~child() { (void)weft_end(ctx_); }
+
+    /* The ctx. Good as long as the object. [loop] */
+    weft_ctx *get() const noexcept { return ctx_; }
+
+  private:
+    weft_ctx *ctx_;
+};
+
+/* A transaction, rolled back with the object unless commit() was asked for. */
+class transaction
+{
+  public:
+    /* Of a weft_begin() that has settled OK. [loop] */
+    explicit transaction(weft_op *begun) noexcept : begun_(begun) {}
+    transaction(transaction &&other) noexcept : begun_(std::exchange(other.begun_, nullptr)) {}
+    transaction &operator=(transaction &&) = delete;
+    ~transaction()
+    {
+        if (begun_ != nullptr)
+            (void)weft_op_release(begun_);
+    }
+
+    /* To run statements on. NULL once it has ended. [loop] */
+    weft_pg *get() const noexcept { return begun_ != nullptr ? weft_tx(begun_) : nullptr; }
+
+    /* As weft_commit(): to be awaited. [loop] */
+    weft_op *commit() noexcept { return weft_commit(weft_tx(std::exchange(begun_, nullptr))); }
+
+  private:
+    weft_op *begun_;
+};
+
+/* co_await weft::begin(ctx, db): a transaction. [loop] */
+inline task<transaction> begin(weft_ctx *ctx, weft_pg *db, uint32_t flags = 0)
+{
+    weft_op *begun = weft_begin(ctx, db, flags);
+
+    co_await begun;
+    co_return transaction(begun);
+}
+
+} /* namespace weft */
+
+#endif

@@ -1,0 +1,133 @@
+"""Goal: plugins in other languages run the four flows: in C++20 with include/weft.hpp, where no exception gets
+into the host and no coroutine's frame is lost, and in Rust over the tables alone."""
+import importlib.util
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from support import place
+from support.peer import fixed
+
+PLUGINS = place.ROOT / "tests" / "plugins"
+INCLUDE = place.ROOT / "include"
+SHARED = ["-shared", "-fPIC", "-fvisibility=hidden", "-Wl,-Bsymbolic-functions", f"-I{INCLUDE}"]
+# The host that is tested has no C++ library, and its sanitizer wants none that comes later.
+CPP = ["-std=c++20", "-O1", "-g", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Werror", *SHARED,
+       "-static-libstdc++", f"-Wl,--version-script={place.ROOT / 'cmake/plugin.map'}"]
+
+
+def run(*command, **more):
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=120, **more)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def need(program):
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is not installed")
+
+
+def flows():
+    """The requests of the demo for a library, with what their answers must be: see tests/tools/demo_check.py."""
+    spec = importlib.util.spec_from_file_location("demo_check", place.TOOLS / "demo_check.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def thirdparty(peer):
+    peer.on("GET", "/quote", fixed(body=b'{"text": "a quote", "author": "somebody"}'))
+    peer.on("GET", "/book", fixed(body=b'{"title": "a title", "author": "an author"}'))
+    peer.on("POST", "/announcements", lambda exchange: exchange.answer(
+        body=b'{"announced": %s}' % exchange.request.body))
+    return peer
+
+
+def serve(start_weft, books, thirdparty, made, wait=True, **more):
+    assert "weft_plugin_1" in run("nm", "-D", "--defined-only", made)
+    return start_weft({"pg.main": books.settings, "upstream.thirdparty": {"url": thirdparty.url},
+                       "plugin.library": {"path": made, "mount": "/other", **more}}, wait=wait)
+
+
+def run_flows(host, thirdparty):
+    check = flows()
+    for method, path, body, status, wanted in check.library("/other"):
+        found, fault = check.verdict(f"127.0.0.1:{host.port}", method, path, body, status, wanted)
+        assert fault is None, f"{method} {path}: {found}, expected {fault}"
+    announced = [request for request in thirdparty.requests if request.target == "/announcements"]
+    assert announced[0].json()["id"] == 1
+    assert host.get("/other/summary").json()["quote"]["text"] == "a quote"
+
+
+@pytest.fixture(params=["g++", "clang++"])
+def cpp(request, tmp_path):
+    """tests/plugins/books.cc, compiled."""
+    need(request.param)
+    common, made = tmp_path / "common.o", tmp_path / "books_cpp.so"
+    run("cc", "-c", "-fPIC", "-fvisibility=hidden", f"-I{INCLUDE}", place.ROOT / "plugins/books/common.c", "-o", common)
+    unique = ["-fno-gnu-unique"] if request.param == "g++" else []
+    run(request.param, *CPP, *unique, PLUGINS / "books.cc", common, "-o", made, "-ljansson")
+    exported = run("nm", "-D", "--defined-only", made).splitlines()
+    assert [line.split()[-1] for line in exported] == ["weft_plugin_1"]
+    return made
+
+
+def test_cpp(cpp, start_weft, books, thirdparty):
+    host = serve(start_weft, books, thirdparty, cpp)
+    run_flows(host, thirdparty)
+    check_exceptions(host)
+    check_ends(host)
+    host.stop()
+    misused = set(re.findall(r"weft_(\w+)\(\): ", host.log))   # what check_exceptions() makes it do, and no more
+    assert misused <= {"then", "problem"}, host.log
+    for fail, line in [("throw", "an exception in init[(][)]: thrown by init"), ("fail", "its init[(][)] returned -103")]:
+        refused = serve(start_weft, books, thirdparty, cpp, fail=fail, wait=False)
+        refused.wait()
+        refused.stop(code=1)
+        refused.wait_log(line)
+
+
+@pytest.mark.parametrize("compiler", ["g++", "clang++"])
+@pytest.mark.parametrize("standard", ["c++20", "c++2b"])
+def test_cpp_header_stands_alone(tmp_path, compiler, standard):
+    need(compiler)
+    source = tmp_path / "one.cc"
+    source.write_text('#include "weft.hpp"\nWEFT_PLUGIN("x", "1", nullptr, nullptr, nullptr);\n')
+    run(compiler, f"-std={standard}", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Werror",
+        "-fsyntax-only", f"-I{INCLUDE}", source)
+
+
+def check_exceptions(host):
+    assert host.get("/other/throw-late").status == 500
+    host.wait_log('an exception: late: answered 500.*route="GET /other/throw-late"')
+    assert host.get("/other/throw-at-once").status == 500
+    host.wait_log("an exception: of no known type")
+    assert host.get("/other/throw-after-reply").body == b"replied"
+    host.wait_log("an exception: too late")
+    assert host.get("/other/catch").body == b"canceled -201 -102"
+
+
+def check_ends(host):
+    assert host.get("/other/too-long").status == 504
+    assert host.get("/other/left-behind").body == b"left"
+    assert len(host.get("/other/transaction").json()) > 9
+    assert host.get("/other/alive").body == b"0"
+
+
+@pytest.mark.limit(150)
+def test_rust(tmp_path, start_weft, books, thirdparty):
+    need("cargo")
+    crate = shutil.copytree(PLUGINS / "books_rust", tmp_path / "books_rust")   # cargo writes beside its sources
+    run("cargo", "build", "--offline", "--quiet", "--target-dir", tmp_path / "made", cwd=crate)
+    made = tmp_path / "made" / "debug" / "libbooks_rust.so"
+    exported = run("nm", "-D", "--defined-only", made).splitlines()
+    assert [line.split()[-1] for line in exported] == ["weft_plugin_1"]
+    host = serve(start_weft, books, thirdparty, made)
+    run_flows(host, thirdparty)
+    assert host.get("/other/panic").status == 500
+    host.wait_log('"a panic".*route="GET /other/panic"')
+    thirdparty.on("GET", "/quote", fixed(status=404))
+    assert host.get("/other/quote").status == 502

@@ -1,0 +1,240 @@
+/* Goal: the flows of plugins/books as C++20 coroutines, and what weft.hpp does with exceptions and
+ * with coroutines that are not waited for to their end. */
+#include "weft.hpp"
+
+extern "C" {
+#include "../../plugins/books/common.h"
+}
+
+#include <array>
+#include <stdexcept>
+#include <string>
+
+namespace
+{
+
+struct library library;
+int alive; /* objects of a coroutine's frame that live */
+
+struct counted {
+    counted()
+    {
+        alive++;
+    }
+    counted(const counted &) = delete;
+    counted &operator=(const counted &) = delete;
+    ~counted()
+    {
+        alive--;
+    }
+};
+
+/* client -> database */
+weft::task<> list_books(weft_ctx *ctx, void *)
+{
+    weft_op *found = weft_run(ctx, library.db, library.all_books, WEFT_ARGS());
+
+    co_await found;
+    weft::check(weft_reply_rows(ctx, 200, found));
+}
+
+/* The route's book; a coroutine that another one awaits. */
+weft::task<weft_op *> find_book(weft_ctx *ctx)
+{
+    int64_t id;
+
+    weft::check(book_id(ctx, &id));
+    weft_op *found = weft_run(ctx, library.db, library.book_by_id, WEFT_ARGS(weft_int(id)));
+    co_await found;
+    if (weft_rows(found) == 0)
+        throw weft::failure(WEFT_E_NOT_FOUND);
+    co_return found;
+}
+
+weft::task<> get_book(weft_ctx *ctx, void *)
+{
+    weft_op *found = co_await find_book(ctx);
+
+    weft::check(weft_reply_row(ctx, 200, found));
+}
+
+weft::task<> add(weft_ctx *ctx, struct book book)
+{
+    weft::transaction tx = co_await weft::begin(ctx, library.db);
+    weft_op *added = weft_run(ctx, tx.get(), library.add_book,
+                              WEFT_ARGS(weft_text(book.title), weft_text(book.author)));
+
+    co_await added;
+    co_await tx.commit();
+    weft::check(reply_created(ctx, added));
+}
+
+weft::task<> add_book(weft_ctx *ctx, void *)
+{
+    struct book book;
+
+    weft::check(book_from_body(ctx, &book));
+    co_await add(ctx, book);
+}
+
+/* client -> API */
+weft::task<> get_quote(weft_ctx *ctx, void *)
+{
+    weft_op *answer = weft_call_get(ctx, library.thirdparty, "/quote");
+    weft_str quote;
+
+    co_await answer;
+    weft::check(object_from_answer(ctx, answer, &quote));
+    weft::check(weft_reply_json(ctx, 200, quote));
+}
+
+/* client -> API -> database */
+weft::task<> import_book(weft_ctx *ctx, void *)
+{
+    weft_op *answer = weft_call_get(ctx, library.thirdparty, "/book");
+    struct book book;
+
+    co_await answer;
+    weft::check(book_from_answer(ctx, answer, &book));
+    co_await add(ctx, book);
+}
+
+/* client -> database -> API */
+weft::task<> announce_book(weft_ctx *ctx, void *)
+{
+    weft_op *found = co_await find_book(ctx);
+    weft_op *answer =
+        weft_call_post_json(ctx, library.thirdparty, "/announcements", weft_row_json(ctx, found));
+    weft_str receipt;
+
+    co_await answer;
+    weft::check(object_from_answer(ctx, answer, &receipt));
+    weft::check(weft_reply_json(ctx, 200, receipt));
+}
+
+/* both at once, awaited on the handler's own stack */
+void get_summary(weft_ctx *ctx, void *)
+{
+    std::array<weft_op *, 2> both = {weft_run(ctx, library.db, library.count_books, WEFT_ARGS()),
+                                     weft_call_get(ctx, library.thirdparty, "/quote")};
+
+    weft::await(weft_all(ctx, 2, both.data()));
+    weft::check(reply_summary(ctx, both[0], both[1]));
+}
+
+/* ---- exceptions and ends ---- */
+
+weft::task<> throw_late(weft_ctx *ctx, void *)
+{
+    counted here;
+
+    co_await weft_sleep(ctx, 1);
+    throw std::runtime_error("late");
+}
+
+weft_status throw_at_once(weft_ctx *, void *)
+{
+    throw std::string("no exception");
+}
+
+weft::task<> throw_after_reply(weft_ctx *ctx, void *)
+{
+    counted here;
+
+    weft::check(weft_reply_text(ctx, 200, "replied"));
+    throw std::runtime_error("too late");
+    co_return;
+}
+
+weft::task<> catch_failure(weft_ctx *ctx, void *)
+{
+    weft_op *canceled = weft_sleep(ctx, 60000), *seen = weft_sleep(ctx, 60000);
+    std::string caught = "nothing";
+
+    weft_op_cancel(canceled);
+    weft_op_cancel(seen);
+    try {
+        co_await canceled;
+    } catch (const weft::failure &failed) {
+        caught = failed.what();
+    }
+    caught += " " + std::to_string(co_await weft::status(seen));
+    try {
+        co_await canceled; /* which has had its consumer */
+    } catch (const weft::failure &failed) {
+        caught += " " + std::to_string(failed.status());
+    }
+    weft::check(weft_reply(ctx, 200, "text/plain", weft::str(caught)));
+}
+
+/* Waits longer than the route may take. */
+weft::task<> wait_too_long(weft_ctx *ctx, void *)
+{
+    counted here;
+    weft::child child(ctx, 0);
+
+    weft::make<counted>(ctx);
+    co_await weft_sleep(child.get(), 60000);
+}
+
+/* Replies while another coroutine's op is pending; that one ends with the ctx. */
+weft::task<> leave_one_behind(weft_ctx *ctx, void *)
+{
+    counted here;
+
+    weft::check(weft_reply_text(ctx, 200, "left"));
+    co_await weft_sleep(ctx, 60000);
+}
+
+/* A transaction that goes out of scope is rolled back. */
+weft::task<> leave_transaction(weft_ctx *ctx, void *)
+{
+    {
+        weft::transaction tx = co_await weft::begin(ctx, library.db);
+        co_await weft_run_sql(ctx, tx.get(), "delete from books", 0, WEFT_ARGS());
+    }
+    co_await list_books(ctx, nullptr);
+}
+
+void show_alive(weft_ctx *ctx, void *)
+{
+    weft::check(weft_reply(ctx, 200, "text/plain", weft::str(std::to_string(alive))));
+}
+
+weft_status add_routes(weft_host *host)
+{
+    const weft_route_options hasty = {sizeof hasty, 0, 100, 0};
+
+    WEFT_TRY(weft_route(host, "GET", "/throw-late", weft::handler<throw_late>));
+    WEFT_TRY(weft_route(host, "GET", "/throw-at-once", weft::handler<throw_at_once>));
+    WEFT_TRY(weft_route(host, "GET", "/throw-after-reply", weft::handler<throw_after_reply>));
+    WEFT_TRY(weft_route(host, "GET", "/catch", weft::handler<catch_failure>));
+    WEFT_TRY(weft_route(host, "GET", "/left-behind", weft::handler<leave_one_behind>));
+    WEFT_TRY(weft_route(host, "GET", "/transaction", weft::handler<leave_transaction>));
+    WEFT_TRY(weft_route(host, "GET", "/alive", weft::handler<show_alive>));
+    return weft_route_with(host, "GET", "/too-long", weft::handler<wait_too_long>, nullptr, &hasty);
+}
+
+weft_status find(weft_host *host, void **)
+{
+    weft_str fail;
+
+    WEFT_TRY(library_find(host, &library));
+    WEFT_TRY(weft_setting(host, "fail", "", &fail));
+    if (weft::view(fail) == "throw")
+        throw std::runtime_error("thrown by init");
+    if (weft::view(fail) == "fail")
+        throw weft::failure(WEFT_E_UNSUPPORTED);
+    WEFT_TRY(weft_route(host, "GET", "/books", weft::handler<list_books>));
+    WEFT_TRY(weft_route(host, "GET", "/books/:id", weft::handler<get_book>));
+    WEFT_TRY(weft_route(host, "POST", "/books", weft::handler<add_book>));
+    WEFT_TRY(weft_route(host, "GET", "/quote", weft::handler<get_quote>));
+    WEFT_TRY(weft_route(host, "POST", "/books/import", weft::handler<import_book>));
+    WEFT_TRY(weft_route(host, "POST", "/books/:id/announce", weft::handler<announce_book>));
+    WEFT_TRY(weft_route(host, "GET", "/summary", weft::handler<get_summary>));
+    return add_routes(host);
+}
+
+} /* namespace */
+
+WEFT_PLUGIN("books_cpp", "1.0", weft::init<find>, nullptr, nullptr);
