@@ -227,6 +227,17 @@ def test_a_line_has_all_fields(start_weft):
     assert line["id"] != host.wait_access(path="/lab/text?a=b")["id"]
 
 
+def test_a_request_has_one_id_in_both_logs(start_weft):
+    """Who finds an error finds the request, and the other way round."""
+    host = start_weft(sections())
+    assert host.get("/lab/log/1").status == 200
+    assert host.get("/lab/nothing").status == 500
+    for target, text in (("/lab/log/1", "the lab has an error"), ("/lab/nothing", "no reply")):
+        line = logs.fields(host.wait_log(f"level=error.*{text}.*").group())
+        assert line["request"] == host.wait_access(path=target)["id"]
+        assert re.fullmatch("[0-9a-f]{16}", line["request"])
+
+
 def test_one_line_a_request(start_weft):
     host = start_weft(sections())
     with host.connect() as client:

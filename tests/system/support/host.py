@@ -48,6 +48,7 @@ class Host:
         self.wrapper = list(wrapper)   # a command to run it under, such as valgrind or strace
         self.build = build             # the build that it is of
         self.process = None
+        self.is_told = False           # to stop: a second signal would cut off what is under way
         self.configure(sections, text)
 
     def configure(self, sections=None, text=None):
@@ -137,6 +138,7 @@ class Host:
         return self.ask("POST", target, headers, body, **more)
 
     def signal(self, number):
+        self.is_told |= number in (signal.SIGTERM, signal.SIGINT)
         self.process.send_signal(number)
 
     def wait(self, timeout=_STOP_S):
@@ -149,13 +151,13 @@ class Host:
             raise AssertionError(f"weft did not end within {timeout} s:\n{self.log}") from None
 
     def stop(self, code=0):
-        """SIGTERM, and the end that is wanted: the exit code, and no report of a sanitizer in the log."""
+        """SIGTERM, unless it had one, and the end that is wanted: the exit code, and no report of a sanitizer in the log."""
         if self.process is None:
             return
-        if self.process.poll() is None:
+        if self.process.poll() is None and not self.is_told:
             self.signal(signal.SIGTERM)
         found = self.wait()
-        self.process = None
+        self.process, self.is_told = None, False
         self.check_log()
         assert found == code, f"weft exited with {found}, not {code}:\n{self.log}"
 
@@ -168,4 +170,4 @@ class Host:
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        self.process = None
+        self.process, self.is_told = None, False
