@@ -14,6 +14,9 @@ static const char usage[] =
     "  weft -c FILE          run the host in the foreground with the settings in FILE\n"
     "  weft check -c FILE    load settings and plugins, list the routes, and exit 0; or say what "
     "is wrong\n"
+    "  weft check FILE.so    load a plugin without a server: its name, version and ABI, what "
+    "settings it reads,\n"
+    "                        its pools, upstreams and routes, and exit 0; or say what is wrong\n"
     "  weft defaults         print every setting at its default, with what it is for\n"
     "  weft --version\n"
     "  weft --help\n"
@@ -26,6 +29,7 @@ static const char usage[] =
 struct arguments {
     const char *command;  /* "run", "check", "defaults" */
     const char *settings; /* the file of -c, or NULL */
+    const char *plugin;   /* the file that `check` is about, or NULL: -c */
     const char **options; /* each -o, NULL at their end; on the heap */
 };
 
@@ -65,6 +69,8 @@ static bool parse_arguments(int argc, char **argv, struct arguments *arguments, 
         }
     if (optind < argc)
         arguments->command = argv[optind++];
+    if (optind < argc && strcmp(arguments->command, "check") == 0 && arguments->settings == NULL)
+        arguments->plugin = argv[optind++];
     if (optind == argc)
         return false;
     fprintf(stderr, "weft: %s: unexpected argument (see weft --help)\n", argv[optind]);
@@ -105,12 +111,16 @@ static int with_settings(const struct arguments *arguments,
 {
     char problem[INI_PROBLEM_SIZE];
     struct settings *settings;
+    enum err err;
 
-    if (arguments->settings == NULL) {
+    if (arguments->settings == NULL && arguments->plugin == NULL) {
         fputs("weft: which settings? weft -c server.ini (see weft --help)\n", stderr);
         return 2;
     }
-    if (settings_load(arguments->settings, arguments->options, &settings, problem) != ERR_OK) {
+    err = arguments->plugin != NULL
+              ? settings_for_plugin(arguments->plugin, arguments->options, &settings, problem)
+              : settings_load(arguments->settings, arguments->options, &settings, problem);
+    if (err != ERR_OK) {
         fprintf(stderr, "weft: %s\n", problem);
         return 1;
     }

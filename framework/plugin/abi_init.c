@@ -4,6 +4,7 @@
 #include "observe/blame.h"
 #include "plugin/inside.h"
 #include <assert.h>
+#include <stdio.h>
 
 static_assert(WEFT_ROUTE_FINISH == HTTP_ROUTE_FINISH, "flags of a route");
 
@@ -88,6 +89,17 @@ static struct instance *ask(weft_host *host, const char *key, const char *call, 
     return NULL;
 }
 
+/* Tells who listens what is asked for. True: somebody does. */
+static bool tell(const struct instance *instance, const char *key, const char *expected,
+                 const char *fallback)
+{
+    const struct plugin_watch *watch = abi_services(instance->abi)->watch;
+
+    if (watch != NULL)
+        watch->asked(watch->data, key, expected, fallback);
+    return watch != NULL;
+}
+
 weft_status abi_setting(weft_host *host, const char *key, const char *fallback, weft_str *value)
 {
     weft_status status;
@@ -97,6 +109,8 @@ weft_status abi_setting(weft_host *host, const char *key, const char *fallback, 
     if (instance == NULL)
         return status;
     entry = ini_entry(instance->section, key);
+    if (tell(instance, key, "text", fallback) && fallback == NULL)
+        fallback = "";
     if (entry == NULL && fallback == NULL) {
         instance_fail(instance, 0, "the key '%s' is missing, and has no default", key);
         return WEFT_E_INVALID;
@@ -111,16 +125,20 @@ weft_status abi_setting_int(weft_host *host, const char *key, int64_t min, int64
 {
     weft_status status;
     struct instance *instance = ask(host, key, "setting_int", &status);
+    char expected[80], text[24];
     const struct ini_entry *entry;
     int64_t number = fallback;
 
     if (instance == NULL)
         return status;
+    snprintf(expected, sizeof expected, "a whole number from %lld to %lld", (long long)min,
+             (long long)max);
+    snprintf(text, sizeof text, "%lld", (long long)fallback);
+    tell(instance, key, expected, text);
     entry = ini_entry(instance->section, key);
     if (entry != NULL &&
         (!number_int(span_of(entry->value), &number) || number < min || number > max)) {
-        instance_fail(instance, entry->line, "%s = %s: expected a whole number from %lld to %lld",
-                      key, entry->value, (long long)min, (long long)max);
+        instance_fail(instance, entry->line, "%s = %s: expected %s", key, entry->value, expected);
         return WEFT_E_INVALID;
     }
     *value = number;
@@ -137,6 +155,7 @@ weft_status abi_setting_bool(weft_host *host, const char *key, uint32_t fallback
 
     if (instance == NULL)
         return status;
+    tell(instance, key, "on, off, yes or no", words[found]);
     entry = ini_entry(instance->section, key);
     if (entry != NULL) {
         for (found = 0; found < 4 && strcmp(entry->value, words[found]) != 0;)

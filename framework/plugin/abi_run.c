@@ -201,6 +201,17 @@ static const weft_plugin *plugin_of(const struct instance *instance)
     return instance->descriptor;
 }
 
+static void tell_identity(const struct instance *instance, const weft_plugin *plugin)
+{
+    const struct plugin_watch *watch = abi_services(instance->abi)->watch;
+
+    if (watch != NULL)
+        watch->bound(watch->data, &(struct plugin_identity){.name = plugin->name,
+                                                            .version = plugin->version,
+                                                            .major = plugin->abi_major,
+                                                            .minor = plugin->abi_minor});
+}
+
 enum err abi_bind(struct instance *instance, const void *descriptor)
 {
     const weft_plugin *plugin = descriptor;
@@ -224,6 +235,7 @@ enum err abi_bind(struct instance *instance, const void *descriptor)
     }
     instance->descriptor = plugin;
     *plugin->api = &api;
+    tell_identity(instance, plugin);
     return ERR_OK;
 }
 

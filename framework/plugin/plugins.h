@@ -32,6 +32,24 @@ struct plugin_options {
 /* The table of these fields, for server/settings.c. Its section accepts further keys. */
 extern const struct field_table plugin_option_table;
 
+/* What a plugin says of itself. */
+struct plugin_identity {
+    const char *name;    /* of the plugin, not of the instance */
+    const char *version; /* its own */
+    uint16_t major;      /* of the ABI that it needs */
+    uint16_t minor;      /* the same */
+};
+
+/* Who listens while plugins are loaded. A setting that is required and missing is then answered
+ * with an empty text, so that all are heard of. */
+struct plugin_watch {
+    /* A plugin was found good; its code runs next. */
+    void (*bound)(void *data, const struct plugin_identity *identity);
+    /* A key is asked for; `expected` is what it may be, `fallback` NULL: it is required. */
+    void (*asked)(void *data, const char *key, const char *expected, const char *fallback);
+    void *data; /* for the two */
+};
+
 /* What a worker gives its plugins. */
 struct plugin_services {
     struct tasks *tasks;         /* and its loop */
@@ -45,6 +63,7 @@ struct plugin_services {
     struct pg_pool *(*pool)(void *data, const char *name);      /* NULL: no such section */
     struct upstream *(*upstream)(void *data, const char *name); /* NULL: no such section */
     void *data;                                                 /* for the two */
+    const struct plugin_watch *watch;                           /* NULL: nobody */
 };
 
 struct plugins *plugins_create(const struct plugin_services *services);

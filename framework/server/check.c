@@ -2,6 +2,7 @@
  * that crashes is reported like any other mistake. */
 #include "base/log.h"
 #include "observe/blame.h"
+#include "server/inspect.h"
 #include "server/master.h"
 #include "server/runtime.h"
 #include "server/worker.h"
@@ -19,6 +20,7 @@ static _Noreturn void try_start(const struct settings *settings, const char *cop
         .copy_dir = copy_dir,
         .blame = blame,
         .generation = 1,
+        .inspection = settings->is_of_one_plugin ? inspection_create() : NULL,
         .report_fd = -1,
     };
     char problem[INI_PROBLEM_SIZE];

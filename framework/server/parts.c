@@ -9,6 +9,8 @@
 #include "observe/access.h"
 #include "observe/blame.h"
 #include "pg/pool.h"
+#include "server/inspect.h"
+#include "server/worker.h"
 #include "task/fiber.h"
 #include "task/tasks.h"
 #include "upstream/upstream.h"
@@ -27,6 +29,8 @@ static struct pg_pool *find_pool(void *data, const char *name)
     for (uint32_t i = 0; i < parts->settings->pg_count; i++)
         if (strcmp(parts->settings->pgs[i].name, name) == 0)
             return parts->pools[i];
+    if (parts->inspection != NULL)
+        return inspection_pool(parts->inspection, parts->loop, parts->helpers, name);
     return NULL;
 }
 
@@ -37,6 +41,8 @@ static struct upstream *find_upstream(void *data, const char *name)
     for (uint32_t i = 0; i < parts->settings->upstream_count; i++)
         if (strcmp(parts->settings->upstreams[i].name, name) == 0)
             return parts->upstreams[i];
+    if (parts->inspection != NULL)
+        return inspection_upstream(parts->inspection, parts->loop, parts->resolver, name);
     return NULL;
 }
 
@@ -55,21 +61,21 @@ static void make_peers(struct parts *parts)
                             &settings->upstreams[i].options);
 }
 
-static enum err load_plugins(struct parts *parts, struct blame *blame, const char *copy_dir,
-                             char *problem)
+static enum err load_plugins(struct parts *parts, const struct worker_setup *setup, char *problem)
 {
     const struct plugin_services services = {
         .tasks = parts->tasks,
         .helpers = parts->helpers,
         .router = parts->router,
-        .blame = blame,
+        .blame = setup->blame,
         .file = parts->settings->file,
         .plugin_dir = parts->settings->server.plugin_dir,
         .writable_by_all = parts->settings->server.plugins_writable_by_all,
-        .copy_dir = copy_dir,
+        .copy_dir = setup->copy_dir,
         .pool = find_pool,
         .upstream = find_upstream,
         .data = parts,
+        .watch = inspection_watch(setup->inspection),
     };
     struct ini_section *section = NULL;
 
@@ -97,23 +103,24 @@ static void on_turn(void *data)
         hook_start(parts->loop, &parts->flush, on_turn_end);
 }
 
-enum err parts_init(struct parts *parts, const struct settings *settings, struct blame *blame,
-                    const char *copy_dir, char problem[INI_PROBLEM_SIZE])
+enum err parts_init(struct parts *parts, const struct worker_setup *setup,
+                    char problem[INI_PROBLEM_SIZE])
 {
+    const struct settings *settings = setup->settings;
     const struct fiber_options fibers = {
         .stack_size = settings->server.fiber_stack,
         .count_max = settings->server.fibers_max,
     };
 
-    *parts = (struct parts){.settings = settings};
+    *parts = (struct parts){.settings = settings, .inspection = setup->inspection};
     pg_forget_environment();
     parts->loop = loop_create(&(struct loop_options){.on_turn = on_turn, .on_turn_data = parts});
     parts->helpers = helpers_create(parts->loop, HELPERS_MAX);
-    parts->tasks = tasks_create(parts->loop, &fibers, blame);
+    parts->tasks = tasks_create(parts->loop, &fibers, setup->blame);
     parts->resolver = resolver_create(parts->loop, NULL);
     parts->router = router_create();
     make_peers(parts);
-    return load_plugins(parts, blame, copy_dir, problem);
+    return load_plugins(parts, setup, problem);
 }
 
 /* Every connection needs a descriptor, and so does every session and every connection to an
@@ -171,6 +178,7 @@ void parts_deinit(struct parts *parts)
 {
     http_server_destroy(parts->http);
     plugins_destroy(parts->plugins);
+    inspection_destroy(parts->inspection);
     for (uint32_t i = 0; parts->pools != NULL && i < parts->settings->pg_count; i++)
         pg_pool_destroy(parts->pools[i]);
     for (uint32_t i = 0; parts->upstreams != NULL && i < parts->settings->upstream_count; i++)

@@ -2,7 +2,8 @@
  * the other.
  *
  * Loop:   of the worker's.
- * Memory: owns every part; settings, blame and copy_dir are the master's.
+ * Memory: owns every part; what the setup points at is the master's, but for the inspection,
+ *         which it owns.
  */
 #ifndef WEFT_SERVER_PARTS_H
 #define WEFT_SERVER_PARTS_H
@@ -15,8 +16,10 @@
 struct access_log;
 struct blame;
 struct helpers;
+struct inspection;
 struct resolver;
 struct tasks;
+struct worker_setup;
 
 struct parts {
     const struct settings *settings; /* the master's */
@@ -28,6 +31,7 @@ struct parts {
     struct upstream **upstreams;     /* one for each of settings->upstreams */
     struct router *router;           /* every plugin's routes */
     struct plugins *plugins;         /* loaded, in the order of the file */
+    struct inspection *inspection;   /* makes pools and upstreams that are missing; NULL: none */
     struct access_log *access;       /* NULL: off */
     struct http_server *http;        /* NULL until parts_serve() */
     struct hook flush;               /* writes a turn's access lines at its end */
@@ -35,9 +39,8 @@ struct parts {
 
 /* Makes all but the HTTP server, and loads the plugins: their init runs. On failure `problem` says
  * what is wrong; parts_deinit() is due all the same. */
-enum err parts_init(struct parts *parts, const struct settings *settings, struct blame *blame,
-                    const char *copy_dir, char problem[INI_PROBLEM_SIZE])
-    __attribute__((warn_unused_result));
+enum err parts_init(struct parts *parts, const struct worker_setup *setup,
+                    char problem[INI_PROBLEM_SIZE]) __attribute__((warn_unused_result));
 
 /* Makes the HTTP server, opens the logs, and starts pools and plugins. */
 enum err parts_serve(struct parts *parts, uint64_t id_base, void (*on_room)(void *data), void *data,

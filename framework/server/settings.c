@@ -1,5 +1,6 @@
 /* server/settings.c - lists every room's table, and checks what a table cannot say. */
 #include "server/settings.h"
+#include "base/buf.h"
 #include "base/check.h"
 #include "base/mem.h"
 #include "server/cores.h"
@@ -316,26 +317,78 @@ static enum err load_section(struct settings *settings, struct ini_section *sect
                   section->kind, is_named ? "." : "", section->name);
 }
 
+/* Reads what `made`, which has its file, says; it is freed where that fails. */
+static enum err bind_all(struct settings *made, const char *const *overrides,
+                         struct settings **settings, char *problem)
+{
+    enum err err = ERR_OK;
+
+    while (err == ERR_OK && overrides != NULL && *overrides != NULL)
+        err = ini_override(made->file, *overrides++, problem);
+    if (err == ERR_OK)
+        err = load_server(made, problem);
+    for (struct ini_section *at = made->file->sections; at != NULL && err == ERR_OK; at = at->next)
+        err = load_section(made, at, problem);
+    if (err == ERR_OK)
+        *settings = made;
+    else
+        settings_free(made);
+    return err;
+}
+
 enum err settings_load(const char *path, const char *const *overrides, struct settings **settings,
                        char problem[INI_PROBLEM_SIZE])
 {
     struct settings *made = mem_alloc(sizeof *made);
     enum err err = ini_read(path, &made->file, problem);
 
-    while (err == ERR_OK && overrides != NULL && *overrides != NULL)
-        err = ini_override(made->file, *overrides++, problem);
     if (err == ERR_OK)
-        err = load_server(made, problem);
-    if (made->file != NULL)
-        for (struct ini_section *at = made->file->sections; at != NULL && err == ERR_OK;
-             at = at->next)
-            err = load_section(made, at, problem);
+        return bind_all(made, overrides, settings, problem);
+    settings_free(made);
+    return err;
+}
+
+/* "plugin.books.path=/path/of/books.so"; on the heap. What no section can be named is a "_". */
+static char *plugin_setting(const char *path)
+{
+    const char *base = strrchr(path, '/') != NULL ? strrchr(path, '/') + 1 : path;
+    char name[32], cwd[PATH_MAX] = "";
+    struct buf text;
+
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(base, "."), base);
+    for (char *at = name; *at != '\0'; at++)
+        if (*at == '.' || !ini_is_name((struct span){at, 1}))
+            *at = '_';
+    buf_init(&text, NULL);
+    if (path[0] != '/' && getcwd(cwd, sizeof cwd) == NULL)
+        cwd[0] = '\0';
+    buf_format(&text, "plugin.%s.path=%s%s", name[0] != '\0' ? name : "_", cwd,
+               path[0] != '/' ? "/" : "");
+    for (const char *at = path; *at != '\0'; at++)
+        buf_format(&text, *at == '$' ? "$%c" : "%c", *at);
+    char *setting = mem_copy(buf_span(&text));
+    buf_release(&text);
+    return setting;
+}
+
+enum err settings_for_plugin(const char *path, const char *const *overrides,
+                             struct settings **settings, char problem[INI_PROBLEM_SIZE])
+{
+    struct settings *made = mem_alloc(sizeof *made);
+    enum err err = ini_parse_text(path, "", &made->file, problem);
+    char *setting = plugin_setting(path);
+
+    CHECK(err == ERR_OK);
+    made->is_of_one_plugin = true;
+    err = ini_override(made->file, setting, problem);
+    mem_free(setting);
     if (err != ERR_OK) {
         settings_free(made);
         return err;
     }
-    *settings = made;
-    return ERR_OK;
+    made->file->sections->line = 0;
+    made->file->sections->entries->line = 0;
+    return bind_all(made, overrides, settings, problem);
 }
 
 void settings_free(struct settings *settings)

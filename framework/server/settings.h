@@ -57,6 +57,7 @@ struct settings {
     uint32_t workers;                        /* `workers`, counted */
     struct settings_pg *pgs;                 /* pg_count of them, in the order of the file */
     uint32_t pg_count;                       /* of pgs */
+    bool is_of_one_plugin;                   /* made by settings_for_plugin() */
     struct settings_upstream *upstreams;     /* upstream_count of them, in the order of the file */
     uint32_t upstream_count;                 /* of upstreams */
 };
@@ -66,6 +67,12 @@ struct settings {
  * line, or -o, the key and what was expected. */
 enum err settings_load(const char *path, const char *const *overrides, struct settings **settings,
                        char problem[INI_PROBLEM_SIZE]) __attribute__((warn_unused_result));
+
+/* The defaults, and a section [plugin.NAME] for the plugin `path`, a file of that name, for `weft
+ * check FILE.so`; `overrides` as above. Messages name the file. */
+enum err settings_for_plugin(const char *path, const char *const *overrides,
+                             struct settings **settings, char problem[INI_PROBLEM_SIZE])
+    __attribute__((warn_unused_result));
 
 /* NULL is fine. */
 void settings_free(struct settings *settings);

@@ -15,6 +15,7 @@
 #include "net/listener.h"
 #include "observe/access.h"
 #include "server/error_log.h"
+#include "server/inspect.h"
 #include "server/parts.h"
 #include <errno.h>
 #include <sys/prctl.h>
@@ -254,8 +255,7 @@ int worker_run(const struct worker_setup *setup)
     for (uint32_t i = 0; i < SETTINGS_LISTEN_MAX; i++)
         worker->doors[i].listener._fd = -1;
     name_process(setup);
-    enum err err =
-        parts_init(&worker->parts, setup->settings, setup->blame, setup->copy_dir, problem);
+    enum err err = parts_init(&worker->parts, setup, problem);
     if (err == ERR_OK) {
         start_signals(worker);
         err = serve(worker, problem);
@@ -281,22 +281,24 @@ int worker_run(const struct worker_setup *setup)
     return code;
 }
 
-static void print_routes(const struct router *router, FILE *out)
+static void print_routes(const struct router *router, const char *before, FILE *out)
 {
     const struct http_route *route;
     uint32_t at = 0;
 
     while ((route = router_next(router, &at)) != NULL)
-        fprintf(out, "%-7s %-40s %s\n", route->method, route->pattern, route->owner);
+        fprintf(out, "%s%-7s %-40s %s\n", before, route->method, route->pattern, route->owner);
 }
 
 enum err worker_check(const struct worker_setup *setup, FILE *out, char problem[INI_PROBLEM_SIZE])
 {
     struct parts parts;
-    enum err err = parts_init(&parts, setup->settings, setup->blame, setup->copy_dir, problem);
+    enum err err = parts_init(&parts, setup, problem);
 
+    if (setup->inspection != NULL)
+        inspection_print(setup->inspection, out);
     if (err == ERR_OK)
-        print_routes(parts.router, out);
+        print_routes(parts.router, setup->inspection != NULL ? "route     " : "", out);
     parts_deinit(&parts);
     return err;
 }

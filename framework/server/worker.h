@@ -19,6 +19,7 @@
 enum { WORKER_EXIT_REFUSED = 78 };
 
 struct blame;
+struct inspection;
 
 struct worker_setup {
     const struct settings *settings; /* the master's */
@@ -33,7 +34,8 @@ struct worker_setup {
     uint32_t slot;        /* from 0 */
     uint32_t generation;  /* from 1 */
     uint32_t life;        /* from 1: how many the master forked; tells their requests' ids apart */
-    int report_fd;        /* the write end of the report pipe; the worker closes it */
+    struct inspection *inspection; /* of `weft check FILE.so`; NULL: none */
+    int report_fd;                 /* the write end of the report pipe; the worker closes it */
 };
 
 /* The first byte of what a worker writes on its report pipe; after REPORT_FAILED one line
@@ -44,7 +46,8 @@ enum { REPORT_READY = 'R', REPORT_FAILED = 'F' };
 int worker_run(const struct worker_setup *setup);
 
 /* The same start without sockets, for `weft check`: loads all, writes the routes to `out`, lets go
- * of all. ERR_OK, or `problem` says what is wrong. */
+ * of all. With an inspection, which goes too, writes what that has noted as well, even where it
+ * fails. ERR_OK, or `problem` says what is wrong. */
 enum err worker_check(const struct worker_setup *setup, FILE *out, char problem[INI_PROBLEM_SIZE])
     __attribute__((warn_unused_result));
 

@@ -162,6 +162,34 @@ static void test_overrides(void **state)
                                  "[server], [pg.NAME], [upstream.NAME] or [plugin.NAME]");
 }
 
+/* The settings of `weft check FILE.so`: the defaults and one section, whatever the file is named. */
+static void test_one_plugin(void **state)
+{
+    static const char *const options[] = {"plugin.books_and.more=x", NULL};
+    static const char *const bad[] = {"server.workers=none", NULL};
+    char problem[INI_PROBLEM_SIZE];
+    struct settings *settings = NULL;
+    struct ini_section *plugin;
+
+    (void)state;
+    assert_int_equal(settings_for_plugin("/x/$y/books and.v1.so", options, &settings, problem),
+                     ERR_OK);
+    plugin = settings_next_plugin(settings, NULL);
+    assert_true(settings->is_of_one_plugin);
+    assert_string_equal(plugin->name, "books_and");
+    assert_string_equal(ini_entry(plugin, "path")->value, "/x/$y/books and.v1.so");
+    assert_string_equal(ini_entry(plugin, "more")->value, "x");
+    assert_null(settings_next_plugin(settings, plugin));
+    settings_free(settings);
+    assert_int_equal(settings_for_plugin("-.so", NULL, &settings, problem), ERR_OK);
+    plugin = settings_next_plugin(settings, NULL);
+    assert_string_equal(plugin->name, "-");
+    assert_int_equal(ini_entry(plugin, "path")->value[0], '/');
+    settings_free(settings);
+    assert_int_not_equal(settings_for_plugin("/x.so", bad, &settings, problem), ERR_OK);
+    assert_memory_equal(problem, "-o server.workers: ", 19);
+}
+
 static char *manual(size_t *size)
 {
     char *text = NULL;
@@ -217,8 +245,13 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(test_defaults), TEST(test_every_section), TEST(test_a_socket_lies_beside_the_file),
-        TEST(test_refusals), TEST(test_overrides),     TEST(test_the_manual_is_true),
+        TEST(test_defaults),
+        TEST(test_every_section),
+        TEST(test_a_socket_lies_beside_the_file),
+        TEST(test_refusals),
+        TEST(test_overrides),
+        TEST(test_one_plugin),
+        TEST(test_the_manual_is_true),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
