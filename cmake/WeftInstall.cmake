@@ -23,7 +23,7 @@ write_basic_package_version_file(${PROJECT_BINARY_DIR}/weft-config-version.cmake
 install(DIRECTORY include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
   FILES_MATCHING PATTERN "*.h" PATTERN "*.hpp")
 install(FILES ${PROJECT_BINARY_DIR}/weft.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
-install(FILES cmake/WeftPlugin.cmake ${PROJECT_BINARY_DIR}/weft-config.cmake
+install(FILES cmake/WeftPlugin.cmake cmake/plugin.map ${PROJECT_BINARY_DIR}/weft-config.cmake
   ${PROJECT_BINARY_DIR}/weft-config-version.cmake DESTINATION ${package_dir})
 install(FILES config/server.ini DESTINATION ${CMAKE_INSTALL_DATADIR}/weft)
 install(FILES README.md CHANGELOG.md LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})

@@ -7,6 +7,9 @@ if(NOT WEFT_INCLUDE_DIR) # set where find_package(weft) brought this file
   set(WEFT_INCLUDE_DIR ${CMAKE_CURRENT_LIST_DIR}/../include)
 endif()
 
+# C++ has templates of its library exported in spite of the flags.
+set(WEFT_PLUGIN_MAP ${CMAKE_CURRENT_LIST_DIR}/plugin.map)
+
 function(weft_plugin name)
   cmake_parse_arguments(PARSE_ARGV 1 plugin "" "" "LIBRARIES")
   add_library(${name} MODULE ${plugin_UNPARSED_ARGUMENTS})
@@ -18,7 +21,8 @@ function(weft_plugin name)
   target_compile_options(${name} PRIVATE
     -fvisibility=hidden -fno-omit-frame-pointer
     $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-fno-gnu-unique>)
-  target_link_options(${name} PRIVATE -Wl,-Bsymbolic-functions)
+  target_link_options(${name} PRIVATE -Wl,-Bsymbolic-functions
+    $<$<LINK_LANGUAGE:CXX>:-Wl,--version-script=${WEFT_PLUGIN_MAP}>)
   if(NOT WEFT_SANITIZE)
     target_link_options(${name} PRIVATE -Wl,-z,defs)
   endif()

@@ -4,6 +4,7 @@ import importlib.util
 import re
 import shutil
 import subprocess
+import time
 
 import pytest
 
@@ -83,7 +84,7 @@ def test_cpp(cpp, start_weft, books, thirdparty):
     host.stop()
     misused = set(re.findall(r"weft_(\w+)\(\): ", host.log))   # what check_exceptions() makes it do, and no more
     assert misused <= {"then", "problem"}, host.log
-    for fail, line in [("throw", "an exception in init[(][)]: thrown by init"), ("fail", "its init[(][)] returned -103")]:
+    for fail, line in [("throw", r"an exception in init\(\): thrown by init"), ("fail", r"its init\(\) returned -103")]:
         refused = serve(start_weft, books, thirdparty, cpp, fail=fail, wait=False)
         refused.wait()
         refused.stop(code=1)
@@ -114,7 +115,42 @@ def check_ends(host):
     assert host.get("/other/too-long").status == 504
     assert host.get("/other/left-behind").body == b"left"
     assert len(host.get("/other/transaction").json()) > 9
-    assert host.get("/other/alive").body == b"0"
+    end = time.monotonic() + 10
+    while host.get("/other/alive").body != b"0":
+        assert time.monotonic() < end, "objects of a frame are lost"
+
+
+def test_cpp_header_is_documented():
+    """Each function and class for others has a comment before it, a function's ends with its thread."""
+    text = (INCLUDE / "weft.hpp").read_text()
+    public = re.sub(r"namespace detail\n\{.*?\} /\* namespace detail \*/", "", text, flags=re.DOTALL)
+    kinds = r"^(?:template <.*>[ \n])?(inline|weft_status|Value &|class|struct)"
+    found = list(re.finditer(kinds, public, re.MULTILINE))
+    assert len(found) > 12
+    for match in found:
+        before, line = public[:match.start()], public[match.start():].split("\n", 1)[0]
+        if line.endswith("class task;"):
+            continue
+        end = r"\*/\n$" if match.group(1) in ("class", "struct") else r"\[(loop|any)\]\s*\*/\n$"
+        assert re.search(end, before), line
+
+
+def test_cpp_with_cmake(tmp_path):
+    need("g++")
+    (tmp_path / "it.cc").write_text(
+        '#include "weft.hpp"\n#include <string>\n'
+        "static weft::task<> it(weft_ctx *ctx, void *)\n{\n    std::string text(100, 'x');\n    text += \"y\";\n"
+        "    co_await weft_sleep(ctx, 1);\n    weft::check(weft_reply(ctx, 200, nullptr, weft::str(text)));\n}\n"
+        'static void init(weft_host *host, void **)\n{\n'
+        '    weft::check(weft_route(host, "GET", "/it", weft::handler<it>));\n}\n'
+        'WEFT_PLUGIN("it", "1", weft::init<init>, nullptr, nullptr);\n')
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.22)\nproject(it CXX)\nset(CMAKE_CXX_STANDARD 20)\n"
+        f"include({place.ROOT}/cmake/WeftPlugin.cmake)\nweft_plugin(it it.cc)\n")
+    run("cmake", "-G", "Ninja", "-S", tmp_path, "-B", tmp_path / "out")
+    run("cmake", "--build", tmp_path / "out")
+    exported = run("nm", "-D", "--defined-only", tmp_path / "out/plugins/it.so").splitlines()
+    assert [line.split()[-1] for line in exported] == ["weft_plugin_1"]
 
 
 @pytest.mark.limit(150)

@@ -42,7 +42,8 @@ def test_all_is_there(prefix):
     for path in ["bin/weft", "include/weft.h", "include/weft_tables.h", "include/weft_json.h",
                  "include/weft_jansson.h", "share/weft/server.ini"]:
         assert (prefix / path).is_file(), path
-    for path in ["pkgconfig/weft.pc", "cmake/weft/weft-config.cmake", "cmake/weft/WeftPlugin.cmake"]:
+    for path in ["pkgconfig/weft.pc", "cmake/weft/weft-config.cmake", "cmake/weft/WeftPlugin.cmake",
+                 "cmake/weft/plugin.map"]:
         assert (lib / path).is_file(), path
     shipped = {path.parent.name + ".so" for path in (place.ROOT / "plugins").glob("*/*.c")}
     assert {path.name for path in (lib / "weft" / "plugins").iterdir()} == shipped
