@@ -91,16 +91,14 @@ struct span http_body_bytes(const struct op *op)
     return CONTAINER_OF(op, struct http_body_pull, op)->bytes;
 }
 
-bool http_body_receive(struct http_request *request, struct span bytes)
+void http_body_receive(struct http_request *request, struct span bytes)
 {
     CHECK(!request->is_body_complete);
     CHECK(bytes.len > 0);
-    if (bytes.len > request->_body_max - request->body_bytes)
-        return false;
+    CHECK(bytes.len <= request->_body_max - request->body_bytes);
     request->body_bytes += bytes.len;
     buf_append(&request->body, bytes);
     serve(request);
-    return true;
 }
 
 void http_body_complete(struct http_request *request)

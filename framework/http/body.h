@@ -27,8 +27,8 @@ struct span http_body_bytes(const struct op *op);
 
 /* ---- for server_conn.c ---- */
 
-/* Some of it came. False: that is more than may come; nothing was kept. */
-bool http_body_receive(struct http_request *request, struct span bytes);
+/* Some of it came: never more than the limit, which its length or each chunk's was held against. */
+void http_body_receive(struct http_request *request, struct span bytes);
 
 /* All of it came. */
 void http_body_complete(struct http_request *request);

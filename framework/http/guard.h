@@ -42,6 +42,8 @@ struct http_head;
     X(GUARD_FIELD_COUNT, 431, "too_many_fields", "RFC 6585 5", "there are too many fields")        \
     X(GUARD_TRAILER_BYTES, 431, "trailer_too_big", "RFC 9112 7.1.2", "the trailer is too long")    \
     X(GUARD_CHUNK_EXCESS, 400, "chunk_excess", "RFC 9112 7.1.1", "chunks of little but framing")   \
+    X(GUARD_BODY_BYTES, 413, "body_too_big", "RFC 9110 15.5.14",                                   \
+      "the body is larger than the limit")                                                         \
     /* framing: each of these is a way to smuggle a request */                                     \
     X(GUARD_CODING, 501, "unknown_coding", "RFC 9112 6.1", "chunked alone is understood")          \
     X(GUARD_CODING_FINAL, 400, "bad_coding", "RFC 9112 6.3", "chunked is not the final coding")    \

@@ -117,6 +117,11 @@ static int on_chunk_header(llhttp_t *machine)
         parser->_is_at_trailer = true;
         return HPE_PAUSED;
     }
+    if (size > parser->_chunked_left) {
+        parser->refused = GUARD_BODY_BYTES;
+        return HPE_USER;
+    }
+    parser->_chunked_left -= size;
     if (size > CHUNK_SIZE_SEEN)
         size = CHUNK_SIZE_SEEN;
     parser->_warranted += CHUNK_WARRANTS + 2 * size;
@@ -238,6 +243,7 @@ static enum http_event read_head(struct http_parser *parser, struct buf *in)
 
     if (size == 0)
         return event;
+    parser->_chunked_left = UINT64_MAX;
     head->fields.count = 0;
     head->method = head->target = (struct span){NULL, 0};
     head->bytes = (struct span){in->data, size};
@@ -373,6 +379,12 @@ void http_parser_answers_head(struct http_parser *parser, bool is_head)
     CHECK(!parser->_is_request);
     CHECK(parser->_state == START || parser->_state == LAST);
     parser->_answers_head = is_head;
+}
+
+void http_parser_limit_chunks(struct http_parser *parser, uint64_t bytes_max)
+{
+    CHECK(parser->_state == BODY);
+    parser->_chunked_left = bytes_max;
 }
 
 enum http_event http_parser_next(struct http_parser *parser, struct buf *in, struct span *body)

@@ -76,6 +76,7 @@ struct http_parser {
     struct span _body;                       /* what on_body said last */
     uint64_t _excess;                        /* framing bytes beyond what chunks warrant */
     uint64_t _warranted;                     /* by chunks since _excess was counted */
+    uint64_t _chunked_left;                  /* bytes that further chunks may announce */
     enum guard refused;                      /* why; GUARD_OK */
     uint8_t _state;                          /* see parser.c */
     uint8_t _empty_lines;                    /* before the request line, so far */
@@ -102,6 +103,11 @@ void http_parser_init(struct http_parser *parser, enum http_parser_kind kind,
 /* The answer that is parsed next belongs to a HEAD (or does not), so that its Content-Length has no
  * body behind it. To be said again for each; interim answers (1xx) do not count. */
 void http_parser_answers_head(struct http_parser *parser, bool is_head);
+
+/* The message whose head came last may have `bytes_max` bytes of body: a chunk that announces more
+ * than is left is refused (GUARD_BODY_BYTES) before any of it comes. To be said right after each
+ * head; else there is no such limit. A Content-Length is the caller's to look at. */
+void http_parser_limit_chunks(struct http_parser *parser, uint64_t bytes_max);
 
 /* The next event. Takes what it has understood from the front of `in`; `*body` is set for HTTP_EVENT_BODY
  * only, and never empty. HTTP_EVENT_HEAD comes for interim answers too, with HTTP_EVENT_END behind. Behind a

@@ -238,6 +238,7 @@ static void on_head(struct http_conn *conn)
     }
     if (!head->has_body)
         return;
+    http_parser_limit_chunks(&conn->parser, request->_body_max);
     if (is_streaming(request))
         start_or_hold(conn, request);
     else
@@ -274,12 +275,7 @@ static void on_body(struct http_conn *conn, struct span bytes)
             stop_reading(conn);
         return;
     }
-    if (http_body_receive(conn->reading, bytes))
-        return;
-    if (http_request_is_started(conn->reading))
-        fail_reading(conn, ERR_BODY_TOO_BIG);
-    else
-        refuse_reading(conn, 413, "body_too_big", SPAN("the body is larger than the limit"));
+    http_body_receive(conn->reading, bytes);
 }
 
 static void on_message_end(struct http_conn *conn)
@@ -334,7 +330,7 @@ static void on_refused(struct http_conn *conn)
     else if (conn->reading == NULL)
         stop_reading(conn);
     else if (http_request_is_started(conn->reading))
-        fail_reading(conn, ERR_BAD_REQUEST);
+        fail_reading(conn, rule->status == 413 ? ERR_BODY_TOO_BIG : ERR_BAD_REQUEST);
     else
         refuse_reading(conn, rule->status, rule->token, span_of(rule->text));
 }

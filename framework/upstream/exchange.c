@@ -59,7 +59,7 @@ static void complete(struct exchange *exchange)
 static bool is_limit(enum guard rule)
 {
     return rule == GUARD_HEAD_BYTES || rule == GUARD_FIELD_COUNT || rule == GUARD_TRAILER_BYTES ||
-           rule == GUARD_LENGTH_RANGE;
+           rule == GUARD_LENGTH_RANGE || rule == GUARD_BODY_BYTES;
 }
 
 static void refused(struct exchange *exchange)
@@ -126,6 +126,7 @@ static bool take_head(struct exchange *exchange)
     move(exchange, BODY);
     exchange->_is_persistent = head->is_persistent;
     exchange->keep_ms = keep_ms_of(head);
+    http_parser_limit_chunks(&exchange->_parser, exchange->_shared->options->body_bytes_max);
     err = exchange->_handler->on_head(exchange, head);
     if (err != ERR_OK)
         refused_by_handler(exchange, err);

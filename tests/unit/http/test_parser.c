@@ -697,6 +697,39 @@ static void test_chunk_framing_is_bounded(void **state)
     assert_int_equal(refused, GUARD_OK);
 }
 
+/* Both messages have a limit of 4 bytes; neither's chunks count for the other. */
+static void test_a_chunk_beyond_the_limit_is_refused_unseen(void **state)
+{
+    struct http_head *head = http_head_create(FIELDS_MAX);
+    struct http_parser parser;
+    struct buf in = {0};
+    struct span body;
+
+    (void)state;
+    http_parser_init(&parser, HTTP_PARSE_REQUESTS, head, &limits);
+    for (int i = 0; i < 2; i++) {
+        buf_append(&in,
+                   B("POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"));
+        assert_int_equal(http_parser_next(&parser, &in, &body), HTTP_EVENT_HEAD);
+        http_parser_limit_chunks(&parser, 4);
+        assert_int_equal(http_parser_next(&parser, &in, &body), HTTP_EVENT_BODY);
+        assert_true(span_equal(body, SPAN("abc")));
+        if (i == 0) {
+            buf_append(&in, B("1\r\nd\r\n0\r\n\r\n"));
+            assert_int_equal(http_parser_next(&parser, &in, &body), HTTP_EVENT_BODY);
+            assert_true(span_equal(body, SPAN("d")));
+            assert_int_equal(http_parser_next(&parser, &in, &body), HTTP_EVENT_END);
+        }
+    }
+    buf_append(&in, B("2\r"));
+    assert_int_equal(http_parser_next(&parser, &in, &body), HTTP_EVENT_MORE);
+    buf_append(&in, B("\n"));
+    assert_int_equal(http_parser_next(&parser, &in, &body), HTTP_EVENT_REFUSED);
+    assert_int_equal(parser.refused, GUARD_BODY_BYTES);
+    buf_release(&in);
+    http_head_destroy(head);
+}
+
 /* One to four bytes are replaced by ones that mean something, or any. */
 static void mutate(char *bytes, size_t len, uint64_t *random)
 {
@@ -778,6 +811,7 @@ int main(void)
         cmocka_unit_test(test_parsers_share_a_head),
         cmocka_unit_test(test_chunk_framing_is_bounded),
         cmocka_unit_test(test_mutations),
+        cmocka_unit_test(test_a_chunk_beyond_the_limit_is_refused_unseen),
         cmocka_unit_test(test_refused_stays_refused),
     };
 

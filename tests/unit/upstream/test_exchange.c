@@ -109,6 +109,7 @@ static int set_up(void **state)
     buf_pool_init(&place->buffers, 4);
     place->options.first_byte_timeout_ms = 300;
     place->options.between_bytes_timeout_ms = 100;
+    place->options.body_bytes_max = BODY_MAX;
     place->shared.loop = place->loop;
     place->shared.options = &place->options;
     place->shared.head = http_head_create(EXCHANGE_FIELDS_MAX);
@@ -271,6 +272,10 @@ static const struct answer answers[] = {
     {"HTTP/1.1 200 OK\r\n\r\n"
      "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef!",
      200, NULL, ERR_TOO_BIG, "upstream_too_big", ENDS},
+    {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n41\r\n", 200, "", ERR_TOO_BIG,
+     "upstream_too_big", 0},
+    {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\nFFFFFFFFFFFFFFFF\r\n", 200,
+     "hi", ERR_TOO_BIG, "upstream_too_big", 0},
 };
 
 static void assert_outcome(const struct place *place, const struct answer *answer, size_t split)
