@@ -65,7 +65,7 @@ struct http_request {
     bool is_head;                 /* HEAD: no body in the answer */
     bool is_http10;               /* answers are framed for HTTP/1.0 */
     bool must_close;              /* the connection ends behind this answer */
-    bool _expects_continue;       /* the client waits for our word before it sends the body */
+    bool _expects_word;           /* the client waits for ours before it sends the body */
     bool _is_after_fin;           /* the client had sent FIN when the handler started */
     bool _is_over;                /* logged, and let go of */
     bool _has_no_body;            /* of the answer: what is written of one is dropped */

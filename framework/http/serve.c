@@ -68,7 +68,7 @@ static void copy_head(struct http_request *request, const struct http_head *head
     request->is_http10 = head->minor == 0;
     request->must_close = !head->is_persistent;
     request->_body_length = head->length;
-    request->_expects_continue = head->expect == HTTP_EXPECT_CONTINUE && head->has_body;
+    request->_expects_word = head->expect != HTTP_EXPECT_NOTHING && head->has_body;
 }
 
 static const struct addr *copy_peer(struct scope *scope, const struct http_conn *conn)

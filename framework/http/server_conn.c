@@ -100,7 +100,7 @@ static uint64_t body_due_ms(const struct http_conn *conn)
 {
     const struct http_request *reading = conn->reading;
 
-    if (reading != NULL && (reading->_expects_continue || http_body_is_full(reading)))
+    if (reading != NULL && (reading->_expects_word || http_body_is_full(reading)))
         return NEVER;
     return after(conn->heard_us, conn->server->options->body_timeout_ms);
 }
@@ -212,9 +212,9 @@ static void start_or_hold(struct http_conn *conn, struct http_request *request)
 /* The client may wait for our word: not where its body is under way already. */
 static void let_body_come(struct http_conn *conn, struct http_request *request)
 {
-    if (!request->_expects_continue)
+    if (!request->_expects_word)
         return;
-    request->_expects_continue = false;
+    request->_expects_word = false;
     conn->heard_us = now_us(conn);
     if (conn->stream.in.len == 0)
         http_pipeline_continue(request);
@@ -639,7 +639,7 @@ bool http_conn_must_cut(const struct http_conn *conn, const struct http_request 
 {
     if (conn->reading != request || request->is_body_complete)
         return false;
-    return request->_expects_continue ||
+    return request->_expects_word ||
            request->_body_length - (int64_t)request->body_bytes > DISCARD_MAX;
 }
 
