@@ -124,14 +124,11 @@ enum err http_reply(struct http_request *request, uint32_t code, struct span typ
 {
     enum err err = http_reply_begin(request, code, type, (int64_t)body.len);
 
-    if (err == ERR_CLOSED)
-        return end_unheard(request);
-    if (err != ERR_OK)
-        return err;
-    http_pipeline_write(request, body);
-    request->reply = HTTP_REPLY_ENDED;
-    http_pipeline_end(request, false);
-    return ERR_OK;
+    if (err == ERR_OK)
+        err = http_reply_write(request, body);
+    if (err == ERR_OK || err == ERR_CLOSED) /* nobody hears it, but it ends */
+        err = http_reply_end(request);
+    return err;
 }
 
 void http_reply_abandon(struct http_request *request)

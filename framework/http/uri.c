@@ -315,22 +315,24 @@ enum err uri_segments(struct span path, char *out, struct span segments[URI_SEGM
 
 /* ---- queries ---- */
 
+/* The decoded byte at `*at`, which moves to the last one that it is written with. */
+static char query_byte(struct span raw, size_t *at)
+{
+    char byte = raw.ptr[*at];
+    int decoded = byte == '%' ? unescape(raw, *at) : -1;
+
+    if (decoded < 0)
+        return byte == '+' ? ' ' : byte;
+    *at += 2;
+    return (char)decoded;
+}
+
 size_t uri_query_decode(struct span raw, char *out)
 {
     char *start = out;
 
-    for (size_t i = 0; i < raw.len; i++) {
-        char byte = raw.ptr[i];
-        int decoded = byte == '%' ? unescape(raw, i) : -1;
-
-        if (decoded >= 0) {
-            byte = (char)decoded;
-            i += 2;
-        } else if (byte == '+') {
-            byte = ' ';
-        }
-        *out++ = byte;
-    }
+    for (size_t i = 0; i < raw.len; i++)
+        *out++ = query_byte(raw, &i);
     *out = '\0';
     return (size_t)(out - start);
 }
@@ -341,16 +343,7 @@ static bool is_name(struct span raw, struct span name)
     size_t at = 0;
 
     for (size_t i = 0; i < raw.len; i++, at++) {
-        char byte = raw.ptr[i];
-        int decoded = byte == '%' ? unescape(raw, i) : -1;
-
-        if (decoded >= 0) {
-            byte = (char)decoded;
-            i += 2;
-        } else if (byte == '+') {
-            byte = ' ';
-        }
-        if (at == name.len || byte != name.ptr[at])
+        if (at == name.len || query_byte(raw, &i) != name.ptr[at])
             return false;
     }
     return at == name.len;
