@@ -110,48 +110,44 @@ static size_t escape_one(char out[ESCAPE_SIZE], struct span text, bool as_json, 
     return 4;
 }
 
-static bool must_quote(struct span text)
-{
-    for (size_t i = 0; i < text.len; i++) {
-        unsigned char c = (unsigned char)text.ptr[i];
+/* What a byte asks for; what is escaped is in quotes too. */
+enum { IN_QUOTES = 1, ESCAPED = 2 };
 
-        if (c <= ' ' || c >= 0x7f || c == '"' || c == '\\' || c == '=')
-            return true;
-    }
-    return text.len == 0;
-}
+static const unsigned char asks[256] = {
+    [0x00 ... 0x1f] = IN_QUOTES | ESCAPED, [' '] = IN_QUOTES,
+    ['"'] = IN_QUOTES | ESCAPED,           ['='] = IN_QUOTES,
+    ['\\'] = IN_QUOTES | ESCAPED,          [0x7f ... 0xff] = IN_QUOTES | ESCAPED,
+};
 
-/* How many bytes at the start of `text` look as they are. */
-static size_t plain_length(struct span text)
+/* How many bytes `text` begins with that do not ask for `what`. */
+static size_t length_without(unsigned char what, struct span text)
 {
     size_t len = 0;
 
-    for (; len < text.len; len++) {
-        unsigned char c = (unsigned char)text.ptr[len];
-
-        if (c < ' ' || c >= 0x7f || c == '"' || c == '\\')
-            break;
-    }
+    while (len < text.len && (asks[(unsigned char)text.ptr[len]] & what) == 0)
+        len++;
     return len;
 }
 
-size_t log_escape(char *out, size_t size, struct span text, bool as_json)
+/* A value without a byte that asks for anything. */
+static size_t put_plain(char *out, size_t size, struct span text)
 {
-    bool with_quotes = as_json || must_quote(text);
-    size_t end = with_quotes ? 2 : 1; /* what must fit behind: the quote, the NUL */
+    size_t len = text.len < size ? text.len : size - 1;
+
+    memcpy(out, text.ptr, len);
+    out[len] = '\0';
+    return len;
+}
+
+static size_t put_quoted(char *out, size_t size, struct span text, bool as_json)
+{
     char escaped[ESCAPE_SIZE];
     size_t len = 0;
 
-    if (size < 3) {
-        if (size > 0)
-            out[0] = '\0';
-        return 0;
-    }
-    if (with_quotes)
-        out[len++] = '"';
+    out[len++] = '"';
     while (text.len > 0) {
-        size_t taken = plain_length(text);
-        size_t room = size - len - end;
+        size_t taken = length_without(ESCAPED, text);
+        size_t room = size - len - 2; /* the quote and the NUL must fit behind */
         size_t count = taken = taken < room ? taken : room;
         const char *from = text.ptr;
 
@@ -165,10 +161,21 @@ size_t log_escape(char *out, size_t size, struct span text, bool as_json)
         len += count;
         text = (struct span){text.ptr + taken, text.len - taken};
     }
-    if (with_quotes)
-        out[len++] = '"';
+    out[len++] = '"';
     out[len] = '\0';
     return len;
+}
+
+size_t log_escape(char *out, size_t size, struct span text, bool as_json)
+{
+    if (size < 3) {
+        if (size > 0)
+            out[0] = '\0';
+        return 0;
+    }
+    if (!as_json && text.len > 0 && length_without(IN_QUOTES, text) == text.len)
+        return put_plain(out, size, text);
+    return put_quoted(out, size, text, as_json);
 }
 
 /* Appends ` key=value`, or `,"key":value`; left out where not even the start fits. */

@@ -4,6 +4,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+enum { DIGITS_MAX = 20 /* of 2^64 - 1 */ };
+
 struct unit {
     const char *name;
     uint64_t factor;
@@ -102,17 +104,14 @@ bool number_size(struct span text, uint64_t *bytes)
 
 size_t number_format(uint64_t value, char text[NUMBER_TEXT_SIZE])
 {
-    char digits_back[NUMBER_TEXT_SIZE];
-    size_t count = 0;
+    size_t count = 1;
 
     CHECK(text != NULL);
-    do {
-        digits_back[count++] = (char)('0' + value % 10);
-        value /= 10;
-    } while (value > 0);
-    for (size_t i = 0; i < count; i++)
-        text[i] = digits_back[count - 1 - i];
+    for (uint64_t bound = 10; value >= bound && count < DIGITS_MAX; bound *= 10)
+        count++;
     text[count] = '\0';
+    for (size_t i = count; i > 0; value /= 10)
+        text[--i] = (char)('0' + value % 10);
     return count;
 }
 

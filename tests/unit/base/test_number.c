@@ -5,6 +5,9 @@
 #include "lib/random.h"
 #include "lib/test.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+
 static void test_uint(void **state)
 {
     const char *bad[] = {"",
@@ -146,6 +149,23 @@ static void test_texts_read_back(void **state)
     assert_string_equal(text, "1025");
 }
 
+/* On both sides of each power of ten, where a text gets a digit more. */
+static void test_every_length(void **state)
+{
+    char text[NUMBER_TEXT_SIZE], wanted[NUMBER_TEXT_SIZE];
+    uint64_t power = 1;
+
+    (void)state;
+    for (int digits = 1; digits <= 20; digits++, power *= 10) {
+        for (int below = 0; below < 2; below++) {
+            int len = snprintf(wanted, sizeof(wanted), "%" PRIu64, power - (uint64_t)below);
+
+            assert_int_equal(number_format(power - (uint64_t)below, text), len);
+            assert_string_equal(text, wanted);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -154,6 +174,7 @@ int main(void)
         cmocka_unit_test(test_duration),
         cmocka_unit_test(test_size),
         cmocka_unit_test(test_texts_read_back),
+        cmocka_unit_test(test_every_length),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
