@@ -128,66 +128,98 @@ static void drop(struct access_log *log, uint32_t count, const char *why)
 
 /* What follows is the fast part: a line is written without printf. */
 
+/* The keys behind the time, in their order. */
+#define KEY_TABLE(X)         \
+    X(KEY_ID, "id")          \
+    X(KEY_PEER, "peer")      \
+    X(KEY_METHOD, "method")  \
+    X(KEY_PATH, "path")      \
+    X(KEY_ROUTE, "route")    \
+    X(KEY_PLUGIN, "plugin")  \
+    X(KEY_STATUS, "status")  \
+    X(KEY_BYTES, "bytes")    \
+    X(KEY_TOTAL, "total_ms") \
+    X(KEY_QUEUE, "queue_ms") \
+    X(KEY_PG, "pg_ms")       \
+    X(KEY_CALL, "call_ms")   \
+    X(KEY_WHY, "why")
+
+#define KEY_ENUM(id, name) id,
+enum { KEY_TABLE(KEY_ENUM) KEY_COUNT };
+
+/* A key with all that is between the value before it and its own. */
+struct key {
+    char text[16]; /* the rest is zeros */
+    size_t len;    /* without them */
+};
+
+#define KEY_PLAIN(id, name) [id] = {" " name "=", sizeof(" " name "=") - 1},
+#define KEY_JSON(id, name)  [id] = {",\"" name "\":", sizeof(",\"" name "\":") - 1},
+static const struct key plain_keys[KEY_COUNT] = {KEY_TABLE(KEY_PLAIN)};
+static const struct key json_keys[KEY_COUNT] = {KEY_TABLE(KEY_JSON)};
+
 static char *put(char *at, struct span text)
 {
     memcpy(at, text.ptr, text.len);
     return at + text.len;
 }
 
-static char *put_key(char *at, struct span key, bool is_json)
+/* Copies all of its room, which is cheaper than its length; what comes next goes over the rest. */
+static char *put_key(char *at, const struct key *key)
 {
-    at = put(at, is_json ? SPAN(",\"") : SPAN(" "));
-    at = put(at, key);
-    return put(at, is_json ? SPAN("\":") : SPAN("="));
+    memcpy(at, key->text, sizeof(key->text));
+    return at + key->len;
 }
 
-static char *put_text(char *at, struct span key, struct span value, bool is_json)
+static char *put_text(char *at, const struct key *key, struct span value, bool is_json)
 {
-    at = put_key(at, key, is_json);
+    at = put_key(at, key);
     return at + log_escape(at, ACCESS_TEXT_MAX, value.ptr != NULL ? value : SPAN("-"), is_json);
 }
 
-static char *put_number(char *at, struct span key, uint64_t value, bool is_json)
+static char *put_number(char *at, const struct key *key, uint64_t value)
 {
-    char text[NUMBER_TEXT_SIZE];
-    size_t len = number_format(value, text);
-
-    return put(put_key(at, key, is_json), (struct span){text, len});
+    at = put_key(at, key);
+    return at + number_format(value, at);
 }
 
 /* A request's id as everywhere in logs: 16 hex digits, a text for JSON too. */
-static char *put_id(char *at, struct span key, uint64_t id, bool is_json)
+static char *put_id(char *at, const struct key *key, uint64_t id, bool is_json)
 {
-    char text[17];
+    at = put_key(at, key);
+    if (is_json)
+        *at++ = '"';
+    for (int shift = 60; shift >= 0; shift -= 4)
+        *at++ = "0123456789abcdef"[id >> shift & 15];
+    if (is_json)
+        *at++ = '"';
+    return at;
+}
 
-    for (int i = 0; i < 16; i++)
-        text[i] = "0123456789abcdef"[id >> (60 - 4 * i) & 15];
-    return put_text(at, key, (struct span){text, 16}, is_json);
+static char *put_thousandths(char *at, uint32_t value)
+{
+    at[0] = (char)('0' + value / 100);
+    at[1] = (char)('0' + value / 10 % 10);
+    at[2] = (char)('0' + value % 10);
+    return at + 3;
 }
 
 /* Microseconds as milliseconds with three decimals. */
-static char *put_ms(char *at, struct span key, uint64_t us, bool is_json)
+static char *put_ms(char *at, const struct key *key, uint64_t us)
 {
-    at = put_number(at, key, us / 1000, is_json);
+    at = put_number(at, key, us / 1000);
     *at++ = '.';
-    *at++ = (char)('0' + us / 100 % 10);
-    *at++ = (char)('0' + us / 10 % 10);
-    *at++ = (char)('0' + us % 10);
-    return at;
+    return put_thousandths(at, (uint32_t)(us % 1000));
 }
 
 /* The calendar is asked once a second; milliseconds are put into its text. */
 static char *put_time(struct access_log *log, char *at, uint64_t wall_us)
 {
-    uint32_t ms = (uint32_t)(wall_us / 1000 % 1000);
-
     if (log->second != wall_us / 1000000) {
         log->second = wall_us / 1000000;
         clock_iso(wall_us, log->time);
     }
-    log->time[20] = (char)('0' + ms / 100);
-    log->time[21] = (char)('0' + ms / 10 % 10);
-    log->time[22] = (char)('0' + ms % 10);
+    (void)put_thousandths(&log->time[20], (uint32_t)(wall_us / 1000 % 1000));
     at = put(at, log->is_json ? SPAN("{\"time\":\"") : SPAN("time="));
     at = put(at, (struct span){log->time, 24});
     return log->is_json ? put(at, SPAN("\"")) : at;
@@ -196,21 +228,22 @@ static char *put_time(struct access_log *log, char *at, uint64_t wall_us)
 static char *put_line(struct access_log *log, char *at, const struct access_line *line)
 {
     bool is_json = log->is_json;
+    const struct key *keys = is_json ? json_keys : plain_keys;
 
     at = put_time(log, at, line->wall_us);
-    at = put_id(at, SPAN("id"), line->id, is_json);
-    at = put_text(at, SPAN("peer"), line->peer, is_json);
-    at = put_text(at, SPAN("method"), line->method, is_json);
-    at = put_text(at, SPAN("path"), line->path, is_json);
-    at = put_text(at, SPAN("route"), line->route, is_json);
-    at = put_text(at, SPAN("plugin"), line->plugin, is_json);
-    at = put_number(at, SPAN("status"), line->status, is_json);
-    at = put_number(at, SPAN("bytes"), line->bytes_out, is_json);
-    at = put_ms(at, SPAN("total_ms"), line->total_us, is_json);
-    at = put_ms(at, SPAN("queue_ms"), line->queue_us, is_json);
-    at = put_ms(at, SPAN("pg_ms"), line->pg_us, is_json);
-    at = put_ms(at, SPAN("call_ms"), line->call_us, is_json);
-    at = put_text(at, SPAN("why"), span_of(line->why), is_json);
+    at = put_id(at, &keys[KEY_ID], line->id, is_json);
+    at = put_text(at, &keys[KEY_PEER], line->peer, is_json);
+    at = put_text(at, &keys[KEY_METHOD], line->method, is_json);
+    at = put_text(at, &keys[KEY_PATH], line->path, is_json);
+    at = put_text(at, &keys[KEY_ROUTE], line->route, is_json);
+    at = put_text(at, &keys[KEY_PLUGIN], line->plugin, is_json);
+    at = put_number(at, &keys[KEY_STATUS], line->status);
+    at = put_number(at, &keys[KEY_BYTES], line->bytes_out);
+    at = put_ms(at, &keys[KEY_TOTAL], line->total_us);
+    at = put_ms(at, &keys[KEY_QUEUE], line->queue_us);
+    at = put_ms(at, &keys[KEY_PG], line->pg_us);
+    at = put_ms(at, &keys[KEY_CALL], line->call_us);
+    at = put_text(at, &keys[KEY_WHY], span_of(line->why), is_json);
     return put(at, is_json ? SPAN("}\n") : SPAN("\n"));
 }
 
