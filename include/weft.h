@@ -139,6 +139,10 @@ typedef weft_status weft_then_fn(weft_ctx *ctx, weft_op *op, void *data);
 /* Lets go of `data`; cannot wait. [loop] */
 typedef void weft_cleanup_fn(void *data);
 
+/* Starts an op, of `ctx` or of the same request, and returns it; may wait. NULL: there is none. Who
+ * wants its result notes it in `data`. [loop] */
+typedef weft_op *weft_start_fn(weft_ctx *ctx, void *data);
+
 /* ---- options: `size` is set, zero is the default; the host accepts shorter and longer ones, but
  * a longer one only where what it does not know is zero (else WEFT_E_UNSUPPORTED) -------------- */
 
@@ -190,7 +194,7 @@ typedef struct weft_call {
 #define WEFT_PG_ONE_ROW 1u
 
 /* Of a group. */
-enum { WEFT_ALL, WEFT_ANY };
+enum { WEFT_ALL, WEFT_ANY, WEFT_RACE };
 
 /* What a weft_value is. */
 enum {
@@ -512,7 +516,25 @@ static inline weft_op *weft_any(weft_ctx *ctx, uint32_t count, weft_op *const *o
     return weft__api->core->group(ctx, WEFT_ANY, count, ops);
 }
 
-/* The index of the op that won a weft_any(), or failed a weft_all(); -1: none. [loop] */
+/* An op for the first of `count` ops that settles, whatever its status, which is its own, too; the
+ * others are canceled. WEFT_E_INVALID for none. [loop] */
+static inline weft_op *weft_race(weft_ctx *ctx, uint32_t count, weft_op *const *ops)
+{
+    return weft__api->core->group(ctx, WEFT_RACE, count, ops);
+}
+
+/* An op for `first` and, where that has not succeeded `ms` from now (or fails before), for the op
+ * that `second(ctx, data)` starts then: OK with the first that succeeds, the other one is canceled;
+ * else the first one's error. For a call that may be made twice. WEFT_E_STATE: `first` has gone;
+ * WEFT_E_INVALID: there is no `second`, or `first` is of another request. [loop] */
+static inline weft_op *weft_hedge(weft_ctx *ctx, weft_op *first, uint32_t ms, weft_start_fn *second,
+                                  void *data)
+{
+    return weft__api->core->hedge(ctx, first, ms, second, data);
+}
+
+/* The index of the op that won a weft_any(), weft_race() or weft_hedge() (0: the first, 1: the
+ * second), or failed a weft_all(); -1: none. [loop] */
 static inline int32_t weft_winner(weft_op *group) { return weft__api->core->winner(group); }
 
 /* An op that settles OK after `ms`. [loop] */

@@ -5,6 +5,7 @@
 #include "plugin/inside.h"
 #include "task/fiber.h"
 #include "task/group.h"
+#include "task/hedge.h"
 #include "task/tasks.h"
 #include <assert.h>
 #include <stdlib.h>
@@ -268,6 +269,10 @@ static weft_status release(weft_op *handle)
     return op != NULL ? abi_status(op_release(op)) : WEFT_E_STATE;
 }
 
+static_assert((int)WEFT_ALL == GROUP_ALL && (int)WEFT_ANY == GROUP_ANY &&
+                  (int)WEFT_RACE == GROUP_RACE,
+              "kinds of groups");
+
 static weft_op *start_group(struct scope *scope, uint32_t kind, uint32_t count,
                             weft_op *const *handles, struct op **children)
 {
@@ -277,8 +282,7 @@ static weft_op *start_group(struct scope *scope, uint32_t kind, uint32_t count,
             return abi_handle(
                 op_failed(scope, ERR_STATE, NULL, SPAN("an op of the group has gone")));
     }
-    return abi_handle(
-        group_start(scope, kind == WEFT_ALL ? GROUP_ALL : GROUP_ANY, children, count));
+    return abi_handle(group_start(scope, (enum group_kind)kind, children, count));
 }
 
 static weft_op *group(weft_ctx *ctx, uint32_t kind, uint32_t count, weft_op *const *handles)
@@ -288,7 +292,7 @@ static weft_op *group(weft_ctx *ctx, uint32_t kind, uint32_t count, weft_op *con
 
     if (scope == NULL)
         return NULL;
-    if (kind > WEFT_ANY || count > GROUP_CHILDREN_MAX || (count > 0 && handles == NULL)) {
+    if (kind > WEFT_RACE || count > GROUP_CHILDREN_MAX || (count > 0 && handles == NULL)) {
         abi_misuse("group", "of no known kind, too large, or without its ops");
         return abi_handle(op_failed(scope, ERR_INVALID, NULL, SPAN("no such group")));
     }
@@ -303,6 +307,37 @@ static int32_t winner(weft_op *handle)
     struct op *op = abi_op(handle, "winner");
 
     return op != NULL ? group_winner(op) : -1;
+}
+
+/* What starts a hedge's second op. */
+struct second {
+    weft_start_fn *fn; /* the plugin's */
+    void *data;        /* for fn */
+};
+
+static struct op *start_second(struct scope *scope, void *data)
+{
+    const struct second *second = data;
+    weft_op *handle = second->fn(abi_ctx(scope), second->data);
+
+    return handle != NULL ? abi_op(handle, "hedge") : NULL;
+}
+
+static weft_op *hedge(weft_ctx *ctx, weft_op *handle, uint32_t ms, weft_start_fn *fn, void *data)
+{
+    struct scope *scope = abi_scope(ctx, "hedge");
+    struct op *first = scope != NULL ? abi_op(handle, "hedge") : NULL;
+    struct second *second;
+
+    if (scope == NULL)
+        return NULL;
+    if (first == NULL)
+        return abi_handle(op_failed(scope, ERR_STATE, NULL, SPAN("the first op has gone")));
+    if (fn == NULL)
+        return abi_handle(op_failed(scope, ERR_INVALID, NULL, SPAN("nothing starts a second op")));
+    second = scope_alloc(scope, sizeof *second);
+    *second = (struct second){fn, data};
+    return abi_handle(hedge_start(scope, first, ms, start_second, second));
 }
 
 static weft_op *sleep_op(weft_ctx *ctx, uint32_t ms)
@@ -397,4 +432,5 @@ const weft_core_api abi_core = {
     .winner = winner,
     .sleep = sleep_op,
     .spawn = spawn,
+    .hedge = hedge,
 };

@@ -1,7 +1,8 @@
 /* task/group.c - one op for several.
  *
  *   PENDING ──▶ an ALL's first error: siblings canceled, and still PENDING until all were told of
- *      ├──────▶ SETTLED: an ANY's first success (losers are let go and canceled), or the last child
+ *      ├──────▶ SETTLED: an ANY's first success, a RACE's first child (losers are let go and canceled),
+ *      │        or the last child
  *      └──────▶ canceled: children are let go and canceled
  *
  * A member is linked to its child while the child may still tell something; afterwards the child is
@@ -29,7 +30,7 @@ struct group {
     int32_t winner;    /* the same once it is decided */
     enum err err;      /* of `first` */
     uint64_t child;    /* its handle, or its child's, where it is a group; 0: none */
-    bool has_won;      /* an ANY's success */
+    bool has_won;      /* an ANY's success, or a RACE's first */
     bool has_given_up; /* an ALL has canceled the siblings */
     struct member members[];
 };
@@ -97,8 +98,8 @@ static void note(struct group *group, uint32_t index, const struct op *child)
 
     if (group->has_won || group->members[index].is_ours)
         return;
-    if (err == ERR_OK) {
-        group->has_won = group->kind == GROUP_ANY;
+    if (err == ERR_OK || group->kind == GROUP_RACE) {
+        group->has_won = group->kind != GROUP_ALL;
         is_first = group->has_won;
     }
     if (!is_first)
@@ -171,8 +172,8 @@ struct op *group_start(struct scope *scope, enum group_kind kind, struct op *con
 
     CHECK_OBJ(scope, SCOPE_MAGIC);
     fault = find_fault(scope, children, count, &depth);
-    if (fault == NULL && count == 0 && kind == GROUP_ANY)
-        fault = "any of no operations";
+    if (fault == NULL && count == 0 && kind != GROUP_ALL)
+        fault = "the first of no operations";
     if (fault != NULL)
         return op_failed(scope, ERR_INVALID, NULL, span_of(fault));
     group = scope_alloc(scope, sizeof *group + count * sizeof group->members[0]);

@@ -4,7 +4,9 @@
  *      it settles after every child has. In a scope with SCOPE_SUPERVISE siblings go on.
  * ANY: the first success wins, losers are really canceled; no success: the first error by argument
  *      order. What a group canceled itself is no error of the child's.
- * With no child: ALL is OK at once, ANY fails with ERR_INVALID. Where the children that have
+ * RACE: the first child that settles, OK or not, is the outcome; the others are canceled. Of those
+ *      that have settled before it starts, the first by argument order.
+ * With no child: ALL is OK at once, ANY and RACE fail with ERR_INVALID. Where the children that have
  * settled already decide it, a group is born settled.
  * A child keeps its own consumer and may be in several groups. Canceling a group cancels its
  * children.
@@ -19,7 +21,7 @@
 #include "task/op.h"
 
 /* When it settles, and how: see above. */
-enum group_kind { GROUP_ALL, GROUP_ANY };
+enum group_kind { GROUP_ALL, GROUP_ANY, GROUP_RACE };
 
 /* Beyond these a group fails with ERR_INVALID. */
 enum { GROUP_CHILDREN_MAX = 65536, GROUP_DEPTH_MAX = 64 };
@@ -32,7 +34,7 @@ struct op *group_start(struct scope *scope, enum group_kind kind, struct op *con
 /* Is it a group? */
 bool op_is_group(const struct op *op);
 
-/* The index of the child that won an ANY, or failed an ALL (of an ANY that failed: whose error it
+/* The index of the child that won an ANY or a RACE, or failed an ALL (of an ANY that failed: whose error it
  * has); -1: none, or not settled, or canceled, or no group. */
 int32_t group_winner(const struct op *op);
 

@@ -117,6 +117,70 @@ static weft_status use_group(weft_ctx *ctx, void *self)
                                (int)weft_op_status(ops[0])));
 }
 
+static weft_status use_race(weft_ctx *ctx, void *self)
+{
+    weft_op *lost[] = {weft_sleep(ctx, 50), weft_spawn(ctx, fail_slowly, (void *)20)};
+    weft_op *won[] = {weft_sleep(ctx, 5), weft_spawn(ctx, fail_slowly, (void *)20)};
+    weft_op *failed = weft_race(ctx, 2, lost), *done = weft_race(ctx, 2, won);
+    weft_status first = weft_await(failed), second = weft_await(done);
+
+    (void)self;
+    return weft_reply(ctx, 200, "text/plain",
+                      weft_fmt(ctx, "%d %d %d %d %d %d", (int)first, (int)weft_winner(failed),
+                               (int)weft_op_status(lost[0]), (int)second, (int)weft_winner(done),
+                               (int)weft_await(weft_race(ctx, 0, NULL))));
+}
+
+/* A hedge's second op, and how long it was waited for before it was started. */
+struct second {
+    uint32_t wait_ms, sleep_ms;
+    weft_op *op;
+};
+
+static weft_op *start_second(weft_ctx *ctx, void *data)
+{
+    struct second *second = data;
+
+    if (second->sleep_ms == 0)
+        return NULL;
+    if (second->wait_ms > 0 && weft_await(weft_sleep(ctx, second->wait_ms)) != WEFT_OK)
+        return NULL;
+    second->op = weft_sleep(ctx, second->sleep_ms);
+    return second->op;
+}
+
+/* One hedge: its status, the winner, and what became of the second op: `-` was not started. */
+static weft_str hedge_of(weft_ctx *ctx, weft_op *first, struct second *second)
+{
+    weft_op *hedge = weft_hedge(ctx, first, 20, start_second, second);
+    weft_status status = weft_await(hedge);
+
+    return weft_fmt(ctx, "%d %d %s; ", (int)status, (int)weft_winner(hedge),
+                    second->op == NULL                           ? "-"
+                    : weft_op_status(second->op) == WEFT_PENDING ? "pending"
+                    : weft_op_status(second->op) == WEFT_OK      ? "ok"
+                                                                 : "canceled");
+}
+
+static weft_status use_hedges(weft_ctx *ctx, void *self)
+{
+    struct second seconds[6] = {{0, 10, NULL}, {0, 10, NULL}, {0, 90, NULL},
+                                {5, 10, NULL}, {0, 10, NULL}, {0, 0, NULL}};
+    weft_str quick = hedge_of(ctx, weft_sleep(ctx, 5), &seconds[0]);
+    weft_str slow = hedge_of(ctx, weft_sleep(ctx, 1000), &seconds[1]);
+    weft_str lost = hedge_of(ctx, weft_sleep(ctx, 40), &seconds[2]);
+    weft_str waited = hedge_of(ctx, weft_sleep(ctx, 1000), &seconds[3]);
+    weft_str failed = hedge_of(ctx, weft_spawn(ctx, fail_slowly, (void *)1), &seconds[4]);
+    weft_str none = hedge_of(ctx, weft_spawn(ctx, fail_slowly, (void *)1), &seconds[5]);
+
+    (void)self;
+    return weft_reply(
+        ctx, 200, "text/plain",
+        weft_fmt(ctx, "%s%s%s%s%s%s%d %d", quick.ptr, slow.ptr, lost.ptr, waited.ptr, failed.ptr,
+                 none.ptr, (int)weft_await(weft_hedge(ctx, NULL, 1, start_second, NULL)),
+                 (int)weft_await(weft_hedge(ctx, weft_sleep(ctx, 1), 1, NULL, NULL))));
+}
+
 static void count_cleanup(void *data)
 {
     probe.cleanups += (uint32_t)(uintptr_t)data;
@@ -408,6 +472,8 @@ static const struct entry entries[] = {
     {"GET", "/then", then_reply, 0, 0},
     {"GET", "/then-fail", then_fail, 0, 0},
     {"GET", "/group", use_group, 0, 0},
+    {"GET", "/race", use_race, 0, 0},
+    {"GET", "/hedges", use_hedges, 0, 0},
     {"GET", "/children", use_children, 0, 0},
     {"GET", "/cancel-op", cancel_op, 0, 0},
     {"GET", "/cancel-ctx", cancel_ctx, 0, 0},

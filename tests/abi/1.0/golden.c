@@ -105,6 +105,27 @@ static weft_status on_slept(weft_ctx *ctx, weft_op *op, void *data)
     return weft_reply_text(ctx, 200, data);
 }
 
+static weft_op *start_second(weft_ctx *ctx, void *data)
+{
+    return weft_sleep(ctx, *(const uint32_t *)data);
+}
+
+/* GET /golden/races: the first that settles; a second one for one that is slow */
+static weft_status use_races(weft_ctx *ctx, void *self)
+{
+    uint32_t ms = 1;
+    weft_op *ops[] = {weft_sleep(ctx, 60000), weft_spawn(ctx, fail, NULL)};
+    weft_op *race = weft_race(ctx, 2, ops);
+    weft_op *hedge = weft_hedge(ctx, weft_sleep(ctx, 60000), 1, start_second, &ms);
+    weft_status raced = weft_await(race), hedged = weft_await(hedge);
+
+    (void)self;
+    return weft_reply_text(ctx, 200,
+                           weft_fmt(ctx, "%d %d %d %d", (int)raced, (int)weft_winner(race),
+                                    (int)hedged, (int)weft_winner(hedge))
+                               .ptr);
+}
+
 /* GET /golden/ops: groups, spawned ones, cancel, release; replies from a callback */
 static weft_status use_ops(weft_ctx *ctx, void *self)
 {
@@ -245,6 +266,7 @@ static weft_status init(weft_host *host, void **self)
     WEFT_TRY(weft_route(host, "GET", "/log", log_lines));
     WEFT_TRY(weft_route(host, "GET", "/scopes", use_scopes));
     WEFT_TRY(weft_route(host, "GET", "/ops", use_ops));
+    WEFT_TRY(weft_route(host, "GET", "/races", use_races));
     WEFT_TRY(weft_route(host, "GET", "/values", use_values));
     WEFT_TRY(weft_route(host, "GET", "/names", list_names));
     WEFT_TRY(weft_route(host, "POST", "/names", add_names));

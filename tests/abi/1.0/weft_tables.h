@@ -50,10 +50,12 @@ typedef struct weft_core_api {
     void (*op_cancel)(weft_op *);                           /* weft_op_cancel() */
     weft_status (*op_release)(weft_op *);                   /* weft_op_release() */
     weft_op *(*group)(weft_ctx *, uint32_t kind, uint32_t count,
-                      weft_op *const *);                       /* weft_all(), weft_any() */
-    int32_t (*winner)(weft_op *);                              /* weft_winner() */
-    weft_op *(*sleep)(weft_ctx *, uint32_t ms);                /* weft_sleep() */
+                      weft_op *const *);        /* weft_all(), weft_any(), weft_race() */
+    int32_t (*winner)(weft_op *);               /* weft_winner() */
+    weft_op *(*sleep)(weft_ctx *, uint32_t ms); /* weft_sleep() */
     weft_op *(*spawn)(weft_ctx *, weft_handler *, void *self); /* weft_spawn() */
+    weft_op *(*hedge)(weft_ctx *, weft_op *first, uint32_t ms, weft_start_fn *,
+                      void *data); /* weft_hedge() */
 } weft_core_api;
 
 typedef struct weft_http_api {

@@ -59,6 +59,15 @@ static void test_groups(void **state)
     assert_body(world, "GET /group?kind=any", "0 0 0");
 }
 
+static void test_races_and_hedges(void **state)
+{
+    struct plugin_world *world = *state;
+
+    assert_body(world, "GET /race", "-503 1 -201 0 0 -101");
+    assert_body(world, "GET /hedges",
+                "0 0 -; 0 1 ok; 0 0 canceled; 0 1 ok; 0 1 ok; -503 0 -; -102 -101");
+}
+
 static void test_children_and_cancel(void **state)
 {
     struct plugin_world *world = *state;
@@ -193,12 +202,19 @@ static void test_blame_counts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_awaits_and_callbacks), TEST(test_groups),
-        TEST(test_children_and_cancel),  TEST(test_another_request_is_answered),
-        TEST(test_a_job_of_its_own),     TEST(test_memory),
-        TEST(test_lines_in_the_log),     TEST(test_stale_handles),
-        TEST(test_one_consumer),         TEST(test_where_nothing_can_wait),
-        TEST(test_other_threads),        TEST(test_databases_that_are_none),
+        TEST(test_awaits_and_callbacks),
+        TEST(test_groups),
+        TEST(test_races_and_hedges),
+        TEST(test_children_and_cancel),
+        TEST(test_another_request_is_answered),
+        TEST(test_a_job_of_its_own),
+        TEST(test_memory),
+        TEST(test_lines_in_the_log),
+        TEST(test_stale_handles),
+        TEST(test_one_consumer),
+        TEST(test_where_nothing_can_wait),
+        TEST(test_other_threads),
+        TEST(test_databases_that_are_none),
         TEST(test_blame_counts),
     };
 

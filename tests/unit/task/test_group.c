@@ -321,6 +321,69 @@ static void test_any_without_success(void **state)
     stage_deinit(&stage);
 }
 
+/* RACE */
+
+static void test_a_races_first_child_decides_it(void **state)
+{
+    const enum err errs[] = {ERR_OK, ERR_DB};
+
+    (void)state;
+    for (uint32_t i = 0; i < 2; i++) {
+        struct stage stage;
+
+        stage_init(&stage);
+        stage_group(&stage, GROUP_RACE, CHILDREN);
+        assert_pending(&stage);
+        op_explain(stage.children[2], SPAN("it"));
+        finish(&stage, 2, errs[i]);
+        finish(&stage, 0, ERR_UP_CONNECT); /* in the same turn, but later */
+        assert_outcome(&stage, errs[i], 2);
+        assert_string_equal(stage.group->error.ptr, "it");
+        assert_int_equal(stage.counts.withdrawn, 2);
+        assert_int_equal(stage.children[1]->status, ERR_CANCELED);
+        assert_int_equal(stage.children[3]->status, ERR_CANCELED);
+        stage_deinit(&stage);
+    }
+}
+
+static void test_a_race_of_settled_children(void **state)
+{
+    struct stage stage;
+
+    (void)state;
+    stage_init(&stage);
+    finish(&stage, 2, ERR_OK);
+    finish(&stage, 1, ERR_DB);
+    stage_group(&stage, GROUP_RACE, CHILDREN);
+    assert_outcome(&stage, ERR_DB, 1); /* by argument order: nobody knows which was first */
+    assert_int_equal(stage.counts.withdrawn, 2);
+    stage_deinit(&stage);
+}
+
+static void test_a_race_of_none(void **state)
+{
+    struct stage stage;
+
+    (void)state;
+    stage_init(&stage);
+    stage.group = group_start(stage.scope, GROUP_RACE, NULL, 0);
+    assert_int_equal(stage.group->status, ERR_INVALID);
+    stage_deinit(&stage);
+}
+
+static void test_a_race_that_is_canceled(void **state)
+{
+    struct stage stage;
+
+    (void)state;
+    stage_init(&stage);
+    stage_group(&stage, GROUP_RACE, CHILDREN);
+    op_cancel(stage.group);
+    assert_outcome(&stage, ERR_CANCELED, -1);
+    assert_int_equal(stage.counts.withdrawn, CHILDREN);
+    stage_deinit(&stage);
+}
+
 static void test_any_of_settled_children(void **state)
 {
     struct stage stage;
@@ -725,6 +788,10 @@ int main(void)
         cmocka_unit_test(test_any_in_one_turn),
         cmocka_unit_test(test_any_without_success),
         cmocka_unit_test(test_any_of_settled_children),
+        cmocka_unit_test(test_a_races_first_child_decides_it),
+        cmocka_unit_test(test_a_race_of_settled_children),
+        cmocka_unit_test(test_a_race_of_none),
+        cmocka_unit_test(test_a_race_that_is_canceled),
         cmocka_unit_test(test_canceling_a_group_cancels_its_children),
         cmocka_unit_test(test_canceled_between_a_childs_end_and_its_telling),
         cmocka_unit_test(test_a_scopes_end_cancels_groups_and_children),
