@@ -17,9 +17,9 @@
  * record of exceptions with it.
  *
  * Threads: [loop], all of it but for weft::view() and weft::str().
- * Memory:  a coroutine's frame lives until it has returned, or until its ctx ends, in the middle of
- *          a co_await, where its objects are destroyed as by an exception. Their destructors must
- *          not wait then, and must not use the ctx's ops.
+ * Memory:  a coroutine's frame goes before its ctx ends: each op in it settles, and a co_await in a
+ *          canceled ctx throws WEFT_E_CANCELED. So co_await only ops of the handler's ctx and of
+ *          children of it: for another ctx's op nobody keeps the frame.
  * Since:   1.0.
  *
  * Header-only; g++ 11 or clang++ 14, and later. Link with -Wl,--version-script=plugin.map, which lies
@@ -91,9 +91,8 @@ namespace detail
 
 /* What a handler's or callback's coroutine is, as long as the ctx: in the ctx's memory. */
 struct root {
-    weft_ctx *ctx;              /* of the request */
-    task<void> *body;           /* the outermost coroutine; NULL: it has ended */
-    std::exception_ptr failure; /* what it ended with */
+    weft_ctx *ctx;    /* of the request */
+    task<void> *body; /* the outermost coroutine; NULL: it has ended */
 };
 
 /* Hands on to who waits, when a coroutine has ended. */
@@ -260,12 +259,13 @@ template <typename Code> weft_status guarded(weft_ctx *ctx, const Code &code) no
     } catch (...) {
         snprintf(text, sizeof text, "of no known type");
     }
-    weft_log(ctx, WEFT_LOG_ERROR, "an exception: %s: answered 500", text);
-    (void)weft_problem(ctx, 500, nullptr); /* refused where there is a reply already */
+    weft_log(ctx, WEFT_LOG_ERROR, "an exception: %s", text);
+    if (weft_why(ctx) != WEFT_WHY_REPLIED)
+        (void)weft_problem(ctx, 500, nullptr);
     return WEFT_OK;
 }
 
-/* Lets go of a coroutine that its ctx has outlived, or that has ended. */
+/* Lets go of a coroutine that has ended, or, when its ctx ends, of one that has not. */
 inline void finish(void *data) noexcept
 {
     root *origin = static_cast<root *>(data);
@@ -304,7 +304,7 @@ inline weft_status resume(weft_ctx *, weft_op *op, void *data) noexcept
 inline weft_status run(weft_ctx *ctx, task<void> body)
 {
     char *memory = static_cast<char *>(weft_alloc(ctx, sizeof(root) + sizeof(task<void>)));
-    root *origin = new (memory) root{ctx, nullptr, {}};
+    root *origin = new (memory) root{ctx, nullptr};
 
     check(weft_defer(ctx, finish, origin));
     origin->body = new (memory + sizeof(root)) task<void>(std::move(body));
