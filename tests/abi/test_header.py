@@ -1,5 +1,5 @@
 """Goal: the ABI's headers are good for every compiler and standard that they promise, a plugin exports one
-symbol and wants none of the host's, the host exports none of the ABI's, and a plugin that was built by hand,
+symbol and wants none of the host's, the host exports nothing, and a plugin that was built by hand,
 in C or C++, is served; all of the ABI is documented."""
 import re
 import shutil
@@ -183,15 +183,16 @@ def test_each_member_constant_and_type_is_documented():
 
 
 def test_plugins_export_one_symbol():
-    plugins = sorted((place.BUILD / "plugins").glob("*.so"))
+    plugins = [*(place.BUILD / "plugins").glob("*.so"), place.BUILD / "tests/plugins/golden.so"]
     assert {plugin.stem for plugin in plugins} >= {"hello", "books", "books_then", "thirdparty", "bench"}
     for plugin in plugins:
         assert exported(plugin) == {"weft_plugin_1"}, plugin
         assert not [name for name in wanted(plugin) if name.startswith("weft")], plugin
 
 
-def test_host_exports_nothing_of_the_abi():
-    assert not [name for name in exported(place.BUILD / "weft") if name.startswith("weft")]
+def test_host_exports_nothing():
+    """But for the C library's own variables, which a program holds in its place."""
+    assert not [name for name in exported(place.BUILD / "weft") if "@" not in name]
 
 
 @pytest.mark.parametrize("compiler, options", [
