@@ -71,7 +71,9 @@ struct span pg_result_tag(const struct pg_result *result)
     return span_of(PQcmdStatus((PGresult *)result));
 }
 
-/* Codes that are exceptions within their class, and then whole classes. */
+/* Codes that are exceptions within their class, and then whole classes. Class 08 and 57P0x are not
+ * among them: with the severity ERROR the session lives (08P01: a wrong number of parameters, or a
+ * foreign server that is down), and with FATAL it is lost before anybody asks. */
 enum err pg_sqlstate_error(struct span sqlstate)
 {
     static const struct {
@@ -83,8 +85,7 @@ enum err pg_sqlstate_error(struct span sqlstate)
         {"22007", ERR_DB_VALUE}, /* no date or time */
         {"22008", ERR_DB_VALUE}, /* a date out of range */
         {"22021", ERR_DB_VALUE}, /* bytes that are not of the encoding */
-        {"23", ERR_DB_CONSTRAINT}, {"40", ERR_DB_RETRY},   {"08", ERR_DB_DOWN},
-        {"57P01", ERR_DB_DOWN},    {"57P02", ERR_DB_DOWN}, {"57P03", ERR_DB_DOWN},
+        {"23", ERR_DB_CONSTRAINT}, {"40", ERR_DB_RETRY},
         {"57014", ERR_DEADLINE}, /* canceled, which the server's own limit does, too */
     };
 

@@ -42,7 +42,8 @@ struct span pg_result_message(const struct pg_result *result);
 /* The command's tag, "COMMIT". */
 struct span pg_result_tag(const struct pg_result *result);
 
-/* What an SQLSTATE means: the class of the error. */
+/* What the SQLSTATE of a PG_RESULT_ERROR means: the class of the error. The session lives, so it is
+ * never ERR_DB_DOWN. */
 enum err pg_sqlstate_error(struct span sqlstate);
 
 #endif

@@ -180,6 +180,8 @@ static void test_failures_are_told_by_class(void **state)
         {"select 1; select 2", ERR_DB, "42601"},
         {"select nobody()", ERR_DB, "42883"},
         {"select * from nothing_there", ERR_DB, "42P01"},
+        {"select $1::int", ERR_DB, "08P01"}, /* one parameter is missing */
+        {"do $$ begin raise exception using errcode = '57P01'; end $$", ERR_DB, "57P01"},
     };
 
     (void)state;
