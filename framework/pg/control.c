@@ -103,9 +103,10 @@ static const struct pg_session_owner session_owner = {
 static void on_connected(void *data, struct pg_connect *connect, struct pg_conn *conn,
                          const char *problem)
 {
-    const struct pg_session_options options = {.depth_max = 1, .stall_ms = OPEN_AGAIN_MS};
     struct pg_pool *pool = data;
     struct pg_control *control = &pool->control;
+    const struct pg_session_options options = {
+        .result_max = pool->options->result_max, .depth_max = 1, .stall_ms = OPEN_AGAIN_MS};
 
     CHECK_OBJ(pool, PG_POOL_MAGIC);
     CHECK(control->opening == connect);

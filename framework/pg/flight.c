@@ -123,6 +123,10 @@ static struct pg_answer answer_of(const struct group *group, struct pg_flight *f
         answer.is_typical = !group->has_prepared && group->failure == NULL;
         return answer;
     }
+    if (flight->is_too_big && !is_error(group->sync)) {
+        answer.outcome = PG_TOO_BIG;
+        return answer;
+    }
     answer.result = take_error(group, before);
     if (answer.result == NULL)
         answer.outcome = PG_ABORTED;

@@ -30,6 +30,7 @@ struct pg_flight {
     struct pg_prepared *prepared; /* PREPARE, GUARD, RUN: what; NULL: unprepared */
     struct pg_result *result;     /* what was answered so far */
     bool is_answered;             /* something was, perhaps without a result worth keeping */
+    bool is_too_big;              /* there was one, larger than result_max: freed */
 };
 
 /* The ring; places count on and on. */
@@ -44,6 +45,7 @@ struct pg_flights {
 /* How a statement ended. */
 enum pg_outcome {
     PG_ANSWERED, /* `result` says how */
+    PG_TOO_BIG,  /* it ran, unless the session broke; its result was larger than result_max */
     PG_ABORTED,  /* it did not run, or was undone, since another one under its Sync failed */
     PG_LOST      /* the session broke: nobody knows */
 };

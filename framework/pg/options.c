@@ -47,6 +47,12 @@ static const struct field fields[] = {
     {"statement_timeout", FIELD_MS, AT(statement_timeout_ms), "5s", 0, 86400000, NULL,
      FIELD_PER_WORKER,
      "The longest that a statement may run; the server ends it then: 504. 0: no limit."},
+    {"result_max", FIELD_SIZE, AT(result_max), "16m", 1024, 1024 * 1024 * 1024, NULL,
+     FIELD_PER_HOST,
+     "The largest result of a statement; beyond it the statement fails: 500. One that is seen to "
+     "be "
+     "larger while it comes ends its session, too; what else was on its way there and is not read "
+     "only fails then: 503."},
     {"prepared", FIELD_BOOL, AT(is_prepared), "on", 0, 0, NULL, FIELD_PER_WORKER,
      "Prepare statements. Off for a pooler that hands each transaction to another session of the "
      "server; the server then gets no settings from weft, statement_timeout included."},

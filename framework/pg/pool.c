@@ -368,6 +368,7 @@ void pg_pool_add(struct pg_pool *pool, struct pg_conn *conn)
 {
     const struct pg_options *options = pool->options;
     const struct pg_session_options session_options = {
+        .result_max = options->result_max,
         .depth_max = options->depth_max,
         .stall_ms =
             options->statement_timeout_ms > 0 ? options->statement_timeout_ms + STALL_GRACE_MS : 0,

@@ -309,15 +309,6 @@ static bool may_have_applied(const struct pg_query *query, const struct pg_sessi
     return true;
 }
 
-static void lost(struct pg_query *query, struct pg_session *session)
-{
-    query->is_maybe_applied = may_have_applied(query, session);
-    if (query->what == PG_DO_ROLLBACK)
-        pg_query_settle(query, ERR_OK, NULL);
-    else
-        pg_query_settle(query, ERR_DB_DOWN, "pg_lost");
-}
-
 static void run_again(struct pg_query *query)
 {
     query->must_run_alone = true;
@@ -334,12 +325,41 @@ static bool may_run_again(struct pg_query *query)
     return true;
 }
 
+/* Its neighbour's answer ended the session. */
+static bool is_harmless_again(const struct pg_query *query, const struct pg_session *session)
+{
+    return session->is_overfull && !session->is_pinned && query->what == PG_DO_RUN &&
+           (query->flags & PG_READ_ONLY) != 0;
+}
+
+static void lost(struct pg_query *query, struct pg_session *session)
+{
+    if (is_harmless_again(query, session) && may_run_again(query))
+        return;
+    query->is_maybe_applied = may_have_applied(query, session);
+    if (query->what == PG_DO_ROLLBACK)
+        pg_query_settle(query, ERR_OK, NULL);
+    else
+        pg_query_settle(query, ERR_DB_DOWN, "pg_lost");
+}
+
 static void aborted(struct pg_query *query)
 {
     if (may_run_again(query))
         return;
     op_explain(&query->op, SPAN("the server did not run it"));
     pg_query_settle(query, ERR_DB, "pg_error");
+}
+
+/* It has run, as far as anybody knows. */
+static void too_big(struct pg_query *query, const struct pg_session *session)
+{
+    query->is_maybe_applied = may_have_applied(query, session);
+    query->pool->counts.failed++;
+    op_explain(&query->op, SPAN("the result is larger than result_max"));
+    if (query->what == PG_DO_BEGIN)
+        pg_transaction_begun(query->transaction, false);
+    pg_query_settle(query, ERR_DB, "pg_result_too_big");
 }
 
 /* Did our cancel of another statement hit this one, before it could apply anything? */
@@ -431,6 +451,9 @@ void pg_query_answered(struct pg_query *query, struct pg_session *session,
         return;
     case PG_ABORTED:
         aborted(query);
+        return;
+    case PG_TOO_BIG:
+        too_big(query, session);
         return;
     case PG_ANSWERED:
         if (pg_result_kind(answer->result) == PG_RESULT_OK)

@@ -41,10 +41,11 @@ struct pg_call {
 };
 
 /* Runs a statement. Errors: ERR_DB_BUSY (reason pg_queue_full, pg_queue_timeout), ERR_DB_DOWN
- * (pg_down: no session, pg_lost: it broke), ERR_DB, ERR_DB_CONSTRAINT, ERR_DB_RETRY, ERR_DB_VALUE
- * (pg_error), ERR_DEADLINE (pg_timeout: the server's statement_timeout or somebody's
- * pg_cancel_backend(), SQLSTATE 57014), ERR_INVALID (too many parameters, another pool's statement,
- * pg_is_refused()), ERR_STATE (the transaction has ended), and those of op_init(). */
+ * (pg_down: no session, pg_lost: it broke), ERR_DB (pg_error; pg_result_too_big: it ran, or may
+ * have), ERR_DB_CONSTRAINT, ERR_DB_RETRY, ERR_DB_VALUE (pg_error), ERR_DEADLINE (pg_timeout: the
+ * server's statement_timeout or somebody's pg_cancel_backend(), SQLSTATE 57014), ERR_INVALID (too
+ * many parameters, another pool's statement, pg_is_refused()), ERR_STATE (the transaction has
+ * ended), and those of op_init(). */
 struct op *pg_query_start(struct scope *scope, const struct pg_call *call);
 
 /* Is it a statement's op (the rest may be called for any other op and answers as for no result)? */
@@ -93,8 +94,8 @@ struct span pg_sqlstate(const struct op *op);
 /* The name of the declared statement that it runs; absent for one ad hoc. */
 struct span pg_op_statement(const struct op *op);
 
-/* Was it sent, not known to be read only, and its outcome not learnt (canceled, session lost)? Then
- * it may have happened. */
+/* Was it sent, not known to be read only, and its outcome not learnt (canceled, session lost, result
+ * too big)? Then it may have happened. */
 bool pg_maybe_applied(const struct op *op);
 
 /* Appends the result as JSON to `out`: an array of objects, or with `one_row` the first row's

@@ -364,9 +364,13 @@ static void keep(struct pg_session *session, struct pg_flight *flight, struct pg
 {
     bool is_tombstone = flight->kind == PG_FLIGHT_RUN && flight->query == NULL;
 
+    size_t size = pg_result_size(result);
+    bool is_ok = pg_result_kind(result) == PG_RESULT_OK;
+
     flight->is_answered = true;
-    session->is_worn |= pg_result_size(result) > RESULT_SIZE_WORN;
-    if (flight->result != NULL || (is_tombstone && pg_result_kind(result) == PG_RESULT_OK))
+    flight->is_too_big |= is_ok && size > session->_result_max;
+    session->is_worn |= size > RESULT_SIZE_WORN || flight->is_too_big;
+    if (flight->result != NULL || (is_ok && (is_tombstone || flight->is_too_big)))
         pg_result_clear(result);
     else
         flight->result = result;
@@ -449,6 +453,38 @@ static bool take_answers(struct pg_session *session)
     return true;
 }
 
+/* After a read: is the answer that it left half read too big by now? All that came since the cursor
+ * has moved is of that answer. What is short costs nothing here: only the second read of an answer
+ * in a row is counted. */
+static bool is_flooded(struct pg_session *session)
+{
+    uint32_t place = session->_flights.cursor;
+
+    if (pg_session_is_idle(session) || session->_half_place != place) {
+        session->_half_place = place;
+        session->_half_reads = 0;
+        return false;
+    }
+    if (session->_half_reads < 2 && ++session->_half_reads == 1)
+        pg_intake_begin(&session->_intake, PQsocket(session->conn));
+    return session->_half_reads == 2 && pg_intake_bytes(&session->_intake) > session->_result_max;
+}
+
+/* Whose answer it is hears of it; the session cannot go on. */
+static void end_flooded(struct pg_session *session)
+{
+    struct pg_flight *flight = pg_flight_at(&session->_flights, session->_flights.cursor);
+    const struct pg_answer answer = {.outcome = PG_TOO_BIG};
+    struct pg_query *query = flight->query;
+
+    note_problem(session, SPAN("an answer is larger than result_max"));
+    session->is_overfull = true;
+    if (query == NULL)
+        return;
+    flight->query = NULL;
+    on_answer(session, query, &answer);
+}
+
 /* Notifications are for a session of their own; here nobody wants them. */
 static void drop_notifications(struct pg_session *session)
 {
@@ -469,6 +505,8 @@ static void on_socket(struct io *io, uint32_t events)
     is_fine = read_input(session);
     is_fine = take_answers(session) && is_fine; /* what came before the end is good */
     drop_notifications(session);
+    if (is_fine && is_flooded(session))
+        end_flooded(session);
     if (!is_fine || session->_problem[0] != '\0' || !flush(session))
         session->owner->on_lost(session, session->_problem);
     else if (session->_flights.head != head)
@@ -500,12 +538,14 @@ struct pg_session *pg_session_create(struct loop *loop, struct pg_conn *conn,
 
     CHECK(conn != NULL);
     CHECK(options->depth_max > 0);
+    CHECK(options->result_max > 0);
     session->magic = PG_SESSION_MAGIC;
     session->loop = loop;
     session->conn = conn;
     session->owner = owner;
     session->data = data;
     session->stall_ms = options->stall_ms;
+    session->_result_max = options->result_max;
     session->number = options->number;
     session->_has_prepared = options->is_prepared;
     session->canceled_place = PG_NOWHERE;

@@ -5,7 +5,9 @@
  * time, its answer is read all the same.
  * Loop:   of the pool's loop.
  * Memory: a session owns its connection, what it has prepared, and what is half read.
- * Limits: the caller never lets more than the given depth be in flight.
+ * Limits: the caller never lets more than the given depth be in flight. An answer that is half read
+ *         and larger than result_max already ends the session, for libpq cannot stop otherwise; one
+ *         that turns out to be larger once it is there is freed at once.
  */
 #ifndef WEFT_PG_SESSION_H
 #define WEFT_PG_SESSION_H
@@ -15,6 +17,7 @@
 #include "loop/timer.h"
 #include "pg/dispatch.h"
 #include "pg/flight.h"
+#include "pg/intake.h"
 #include "pg/statement.h"
 #include <stdbool.h>
 #include <stdint.h>
@@ -57,6 +60,7 @@ struct pg_session {
     bool is_canceling;                    /* pg/control.c cancels what it runs: nothing new now */
     uint32_t canceled_place;              /* the head that was canceled last, or PG_NOWHERE */
     bool is_worn;                         /* its buffers grew huge: to be closed when idle */
+    bool is_overfull;                     /* it ends since an answer is larger than result_max */
     uint32_t stall_ms;                    /* a head older than this ends the session; 0: none */
     uint32_t number;                      /* for logs */
     struct io _io;                        /* of the socket */
@@ -68,6 +72,10 @@ struct pg_session {
     uint32_t _stale[PG_STALE_MAX];        /* numbers of names to deallocate with the next send */
     uint32_t _stale_count;                /* how many */
     struct pg_flights _flights;           /* what the server owes answers to */
+    uint64_t _result_max;                 /* bytes of an answer */
+    struct pg_intake _intake;             /* what has come of the answer that is half read */
+    uint32_t _half_place;                 /* whose that is */
+    uint32_t _half_reads;                 /* how often something of it came, at most 2 */
     uint32_t _nulls;                      /* ends of answers in a row that ended nothing */
     bool _was_idle;                       /* at the timer's last run, and since */
     char _problem[PG_PROBLEM_SIZE];       /* what the server said as it closed the session */
@@ -77,10 +85,11 @@ struct pg_session {
 
 /* How it is to be used. */
 struct pg_session_options {
-    uint32_t depth_max; /* statements in flight, at most */
-    uint32_t stall_ms;  /* see above */
-    uint32_t number;    /* for logs */
-    bool is_prepared;   /* false: nothing is prepared on it, which costs the server more */
+    uint64_t result_max; /* bytes of an answer, received or held; beyond it the statement fails */
+    uint32_t depth_max;  /* statements in flight, at most */
+    uint32_t stall_ms;   /* see above */
+    uint32_t number;     /* for logs */
+    bool is_prepared;    /* false: nothing is prepared on it, which costs the server more */
 };
 
 /* A session on an open connection, which it owns from here on. */

@@ -35,6 +35,7 @@ static void test_defaults(void **state)
     assert_int_equal(options.queue_timeout_ms, 2000);
     assert_int_equal(options.connect_timeout_ms, 5000);
     assert_int_equal(options.statement_timeout_ms, 5000);
+    assert_int_equal(options.result_max, 16 * 1024 * 1024);
     assert_true(options.is_prepared);
     field_clear(&pg_option_table, &options);
 }

@@ -4,6 +4,7 @@
 #include "lib/loop_driver.h"
 #include "lib/pg_server.h"
 #include "lib/test.h"
+#include "pg/transaction.h"
 
 #include <float.h>
 #include <math.h>
@@ -315,6 +316,114 @@ static void test_what_cannot_be_run_is_refused_at_once(void **state)
         ERR_DB_VALUE);
 }
 
+/* Results that are too big */
+
+static void expect_too_big(struct op *op, bool is_maybe_applied)
+{
+    assert_int_equal(pg_world_await(&world, op), ERR_DB);
+    assert_string_equal(op->error.ptr, "the result is larger than result_max");
+    assert_null(pg_sqlstate(op).ptr);
+    assert_int_equal(pg_rows(op), 0);
+    assert_int_equal(pg_maybe_applied(op), is_maybe_applied);
+}
+
+static struct op *start_reading(const char *sql)
+{
+    const struct pg_call call = {.pool = world.pool, .sql = span_of(sql), .flags = PG_READ_ONLY};
+
+    return pg_query_start(world.scope, &call);
+}
+
+/* Small on the wire, as libpq holds it too large. */
+static void test_a_result_that_is_too_big_once_it_is_there(void **state)
+{
+    struct op *op, *neighbour;
+
+    (void)state;
+    pg_server_need(&server);
+    pg_world_again(&world);
+    world.options.result_max = 65536;
+    pg_world_start(&world);
+    op = pg_world_start_sql(&world, "select 1 from generate_series(1, 3000)", 0, NULL);
+    neighbour = pg_world_start_sql(&world, "select 2", 0, NULL);
+    expect_too_big(op, true);
+    assert_int_equal(pg_world_await(&world, neighbour), ERR_OK);
+    pg_world_check(neighbour, "2");
+    expect_too_big(start_reading("select 1 from generate_series(1, 3000)"), false);
+    assert_int_equal(pg_rows(pg_world_run(&world, "select 1 from generate_series(1, 500)")), 500);
+    assert_int_equal(pg_pool_counts(world.pool)->sessions_lost, 0);
+}
+
+/* One value, and many rows. Who only reads behind it is run again on another session. */
+static void test_a_result_that_is_too_big_while_it_comes(void **state)
+{
+    static const char *const texts[] = {
+        "select repeat('x', 16 * 1024 * 1024)",
+        "select repeat('x', 1000) from generate_series(1, 16 * 1024)",
+    };
+
+    (void)state;
+    pg_server_need(&server);
+    pg_world_again(&world);
+    world.options.sessions_max = 1;
+    world.options.result_max = 1024 * 1024;
+    world.options.queue_timeout_ms = 60000; /* of who runs again, from its arrival on */
+    pg_world_start(&world);
+    for (uint32_t i = 0; i < 2; i++) {
+        struct op *op = pg_world_start_sql(&world, texts[i], 0, NULL);
+        struct op *reading = start_reading("select 'read'");
+        struct op *writing = pg_world_start_sql(&world, "select 'written'", 0, NULL);
+
+        expect_too_big(op, true);
+        assert_int_equal(pg_world_await(&world, reading), ERR_OK);
+        pg_world_check(reading, "read");
+        assert_int_equal(pg_world_await(&world, writing), ERR_DB_DOWN);
+        assert_int_equal(pg_pool_counts(world.pool)->sessions_lost, i + 1);
+        assert_int_equal(pg_rows(pg_world_run(&world, "select repeat('x', 100 * 1024) "
+                                                      "from generate_series(1, 9)")),
+                         9);
+        pg_world_renew(&world);
+    }
+}
+
+/* Nobody waits for it, and it must not fill the memory either. */
+static void test_a_tombstone_s_result_that_is_too_big(void **state)
+{
+    struct op *op;
+
+    (void)state;
+    pg_server_need(&server);
+    pg_world_again(&world);
+    world.options.sessions_max = 1;
+    world.options.result_max = 1024 * 1024;
+    pg_world_start(&world);
+    op = pg_world_start_sql(&world, "select repeat('x', 16 * 1024 * 1024)", 0, NULL);
+    run_turns(world.loop, 2);
+    op_cancel(op);
+    assert_int_equal(pg_world_await(&world, start_reading("select 3")), ERR_OK);
+}
+
+static void test_a_transaction_ends_with_a_result_that_is_too_big(void **state)
+{
+    struct pg_call call = {.sql = SPAN("select repeat('x', 16 * 1024 * 1024)")};
+    struct op *begin, *behind;
+
+    (void)state;
+    pg_server_need(&server);
+    pg_world_again(&world);
+    world.options.result_max = 1024 * 1024;
+    pg_world_start(&world);
+    begin = pg_begin(world.scope, world.pool, 0);
+    assert_int_equal(pg_world_await(&world, begin), ERR_OK);
+    call.transaction = pg_transaction_of(begin);
+    expect_too_big(pg_query_start(world.scope, &call), false);
+    assert_string_equal(world.scope->reason, "pg_result_too_big");
+    call.sql = SPAN("select 1");
+    behind = pg_query_start(world.scope, &call);
+    assert_int_equal(pg_world_await(&world, behind), ERR_DB_DOWN);
+    pg_world_check(pg_world_run(&world, "select 4"), "4");
+}
+
 /* Canceling */
 
 static void test_canceled_while_it_waits_it_is_never_sent(void **state)
@@ -422,6 +531,14 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_the_same_mistake_twice_in_a_turn_is_told_twice, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_the_server_ends_what_runs_too_long, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_result_that_is_too_big_once_it_is_there, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_a_result_that_is_too_big_while_it_comes, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_a_tombstone_s_result_that_is_too_big, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_a_transaction_ends_with_a_result_that_is_too_big,
+                                        set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_cannot_be_run_is_refused_at_once, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_canceled_while_it_waits_it_is_never_sent, set_up,
