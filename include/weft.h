@@ -404,15 +404,17 @@ static inline weft_str weft_fmt(weft_ctx *ctx, const char *format, ...)
 {
     weft_str made;
     va_list args;
+    size_t size;
+    char *text;
     int len;
 
     va_start(args, format);
     len = vsnprintf(NULL, 0, format, args);
     va_end(args);
-    made.len = len < 0 ? 0 : (size_t)len;
-    made.ptr = (char *)weft_alloc(ctx, made.len + 1);
+    size = len < 0 ? 1 : (size_t)len + 1;
+    text = (char *)weft_alloc(ctx, size);
     va_start(args, format);
-    made = weft__print((char *)made.ptr, made.len + 1, format, args);
+    made = weft__print(text, size, format, args);
     va_end(args);
     return made;
 }

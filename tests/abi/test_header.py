@@ -12,7 +12,9 @@ from support import place
 
 INCLUDE = place.ROOT / "include"
 HEADERS = ["weft.h", "weft_json.h", "weft_jansson.h"]
-WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror"]
+# More than is promised: what plugins may be compiled with.
+WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wsign-conversion", "-Wshadow", "-Wcast-qual", "-Wundef",
+            "-Wdouble-promotion", "-Wformat=2", "-Werror"]
 # The line of the README.
 BY_HAND = ["-shared", "-fPIC", "-fvisibility=hidden", "-Wl,-Bsymbolic-functions", f"-I{INCLUDE}"]
 

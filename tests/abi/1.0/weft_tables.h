@@ -189,6 +189,7 @@ extern const weft_plugin weft_plugin_1 __attribute__((visibility("default")));
 /* ---- what the functions of weft.h share ------------------------------------------------------ */
 
 /* Writes printf's way into `size` bytes at `text`: what fitted, with a NUL behind it. [any] */
+WEFT_PRINTF(3, 0)
 static inline weft_str weft__print(char *text, size_t size, const char *format, va_list args)
 {
     weft_str made;
