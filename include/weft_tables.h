@@ -55,7 +55,8 @@ typedef struct weft_core_api {
     weft_op *(*sleep)(weft_ctx *, uint32_t ms); /* weft_sleep() */
     weft_op *(*spawn)(weft_ctx *, weft_handler *, void *self); /* weft_spawn() */
     weft_op *(*hedge)(weft_ctx *, weft_op *first, uint32_t ms, weft_start_fn *,
-                      void *data); /* weft_hedge() */
+                      void *data);                               /* weft_hedge() */
+    weft_op *(*offload)(weft_ctx *, weft_work_fn *, void *data); /* weft_offload() */
 } weft_core_api;
 
 typedef struct weft_http_api {

@@ -18,6 +18,9 @@ enum { HANDLE_HOST = 3, HANDLE_POOL, HANDLE_STATEMENT, HANDLE_UPSTREAM };
 /* The loop's thread has one; see abi.h for why. */
 static _Thread_local struct abi *here;
 
+/* The name of the plugin whose work a helper thread runs, for the log; NULL elsewhere. */
+static _Thread_local const char *thread_plugin;
+
 /* Life */
 
 struct abi *abi_create(const struct plugin_services *services)
@@ -60,6 +63,22 @@ const struct plugin_services *abi_services(const struct abi *abi)
 }
 
 /* Who it is about */
+
+void abi_thread_enter(const struct instance *instance)
+{
+    CHECK(thread_plugin == NULL);
+    thread_plugin = instance != NULL ? instance->name : NULL;
+}
+
+void abi_thread_leave(void)
+{
+    thread_plugin = NULL;
+}
+
+struct span abi_thread_plugin(void)
+{
+    return span_of(thread_plugin);
+}
 
 const struct abi_route *abi_route_of(const struct scope *scope)
 {
@@ -125,7 +144,9 @@ void abi_misuse(const char *call, const char *what)
     struct abi_who who;
 
     if (here == NULL) {
-        log_error("weft_%s(): %s", call, what);
+        log_write_fields(abi_log_site(span_of(call), span_of(what)), LOG_ERROR,
+                         &(struct log_field){"plugin", abi_thread_plugin()}, 1, "weft_%s(): %s",
+                         call, what);
         return;
     }
     instance = abi_instance_of(here, NULL);

@@ -6,6 +6,7 @@
 #include "task/fiber.h"
 #include "task/group.h"
 #include "task/hedge.h"
+#include "task/offload.h"
 #include "task/tasks.h"
 #include <assert.h>
 #include <stdlib.h>
@@ -45,7 +46,9 @@ static void write_line(weft_ctx *ctx, uint32_t level, weft_str text)
         level = WEFT_LOG_DEBUG;
     if (text.ptr == NULL || !log_is_on((enum log_level)level))
         return;
-    if (abi != NULL)
+    if (abi == NULL)
+        who.fields[0].value = abi_thread_plugin();
+    else
         abi_who(abi, ctx != NULL ? scope_of(abi->services.tasks, abi_number(ctx)) : NULL, &who);
     log_write_fields(site_of(abi_span(text)), (enum log_level)level, who.fields, 3, "%.*s",
                      SPAN_ARG(abi_span(text)));
@@ -405,6 +408,39 @@ static weft_op *spawn(weft_ctx *ctx, weft_handler *fn, void *self)
     return abi_handle(&spawn->op);
 }
 
+/* Work for a thread. */
+struct work {
+    weft_work_fn *fn;                /* the plugin's */
+    void *data;                      /* for fn */
+    const struct instance *instance; /* whose; NULL: not known */
+};
+
+static enum err run_work(void *data)
+{
+    const struct work *work = data;
+    weft_status status;
+
+    abi_thread_enter(work->instance);
+    status = work->fn(work->data);
+    abi_thread_leave();
+    return abi_err(status);
+}
+
+static weft_op *offload(weft_ctx *ctx, weft_work_fn *fn, void *data)
+{
+    struct scope *scope = abi_scope(ctx, "offload");
+    struct abi *abi = abi_here();
+    struct work *work;
+
+    if (scope == NULL)
+        return NULL;
+    if (fn == NULL)
+        return abi_handle(op_failed(scope, ERR_INVALID, NULL, SPAN("nothing to run")));
+    work = scope_alloc(scope, sizeof *work);
+    *work = (struct work){fn, data, abi_instance_of(abi, scope)};
+    return abi_handle(offload_start(scope, abi->services.helpers, run_work, work));
+}
+
 const weft_core_api abi_core = {
     .size = sizeof(weft_core_api),
     .route = abi_route,
@@ -433,4 +469,5 @@ const weft_core_api abi_core = {
     .sleep = sleep_op,
     .spawn = spawn,
     .hedge = hedge,
+    .offload = offload,
 };

@@ -97,6 +97,15 @@ struct abi_who {
 /* Is it a plugin's background scope, or below one? Its root's owner is the instance then. */
 bool abi_is_background(const struct scope *scope);
 
+/* A helper thread runs code of `instance` (NULL: not known whose) from now on. */
+void abi_thread_enter(const struct instance *instance);
+
+/* It has returned. */
+void abi_thread_leave(void);
+
+/* Whose code a thread that is not the loop's runs; absent: not known. */
+struct span abi_thread_plugin(void);
+
 /* The route that serves the scope's request; NULL: none of ours. */
 const struct abi_route *abi_route_of(const struct scope *scope);
 

@@ -53,7 +53,7 @@ struct plugin_watch {
 /* What a worker gives its plugins. */
 struct plugin_services {
     struct tasks *tasks;         /* and its loop */
-    struct helpers *helpers;     /* for offloaded work */
+    struct helpers *helpers;     /* for offloaded work, and nothing else */
     struct router *router;       /* where routes go */
     struct blame *blame;         /* the page shared with the master; may be NULL */
     const struct ini_file *file; /* for messages and relative paths */

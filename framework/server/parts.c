@@ -18,8 +18,9 @@
 #include <sys/resource.h>
 
 enum {
-    HELPERS_MAX = 4, /* threads: a few connects to PostgreSQL at once, and what plugins offload */
-    FILES_RESERVED = 64, /* descriptors for logs, plugins, helpers and the host itself */
+    HELPERS_MAX = 4,         /* threads: a few connects to PostgreSQL at once */
+    OFFLOAD_HELPERS_MAX = 4, /* threads of their own, lest a plugin's work keeps sessions out */
+    FILES_RESERVED = 64,     /* descriptors for logs, plugins, helpers and the host itself */
 };
 
 static struct pg_pool *find_pool(void *data, const char *name)
@@ -65,7 +66,7 @@ static enum err load_plugins(struct parts *parts, const struct worker_setup *set
 {
     const struct plugin_services services = {
         .tasks = parts->tasks,
-        .helpers = parts->helpers,
+        .helpers = parts->offload_helpers,
         .router = parts->router,
         .blame = setup->blame,
         .file = parts->settings->file,
@@ -116,6 +117,7 @@ enum err parts_init(struct parts *parts, const struct worker_setup *setup,
     pg_forget_environment();
     parts->loop = loop_create(&(struct loop_options){.on_turn = on_turn, .on_turn_data = parts});
     parts->helpers = helpers_create(parts->loop, HELPERS_MAX);
+    parts->offload_helpers = helpers_create(parts->loop, OFFLOAD_HELPERS_MAX);
     parts->tasks = tasks_create(parts->loop, &fibers, setup->blame);
     parts->resolver = resolver_create(parts->loop, NULL);
     parts->router = router_create();
@@ -189,6 +191,7 @@ void parts_deinit(struct parts *parts)
     resolver_destroy(parts->resolver);
     tasks_destroy(parts->tasks);
     helpers_destroy(parts->helpers);
+    helpers_destroy(parts->offload_helpers);
     access_close(parts->access);
     hook_stop(&parts->flush);
     loop_destroy(parts->loop);

@@ -24,7 +24,8 @@ struct worker_setup;
 struct parts {
     const struct settings *settings; /* the master's */
     struct loop *loop;               /* the worker's one loop */
-    struct helpers *helpers;         /* threads for what blocks */
+    struct helpers *helpers;         /* threads for what blocks of ours: connects of sessions */
+    struct helpers *offload_helpers; /* for what plugins offload, however long it takes */
     struct tasks *tasks;             /* scopes, ops, fibers */
     struct resolver *resolver;       /* names of upstreams */
     struct pg_pool **pools;          /* one for each of settings->pgs */

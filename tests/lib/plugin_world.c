@@ -3,9 +3,11 @@
 #include "base/log.h"
 #include "http/router.h"
 #include "lib/test.h"
+#include "loop/helper.h"
 #include "net/addr.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -45,10 +47,12 @@ void plugin_world_init(struct plugin_world *world, const char *ini, const char *
         fail_msg("%s", world->problem);
     world->loop = fake_clock_loop(&world->clock);
     world->blame = blame_create();
+    world->helpers = helpers_create(world->loop, 4);
     world->tasks = tasks_create(world->loop, fibers, world->blame);
     world->router = router_create();
     field_defaults(&http_option_table, &world->http_options);
     const struct plugin_services services = {.tasks = world->tasks,
+                                             .helpers = world->helpers,
                                              .router = world->router,
                                              .blame = world->blame,
                                              .file = world->file,
@@ -115,6 +119,18 @@ static void send_request(int fd, const char *target)
     peer_send(fd, text);
 }
 
+/* A turn, and a millisecond later. */
+static void turn_once(struct plugin_world *world, uint32_t *turn)
+{
+    bool has_to_wait = helpers_pending(world->helpers) > 0;
+
+    fake_clock_jump(&world->clock, world->loop, has_to_wait ? 0 : 1);
+    if (has_to_wait)
+        sched_yield();
+    else
+        (*turn)++;
+}
+
 const char *plugin_world_ask(struct plugin_world *world, const char *target)
 {
     int fd = plugin_world_connect(world);
@@ -122,8 +138,8 @@ const char *plugin_world_ask(struct plugin_world *world, const char *target)
     size_t len = 0;
 
     send_request(fd, target);
-    for (uint32_t turn = 0; turn < TURNS_MAX && !is_end; turn++) {
-        fake_clock_jump(&world->clock, world->loop, 1);
+    for (uint32_t turn = 0; turn < TURNS_MAX && !is_end;) {
+        turn_once(world, &turn);
         len += peer_read(fd, world->text + len, sizeof world->text - len, &is_end);
     }
     close(fd);
@@ -160,8 +176,8 @@ void plugin_world_deinit(struct plugin_world *world)
     plugins_stop(world->plugins);
     if (world->http != NULL)
         http_server_abort(world->http);
-    for (uint32_t turn = 0; turn < TURNS_MAX && !is_quiet(world); turn++)
-        fake_clock_jump(&world->clock, world->loop, 1);
+    for (uint32_t turn = 0; turn < TURNS_MAX && !is_quiet(world);)
+        turn_once(world, &turn);
     run_turns(world->loop, 4);
     if (!is_quiet(world))
         fail_msg("%u scopes live on", world->tasks->scopes_count);
@@ -169,6 +185,7 @@ void plugin_world_deinit(struct plugin_world *world)
     plugins_destroy(world->plugins);
     router_destroy(world->router);
     tasks_destroy(world->tasks);
+    helpers_destroy(world->helpers);
     blame_destroy(world->blame);
     loop_destroy(world->loop);
     ini_free(world->file);

@@ -22,6 +22,7 @@ struct plugin_world {
     struct fake_clock clock;           /* moved by the test */
     struct loop *loop;                 /* on that clock */
     struct tasks *tasks;               /* on that loop */
+    struct helpers *helpers;           /* for offloaded work, on that loop */
     struct blame *blame;               /* the page that a master would read */
     struct router *router;             /* every plugin's routes */
     struct ini_file *file;             /* parsed; its path is "server.ini" */
@@ -51,7 +52,7 @@ int plugin_world_connect(struct plugin_world *world);
 
 /* Sends a request on a connection of its own and turns, a millisecond each, until the answer has
  * ended; the answer, head and body. `target` is "GET /path" and may go on with lines of fields; a
- * body goes behind an empty line. */
+ * body goes behind an empty line. While offloaded work is on its way, time stands still. */
 const char *plugin_world_ask(struct plugin_world *world, const char *target);
 
 /* Its body alone. */

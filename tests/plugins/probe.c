@@ -5,6 +5,7 @@
 #include "weft_json.h"
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdlib.h>
 
 struct probe {
@@ -417,6 +418,97 @@ static weft_status use_thread(weft_ctx *ctx, void *self)
     return reply_status(ctx, probe.recorded);
 }
 
+/* ---- work on threads ---- */
+
+enum { THREADS = 4 };
+
+static sem_t begun, gate; /* each held piece of work posts the one and waits for the other */
+
+static weft_status work(void *data)
+{
+    return *(weft_status *)data;
+}
+
+static weft_status work_wrongly(void *data)
+{
+    probe.recorded = weft_op_status(weft_sleep(data, 1));
+    weft_log(NULL, WEFT_LOG_WARN, "from its work");
+    return WEFT_OK;
+}
+
+/* Its memory must be there when it goes on. */
+static weft_status work_held(void *data)
+{
+    sem_post(&begun);
+    sem_wait(&gate);
+    ++*(uint32_t *)data;
+    return WEFT_OK;
+}
+
+static weft_op *hold(weft_ctx *ctx)
+{
+    return weft_offload(ctx, work_held, weft_alloc(ctx, sizeof(uint32_t)));
+}
+
+static weft_status use_offload(weft_ctx *ctx, void *self)
+{
+    weft_status *result = weft_alloc(ctx, sizeof *result), done;
+
+    (void)self;
+    done = weft_await(weft_offload(ctx, work, result));
+    *result = WEFT_E_TOO_BIG;
+    WEFT_TRY(weft_await(weft_offload(ctx, work_wrongly, ctx)));
+    return weft_reply(
+        ctx, 200, "text/plain",
+        weft_fmt(ctx, "%d %d %d %d", (int)done, (int)weft_await(weft_offload(ctx, work, result)),
+                 (int)probe.recorded, (int)weft_await(weft_offload(ctx, NULL, NULL))));
+}
+
+/* Canceled while it runs, and while it waits for a thread. */
+static weft_status cancel_offload(weft_ctx *ctx, void *self)
+{
+    uint32_t *runs = weft_alloc(ctx, sizeof *runs);
+    weft_op *held[THREADS], *waiting, *running;
+    weft_status statuses[4];
+
+    (void)self;
+    running = hold(ctx);
+    sem_wait(&begun);
+    weft_op_cancel(running);
+    statuses[0] = weft_await(running);
+    statuses[1] = weft_op_release(running);
+    for (uint32_t i = 1; i < THREADS; i++)
+        held[i] = hold(ctx);
+    for (uint32_t i = 1; i < THREADS; i++)
+        sem_wait(&begun);
+    waiting = weft_offload(ctx, work_held, runs);
+    weft_op_cancel(waiting);
+    statuses[2] = weft_await(waiting);
+    statuses[3] = weft_op_release(waiting);
+    for (uint32_t i = 0; i < THREADS; i++)
+        sem_post(&gate);
+    WEFT_TRY(weft_await(weft_all(ctx, THREADS - 1, held + 1)));
+    return weft_reply(ctx, 200, "text/plain",
+                      weft_fmt(ctx, "%d %d %d %d %u", (int)statuses[0], (int)statuses[1],
+                               (int)statuses[2], (int)statuses[3], *runs));
+}
+
+/* Replies while its work goes on, until /let-go. */
+static weft_status leave_work(weft_ctx *ctx, void *self)
+{
+    (void)self;
+    (void)hold(ctx);
+    sem_wait(&begun);
+    return weft_reply_text(ctx, 200, "left");
+}
+
+static weft_status let_go(weft_ctx *ctx, void *self)
+{
+    (void)self;
+    sem_post(&gate);
+    return weft_reply_text(ctx, 200, "let go");
+}
+
 static weft_status bad_headers(weft_ctx *ctx, void *self)
 {
     (void)self;
@@ -494,6 +586,10 @@ static const struct entry entries[] = {
     {"GET", "/stale", use_stale, 0, 0},
     {"GET", "/defer-await", defer_await, 0, 0},
     {"GET", "/thread", use_thread, 0, 0},
+    {"GET", "/offload", use_offload, 0, 0},
+    {"GET", "/cancel-offload", cancel_offload, 0, 0},
+    {"GET", "/leave-work", leave_work, 0, 0},
+    {"GET", "/let-go", let_go, 0, 0},
     {"GET", "/bad-headers", bad_headers, 0, 0},
     {"GET", "/ignore", ignore_all, 100, 0},
     {"GET", "/bad-statements", bad_statements, 0, 0},
@@ -545,6 +641,8 @@ static weft_status init(weft_host *host, void **self)
 
     *self = &probe;
     probe.host = host;
+    sem_init(&begun, 0, 0);
+    sem_init(&gate, 0, 0);
     WEFT_TRY(weft_setting(host, "greeting", "hello", &probe.greeting));
     WEFT_TRY(weft_setting_int(host, "number", -5, 100, 17, &probe.number));
     WEFT_TRY(weft_setting_bool(host, "flag", 1, &probe.flag));

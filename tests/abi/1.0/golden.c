@@ -126,6 +126,24 @@ static weft_status use_races(weft_ctx *ctx, void *self)
                                .ptr);
 }
 
+static weft_status work(void *data)
+{
+    return *(const uint32_t *)data == 1 ? WEFT_E_TOO_BIG : WEFT_OK;
+}
+
+/* GET /golden/work: on another thread */
+static weft_status use_threads(weft_ctx *ctx, void *self)
+{
+    uint32_t *fails = weft_alloc(ctx, 2 * sizeof *fails);
+    weft_status status;
+
+    (void)self;
+    fails[1] = 1;
+    WEFT_TRY(weft_await(weft_offload(ctx, work, fails)));
+    status = weft_await(weft_offload(ctx, work, fails + 1));
+    return weft_reply_text(ctx, 200, weft_fmt(ctx, "%d", (int)status).ptr);
+}
+
 /* GET /golden/ops: groups, spawned ones, cancel, release; replies from a callback */
 static weft_status use_ops(weft_ctx *ctx, void *self)
 {
@@ -267,6 +285,7 @@ static weft_status init(weft_host *host, void **self)
     WEFT_TRY(weft_route(host, "GET", "/scopes", use_scopes));
     WEFT_TRY(weft_route(host, "GET", "/ops", use_ops));
     WEFT_TRY(weft_route(host, "GET", "/races", use_races));
+    WEFT_TRY(weft_route(host, "GET", "/work", use_threads));
     WEFT_TRY(weft_route(host, "GET", "/values", use_values));
     WEFT_TRY(weft_route(host, "GET", "/names", list_names));
     WEFT_TRY(weft_route(host, "POST", "/names", add_names));

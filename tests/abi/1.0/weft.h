@@ -139,6 +139,10 @@ typedef weft_status weft_then_fn(weft_ctx *ctx, weft_op *op, void *data);
 /* Lets go of `data`; cannot wait. [loop] */
 typedef void weft_cleanup_fn(void *data);
 
+/* Work that blocks, on a thread of the host's: calls nothing of the host's but what is [any]. What
+ * it returns is its op's status. [any] */
+typedef weft_status weft_work_fn(void *data);
+
 /* Starts an op, of `ctx` or of the same request, and returns it; may wait. NULL: there is none. Who
  * wants its result notes it in `data`. [loop] */
 typedef weft_op *weft_start_fn(weft_ctx *ctx, void *data);
@@ -369,7 +373,7 @@ static inline uint32_t weft_log_level(void) { return weft__api->core->log_level(
 
 /* A line in the error log, printf's way, at most 2,047 bytes; the host adds plugin, route and
  * request id. `ctx` may be NULL, and must be on other threads than the loop's, where the line names
- * no plugin. [any] */
+ * a plugin only from weft_offload(). [any] */
 WEFT_PRINTF(3, 4)
 static inline void weft_log(weft_ctx *ctx, uint32_t level, const char *format, ...)
 {
@@ -550,6 +554,16 @@ static inline weft_op *weft_sleep(weft_ctx *ctx, uint32_t ms)
 static inline weft_op *weft_spawn(weft_ctx *ctx, weft_handler *fn, void *self)
 {
     return weft__api->core->spawn(ctx, fn, self);
+}
+
+/* Runs `fn(data)`, which may block, on one of the worker's few threads for that; the op's status is
+ * what it returns. `data` must live as long as the ctx: weft_alloc(), no local variable. Canceled
+ * before it began, it never begins; later, the op settles at once, and the ctx's memory stays until
+ * it has returned. WEFT_E_OVERLOAD: 1,024 of the worker wait or run; WEFT_E_INVALID: no `fn`. [loop]
+ */
+static inline weft_op *weft_offload(weft_ctx *ctx, weft_work_fn *fn, void *data)
+{
+    return weft__api->core->offload(ctx, fn, data);
 }
 
 /* ---- the request, of its ctx or a child of that; absent in a ctx without one ----------------- */

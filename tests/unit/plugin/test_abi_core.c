@@ -168,6 +168,32 @@ static void test_other_threads(void **state)
     assert_non_null(strstr(world->log, "from a thread"));
 }
 
+static void test_offloaded_work(void **state)
+{
+    struct plugin_world *world = *state;
+
+    assert_body(world, "GET /offload", "0 -503 -102 -101");
+    assert_log(world, "weft_sleep(): called from a thread that is not the loop's\" plugin=probe");
+    assert_non_null(strstr(world->log, "\"from its work\" plugin=probe"));
+    assert_body(world, "GET /cancel-offload", "-201 -102 -201 0 0");
+}
+
+/* The ctx of a request that has its reply stays until its work has returned. */
+static void test_work_that_outlives_the_reply(void **state)
+{
+    struct plugin_world *world = *state;
+    uint32_t before;
+
+    run_turns(world->loop, 10);
+    before = world->tasks->scopes_count;
+    assert_body(world, "GET /leave-work", "left");
+    run_turns(world->loop, 10);
+    assert_int_equal(world->tasks->scopes_count, before + 1);
+    assert_body(world, "GET /let-go", "let go");
+    while (world->tasks->scopes_count > before)
+        run_turns(world->loop, 1);
+}
+
 static void test_databases_that_are_none(void **state)
 {
     struct plugin_world *world = *state;
@@ -205,6 +231,8 @@ int main(void)
         TEST(test_awaits_and_callbacks),
         TEST(test_groups),
         TEST(test_races_and_hedges),
+        TEST(test_offloaded_work),
+        TEST(test_work_that_outlives_the_reply),
         TEST(test_children_and_cancel),
         TEST(test_another_request_is_answered),
         TEST(test_a_job_of_its_own),
