@@ -11,6 +11,8 @@ import pytest
 from support import place
 from support.peer import fixed
 
+pytestmark = pytest.mark.limit(150)   # compilers take their time on a busy machine
+
 PLUGINS = place.ROOT / "tests" / "plugins"
 INCLUDE = place.ROOT / "include"
 SHARED = ["-shared", "-fPIC", "-fvisibility=hidden", "-Wl,-Bsymbolic-functions", f"-I{INCLUDE}"]
@@ -153,7 +155,6 @@ def test_cpp_with_cmake(tmp_path):
     assert [line.split()[-1] for line in exported] == ["weft_plugin_1"]
 
 
-@pytest.mark.limit(150)
 def test_rust(tmp_path, start_weft, books, thirdparty):
     need("cargo")
     crate = shutil.copytree(PLUGINS / "books_rust", tmp_path / "books_rust")   # cargo writes beside its sources
