@@ -23,8 +23,9 @@
  * Since:   1.0.
  *
  * Header-only; g++ 11 or clang++ 14, and later. Link with -Wl,--version-script=plugin.map, which lies
- * in weft's cmake/, so that one symbol is exported; and with -static-libstdc++ for a host with
- * sanitizers, which wants no C++ library that comes later than it.
+ * in weft's cmake/ (installed: pkg-config --variable=pluginmap weft), so that one symbol is exported,
+ * or use weft_plugin() of CMake; and with -static-libstdc++ for a host with sanitizers, which wants
+ * no C++ library that comes later than it.
  */
 #ifndef WEFT_HPP
 #define WEFT_HPP

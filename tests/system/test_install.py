@@ -89,3 +89,39 @@ def test_a_plugin_with_cmake(prefix, tmp_path):
         assert "/it" in check(prefix, tmp_path, {"plugin.it": {"path": "it.so"}})
     finally:
         installed.unlink()
+
+
+CPP = """
+#include <weft.hpp>
+#include <string>
+#include <vector>
+static weft_status it(weft_ctx *ctx, void *)
+{
+    std::vector<std::string> words{"from", "C++"};
+    return weft_reply_text(ctx, 200, words.at(1).c_str());
+}
+static weft_status init(weft_host *host, void **) { return weft_route(host, "GET", "/it", it); }
+WEFT_PLUGIN("it", "1.0", init, nullptr, nullptr);
+"""
+
+
+def test_a_plugin_in_cpp(prefix, tmp_path):
+    """Its one symbol is all that it exports, though C++ would export its templates."""
+    if shutil.which("c++") is None:
+        pytest.skip("c++ is not installed")
+    (tmp_path / "it.cc").write_text(CPP)
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.22)\nproject(it CXX)\nset(CMAKE_CXX_STANDARD 20)\n"
+        "find_package(weft REQUIRED)\nweft_plugin(it it.cc)\n"
+        "target_link_options(it PRIVATE -static-libstdc++)\n")
+    run("cmake", "-G", "Ninja", "-S", tmp_path, "-B", tmp_path / "out", f"-DCMAKE_PREFIX_PATH={prefix}")
+    run("cmake", "--build", tmp_path / "out")
+    made = tmp_path / "out" / "plugins" / "it.so"
+    exported = run("nm", "-D", "--defined-only", made)
+    assert [line.split()[-1] for line in exported.splitlines()] == ["weft_plugin_1"]
+    assert "/it" in check(prefix, tmp_path, {"plugin.it": {"path": made}})
+    if shutil.which("pkg-config") is None:
+        pytest.skip("pkg-config is not installed")
+    env = {**os.environ, "PKG_CONFIG_PATH": str(library_folder(prefix) / "pkgconfig")}
+    found = run("pkg-config", "--variable=pluginmap", "weft", env=env).strip()
+    assert os.path.isfile(found)
