@@ -318,15 +318,10 @@ static enum err load_section(struct settings *settings, struct ini_section *sect
 }
 
 /* Reads what `made`, which has its file, says; it is freed where that fails. */
-static enum err bind_all(struct settings *made, const char *const *overrides,
-                         struct settings **settings, char *problem)
+static enum err bind_all(struct settings *made, struct settings **settings, char *problem)
 {
-    enum err err = ERR_OK;
+    enum err err = load_server(made, problem);
 
-    while (err == ERR_OK && overrides != NULL && *overrides != NULL)
-        err = ini_override(made->file, *overrides++, problem);
-    if (err == ERR_OK)
-        err = load_server(made, problem);
     for (struct ini_section *at = made->file->sections; at != NULL && err == ERR_OK; at = at->next)
         err = load_section(made, at, problem);
     if (err == ERR_OK)
@@ -340,10 +335,10 @@ enum err settings_load(const char *path, const char *const *overrides, struct se
                        char problem[INI_PROBLEM_SIZE])
 {
     struct settings *made = mem_alloc(sizeof *made);
-    enum err err = ini_read(path, &made->file, problem);
+    enum err err = ini_read(path, overrides, &made->file, problem);
 
     if (err == ERR_OK)
-        return bind_all(made, overrides, settings, problem);
+        return bind_all(made, settings, problem);
     settings_free(made);
     return err;
 }
@@ -382,13 +377,16 @@ enum err settings_for_plugin(const char *path, const char *const *overrides,
     made->is_of_one_plugin = true;
     err = ini_override(made->file, setting, problem);
     mem_free(setting);
-    if (err != ERR_OK) {
-        settings_free(made);
-        return err;
+    if (err == ERR_OK) {
+        made->file->sections->line = 0;
+        made->file->sections->entries->line = 0;
     }
-    made->file->sections->line = 0;
-    made->file->sections->entries->line = 0;
-    return bind_all(made, overrides, settings, problem);
+    while (err == ERR_OK && overrides != NULL && *overrides != NULL)
+        err = ini_override(made->file, *overrides++, problem);
+    if (err == ERR_OK)
+        return bind_all(made, settings, problem);
+    settings_free(made);
+    return err;
 }
 
 void settings_free(struct settings *settings)

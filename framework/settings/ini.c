@@ -14,6 +14,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "settings/expand.h"
+#include "settings/override.h"
 #include <errno.h>
 #include <ini.h>
 #include <limits.h>
@@ -100,11 +101,14 @@ static void close_entry(struct reader *reader)
     reader->entry = NULL;
     buf_init(&value, NULL);
     err = expand_value(buf_span(&reader->value), reader->file->folder, &value, problem);
-    if (err != ERR_OK)
-        fail(reader, err, entry->line, "%s: %s", entry->key, problem);
-    else if (value.len > VALUE_MAX)
-        fail(reader, ERR_TOO_BIG, entry->line, "%s: a long value, expected at most 64 KiB",
-             entry->key);
+    if (err == ERR_OK && value.len > VALUE_MAX) {
+        snprintf(problem, sizeof problem, "a long value, expected at most 64 KiB");
+        err = ERR_TOO_BIG;
+    }
+    if (err != ERR_OK) {
+        entry->_problem = mem_copy(span_of(problem));
+        entry->_err = err;
+    }
     buf_append(&value, (struct span){"", 1});
     entry->value = mem_copy((struct span){value.data, value.len - 1});
     buf_release(&value);
@@ -350,7 +354,18 @@ static char *folder_of(const char *path)
     return absolute;
 }
 
-static enum err parse(const char *path, struct span text, struct ini_file **file, char *problem)
+/* Finds the first value that cannot be had, and that nothing has replaced. */
+static void check_entries(struct reader *reader)
+{
+    for (struct ini_section *section = reader->file->sections; section != NULL;
+         section = section->next)
+        for (struct ini_entry *entry = section->entries; entry != NULL; entry = entry->next)
+            if (entry->_problem != NULL)
+                fail(reader, entry->_err, entry->line, "%s: %s", entry->key, entry->_problem);
+}
+
+static enum err parse(const char *path, struct span text, const char *const *overrides,
+                      struct ini_file **file, char *problem)
 {
     struct reader reader = {.text = text, .problem = problem};
     int result;
@@ -369,6 +384,9 @@ static enum err parse(const char *path, struct span text, struct ini_file **file
     if (result != 0)
         fail(&reader, ERR_SYNTAX, reader.line, "inih does not take this, expected key = value");
     buf_release(&reader.value);
+    while (reader.err == ERR_OK && overrides != NULL && *overrides != NULL)
+        reader.err = ini_override(reader.file, *overrides++, problem);
+    check_entries(&reader);
     if (reader.err == ERR_OK)
         *file = reader.file;
     else
@@ -381,10 +399,11 @@ enum err ini_parse_text(const char *path, const char *text, struct ini_file **fi
 {
     CHECK(path != NULL);
     CHECK(text != NULL);
-    return parse(path, span_of(text), file, problem);
+    return parse(path, span_of(text), NULL, file, problem);
 }
 
-enum err ini_read(const char *path, struct ini_file **file, char problem[INI_PROBLEM_SIZE])
+enum err ini_read(const char *path, const char *const *overrides, struct ini_file **file,
+                  char problem[INI_PROBLEM_SIZE])
 {
     enum err err = ERR_IO;
     struct buf text;
@@ -408,7 +427,7 @@ enum err ini_read(const char *path, struct ini_file **file, char problem[INI_PRO
         snprintf(problem, INI_PROBLEM_SIZE, "%s: %s, expected a file that can be read", path,
                  strerror(errno));
     else
-        err = parse(path, buf_span(&text), file, problem);
+        err = parse(path, buf_span(&text), overrides, file, problem);
     buf_release(&text);
     fclose(from);
     return err;
@@ -424,6 +443,7 @@ void ini_free(struct ini_file *file)
             after = entry->next;
             mem_free((char *)(uintptr_t)entry->key);
             mem_free((char *)(uintptr_t)entry->value);
+            mem_free(entry->_problem);
             mem_free(entry);
         }
         mem_free((char *)(uintptr_t)section->kind);

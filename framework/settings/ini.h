@@ -29,6 +29,8 @@ struct ini_entry {
     uint32_t line;          /* of the key, from 1; see ini_place() */
     bool is_used;           /* somebody asked for it: what stays false is an unknown key */
     struct ini_entry *next; /* in the order of the file, or NULL */
+    enum err _err;          /* of _problem */
+    char *_problem;         /* why its value cannot be had, until the file was read; or NULL */
 };
 
 /* One section. */
@@ -56,11 +58,13 @@ enum { INI_OPTION_LINE = 1 << 30 };
 /* Room for a problem's text, with its NUL, and for the place in it. */
 enum { INI_PROBLEM_SIZE = 512, INI_PLACE_SIZE = 320 };
 
-/* Reads `path`. On failure (ERR_IO, ERR_TOO_BIG, ERR_SYNTAX, ERR_EXISTS, ERR_NOT_FOUND for a
+/* Reads `path`, with each of `overrides` in place of what stands there (settings/override.h; NULL at
+ * their end, or NULL: none): a variable or file that only such a value wants is not missed. On
+ * failure (ERR_IO, ERR_TOO_BIG, ERR_SYNTAX, ERR_EXISTS, ERR_NOT_FOUND for a
  * variable or its file) `problem` is "server.ini:12: ..., expected ..." (the path as given), and nothing is to
  * be freed. */
-enum err ini_read(const char *path, struct ini_file **file, char problem[INI_PROBLEM_SIZE])
-    __attribute__((warn_unused_result));
+enum err ini_read(const char *path, const char *const *overrides, struct ini_file **file,
+                  char problem[INI_PROBLEM_SIZE]) __attribute__((warn_unused_result));
 
 /* The same for text in memory; `path` is for messages and for relative paths. (inih has
  * ini_parse().) */

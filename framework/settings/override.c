@@ -133,6 +133,8 @@ static void set_entry(struct ini_section *section, struct span key, char *value,
         **at = (struct ini_entry){.key = mem_copy(key)};
     }
     mem_free((char *)(uintptr_t)(*at)->value);
+    mem_free((*at)->_problem);
+    (*at)->_problem = NULL;
     (*at)->value = value;
     (*at)->line = line;
 }

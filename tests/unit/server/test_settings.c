@@ -140,6 +140,7 @@ static void test_overrides(void **state)
     static const char *const good[] = {"server.listen=127.0.0.1:99", "pg.main.host=/tmp/x",
                                        "plugin.a.path=c.so", NULL};
     static const char *const bad[] = {"server.workers=2", "server.workers=many", NULL};
+    static const char *const both[] = {"server.listen=127.0.0.1:99", "server.workers=1", NULL};
     static const char *const unknown[] = {"servers.listen=127.0.0.1:99", NULL};
     const char *text = "[server]\nlisten = nonsense\n[plugin.a]\npath = a.so\n";
     const char *path = temp_dir_write(&dir, "server.ini", text, strlen(text));
@@ -155,6 +156,12 @@ static void test_overrides(void **state)
     assert_int_not_equal(settings_load(path, bad, &settings, problem), ERR_OK);
     assert_string_equal(problem, "-o server.workers: workers: expected a number from 1 to 256, or "
                                  "auto");
+    text = "[server]\nlisten = ${WEFT_TEST_UNSET}\nworkers = ${file:/none}\n";
+    path = temp_dir_write(&dir, "server.ini", text, strlen(text));
+    assert_int_not_equal(settings_load(path, good, &settings, problem), ERR_OK);
+    assert_non_null(strstr(problem, ":3: workers: ${file:/none}: No such file"));
+    assert_int_equal(settings_load(path, both, &settings, problem), ERR_OK);
+    settings_free(settings);
     text = "";
     path = temp_dir_write(&dir, "server.ini", text, strlen(text));
     assert_int_not_equal(settings_load(path, unknown, &settings, problem), ERR_OK);

@@ -345,7 +345,7 @@ static void test_read_a_file(void **state)
     (void)state;
     temp_dir_init(&dir);
     path = temp_dir_write(&dir, "server.ini", "[s]\nk = 1", 9);
-    assert_int_equal(ini_read(path, &file, problem), ERR_OK);
+    assert_int_equal(ini_read(path, NULL, &file, problem), ERR_OK);
     assert_string_equal(file->path, path);
     real = realpath(dir.path, NULL);
     assert_string_equal(file->folder, real);
@@ -365,18 +365,18 @@ static void test_read_a_file(void **state)
 
     path = temp_dir_write(&dir, "nul.ini", "[s]\nk = a\0b\n", 12);
     expected = mem_format("%s:2: control byte 0x00, expected text", path);
-    assert_int_equal(ini_read(path, &file, problem), ERR_SYNTAX);
+    assert_int_equal(ini_read(path, NULL, &file, problem), ERR_SYNTAX);
     assert_string_equal(problem, expected);
     mem_free(expected);
 
     path = temp_dir_path(&dir, "none.ini");
     expected = mem_format("%s: No such file or directory, expected a file that can be read", path);
-    assert_int_equal(ini_read(path, &file, problem), ERR_IO);
+    assert_int_equal(ini_read(path, NULL, &file, problem), ERR_IO);
     assert_string_equal(problem, expected);
     mem_free(expected);
 
     expected = mem_format("%s: Is a directory, expected a file that can be read", dir.path);
-    assert_int_equal(ini_read(dir.path, &file, problem), ERR_IO);
+    assert_int_equal(ini_read(dir.path, NULL, &file, problem), ERR_IO);
     assert_string_equal(problem, expected);
     mem_free(expected);
     temp_dir_deinit(&dir);
