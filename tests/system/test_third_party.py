@@ -5,6 +5,7 @@ import os
 import pathlib
 import signal
 import socket
+import threading
 import time
 import urllib.parse
 
@@ -289,13 +290,19 @@ def test_a_kept_connection_that_was_closed_meanwhile(host, peer):
 
 
 def test_a_kept_connection_that_talks_unasked(host, peer):
+    """It is closed at once: what came is nobody's answer."""
+    closed = threading.Semaphore(0)
+
     def answer(exchange):
         exchange.answer(body="well")
         exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\npoisoned")
+        exchange.stall()
+        closed.release()
 
     peer.on("GET", "/x", answer)
     for _ in range(5):
         assert host.get(call()).body == b"well"
+        assert closed.acquire(timeout=10)
 
 
 # the demo's third party, which is a host itself, halted
