@@ -52,9 +52,9 @@ def wait_for_statement(database, text, count=1, state="active"):
 
     def found():
         pids = [row[0] for row in database.cluster.run(query, database.name, text + "%", state)]
-        return pids if len(pids) == count else None
+        return (pids,) if len(pids) == count else None
 
-    return wait_until(found, what=f"{count} of {text!r} {state}")
+    return wait_until(found, what=f"{count} of {text!r} {state}")[0]
 
 
 def assert_fails_beside_hello(host, target="/books/1"):
@@ -321,7 +321,8 @@ def test_a_statement_beyond_the_request_s_budget(start_weft, books):
     """The client has its 504 within the budget, and sessions are there for others."""
     host = start_weft(sections(books, server={"request_timeout": "500ms"}))
     for _ in range(6):  # more than there are sessions
-        assert host.get(sql("select pg_sleep(5)")).status == 504
+        assert host.get(sql("select pg_sleep(50)")).status == 504
+    wait_for_statement(books, "select pg_sleep(50)", count=0)
     assert host.wait_access(status=504, count=6)["why"] in ("deadline", "pg_timeout")
     wait_until(lambda: is_well(host))
 
