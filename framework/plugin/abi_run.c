@@ -71,10 +71,13 @@ static void log_failure(struct scope *scope, enum log_level level, weft_status s
     const struct http_request *request = http_request_of(scope);
     const struct op *op = failed_op(scope);
     struct span text = span_of(abi_status_text(status));
+    char answered[24] = "";
     struct abi_who who;
 
     if (!log_is_on(level))
         return;
+    if (request != NULL)
+        snprintf(answered, sizeof answered, ", answered %u", code);
     abi_who(abi_here(), scope, &who);
     const struct log_field fields[] = {
         who.fields[0],
@@ -88,8 +91,8 @@ static void log_failure(struct scope *scope, enum log_level level, weft_status s
         {"detail", request != NULL ? request->detail : (struct span){0}},
     };
     log_write_fields(abi_log_site(text, who.fields[1].value), level, fields,
-                     sizeof fields / sizeof fields[0], "%s: status %d, answered %u", text.ptr,
-                     (int)status, code);
+                     sizeof fields / sizeof fields[0], "%s: status %d%s", text.ptr, (int)status,
+                     answered);
 }
 
 /* What a client gets for `status`. One that was given up while the client waits is nobody's wish
@@ -123,6 +126,12 @@ static enum log_level level_for(weft_status status, uint32_t code)
     return code == 500 ? LOG_ERROR : LOG_WARN;
 }
 
+/* A job that hands on that it was canceled, since its worker ends, does what it should. */
+static enum log_level level_in_background(const struct scope *scope, weft_status status)
+{
+    return status == WEFT_E_CANCELED && scope->root->why == SCOPE_SHUTDOWN ? LOG_DEBUG : LOG_WARN;
+}
+
 static void answer_failure(struct http_request *request, weft_status status)
 {
     uint32_t code = code_for(request->scope, status);
@@ -142,7 +151,7 @@ void abi_take_status(struct scope *scope, weft_status status)
     if (status == WEFT_OK)
         return;
     if (request == NULL)
-        log_failure(scope, LOG_WARN, status, 0);
+        log_failure(scope, level_in_background(scope, status), status, 0);
     else if (request->reply == HTTP_REPLY_NONE)
         answer_failure(request, status);
     else

@@ -300,5 +300,28 @@ def test_weft_plugin_of_cmake(start_weft, tmp_path):
     assert host.get("/it").body == b"from cmake"
 
 
+BACKGROUND = """
+#include <weft.h>
+static weft_status start(weft_ctx *background, void *self)
+{
+    (void)self;
+    WEFT_TRY(weft_await(weft_sleep(background, 60000)));
+    return WEFT_OK;
+}
+static weft_status init(weft_host *host, void **self)
+{
+    (void)host, (void)self;
+    return WEFT_OK;
+}
+WEFT_PLUGIN("job", "1.0", init, start, NULL);
+"""
+
+
+def test_a_job_that_ends_with_its_worker_is_no_failure(start_weft, tmp_path):
+    host = start_weft(with_settings(plugin.build(tmp_path, "job", BACKGROUND)))
+    host.stop()
+    assert "level=warn" not in host.log and "level=error" not in host.log
+
+
 def test_hello_is_small():
     assert len((place.ROOT / "plugins/hello/hello.c").read_text().splitlines()) <= 25
