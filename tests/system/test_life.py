@@ -265,7 +265,7 @@ def test_logs_in_files(start_weft):
     host = start_with_files(start_weft)
     assert host.get("/hello").status == 200
     wait_until(lambda: logs.accesses(host.access_path.read_text(), path="/hello"))
-    assert "serving: " in host.error_path.read_text()
+    wait_until(lambda: "serving: " in host.error_path.read_text())
     host.stop()
     assert host.log == ""
 
