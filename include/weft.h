@@ -60,6 +60,9 @@ typedef struct weft_pg weft_pg;
 typedef struct weft_stmt weft_stmt;
 /* An HTTP upstream by its name in the ini file. Good as long as the plugin. */
 typedef struct weft_upstream weft_upstream;
+/* Where threads of the plugin's own leave work for the loop. An address, not a handle: good until
+ * fini() has returned, by when those threads have ended. */
+typedef struct weft_inbox weft_inbox;
 
 /* Bytes that somebody else owns. Frozen. */
 typedef struct weft_str {
@@ -366,6 +369,12 @@ static inline WEFT_MUST_USE weft_status weft_find_upstream(weft_host *host, cons
     return weft__api->call->upstream(host, name, upstream);
 }
 
+/* The instance's one inbox, for weft_post(). WEFT_E_INVALID: `inbox` is NULL. [init] */
+static inline WEFT_MUST_USE weft_status weft_open_inbox(weft_host *host, weft_inbox **inbox)
+{
+    return weft__api->core->open_inbox(host, inbox);
+}
+
 /* ---- anywhere ------------------------------------------------------------------------------- */
 
 /* The last level that is written, WEFT_LOG_ERROR to WEFT_LOG_DEBUG. [any] */
@@ -385,6 +394,14 @@ static inline void weft_log(weft_ctx *ctx, uint32_t level, const char *format, .
     va_start(args, format);
     weft__api->core->log(ctx, level, weft__print(text, sizeof text, format, args));
     va_end(args);
+}
+
+/* Has `fn(background, data)` run on the loop, after start(), in the ctx that start() gets (there is
+ * one without a start(), too); it may wait. WEFT_E_STATE: the plugin stops: neither this nor what
+ * still waits will run; WEFT_E_OVERLOAD: 1,024 wait or run; WEFT_E_INVALID: no `fn`. [any] */
+static inline WEFT_MUST_USE weft_status weft_post(weft_inbox *inbox, weft_handler *fn, void *data)
+{
+    return weft__api->core->post(inbox, fn, data);
 }
 
 /* A status in words: constant, never NULL, also for a code that the host does not know. [any] */

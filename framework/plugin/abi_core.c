@@ -470,4 +470,6 @@ const weft_core_api abi_core = {
     .spawn = spawn,
     .hedge = hedge,
     .offload = offload,
+    .open_inbox = abi_inbox,
+    .post = abi_post,
 };

@@ -323,10 +323,13 @@ enum err abi_start(struct instance *instance)
     struct abi *abi = instance->abi;
 
     CHECK(instance->state == INSTANCE_READY);
-    if (plugin_of(instance)->start == NULL)
+    if (plugin_of(instance)->start == NULL && instance->inbox == NULL)
         return ERR_OK;
     instance->background = scope_create(abi->services.tasks, &background_handler, instance, 0);
     instance->background->blame_index = instance->blame_index;
+    abi_inbox_start(instance);
+    if (plugin_of(instance)->start == NULL)
+        return ERR_OK;
     if (!scope_run(instance->background, run_start, &first, true) ||
         (first.has_returned && first.status != WEFT_OK)) {
         instance_fail(instance, 0, "%s: its start() returned %d: %s", instance->file,

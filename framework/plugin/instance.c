@@ -195,6 +195,7 @@ void instance_stop(struct instance *instance)
     CHECK_OBJ(instance, INSTANCE_MAGIC);
     if (instance->state != INSTANCE_READY && instance->state != INSTANCE_STARTED)
         return;
+    abi_inbox_stop(instance);
     if (instance->background == NULL) {
         move(instance, INSTANCE_STOPPED);
         return;
@@ -227,6 +228,7 @@ void instance_destroy(struct instance *instance)
     CHECK(instance->background == NULL);
     if (instance->state >= INSTANCE_READY)
         abi_fini(instance);
+    abi_inbox_destroy(instance);
     router_remove_owner(services_of(instance)->router, instance->name);
     for (struct instance_handle *at = instance->handles; at != NULL; at = at->next)
         slots_remove(at->slots, at->handle);

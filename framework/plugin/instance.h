@@ -4,8 +4,8 @@
  *   NEW ──▶ LOADED ──▶ READY ──▶ STARTED ──▶ STOPPING ──▶ STOPPED ──▶ gone
  *           (bound)    (init)    (start: its background scope lives)     (fini)
  *
- * A load or an init that fails takes back all that was registered. An instance without a start()
- * has no background scope.
+ * A load or an init that fails takes back all that was registered. An instance with neither
+ * a start() nor an inbox has no background scope.
  * Loop:   of the worker's loop.
  * Memory: the list of plugins/ owns it; routes point at it, so it lives until no request does.
  */
@@ -20,6 +20,7 @@
 struct abi;
 struct scope;
 struct slots;
+struct weft_inbox;
 
 enum instance_state {
     INSTANCE_NEW,
@@ -48,6 +49,7 @@ struct instance {
     const void *descriptor;          /* a weft_plugin; NULL: not loaded */
     void *self;                      /* what its init() made */
     struct scope *background;        /* of its own jobs; NULL: none */
+    struct weft_inbox *inbox;        /* where its threads post; NULL: none was opened */
     struct arena arena;              /* routes, statements, settings */
     struct instance_handle *handles; /* the newest first */
     uint32_t blame_index;            /* of init(), start() and fini() */

@@ -137,6 +137,7 @@ SCRIPT = [
     ("GET", "/golden/scopes", 200, "1 4 -201 -102 1 0"),
     ("GET", "/golden/ops", 200, "1 -201 -503 0 0 1 1"),
     ("GET", "/golden/races", 200, "-503 1 0 1"),
+    ("GET", "/golden/post", 200, "ran"),
     ("GET", "/golden/work", 200, "-503"),
     ("GET", "/golden/values", 200, '1 7 1 3 t hello -7 1 5 \\x00ff 1 '
      '{"i":-7,"t":"hello","b":true,"d":0.5,"x":"\\\\x00ff","j":[1],"n":null}'),

@@ -20,6 +20,8 @@ struct probe {
     uint32_t cleanups;    /* clean-ups that ran */
     uint32_t start_fails; /* setting `start_fails` */
     weft_ctx *waiting;    /* a request that another one answers */
+    weft_inbox *inbox;    /* where threads post */
+    uint32_t posts;       /* that ran */
 };
 
 static struct probe probe;
@@ -509,6 +511,53 @@ static weft_status let_go(weft_ctx *ctx, void *self)
     return weft_reply_text(ctx, 200, "let go");
 }
 
+/* ---- posts ---- */
+
+/* Runs in the background ctx, and may wait there. */
+static weft_status on_post(weft_ctx *background, void *data)
+{
+    WEFT_TRY(weft_await(weft_sleep(background, 1)));
+    probe.posts += (uint32_t)(uintptr_t)data;
+    return WEFT_OK;
+}
+
+static void *post_from_thread(void *data)
+{
+    *(weft_status *)data = weft_post(probe.inbox, on_post, (void *)1);
+    return NULL;
+}
+
+static weft_status use_posts(weft_ctx *ctx, void *self)
+{
+    uint32_t before = probe.posts;
+    weft_status posted;
+    pthread_t thread;
+
+    (void)self;
+    if (pthread_create(&thread, NULL, post_from_thread, &posted) != 0)
+        return WEFT_E_INVALID;
+    pthread_join(thread, NULL);
+    WEFT_TRY(weft_await(weft_sleep(ctx, 10)));
+    return weft_reply(ctx, 200, "text/plain",
+                      weft_fmt(ctx, "%d %u %d %d", (int)posted, probe.posts - before,
+                               (int)weft_post(NULL, on_post, NULL),
+                               (int)weft_post(probe.inbox, NULL, NULL)));
+}
+
+static weft_status post_too_much(weft_ctx *ctx, void *self)
+{
+    uint32_t count = 0;
+    weft_status status;
+
+    (void)self;
+    while ((status = weft_post(probe.inbox, on_post, (void *)1)) == WEFT_OK)
+        count++;
+    WEFT_TRY(weft_await(weft_sleep(ctx, 10)));
+    return weft_reply(ctx, 200, "text/plain",
+                      weft_fmt(ctx, "%u %d %d", count, (int)status,
+                               (int)weft_post(probe.inbox, on_post, (void *)1)));
+}
+
 static weft_status bad_headers(weft_ctx *ctx, void *self)
 {
     (void)self;
@@ -586,6 +635,8 @@ static const struct entry entries[] = {
     {"GET", "/stale", use_stale, 0, 0},
     {"GET", "/defer-await", defer_await, 0, 0},
     {"GET", "/thread", use_thread, 0, 0},
+    {"GET", "/posts", use_posts, 0, 0},
+    {"GET", "/many-posts", post_too_much, 0, 0},
     {"GET", "/offload", use_offload, 0, 0},
     {"GET", "/cancel-offload", cancel_offload, 0, 0},
     {"GET", "/leave-work", leave_work, 0, 0},
@@ -641,6 +692,7 @@ static weft_status init(weft_host *host, void **self)
 
     *self = &probe;
     probe.host = host;
+    WEFT_TRY(weft_open_inbox(host, &probe.inbox));
     sem_init(&begun, 0, 0);
     sem_init(&gate, 0, 0);
     WEFT_TRY(weft_setting(host, "greeting", "hello", &probe.greeting));
@@ -674,6 +726,7 @@ static void fini(void *self)
     const struct probe *mine = self;
 
     weft_log(NULL, WEFT_LOG_INFO, "fini after %d turns", mine->background > 0);
+    weft_log(NULL, WEFT_LOG_INFO, "posts answer %d", (int)weft_post(mine->inbox, on_post, NULL));
 }
 
 WEFT_PLUGIN("probe", "1.0", init, start, fini);

@@ -8,6 +8,7 @@
 static weft_pg *db;
 static weft_upstream *partner;
 static weft_stmt *add, *count;
+static weft_inbox *inbox;
 static weft_str greeting;
 static int64_t number;
 static uint32_t flag, cleanups, turns;
@@ -129,6 +130,23 @@ static weft_status use_races(weft_ctx *ctx, void *self)
 static weft_status work(void *data)
 {
     return *(const uint32_t *)data == 1 ? WEFT_E_TOO_BIG : WEFT_OK;
+}
+
+static weft_status on_post(weft_ctx *background, void *data)
+{
+    *(uint32_t *)data = weft_why(background) == WEFT_WHY_NONE;
+    return WEFT_OK;
+}
+
+/* GET /golden/post: what other threads do, from this one */
+static weft_status use_inbox(weft_ctx *ctx, void *self)
+{
+    static uint32_t ran;
+
+    (void)self;
+    WEFT_TRY(weft_post(inbox, on_post, &ran));
+    WEFT_TRY(weft_await(weft_sleep(ctx, 20)));
+    return weft_reply_text(ctx, 200, ran ? "ran" : "did not run");
 }
 
 /* GET /golden/work: on another thread */
@@ -284,6 +302,8 @@ static weft_status init(weft_host *host, void **self)
     WEFT_TRY(weft_route(host, "GET", "/log", log_lines));
     WEFT_TRY(weft_route(host, "GET", "/scopes", use_scopes));
     WEFT_TRY(weft_route(host, "GET", "/ops", use_ops));
+    WEFT_TRY(weft_open_inbox(host, &inbox));
+    WEFT_TRY(weft_route(host, "GET", "/post", use_inbox));
     WEFT_TRY(weft_route(host, "GET", "/races", use_races));
     WEFT_TRY(weft_route(host, "GET", "/work", use_threads));
     WEFT_TRY(weft_route(host, "GET", "/values", use_values));

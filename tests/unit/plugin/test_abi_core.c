@@ -194,6 +194,19 @@ static void test_work_that_outlives_the_reply(void **state)
         run_turns(world->loop, 1);
 }
 
+static void test_posts(void **state)
+{
+    struct plugin_world *world = *state;
+
+    assert_body(world, "GET /posts", "0 1 -102 -101");
+    assert_log(world, "weft_post(): no inbox");
+    assert_body(world, "GET /many-posts", "1024 -203 0");
+    assert_body(world, "GET /posts", "0 2 -102 -101"); /* the last one of before, too */
+    assert_body(world, "GET /many-posts", "1024 -203 0");
+    plugins_stop(world->plugins); /* with one on its way */
+    assert_body(world, "GET /many-posts", "0 -102 -102");
+}
+
 static void test_databases_that_are_none(void **state)
 {
     struct plugin_world *world = *state;
@@ -232,6 +245,7 @@ int main(void)
         TEST(test_groups),
         TEST(test_races_and_hedges),
         TEST(test_offloaded_work),
+        TEST(test_posts),
         TEST(test_work_that_outlives_the_reply),
         TEST(test_children_and_cancel),
         TEST(test_another_request_is_answered),
