@@ -4,8 +4,9 @@
  * sees to it, unless a function changes the setting: what is not UTF-8 then becomes U+FFFD, so that
  * the text is JSON in every case. */
 #include "base/check.h"
+#include "base/mem.h"
 #include "pg/private.h"
-#include <stdlib.h>
+#include <stdio.h>
 
 /* OIDs of pg_type that are fixed for ever. */
 enum {
@@ -21,8 +22,6 @@ enum {
     OID_JSONB = 3802
 };
 
-enum { COLUMNS_MAX = 1664 }; /* the server's limit of columns */
-
 enum style { AS_STRING, AS_IS, AS_BOOL, AS_NUMBER };
 
 /* A column, made ready once for all rows. */
@@ -30,6 +29,14 @@ struct column {
     enum style style; /* how its values are written */
     size_t key;       /* where its key, with quotes and colon, lies in the text of keys */
     size_t key_len;   /* bytes of it */
+};
+
+/* Where the text goes, and how long that may become: what a server has sent may be as JSON many
+ * times as large, and is never written beyond this. */
+struct writer {
+    struct buf *out; /* appended to */
+    size_t max;      /* bytes in it, at most */
+    bool is_full;    /* something did not fit */
 };
 
 static enum style style_of(uint32_t type)
@@ -85,31 +92,43 @@ static bool is_plain(unsigned char c)
     return c >= 0x20 && c < 0x80 && c != '"' && c != '\\';
 }
 
-static void escape(struct buf *out, unsigned char c)
+static void put(struct writer *writer, struct span text)
 {
+    CHECK(writer->out->len <= writer->max);
+    if (text.len > writer->max - writer->out->len)
+        writer->is_full = true;
+    else
+        buf_append(writer->out, text);
+}
+
+static void escape(struct writer *out, unsigned char c)
+{
+    char text[sizeof "\\u0000"];
+
     switch (c) {
     case '"':
-        buf_append(out, SPAN("\\\""));
+        put(out, SPAN("\\\""));
         return;
     case '\\':
-        buf_append(out, SPAN("\\\\"));
+        put(out, SPAN("\\\\"));
         return;
     case '\n':
-        buf_append(out, SPAN("\\n"));
+        put(out, SPAN("\\n"));
         return;
     case '\r':
-        buf_append(out, SPAN("\\r"));
+        put(out, SPAN("\\r"));
         return;
     case '\t':
-        buf_append(out, SPAN("\\t"));
+        put(out, SPAN("\\t"));
         return;
     default:
-        buf_format(out, "\\u%04x", c);
+        (void)snprintf(text, sizeof text, "\\u%04x", c);
+        put(out, span_of(text));
     }
 }
 
 /* Runs of plain bytes go in one piece. */
-static void append_escaped(struct buf *out, struct span text)
+static void append_escaped(struct writer *out, struct span text)
 {
     const unsigned char *bytes = (const unsigned char *)text.ptr;
     size_t from = 0, at = 0;
@@ -123,21 +142,21 @@ static void append_escaped(struct buf *out, struct span text)
             at += len;
             continue;
         }
-        buf_append(out, (struct span){text.ptr + from, at - from});
+        put(out, (struct span){text.ptr + from, at - from});
         if (bytes[at] >= 0x80)
-            buf_append(out, SPAN("\xef\xbf\xbd"));
+            put(out, SPAN("\xef\xbf\xbd"));
         else
             escape(out, bytes[at]);
         from = ++at;
     }
-    buf_append(out, (struct span){text.ptr + from, at - from});
+    put(out, (struct span){text.ptr + from, at - from});
 }
 
-static void append_string(struct buf *out, struct span text)
+static void append_string(struct writer *out, struct span text)
 {
-    buf_append(out, SPAN("\""));
+    put(out, SPAN("\""));
     append_escaped(out, text);
-    buf_append(out, SPAN("\""));
+    put(out, SPAN("\""));
 }
 
 static bool is_json_number(struct span text)
@@ -146,22 +165,22 @@ static bool is_json_number(struct span text)
                             (text.ptr[0] == '-' && text.len > 1 && text.ptr[1] != 'I'));
 }
 
-static void append_value(struct buf *out, struct span value, enum style style)
+static void append_value(struct writer *out, struct span value, enum style style)
 {
     if (value.ptr == NULL) {
-        buf_append(out, SPAN("null"));
+        put(out, SPAN("null"));
         return;
     }
     switch (style) {
     case AS_IS:
-        buf_append(out, value);
+        put(out, value);
         return;
     case AS_BOOL:
-        buf_append(out, span_equal(value, SPAN("t")) ? SPAN("true") : SPAN("false"));
+        put(out, span_equal(value, SPAN("t")) ? SPAN("true") : SPAN("false"));
         return;
     case AS_NUMBER:
         if (is_json_number(value))
-            buf_append(out, value);
+            put(out, value);
         else
             append_string(out, value);
         return;
@@ -172,55 +191,67 @@ static void append_value(struct buf *out, struct span value, enum style style)
 }
 
 static void append_row(const struct op *op, uint32_t row, const struct column *columns,
-                       const struct buf *keys, struct buf *out)
+                       const struct buf *keys, struct writer *out)
 {
     uint32_t count = pg_columns(op);
 
-    buf_append(out, SPAN("{"));
+    put(out, SPAN("{"));
     for (uint32_t i = 0; i < count; i++) {
-        buf_append(out, (struct span){keys->data + columns[i].key, columns[i].key_len});
+        put(out, (struct span){keys->data + columns[i].key, columns[i].key_len});
         append_value(out, pg_text(op, row, i), columns[i].style);
     }
-    buf_append(out, SPAN("}"));
+    put(out, SPAN("}"));
 }
 
 /* Keys as they stand before each value: `"id":`, and from the second on with a comma. */
-static struct column *make_columns(const struct op *op, struct buf *keys)
+static struct column *make_columns(const struct op *op, struct writer *keys)
 {
     uint32_t count = pg_columns(op);
-    struct column *columns = arena_alloc(&op->scope->arena, (count + 1) * sizeof *columns);
+    struct column *columns = mem_calloc(count, sizeof *columns);
 
-    CHECK(count <= COLUMNS_MAX);
     for (uint32_t i = 0; i < count; i++) {
         columns[i].style = style_of(pg_column_type(op, i));
-        columns[i].key = keys->len;
+        columns[i].key = keys->out->len;
         if (i > 0)
-            buf_append(keys, SPAN(","));
+            put(keys, SPAN(","));
         append_string(keys, pg_column_name(op, i));
-        buf_append(keys, SPAN(":"));
-        columns[i].key_len = keys->len - columns[i].key;
+        put(keys, SPAN(":"));
+        columns[i].key_len = keys->out->len - columns[i].key;
     }
     return columns;
 }
 
-void pg_json(const struct op *op, bool one_row, struct buf *out)
+static void append_rows(const struct op *op, const struct column *columns, const struct buf *keys,
+                        struct writer *out)
 {
     uint32_t rows = pg_rows(op);
-    struct buf keys = {0};
-    struct column *columns = make_columns(op, &keys);
 
-    if (one_row && rows == 0)
-        buf_append(out, SPAN("null"));
-    else if (one_row)
-        append_row(op, 0, columns, &keys, out);
-    if (!one_row) {
-        buf_append(out, SPAN("["));
-        for (uint32_t row = 0; row < rows; row++) {
-            if (row > 0)
-                buf_append(out, SPAN(","));
-            append_row(op, row, columns, &keys, out);
-        }
-        buf_append(out, SPAN("]"));
+    put(out, SPAN("["));
+    for (uint32_t row = 0; row < rows && !out->is_full; row++) {
+        if (row > 0)
+            put(out, SPAN(","));
+        append_row(op, row, columns, keys, out);
     }
+    put(out, SPAN("]"));
+}
+
+bool pg_json(const struct op *op, bool one_row, size_t size_max, struct buf *out)
+{
+    struct buf keys = {0};
+    struct writer key_writer = {.out = &keys, .max = size_max};
+    struct writer writer = {.out = out, .max = out->len + size_max};
+    struct column *columns = make_columns(op, &key_writer);
+
+    CHECK(size_max <= SIZE_MAX / 2);
+    if (key_writer.is_full)
+        writer.is_full = true;
+    else if (!one_row)
+        append_rows(op, columns, &keys, &writer);
+    else if (pg_rows(op) > 0)
+        append_row(op, 0, columns, &keys, &writer);
+    else
+        put(&writer, SPAN("null"));
+    mem_free(columns);
     buf_release(&keys);
+    return !writer.is_full;
 }

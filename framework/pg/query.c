@@ -186,16 +186,23 @@ static bool is_null(const struct pg_value *value)
     return value->kind == PG_NULL || (value->kind >= PG_TEXT && value->as.text.ptr == NULL);
 }
 
-static void copy_values(struct scope *scope, struct pg_query *query, const struct pg_call *call)
+static size_t values_size(const struct pg_call *call)
 {
     size_t size = call->count * sizeof(char *);
+
+    for (uint32_t i = 0; i < call->count; i++)
+        size += text_size(&call->values[i]);
+    return size;
+}
+
+static void copy_values(struct scope *scope, struct pg_query *query, const struct pg_call *call)
+{
+    size_t size = values_size(call);
     const char **values;
     char *text;
 
     if (call->count == 0)
         return;
-    for (uint32_t i = 0; i < call->count; i++)
-        size += text_size(&call->values[i]);
     values = scope_alloc(scope, size);
     text = (char *)(values + call->count);
     for (uint32_t i = 0; i < call->count; i++) {
@@ -280,6 +287,10 @@ struct op *pg_query_start(struct scope *scope, const struct pg_call *call)
     err = check_call(call, &problem);
     if (err != ERR_OK)
         return op_failed(scope, err, err == ERR_DB_DOWN ? "pg_lost" : "pg_error", span_of(problem));
+    if (values_size(call) + call->sql.len > scope_room(scope)) {
+        scope_cancel(scope, SCOPE_MEMORY);
+        return op_failed(scope, ERR_CANCELED, NULL, SPAN("parameters beyond the limit of memory"));
+    }
     query = scope_alloc(scope, sizeof *query);
     query->transaction = call->transaction;
     query->statement = call->statement;

@@ -45,7 +45,7 @@ struct pg_call {
  * have), ERR_DB_CONSTRAINT, ERR_DB_RETRY, ERR_DB_VALUE (pg_error), ERR_DEADLINE (pg_timeout: the
  * server's statement_timeout or somebody's pg_cancel_backend(), SQLSTATE 57014), ERR_INVALID (too
  * many parameters, another pool's statement, pg_is_refused()), ERR_STATE (the transaction has
- * ended), and those of op_init(). */
+ * ended), and those of op_init(); parameters beyond scope_room() cancel the scope. */
 struct op *pg_query_start(struct scope *scope, const struct pg_call *call);
 
 /* Is it a statement's op (the rest may be called for any other op and answers as for no result)? */
@@ -99,7 +99,9 @@ struct span pg_op_statement(const struct op *op);
 bool pg_maybe_applied(const struct op *op);
 
 /* Appends the result as JSON to `out`: an array of objects, or with `one_row` the first row's
- * object ("null" for none). Numbers, booleans and json columns as they are, all else as strings. */
-void pg_json(const struct op *op, bool one_row, struct buf *out);
+ * object ("null" for none). Numbers, booleans and json columns as they are, all else as strings.
+ * False: it would be longer than `size_max` bytes, and what was appended is cut short. */
+bool pg_json(const struct op *op, bool one_row, size_t size_max, struct buf *out)
+    __attribute__((warn_unused_result));
 
 #endif

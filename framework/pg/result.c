@@ -9,6 +9,8 @@
 #include <locale.h>
 #include <stdlib.h>
 
+enum { MESSAGE_MAX = 2048 }; /* bytes; a server may say as much as it likes */
+
 enum pg_result_kind pg_result_kind(const struct pg_result *result)
 {
     const char *severity;
@@ -60,9 +62,11 @@ struct span pg_result_message(const struct pg_result *result)
     if (message.ptr == NULL)
         message = span_of(PQresultErrorMessage(result));
     for (size_t i = 0; i < message.len; i++) {
-        if (message.ptr[i] == '\n')
+        if (message.ptr[i] == '\n' || i == MESSAGE_MAX)
             message.len = i;
     }
+    while (message.len == MESSAGE_MAX && ((unsigned char)message.ptr[message.len] & 0xc0) == 0x80)
+        message.len--; /* not within a character */
     return message;
 }
 

@@ -36,7 +36,7 @@ void pg_result_clear(struct pg_result *result);
 /* "23505"; absent where libpq made the error. */
 struct span pg_result_sqlstate(const struct pg_result *result);
 
-/* The error's message, one line; the result's. */
+/* The error's message, one line, cut where it is very long; the result's. */
 struct span pg_result_message(const struct pg_result *result);
 
 /* The command's tag, "COMMIT". */

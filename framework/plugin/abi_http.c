@@ -109,6 +109,9 @@ static weft_status reply(weft_ctx *ctx, uint32_t code, const char *type, weft_st
 
     if (request == NULL)
         return WEFT_E_STATE;
+    /* What json() could not make must not become an empty success. */
+    if (text.ptr == NULL && abi_scope(ctx, "reply")->why == SCOPE_MEMORY)
+        return WEFT_E_CANCELED;
     return outcome(http_reply(request, code, span_of(type), abi_span(text)), "reply");
 }
 

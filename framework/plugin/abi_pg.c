@@ -313,16 +313,6 @@ static uint32_t is_null(weft_op *handle, uint32_t row, uint32_t index)
     return op == NULL || pg_is_null(op, row, index);
 }
 
-/* The result's JSON is written to one buffer, which then is as it was. */
-static struct span write_json(const struct op *op, uint32_t flags)
-{
-    struct buf *buf = &abi_here()->json;
-
-    CHECK(buf->len == 0);
-    pg_json(op, (flags & WEFT_PG_ONE_ROW) != 0, buf);
-    return buf_span(buf);
-}
-
 static void empty_json(void)
 {
     struct buf *buf = &abi_here()->json;
@@ -331,6 +321,22 @@ static void empty_json(void)
         buf_release(buf);
     else
         buf_consume(buf, buf->len);
+}
+
+/* The result's JSON, in the one buffer for that, which empty_json() makes as it was. Absent: it is
+ * more than the scope may take, and that is canceled. The sizes are a database's, or whoever's that
+ * fills it: they must not end the worker. */
+static struct span write_json(struct scope *scope, const struct op *op, uint32_t flags)
+{
+    struct buf *buf = &abi_here()->json;
+    size_t room = scope_room(scope);
+
+    CHECK(buf->len == 0);
+    if (room > 0 && pg_json(op, (flags & WEFT_PG_ONE_ROW) != 0, room - 1, buf))
+        return buf_span(buf);
+    empty_json();
+    scope_cancel(scope, SCOPE_MEMORY);
+    return (struct span){NULL, 0};
 }
 
 static weft_str json(weft_ctx *ctx, weft_op *handle, uint32_t flags)
@@ -342,7 +348,9 @@ static weft_str json(weft_ctx *ctx, weft_op *handle, uint32_t flags)
 
     if (op == NULL)
         return absent;
-    made = write_json(op, flags);
+    made = write_json(scope, op, flags);
+    if (made.ptr == NULL)
+        return absent;
     copy = scope_alloc(scope, made.len + 1);
     memcpy(copy, made.ptr, made.len);
     empty_json();
@@ -358,7 +366,9 @@ static weft_status reply(weft_ctx *ctx, uint32_t code, weft_op *handle, uint32_t
 
     if (op == NULL)
         return WEFT_E_STATE;
-    made = write_json(op, flags);
+    made = write_json(request->scope, op, flags);
+    if (made.ptr == NULL)
+        return WEFT_E_CANCELED;
     status = abi_http.reply(ctx, code, "application/json", abi_str(made));
     empty_json();
     return status;

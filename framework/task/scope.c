@@ -21,7 +21,10 @@
 #include "task/fiber.h"
 #include "task/inside.h"
 
-enum { FREE_SCOPES_MAX = 1024 };
+enum {
+    FREE_SCOPES_MAX = 1024,
+    RESERVE_PART = 8 /* of memory_hard: not for what scope_room() tells */
+};
 
 enum { OPEN, LEFT, FINISHING, ENDING, ENDED };
 
@@ -435,6 +438,16 @@ void *scope_alloc(struct scope *scope, size_t size)
     if (scope->memory_max > 0 && scope->arena.bytes > scope->memory_max)
         scope_cancel(scope, SCOPE_MEMORY);
     return memory;
+}
+
+size_t scope_room(const struct scope *scope)
+{
+    size_t usable = scope->memory_hard - scope->memory_hard / RESERVE_PART;
+
+    CHECK_OBJ(scope, SCOPE_MAGIC);
+    if (scope->memory_hard == 0)
+        return SIZE_MAX / 4;
+    return usable > scope->arena.bytes ? usable - scope->arena.bytes : 0;
 }
 
 void scope_defer(struct scope *scope, void (*fn)(void *data), void *data)

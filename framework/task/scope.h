@@ -177,6 +177,10 @@ bool scope_is_idle(const struct scope *scope);
 /* `size` zeroed bytes of the arena, under the limits. */
 void *scope_alloc(struct scope *scope, size_t size) __attribute__((returns_nonnull));
 
+/* Bytes that may still be allocated, with a reserve for what the host itself needs: for a size that
+ * a peer has a part in. Who would take more cancels the scope instead (SCOPE_MEMORY). */
+size_t scope_room(const struct scope *scope);
+
 /* Has `fn(data)` run when the scope ends, newest first, on the loop's stack with the blame page
  * set; it cannot wait, and ops that it starts are born canceled. */
 void scope_defer(struct scope *scope, void (*fn)(void *data), void *data);

@@ -114,10 +114,14 @@ struct span upstream_request_render(struct scope *scope, const struct upstream_u
 {
     struct span method = method_of(call);
     size_t size = size_of(url, call);
-    char *bytes = scope_alloc(scope, size);
     char length[NUMBER_TEXT_SIZE];
-    char *at = bytes;
+    char *bytes, *at;
 
+    if (size > scope_room(scope)) {
+        scope_cancel(scope, SCOPE_MEMORY);
+        return (struct span){NULL, 0};
+    }
+    bytes = at = scope_alloc(scope, size);
     at = put(at, method);
     at = put(at, SPAN(" "));
     at = put(at, url->prefix);

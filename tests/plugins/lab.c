@@ -197,7 +197,8 @@ static weft_status blocking(weft_ctx *ctx, void *self)
 
 /* ---- database and upstream ---- */
 
-/* Runs ?q=, whatever it is, with ?read_only as such: for tests only. */
+/* Runs ?q=, whatever it is, with ?read_only as such and ?copy by way of the ctx's memory: for tests
+ * only. */
 static weft_status sql(weft_ctx *ctx, void *self)
 {
     uint32_t flags = weft_query(ctx, "read_only").ptr != NULL ? WEFT_STMT_READ_ONLY : 0;
@@ -205,6 +206,8 @@ static weft_status sql(weft_ctx *ctx, void *self)
 
     (void)self;
     WEFT_TRY(weft_await(done));
+    if (weft_query(ctx, "copy").ptr != NULL)
+        return weft_reply_json(ctx, 200, weft_rows_json(ctx, done));
     return weft_reply_rows(ctx, 200, done);
 }
 

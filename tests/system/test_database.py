@@ -334,6 +334,32 @@ def test_statement_timeout_of_the_server(start_weft, books):
     assert is_well(host)
 
 
+# answers that are too large
+
+BIG = "select repeat('x', 70 * 1024 * 1024)"
+
+
+@pytest.mark.parametrize("more", ["", "&copy", "&read_only"])
+def test_a_result_beyond_result_max(host, more):
+    """The statement fails; the worker lives, and the next one is answered."""
+    workers = host.workers()
+    assert host.get(sql(BIG, more), timeout=30).status == 500
+    assert host.wait_access(status=500)["why"] == "pg_result_too_big"
+    assert is_well(host)
+    assert_restless(host, workers)
+
+
+@pytest.mark.parametrize("more", ["", "&copy"])
+@pytest.mark.parametrize("text", [BIG, "select repeat(chr(1), 12 * 1024 * 1024)"], ids=["large", "escaped"])
+def test_json_beyond_the_memory_of_a_request(start_weft, books, text, more):
+    """What the database may answer and the host may not make of it is the request's end, not the worker's."""
+    host = start_weft(sections(books, server={"request_timeout": "30s"}, pool={"result_max": "200m"}))
+    workers = host.workers()
+    assert host.get(sql(text, more), timeout=60).status == 500
+    assert is_well(host)
+    assert_restless(host, workers)
+
+
 # sessions that cannot be opened
 
 def test_an_unknown_role_is_told_once_and_not_flooded(start_weft, books):

@@ -34,7 +34,7 @@ static struct buf json_of(const struct op *op, bool one_row)
 {
     struct buf out = {0};
 
-    pg_json(op, one_row, &out);
+    assert_true(pg_json(op, one_row, 1 << 30, &out));
     buf_append(&out, (struct span){"", 1});
     return out;
 }
@@ -127,13 +127,14 @@ static void test_what_is_not_utf8_is_replaced(void **state)
     pg_world_start(&raw);
     /* The server sees to it that all is UTF-8, unless a function tells it not to. */
     pg_world_run(&raw, "select set_config('client_encoding', 'SQL_ASCII', false)");
-    pg_json(pg_world_run(&raw, "select chr(65) || convert_from('\\xff', 'SQL_ASCII') || "
-                               "convert_from('\\xc3a4', 'SQL_ASCII') || "
-                               "convert_from('\\xc3', 'SQL_ASCII') || "
-                               "convert_from('\\xeda080', 'SQL_ASCII') || "
-                               "convert_from('\\xc0af', 'SQL_ASCII') || "
-                               "convert_from('\\xf4908080', 'SQL_ASCII') as t"),
-            true, &out);
+    assert_true(
+        pg_json(pg_world_run(&raw, "select chr(65) || convert_from('\\xff', 'SQL_ASCII') || "
+                                   "convert_from('\\xc3a4', 'SQL_ASCII') || "
+                                   "convert_from('\\xc3', 'SQL_ASCII') || "
+                                   "convert_from('\\xeda080', 'SQL_ASCII') || "
+                                   "convert_from('\\xc0af', 'SQL_ASCII') || "
+                                   "convert_from('\\xf4908080', 'SQL_ASCII') as t"),
+                true, 100, &out));
     buf_append(&out, (struct span){"", 1});
 #define BAD "\xef\xbf\xbd"
     assert_string_equal(out.data,
@@ -143,12 +144,44 @@ static void test_what_is_not_utf8_is_replaced(void **state)
     pg_world_deinit(&raw);
 }
 
+/* To the byte. */
+static void test_no_more_is_written_than_may_be(void **state)
+{
+    static const struct {
+        const char *sql;
+        size_t size;
+    } cases[] = {
+        {"select i as a from generate_series(1, 9) i", 9 * sizeof "{\"a\":1}" + 1},
+        {"select repeat(chr(1), 100) as a", sizeof "[{\"a\":\"\"}]" - 1 + 600},
+        {"select 1 as \"a long name\"", sizeof "[{\"a long name\":1}]" - 1},
+        {"select where false", 2},
+    };
+
+    (void)state;
+    pg_server_need(&server);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const struct op *op = pg_world_run(&world, cases[i].sql);
+        struct buf out = {0};
+
+        buf_append(&out, SPAN("before"));
+        assert_true(pg_json(op, false, cases[i].size, &out));
+        assert_int_equal(out.len, 6 + cases[i].size);
+        for (size_t max = 0; max < cases[i].size; max++) {
+            buf_consume(&out, out.len);
+            assert_false(pg_json(op, false, max, &out));
+            assert_in_range(out.len, 0, max);
+        }
+        buf_release(&out);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows_become_objects),
         cmocka_unit_test(test_each_type_is_written_as_what_it_is),
         cmocka_unit_test(test_strings_are_escaped),
+        cmocka_unit_test(test_no_more_is_written_than_may_be),
         cmocka_unit_test(test_the_server_reads_back_what_was_written),
         cmocka_unit_test(test_what_is_not_utf8_is_replaced),
     };

@@ -424,6 +424,37 @@ static void test_a_transaction_ends_with_a_result_that_is_too_big(void **state)
     pg_world_check(pg_world_run(&world, "select 4"), "4");
 }
 
+/* Sizes of others */
+
+static void test_parameters_beyond_the_limit_of_memory(void **state)
+{
+    static char text[20 << 20];
+    const struct pg_value bytes = {.kind = PG_BYTES, .as.text = {text, sizeof text}};
+    struct op *op;
+
+    (void)state;
+    pg_server_need(&server);
+    op = pg_world_start_sql(&world, "select length($1)", 1, &bytes);
+    assert_int_equal(op->state, OP_PENDING);
+    op = pg_world_start_sql(&world, "select length($1)", 1, &bytes);
+    assert_int_equal(op->status, ERR_CANCELED);
+    assert_int_equal(world.scope->why, SCOPE_MEMORY);
+}
+
+static void test_a_very_long_error_is_cut(void **state)
+{
+    struct op *op;
+
+    (void)state;
+    pg_server_need(&server);
+    op = pg_world_start_sql(
+        &world, "do $$ begin raise exception '%', 'x' || repeat('\xc3\xa4', 400000); end $$", 0,
+        NULL);
+    assert_int_equal(pg_world_await(&world, op), ERR_DB);
+    assert_int_equal(op->error.len, 2047);
+    assert_in_range(world.scope->arena.bytes, 0, 10000);
+}
+
 /* Canceling */
 
 static void test_canceled_while_it_waits_it_is_never_sent(void **state)
@@ -539,6 +570,9 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_a_transaction_ends_with_a_result_that_is_too_big,
                                         set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_parameters_beyond_the_limit_of_memory, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_a_very_long_error_is_cut, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_cannot_be_run_is_refused_at_once, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_canceled_while_it_waits_it_is_never_sent, set_up,

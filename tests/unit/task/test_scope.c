@@ -1207,6 +1207,25 @@ static void test_the_soft_limit_cancels(void **state)
     stage_deinit(&stage);
 }
 
+static void test_room_is_told_with_a_reserve(void **state)
+{
+    struct stage stage;
+    size_t room;
+
+    (void)state;
+    stage_init(&stage, 0);
+    room = scope_room(stage.scope);
+    assert_int_equal(room, SCOPE_MEMORY_HARD / 8 * 7 - stage.scope->arena.bytes);
+    (void)scope_alloc(stage.scope, room);
+    assert_int_equal(scope_room(stage.scope), 0);
+    (void)scope_alloc(stage.scope, SCOPE_MEMORY_HARD / 16);
+    assert_int_equal(scope_room(stage.scope), 0);
+    assert_int_equal(stage.scope->why, SCOPE_ALIVE);
+    stage.scope->memory_hard = 0;
+    assert_true(scope_room(stage.scope) > SCOPE_MEMORY_HARD);
+    stage_deinit(&stage);
+}
+
 /* Starting an op takes memory too, and may be what breaks the limit. */
 static void test_an_op_can_be_too_much(void **state)
 {
@@ -1350,6 +1369,7 @@ int main(void)
         cmocka_unit_test(test_blame_follows_what_runs),
         cmocka_unit_test(test_the_limit_of_fibers),
         cmocka_unit_test(test_the_soft_limit_cancels),
+        cmocka_unit_test(test_room_is_told_with_a_reserve),
         cmocka_unit_test(test_an_op_can_be_too_much),
         cmocka_unit_test(test_the_hard_limit_ends_the_worker_and_names_the_plugin),
         cmocka_unit_test(test_an_owners_mistakes_are_death),

@@ -151,14 +151,34 @@ static void test_more_than_the_scope_may_hold(void **state)
     assert_false(peer_has_client(&place->peer));
 }
 
+/* Nor does it end the worker where it is more than any scope may hold. */
+static void test_more_than_any_scope_may_hold(void **state)
+{
+    static char body[100000];
+    struct place *place = *state;
+    struct op *op;
+
+    place->scope->memory_hard = 100000;
+    op = place_call(place, "POST", (struct span){body, sizeof body}, 0);
+    run_turns(place->world.loop, 3);
+    assert_int_equal(op->status, ERR_CANCELED);
+    assert_int_equal(place->scope->why, SCOPE_MEMORY);
+    assert_int_equal(place->counts->connects, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, place_set_up, place_tear_down)
-        TEST(test_canceled_in_line),          TEST(test_canceled_while_resolving),
-        TEST(test_canceled_while_connecting), TEST(test_canceled_while_connecting_hangs),
-        TEST(test_canceled_when_sent),        TEST(test_canceled_makes_room),
-        TEST(test_canceled_with_its_scope),   TEST(test_more_than_the_scope_may_hold),
+        TEST(test_canceled_in_line),
+        TEST(test_canceled_while_resolving),
+        TEST(test_canceled_while_connecting),
+        TEST(test_canceled_while_connecting_hangs),
+        TEST(test_canceled_when_sent),
+        TEST(test_canceled_makes_room),
+        TEST(test_canceled_with_its_scope),
+        TEST(test_more_than_the_scope_may_hold),
+        TEST(test_more_than_any_scope_may_hold),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
