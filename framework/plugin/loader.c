@@ -96,9 +96,15 @@ static enum err write_draft(struct load *load, int from)
     return err;
 }
 
-/* Code that runs as the host must not be everybody's to change. `path` is a file, for whose folder
- * this is asked too. */
-static enum err check_folder(struct load *load, const char *path)
+static bool is_trusted(uid_t owner)
+{
+    return owner == 0 || owner == geteuid();
+}
+
+/* Code that runs as the host must not be everybody's to change. `path` is a file of `owner`, for
+ * whose folder this is asked too. In a sticky one, such as /tmp, only the owner can put another
+ * file in its place. */
+static enum err check_folder(struct load *load, const char *path, uid_t owner)
 {
     const char *slash = strrchr(path, '/');
     char folder[PATH_MAX];
@@ -109,7 +115,9 @@ static enum err check_folder(struct load *load, const char *path)
     snprintf(folder, sizeof folder, "%.*s", slash == path ? 1 : (int)(slash - path), path);
     if (stat(folder, &status) != 0)
         return fail(load, ERR_IO, "cannot be loaded: %s: %s", folder, strerror(errno));
-    if ((status.st_mode & S_IWOTH) != 0)
+    bool is_safe =
+        (status.st_mode & S_ISVTX) != 0 && is_trusted(status.st_uid) && is_trusted(owner);
+    if ((status.st_mode & S_IWOTH) != 0 && !is_safe)
         return fail(load, ERR_INVALID,
                     "cannot be loaded: its folder %s can be written by everybody, expected chmod "
                     "o-w, or " SETTING,
@@ -130,9 +138,9 @@ static enum err check_writers(struct load *load, const struct stat *status)
         return fail(load, ERR_INVALID,
                     "cannot be loaded: it can be written by everybody, expected chmod o-w, "
                     "or " SETTING);
-    err = check_folder(load, file);
+    err = check_folder(load, file, status->st_uid);
     if (err == ERR_OK && realpath(file, real) != NULL)
-        err = check_folder(load, real);
+        err = check_folder(load, real, status->st_uid);
     return err;
 }
 

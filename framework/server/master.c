@@ -10,6 +10,7 @@
  */
 #include "server/master.h"
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "loop/loop.h"
@@ -63,7 +64,7 @@ struct master {
     struct slot *slots;              /* settings->workers of them */
     pid_t pid;                       /* its own */
     uint32_t generation;             /* of the workers; from 1 */
-    uint32_t lives;                  /* workers forked so far */
+    uint32_t lives;                  /* goes up with each fork, from a start of its own */
     bool is_ready;                   /* all were ready once */
     bool is_stopping;                /* no worker is started any more */
     int code;                        /* of the exit */
@@ -436,8 +437,11 @@ static void deinit(struct master *master)
 
 int master_run(const struct settings *settings)
 {
-    struct master master = {
-        .settings = settings, .pid = getpid(), .generation = 1, .runtime.lock_fd = -1};
+    struct master master = {.settings = settings,
+                            .pid = getpid(),
+                            .lives = (uint32_t)(clock_wall_us() / 1000),
+                            .generation = 1,
+                            .runtime.lock_fd = -1};
     char problem[INI_PROBLEM_SIZE];
 
     log_set_process("master");
@@ -460,5 +464,7 @@ int master_run(const struct settings *settings)
     }
     deinit(&master);
     log_flush_repeats();
+    if (master.code == 0 && err == ERR_OK)
+        log_info("stopped");
     return err != ERR_OK ? 1 : master.code;
 }

@@ -275,8 +275,11 @@ static enum err load_pg(struct settings *settings, struct ini_section *section, 
     if (err != ERR_OK)
         return err;
     err = pg_options_check(&pg->options, what);
-    if (err != ERR_OK)
-        err = refuse(settings, section->line, problem, "[pg.%s]: %s", section->name, what);
+    if (err != ERR_OK) {
+        struct ini_entry *conninfo = ini_entry(section, "conninfo");
+        err = refuse(settings, conninfo != NULL ? conninfo->line : section->line, problem,
+                     "[pg.%s]: %s", section->name, what);
+    }
     return err;
 }
 

@@ -33,7 +33,7 @@ struct worker_setup {
     uint32_t other_count; /* of others */
     uint32_t slot;        /* from 0 */
     uint32_t generation;  /* from 1 */
-    uint32_t life;        /* from 1: how many the master forked; tells their requests' ids apart */
+    uint32_t life; /* differs from that of every other worker: tells their requests' ids apart */
     struct inspection *inspection; /* of `weft check FILE.so`; NULL: none */
     int report_fd;                 /* the write end of the report pipe; the worker closes it */
 };

@@ -368,8 +368,12 @@ def test_workers_inherit_no_stray_descriptors(start_weft):
     """A worker has what it uses: no epoll of the master, no report pipe, no signalfd twice."""
     host = start_weft(sections({"workers": 2}))
     host.wait_log("serving: ")
+
+    def names(pid):
+        return [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+
     for pid in host.workers():
-        names = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
-        assert names.count("anon_inode:[eventpoll]") == 1, names
-        assert names.count("anon_inode:[signalfd]") == 1, names
-        assert not [name for name in names if name.startswith("pipe:")], names
+        # "ready" is written before the pipe that it was written to is closed
+        wait_until(lambda: not [name for name in names(pid) if name.startswith("pipe:")])
+        assert names(pid).count("anon_inode:[eventpoll]") == 1, names(pid)
+        assert names(pid).count("anon_inode:[signalfd]") == 1, names(pid)

@@ -192,7 +192,7 @@ static void test_refuses_what_everybody_may_write(void **state)
                    "plugins_writable_by_all = on in [server]");
     strcpy(open_dir, temp_dir_path(&world->dir, "open"));
     assert_int_equal(mkdir(open_dir, 0700), 0);
-    assert_int_equal(chmod(open_dir, 01777), 0);
+    assert_int_equal(chmod(open_dir, 0777), 0);
     snprintf(file, sizeof file, "%s/x.so", open_dir);
     copy_plugin(file, 0644);
     assert_refused(world, file, ERR_INVALID, "/open can be written by everybody");
@@ -201,6 +201,9 @@ static void test_refuses_what_everybody_may_write(void **state)
     assert_null(getenv("WEFT_TEST_PLUGIN_RAN"));
     world->writable_by_all = true;
     assert_int_equal(load(world, link, "allowed"), ERR_OK);
+    world->writable_by_all = false; /* in a sticky folder nobody else can replace what is ours */
+    assert_int_equal(chmod(open_dir, 01777), 0);
+    assert_int_equal(load(world, link, "sticky"), ERR_OK);
 }
 
 /* The section's name becomes a file's, so it must not lead elsewhere. */
