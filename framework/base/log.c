@@ -47,6 +47,16 @@ void log_set_process(const char *name)
     snprintf(process, sizeof(process), "%s", name != NULL ? name : "");
 }
 
+int log_sink(void)
+{
+    return sink;
+}
+
+bool log_is_json(void)
+{
+    return is_json;
+}
+
 bool log_is_on(enum log_level level)
 {
     return level <= level_max;

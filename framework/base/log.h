@@ -59,6 +59,10 @@ bool log_level_of(struct span name, enum log_level *level);
 /* Writes the lines about repeats whose second is over. */
 void log_flush_repeats(void);
 
+/* Where lines go, and are they JSON? Async-signal-safe: for a crash report, which writes its own. */
+int log_sink(void);
+bool log_is_json(void);
+
 /* Writes `text` to `out` (`size` bytes, ended by a NUL) as a value: quoted if it must be, control
  * bytes and what is not UTF-8 as \xNN or \n; for `as_json` as a JSON string with quotes. What does
  * not fit is cut, never within a character. Returns the length that was written. */

@@ -14,6 +14,7 @@
 #include "loop/signals.h"
 #include "net/listener.h"
 #include "observe/access.h"
+#include "server/crash.h"
 #include "server/error_log.h"
 #include "server/inspect.h"
 #include "server/parts.h"
@@ -240,6 +241,7 @@ static void name_process(const struct worker_setup *setup)
 
     snprintf(name, sizeof name, "worker %u", setup->slot);
     log_set_process(name);
+    crash_install(name, setup->blame);
     snprintf(name, sizeof name, "weft-worker-%u", setup->slot);
     prctl(PR_SET_NAME, name);
 }
@@ -257,6 +259,7 @@ int worker_run(const struct worker_setup *setup)
     name_process(setup);
     enum err err = parts_init(&worker->parts, setup, problem);
     if (err == ERR_OK) {
+        crash_watch_fibers(worker->parts.tasks->fibers);
         start_signals(worker);
         err = serve(worker, problem);
     }
@@ -275,6 +278,7 @@ int worker_run(const struct worker_setup *setup)
     timer_stop(&worker->patience);
     if (parts_are_busy(&worker->parts))
         return code; /* said above: the end of the process lets go of the rest */
+    crash_watch_fibers(NULL);
     parts_deinit(&worker->parts);
     mem_free(worker);
     log_flush_repeats();
@@ -293,7 +297,10 @@ static void print_routes(const struct router *router, const char *before, FILE *
 enum err worker_check(const struct worker_setup *setup, FILE *out, char problem[INI_PROBLEM_SIZE])
 {
     struct parts parts;
-    enum err err = parts_init(&parts, setup, problem);
+    enum err err;
+
+    crash_install("check", setup->blame);
+    err = parts_init(&parts, setup, problem);
 
     if (setup->inspection != NULL)
         inspection_print(setup->inspection, out);

@@ -1,14 +1,17 @@
 """Goal: a plugin that crashes takes one worker with it, for a moment: the log names plugin, route and
 signal, the worker is started again, everybody else is served; and whoever is killed, no process is left
 behind and none is started over and over."""
+import datetime
+import json
 import os
 import pathlib
 import re
 import signal
+import time
 
 import pytest
 
-from support import place
+from support import logs, place
 from support.client import Closed
 from support.host import run_weft
 from support.wait import wait_until
@@ -62,6 +65,42 @@ def test_a_crash(start, how, pattern):
     wait_for_others(host, before)
     assert host.get("/hello").status == 200
     assert host.log.count(" was killed by ") + host.log.count(" exited with ") == 1
+
+
+@pytest.mark.parametrize("how, said", [
+    ("segv", r"crashed: signal 11 \(SIGSEGV\) at 0x10\""), ("abort", r"crashed: signal 6 \(SIGABRT\)\""),
+    ("overflow", r"crashed: signal 11 \(SIGSEGV\) at 0x[0-9a-f]+: stack overflow of a fiber\""),
+    ("later", r"crashed: signal 11 \(SIGSEGV\) at 0x10\""), ("then", r"crashed: signal 11 \(SIGSEGV\) at 0x10\""),
+])
+def test_the_report_of_a_crash(start, how, said):
+    """The worker itself says what it was, with a backtrace; then it dies of the signal as before."""
+    host = start()
+    crash(host, how)
+    line = host.wait_log(rf"^.*{said}.*$").group()
+    found = logs.fields(line)
+    assert list(found) == ["time", "level", "pid", "process", "msg", "plugin", "route", "request"]
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", found["time"])
+    assert abs(datetime.datetime.fromisoformat(found["time"]).timestamp() - time.time()) < 60
+    assert (found["level"], found["process"]) == ("error", "worker 0")
+    assert (found["plugin"], found["route"]) == ("crash", "GET /crash/:how")
+    host.wait_log(rf"process {found['pid']}\) was killed by signal.*request={found['request']}")
+    assert re.search(r"^\S*crash\.so\(.*\+0x[0-9a-f]+\)\[0x[0-9a-f]+\]$", host.log, re.MULTILINE)
+    assert host.log.count("crashed: signal") == 1
+
+
+def test_the_report_as_json(start_weft):
+    host = start_weft({"server": {"log_format": "json"}, "plugin.crash": {"path": CRASH}}, env=ENV)
+    crash(host, "segv")
+    found = json.loads(host.wait_log(r"^.*crashed: signal 11.*$").group())
+    assert (found["plugin"], found["route"]) == ("crash", "GET /crash/:how")
+
+
+def test_a_signal_from_outside_is_told(start):
+    host = start()
+    worker, = host.workers()
+    os.kill(worker, signal.SIGSEGV)
+    host.wait_log(rf"crashed: signal 11 \(SIGSEGV\) sent by process {os.getpid()}\" plugin=")
+    host.wait_log("killed by signal 11 ")
 
 
 def test_the_request_is_named_by_its_id(start):
