@@ -579,8 +579,8 @@ static inline weft_op *weft_spawn(weft_ctx *ctx, weft_handler *fn, void *self)
 /* Runs `fn(data)`, which may block, on one of the worker's few threads for that; the op's status is
  * what it returns. `data` must live as long as the ctx: weft_alloc(), no local variable. Canceled
  * before it began, it never begins; later, the op settles at once, and the ctx's memory stays until
- * it has returned. WEFT_E_OVERLOAD: 1,024 of the worker wait or run; WEFT_E_INVALID: no `fn`. [loop]
- */
+ * it has returned. WEFT_E_OVERLOAD: 1,024 of the worker's wait or run; WEFT_E_INVALID: no `fn`.
+ * [loop] */
 static inline weft_op *weft_offload(weft_ctx *ctx, weft_work_fn *fn, void *data)
 {
     return weft__api->core->offload(ctx, fn, data);

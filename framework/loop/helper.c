@@ -127,14 +127,18 @@ static void on_finished(struct io *io, uint32_t events)
     finish(helpers);
 }
 
-/* Signals are the loop's business: a new thread inherits a mask that blocks them all. */
+/* Signals are the loop's business: a new thread inherits a mask that blocks them all, but for those
+ * that are its own fault: blocked, they would end the process before anybody can say why. */
 static void start_thread(struct helpers *helpers)
 {
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL};
     sigset_t all;
     sigset_t before;
     int result;
 
     CHECK(sigfillset(&all) == 0);
+    for (unsigned i = 0; i < sizeof faults / sizeof faults[0]; i++)
+        CHECK(sigdelset(&all, faults[i]) == 0);
     CHECK(pthread_sigmask(SIG_SETMASK, &all, &before) == 0);
     result = pthread_create(&helpers->threads[helpers->threads_count], NULL, work, helpers);
     CHECK(pthread_sigmask(SIG_SETMASK, &before, NULL) == 0);

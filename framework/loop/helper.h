@@ -1,7 +1,7 @@
 /* loop/helper.h - a few threads for what blocks: work on a thread, the end of it on the loop.
  *
- * Loop:   all calls from the loop's thread; `work` runs on a helper thread with all signals
- *         blocked, `done` on the loop.
+ * Loop:   all calls from the loop's thread; `work` runs on a helper thread with all signals but
+ *         SIGSEGV and its like blocked, `done` on the loop.
  * Memory: a job is embedded by its user and must stay put until `done` ran or it was taken back.
  *         One that has begun cannot be taken back: who no longer wants it lets `done` throw the
  *         result away.

@@ -75,7 +75,7 @@ void abi_thread_leave(void)
     thread_plugin = NULL;
 }
 
-struct span abi_thread_plugin(void)
+struct span plugins_of_thread(void)
 {
     return span_of(thread_plugin);
 }
@@ -145,7 +145,7 @@ void abi_misuse(const char *call, const char *what)
 
     if (here == NULL) {
         log_write_fields(abi_log_site(span_of(call), span_of(what)), LOG_ERROR,
-                         &(struct log_field){"plugin", abi_thread_plugin()}, 1, "weft_%s(): %s",
+                         &(struct log_field){"plugin", plugins_of_thread()}, 1, "weft_%s(): %s",
                          call, what);
         return;
     }

@@ -35,8 +35,8 @@ enum err abi_bind(struct instance *instance, const void *descriptor)
 /* Runs init(). ERR_INVALID: the instance's problem says why. */
 enum err abi_init(struct instance *instance) __attribute__((warn_unused_result));
 
-/* Runs start(), where there is one, in the new instance->background, and opens the inbox, where there
- * is one, to it. ERR_INVALID: the same. */
+/* Runs start(), where there is one, in the new instance->background, and opens the inbox, where
+ * there is one, to it. ERR_INVALID: the same. */
 enum err abi_start(struct instance *instance) __attribute__((warn_unused_result));
 
 /* Its inbox, if it has one, takes no more; what waits there is dropped. Twice is fine. */

@@ -47,7 +47,7 @@ static void write_line(weft_ctx *ctx, uint32_t level, weft_str text)
     if (text.ptr == NULL || !log_is_on((enum log_level)level))
         return;
     if (abi == NULL)
-        who.fields[0].value = abi_thread_plugin();
+        who.fields[0].value = plugins_of_thread();
     else
         abi_who(abi, ctx != NULL ? scope_of(abi->services.tasks, abi_number(ctx)) : NULL, &who);
     log_write_fields(site_of(abi_span(text)), (enum log_level)level, who.fields, 3, "%.*s",

@@ -110,9 +110,6 @@ void abi_thread_enter(const struct instance *instance);
 /* It has returned. */
 void abi_thread_leave(void);
 
-/* Whose code a thread that is not the loop's runs; absent: not known. */
-struct span abi_thread_plugin(void);
-
 /* The route that serves the scope's request; NULL: none of ours. */
 const struct abi_route *abi_route_of(const struct scope *scope);
 

@@ -87,6 +87,10 @@ bool plugins_are_stopped(const struct plugins *plugins);
 /* Runs each fini(), newest first, and frees all but the code. Every scope has ended. NULL is fine. */
 void plugins_destroy(struct plugins *plugins);
 
+/* The name of the plugin whose offloaded work this thread runs; absent: none, or the loop's thread.
+ * Async-signal-safe. */
+struct span plugins_of_thread(void);
+
 /* How many are loaded. */
 uint32_t plugins_count(const struct plugins *plugins);
 

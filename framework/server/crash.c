@@ -1,6 +1,6 @@
 /* server/crash.c - what a worker says as it crashes: one line in the error log, and a backtrace.
  *
- *   signal ──▶ the line ──▶ the backtrace ──▶ the signal again, by default ──▶ death, perhaps a core
+ *   signal ──▶ the line ──▶ the backtrace ──▶ the signal again, by default ──▶ death
  *
  * All below "In the handler" is async-signal-safe: no memory, no lock, no printf. The line comes
  * first, and an alarm stands behind the backtrace, which reads a stack that may be ruined.
@@ -9,11 +9,13 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "observe/blame.h"
+#include "plugin/plugins.h"
 #include "task/fiber.h"
 #include <errno.h>
 #include <execinfo.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -158,14 +160,20 @@ static void put_message(struct line *line, bool is_json, const siginfo_t *info)
         put(line, " sent by process ");
         put_number(line, (uint64_t)info->si_pid, 10, 1);
     }
-    put(line, "\"");
+    put(line, gettid() != getpid() ? " on a helper thread\"" : "\"");
 }
 
+/* The page is of the loop's thread. */
 static void put_culprit(struct line *line, bool is_json)
 {
-    struct blame_culprit culprit;
+    struct blame_culprit culprit = {.request = 0};
+    struct span of_thread = plugins_of_thread();
 
-    blame_read(page, &culprit);
+    if (gettid() == getpid())
+        blame_read(page, &culprit);
+    else
+        memcpy(culprit.plugin, of_thread.ptr != NULL ? of_thread.ptr : "",
+               of_thread.len < BLAME_PLUGIN_SIZE - 1 ? of_thread.len : BLAME_PLUGIN_SIZE - 1);
     put_field(line, is_json, "plugin", culprit.plugin[0] != '\0' ? culprit.plugin : "-");
     put_field(line, is_json, "route", culprit.route[0] != '\0' ? culprit.route : "-");
     put_key(line, is_json, "request");
@@ -215,8 +223,8 @@ static void on_crash(int number, siginfo_t *info, void *context)
     (void)signal(SIGALRM, SIG_DFL);
     (void)alarm(PATIENCE_S);
     backtrace_symbols_fd(frames, backtrace(frames, FRAMES_MAX), log_sink());
-    /* The handler is gone by now (SA_RESETHAND). A fault happens again where it did, which makes the
-     * better core; a signal that was sent must be sent again. */
+    /* The handler is gone by now (SA_RESETHAND). A fault happens again where it did, which makes
+     * the better core; a signal that was sent must be sent again. */
     if (info->si_code <= 0)
         (void)raise(number);
 }

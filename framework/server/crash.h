@@ -4,8 +4,8 @@
  * address, plugin, route and request, and that a fiber's stack has overflown where it has; then the
  * signal takes its course, so that a core is made where cores are, and the master sees it.
  * A signal that somebody handles already, such as a sanitizer, is left to them.
- * Loop:   of the process; the handler runs on the loop's thread (helper threads block signals: there
- *         the kernel ends the process without a report).
+ * Loop:   of the process; the handler runs on the thread whose fault it is. Only the loop's has a
+ *         stack for it: an overflow of a helper thread's ends the process without a report.
  * Memory: what it is given must stay until the process ends or something else is given.
  */
 #ifndef WEFT_SERVER_CRASH_H

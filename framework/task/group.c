@@ -1,8 +1,8 @@
 /* task/group.c - one op for several.
  *
  *   PENDING ──▶ an ALL's first error: siblings canceled, and still PENDING until all were told of
- *      ├──────▶ SETTLED: an ANY's first success, a RACE's first child (losers are let go and canceled),
- *      │        or the last child
+ *      ├──────▶ SETTLED: an ANY's first success, a RACE's first child (losers are let go and
+ *      │        canceled), or the last child
  *      └──────▶ canceled: children are let go and canceled
  *
  * A member is linked to its child while the child may still tell something; afterwards the child is

@@ -6,8 +6,8 @@
  *      order. What a group canceled itself is no error of the child's.
  * RACE: the first child that settles, OK or not, is the outcome; the others are canceled. Of those
  *      that have settled before it starts, the first by argument order.
- * With no child: ALL is OK at once, ANY and RACE fail with ERR_INVALID. Where the children that have
- * settled already decide it, a group is born settled.
+ * With no child: ALL is OK at once, ANY and RACE fail with ERR_INVALID. Where the children that
+ * have settled already decide it, a group is born settled.
  * A child keeps its own consumer and may be in several groups. Canceling a group cancels its
  * children.
  * Loop:   of one loop; children are told of from the ready list.
@@ -34,8 +34,8 @@ struct op *group_start(struct scope *scope, enum group_kind kind, struct op *con
 /* Is it a group? */
 bool op_is_group(const struct op *op);
 
-/* The index of the child that won an ANY or a RACE, or failed an ALL (of an ANY that failed: whose error it
- * has); -1: none, or not settled, or canceled, or no group. */
+/* The index of the child that won an ANY or a RACE, or failed an ALL (of an ANY that failed: whose
+ * error it has); -1: none, or not settled, or canceled, or no group. */
 int32_t group_winner(const struct op *op);
 
 /* The handle of the child whose outcome a settled group has, through groups in groups; 0: none, or

@@ -1,7 +1,7 @@
 /* task/offload.h - work that blocks, on a helper thread, as an op.
  *
  *   in line ──▶ a thread runs it ──▶ done: settled with what it returned
- *      └──▶ canceled: taken back        └──▶ canceled: settled at once, retired when it has returned
+ *      └──▶ canceled: taken back       └──▶ canceled: settled at once, retired when it has returned
  *
  * Loop:   all but the work itself on the loop's thread.
  * Memory: in the scope's arena, which stays until the work has returned, however the op settled.

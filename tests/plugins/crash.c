@@ -2,7 +2,7 @@
  * moment that the setting `at` names (init, start, fini).
  *
  * HOW: segv, abort, exit, overflow (of the handler's stack), later (segv after it has waited), then
- * (segv in a callback). */
+ * (segv in a callback), offload (segv on a helper thread). */
 #include "weft.h"
 #include <signal.h>
 #include <stdlib.h>
@@ -49,6 +49,13 @@ static weft_status on_slept(weft_ctx *ctx, weft_op *op, void *data)
     return WEFT_OK;
 }
 
+static weft_status work(void *data)
+{
+    (void)data;
+    segv();
+    return WEFT_OK;
+}
+
 static weft_status crash(weft_ctx *ctx, void *self)
 {
     static const struct {
@@ -63,6 +70,8 @@ static weft_status crash(weft_ctx *ctx, void *self)
             ways[i].crash();
     if (weft_equal(how, weft_cstr("then")))
         return weft_then(weft_sleep(ctx, 1), on_slept, NULL);
+    if (weft_equal(how, weft_cstr("offload")))
+        return weft_await(weft_offload(ctx, work, NULL));
     WEFT_TRY(weft_await(weft_sleep(ctx, 1)));
     if (weft_equal(how, weft_cstr("later")))
         segv();

@@ -95,6 +95,14 @@ def test_the_report_as_json(start_weft):
     assert (found["plugin"], found["route"]) == ("crash", "GET /crash/:how")
 
 
+def test_a_crash_of_offloaded_work(start):
+    host = start()
+    before = host.workers()
+    crash(host, "offload")
+    host.wait_log(r"crashed: signal 11 \(SIGSEGV\) at 0x10 on a helper thread\" plugin=crash route=- request=-")
+    wait_for_others(host, before)
+
+
 def test_a_signal_from_outside_is_told(start):
     host = start()
     worker, = host.workers()

@@ -412,8 +412,11 @@ static inline const char *weft_status_text(weft_status status)
 
 /* ---- a ctx ---------------------------------------------------------------------------------- */
 
-/* `bytes` zeroed bytes, aligned for any type, that live until the ctx ends. Never NULL. Beyond the
- * ctx's limit the ctx is canceled (WEFT_WHY_MEMORY). [loop] */
+/* `bytes` zeroed bytes, aligned for any type, that live until the ctx ends. Never NULL. Beyond
+ * 16 MiB in a request's ctx, this succeeds and the ctx is canceled (WEFT_WHY_MEMORY); beyond 64 MiB
+ * in any ctx the worker aborts, and its log names plugin and route: compare sizes from outside with
+ * a limit of your own first. What the host makes for you (results as JSON, copies of parameters)
+ * never aborts: it is not made, and the ctx is canceled. [loop] */
 static inline void *weft_alloc(weft_ctx *ctx, size_t bytes)
 {
     return weft__api->core->alloc(ctx, bytes);
@@ -576,8 +579,8 @@ static inline weft_op *weft_spawn(weft_ctx *ctx, weft_handler *fn, void *self)
 /* Runs `fn(data)`, which may block, on one of the worker's few threads for that; the op's status is
  * what it returns. `data` must live as long as the ctx: weft_alloc(), no local variable. Canceled
  * before it began, it never begins; later, the op settles at once, and the ctx's memory stays until
- * it has returned. WEFT_E_OVERLOAD: 1,024 of the worker wait or run; WEFT_E_INVALID: no `fn`. [loop]
- */
+ * it has returned. WEFT_E_OVERLOAD: 1,024 of the worker's wait or run; WEFT_E_INVALID: no `fn`.
+ * [loop] */
 static inline weft_op *weft_offload(weft_ctx *ctx, weft_work_fn *fn, void *data)
 {
     return weft__api->core->offload(ctx, fn, data);
@@ -678,7 +681,13 @@ static inline weft_status weft_explain(weft_ctx *ctx, weft_status status, const 
 
 /* Runs a declared statement on its pool or on a transaction of that pool. At most 64 parameters.
  * Statements on a pool run in any order beside one another; those on a transaction in theirs.
- * [loop] */
+ * Parameters too large for the ctx's memory cancel it. A result larger than result_max of [pg.NAME]
+ * fails with WEFT_E_DB and no weft_sqlstate(); the statement has run then, unless a transaction
+ * undoes it: see weft_maybe_applied().
+ * SET, LISTEN, PREPARE and their like are refused outside of a transaction; functions with the same
+ * effects are not seen: set_config(..., false), session-level advisory locks, lo_open() and what a
+ * function of yours does need a transaction and its local form (set_config(..., true),
+ * pg_advisory_xact_lock()), or they hit whoever has the session next. [loop] */
 static inline weft_op *weft_run(weft_ctx *ctx, weft_pg *db, weft_stmt *stmt, uint32_t count,
                                 const weft_value *values)
 {
@@ -762,7 +771,8 @@ static inline uint32_t weft_col_is_null(weft_op *op, uint32_t row, uint32_t colu
 }
 
 /* The result as a JSON array of objects, in the ctx's memory: numbers, booleans and json columns as
- * they are, all else as strings. "[]" where there is none; absent for a stale handle. [loop] */
+ * they are, all else as strings. "[]" where there is none; absent for a stale handle, and where it is too large
+ * for the ctx's memory, which cancels the ctx (WEFT_WHY_MEMORY). [loop] */
 static inline weft_str weft_rows_json(weft_ctx *ctx, weft_op *op)
 {
     return weft__api->pg->json(ctx, op, 0u);
@@ -774,7 +784,8 @@ static inline weft_str weft_row_json(weft_ctx *ctx, weft_op *op)
     return weft__api->pg->json(ctx, op, WEFT_PG_ONE_ROW);
 }
 
-/* Answers as weft_reply_json() with weft_rows_json(); WEFT_E_STATE for a stale `op`, too. [loop] */
+/* Answers as weft_reply_json() with weft_rows_json(); WEFT_E_STATE for a stale `op`, too, and
+ * WEFT_E_CANCELED where the JSON is too large: the ctx is canceled, the client gets 500. [loop] */
 static inline weft_status weft_reply_rows(weft_ctx *ctx, uint32_t code, weft_op *op)
 {
     return weft__api->pg->reply(ctx, code, op, 0u);
@@ -789,8 +800,8 @@ static inline weft_status weft_reply_row(weft_ctx *ctx, uint32_t code, weft_op *
 /* "23505"; absent where the failure was not the database's. [loop] */
 static inline weft_str weft_sqlstate(weft_op *op) { return weft__api->pg->sqlstate(op); }
 
-/* 1: it was sent and its outcome was not learnt (canceled, or the session broke): it may have
- * happened. [loop] */
+/* 1: it was sent and its outcome was not learnt (canceled, the session broke, or its result was
+ * larger than result_max): it may have happened. [loop] */
 static inline uint32_t weft_maybe_applied(weft_op *op) { return weft__api->pg->maybe_applied(op); }
 
 /* ---- upstreams ------------------------------------------------------------------------------ */
