@@ -61,7 +61,8 @@ uint64_t group_child(const struct op *op)
 }
 
 /* Cancels the children that are pending. Each is marked before the first is touched: the same op
- * may be there twice. */
+ * may be there twice. A child may cancel the group in turn (a hedge's second op may be a group with
+ * the hedge in it), which lets go of them all. */
 static void cancel_pending(struct group *group)
 {
     for (uint32_t i = 0; i < group->count; i++) {
@@ -70,7 +71,7 @@ static void cancel_pending(struct group *group)
         member->is_ours = member->child != NULL && member->child->state == OP_PENDING;
     }
     for (uint32_t i = 0; i < group->count; i++) {
-        if (group->members[i].is_ours)
+        if (group->members[i].is_ours && group->members[i].child != NULL)
             op_cancel(group->members[i].child);
     }
 }
@@ -110,10 +111,13 @@ static void note(struct group *group, uint32_t index, const struct op *child)
     op_explain(&group->op, child->error);
 }
 
+/* Settled before the losers are canceled, so that none of them can cancel it any more. */
 static void settle(struct group *group)
 {
     group->winner = group->first;
-    op_finish(&group->op, group->err, NULL);
+    op_settle(&group->op, group->err, NULL);
+    let_go(group);
+    op_retire(&group->op);
 }
 
 /* What follows from what was noted so far. */
@@ -122,10 +126,7 @@ static void decide(struct group *group)
     bool must_give_up = group->kind == GROUP_ALL && group->first >= 0 && !group->has_given_up &&
                         (group->op.scope->flags & SCOPE_SUPERVISE) == 0;
 
-    if (group->has_won) {
-        let_go(group);
-        settle(group);
-    } else if (group->open == 0) {
+    if (group->has_won || group->open == 0) {
         settle(group);
     } else if (must_give_up) {
         group->has_given_up = true;

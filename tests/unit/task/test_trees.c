@@ -1,6 +1,6 @@
-/* Goal: whatever trees of scopes, ops, groups, fibers and callbacks a plugin builds, in whatever
- * order clients leave, deadlines pass, providers answer and retire: each consumer is told exactly
- * once and never inside a call, each result is let go of once, each cleanup runs once, newest
+/* Goal: whatever trees of scopes, ops, groups, hedges, fibers and callbacks a plugin builds, in
+ * whatever order clients leave, deadlines pass, providers answer and retire: each consumer is told
+ * exactly once and never inside a call, each result is let go of once, each cleanup runs once, newest
  * first, stale handles are known as such, and in the end nothing is left.
  *
  * Random, from a seed that is printed: WEFT_SEED=n repeats a run, WEFT_TREES=n says how many. */
@@ -10,6 +10,7 @@
 #include "lib/task_world.h"
 #include "lib/test.h"
 #include "task/group.h"
+#include "task/hedge.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -287,8 +288,37 @@ static void group_some(struct tree *tree, struct scope *scope)
         if (children[count] != NULL)
             count++;
     }
-    remember_op(
-        tree, group_start(scope, below(tree->forest, 2) ? GROUP_ALL : GROUP_ANY, children, count));
+    remember_op(tree, group_start(scope, (enum group_kind)below(tree->forest, 3), children, count));
+}
+
+/* A hedge's second op: a new one, any other (itself and those that wait for it among them), or none;
+ * perhaps after a wait. */
+static struct op *grow_second(struct scope *scope, void *data)
+{
+    struct tree *tree = data;
+    struct forest *forest = tree->forest;
+    struct op *op;
+
+    assert_int_equal(forest->calls, 0);
+    assert_ptr_equal(scope_current(forest->world.tasks), scope);
+    if (below(forest, 3) == 0) {
+        op = op_sleep(scope, below(forest, 20));
+        remember_op(tree, op);
+        await_some(tree, op);
+    }
+    if (below(forest, 2) == 0)
+        return random_op(tree);
+    op = grow_leaf(tree, scope);
+    remember_op(tree, op);
+    return op;
+}
+
+static void hedge_some(struct tree *tree, struct scope *scope)
+{
+    struct op *first = random_op(tree);
+
+    if (first != NULL)
+        remember_op(tree, hedge_start(scope, first, below(tree->forest, 30), grow_second, tree));
 }
 
 static void start_some(struct tree *tree, struct scope *scope, bool on_fiber)
@@ -363,7 +393,10 @@ static void step(struct tree *tree, bool on_fiber)
     if (what < 40) {
         start_some(tree, scope, on_fiber);
     } else if (what < 50) {
-        group_some(tree, scope);
+        if (below(tree->forest, 4) > 0)
+            group_some(tree, scope);
+        else
+            hedge_some(tree, scope);
     } else if (what < 58) {
         branch_off(tree, scope);
     } else if (what < 62) {
