@@ -117,7 +117,9 @@ def test_one_that_crashes(tmp_path):
     made = plugin.build(tmp_path, "it", ASKING.replace("(void)self;\n    WEFT_TRY", "(void)self;\n    __builtin_trap();\n    WEFT_TRY"))
     done = check(made)
     assert done.returncode == 1
-    assert re.fullmatch(r"weft: killed by signal \d+ .* while it ran plugin=it route=\(plugin\) .*\n", done.stderr)
+    report, *_, verdict = done.stderr.splitlines()
+    assert "crashed: signal " in report and "plugin=it" in report, report
+    assert re.fullmatch(r"weft: killed by signal \d+ .* while it ran plugin=it route=\(plugin\) .*", verdict)
 
 
 def test_either_settings_or_a_file(asking, tmp_path):
