@@ -10,6 +10,7 @@ WEFT_BUILD names the build to test (build/dev). A test may run for 60 seconds, o
 """
 import os
 import pathlib
+import resource
 import signal
 
 import pytest
@@ -20,6 +21,7 @@ from support.host import Host
 from support.peer import Peer
 
 TEST_S = 60
+FILES = 2500
 
 
 def pytest_configure(config):
@@ -106,6 +108,17 @@ def books(database):
 def free_port():
     """A function that gives a port which nobody listens on."""
     return place.free_port
+
+
+@pytest.fixture
+def many_files():
+    """Descriptors for some thousand clients of our own."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < FILES:
+        pytest.skip(f"only {hard} open files are allowed here, not {FILES}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, FILES), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.fixture

@@ -48,18 +48,6 @@ def whole(start_weft, module_database, peer):
             "plugin.lab": {"path": LAB, "database": "main", "upstream": "thirdparty"}}))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def many_files():
-    """Our own descriptors: each client takes one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MANY + 500
-    if hard != resource.RLIM_INFINITY and hard < wanted:
-        pytest.skip(f"only {hard} open files are allowed here")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
 def open_files(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
 
@@ -200,7 +188,7 @@ def test_half_closed(host):
 
 # many
 
-def test_two_thousand_at_once(host):
+def test_two_thousand_at_once(many_files, host):
     """All are connected before the first one asks, each is answered twice, and all go at once."""
     worker, = host.workers()
     before = open_files(worker)
@@ -218,7 +206,7 @@ def test_two_thousand_at_once(host):
     wait_until(lambda: open_files(worker) == before, 30)
 
 
-def test_two_thousand_handlers_that_wait(host):
+def test_two_thousand_handlers_that_wait(many_files, host):
     clients = [Client(host.address, timeout=40) for _ in range(MANY)]
     try:
         for client in clients:

@@ -12,6 +12,7 @@ import pytest
 
 from support import place
 from support.client import Client
+from support.cluster import Database
 from support.wait import wait_until
 
 SERVER = {"request_timeout": "2s"}
@@ -368,6 +369,30 @@ def test_an_unknown_role_is_told_once_and_not_flooded(start_weft, books):
     host.wait_log('role \\\\?"nobody_of_that_name\\\\?" does not exist')
     assert "a-secret" not in host.log
     assert host.log.count("nobody_of_that_name") < 20
+
+
+def test_fewer_sessions_than_wanted(start_weft, books):
+    """The server gives two of four: all are served by these."""
+    books.cluster.run("alter role weft connection limit 2")
+    try:
+        host = start_weft(sections(books))
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            statuses = list(pool.map(lambda _: host.get(sql("select pg_sleep(0.02)")).status, range(40)))
+        assert set(statuses) == {200}
+    finally:
+        books.cluster.run("alter role weft connection limit -1")
+
+
+def test_a_database_in_another_encoding(start_weft, cluster):
+    """What comes out is UTF-8 all the same."""
+    cluster.run("create database latin1 encoding 'LATIN1' template template0 owner weft")
+    latin1 = Database(cluster, "latin1")
+    latin1.run("set role weft; create table books (id bigint, title text, author text)")
+    latin1.run("insert into books values (1, 'Señor', 'Ünal')")
+    host = start_weft(sections(latin1))
+    assert host.get("/books/1").json() == {"id": 1, "title": "Señor", "author": "Ünal"}
+    host.stop()
+    cluster.drop_database(latin1)
 
 
 def test_conninfo_instead_of_keys(start_weft, books):

@@ -335,6 +335,26 @@ def test_many_at_once_in_both_styles(library, partner):
             client.close()
 
 
+def test_a_thousand_clients_at_once(many_files, start_weft, library_database):
+    """With the demo's third party: in both styles nobody gets anything but what they asked for."""
+    library_database.run("drop table if exists hidden; set role weft; " + SCHEMA)
+    thirdparty = start_weft({"plugin.thirdparty": {"path": "thirdparty.so"}})
+    host = start_weft({
+        "server": {"workers": 2, "request_timeout": "30s"},
+        "pg.main": {**library_database.settings, "queue_timeout": "30s"},
+        "upstream.thirdparty": {"url": thirdparty.url, "queue_timeout": "30s", "first_byte_timeout": "30s"},
+        "plugin.books": {"path": "books.so"}, "plugin.books_then": {"path": "books_then.so", "mount": "/then"}})
+    clients = [Client(host.address, timeout=50) for _ in range(1000)]
+    for target in ("/books/1", "/summary", "/then/summary"):
+        for client in clients:
+            client.request("GET", target)
+        answers = [client.read_answer() for client in clients]
+        assert {answer.status for answer in answers} == {200}
+        assert all(answer.json().get("id") == 1 or answer.json()["books"] == 12 for answer in answers)
+    for client in clients:
+        client.close()
+
+
 def test_lines_of_the_access_log(library, partner):
     library.get("/then/summary")
     line = library.wait_access(path="/then/summary", method="GET", status=200)

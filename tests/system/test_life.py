@@ -177,6 +177,21 @@ def test_two_hosts_share_a_port(start_weft):
         assert second.get("/lab/text").body == b"second"
 
 
+def test_two_hosts_of_one_file(start_weft):
+    """Each has a folder of its own, and takes only that away with it."""
+    first = start_weft(sections({"reuseport": "on"}))
+    with open(first.log_path, "ab") as log:
+        second = subprocess.Popen([place.BUILD / "weft", "-c", first.config], stdout=log, stderr=log)
+    try:
+        first.wait_log("serving: ", count=2)
+        assert len(list((first.folder / "run").iterdir())) == 2
+    finally:
+        second.terminate()
+        assert second.wait(20) == 0
+    assert len(list((first.folder / "run").iterdir())) == 1
+    assert first.get("/hello").status == 200
+
+
 def test_a_port_is_not_shared_without_saying_so(start_weft):
     """The second host says so in one line, and the first one does not notice."""
     for one in ("off", "on"):
