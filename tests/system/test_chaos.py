@@ -41,10 +41,12 @@ BROKEN = [b"\r\n\r\n?", b"GET / HTTP/1.1\r\n\r\n", b"GET /hello HTTP/9.9\r\nHost
 
 
 class Crowd:
-    """The clients, each in a thread of its own; `faults` gathers what was wrong."""
+    """The clients, each in a thread of its own; `faults` gathers what was wrong. `may_break`: a connection
+    that is closed on them is no fault."""
 
-    def __init__(self, address, count):
+    def __init__(self, address, count, may_break=False):
         self.address = address
+        self.may_break = may_break
         self.is_ending = threading.Event()   # from then on a closed connection is no fault
         self.seen = collections.Counter()
         self.faults = []
@@ -68,6 +70,8 @@ class Crowd:
             except TimeoutError:
                 self.faults.append(f"not answered: {self.asked.get(threading.get_ident())}")
             except (Closed, OSError) as error:
+                if self.may_break and not isinstance(error, ConnectionRefusedError):
+                    continue
                 if not self.is_ending.is_set():
                     self.faults.append(repr(error))
                 return
@@ -204,6 +208,25 @@ def test_all_at_once(start, cluster, books):
     assert host.workers() == [worker], host.log
     wait_until(lambda: host.get("/summary").status == 200)
     wait_until(lambda: connections(host) == 0)
+
+
+@pytest.mark.limit(int(SECONDS) * 2 + 60)
+def test_workers_killed_meanwhile(start, books):
+    """Nobody is refused, nobody waits in vain, and the dead leave no sessions behind."""
+    host = start(workers=3)
+    crowd = Crowd(host.address, 8, may_break=True)
+    dice = random.Random(SEED)
+    try:
+        for _ in range(int(SECONDS)):
+            time.sleep(dice.random() * 0.6)
+            for worker in dice.sample(host.workers(), min(len(host.workers()), dice.choice([1, 1, 2]))):
+                os.kill(worker, signal.SIGKILL)
+    finally:
+        crowd.end()
+    wait_until(lambda: len(host.workers()) == 3, 40)
+    wait_until(lambda: host.get("/summary").status == 200)
+    count = "select count(*) from pg_stat_activity where datname = current_database() and usename = 'weft'"
+    wait_until(lambda: books.run(count)[0][0] <= 3 * 5)
 
 
 def connections(host):
