@@ -354,13 +354,18 @@ static void test_a_result_that_is_too_big_once_it_is_there(void **state)
     assert_int_equal(pg_pool_counts(world.pool)->sessions_lost, 0);
 }
 
-/* One value, and many rows. Who only reads behind it is run again on another session. */
+/* Large values, and many rows; the server pauses between them, so that an answer is seen to be half
+ * read whatever the speed of either side. */
+#define LARGE_VALUES \
+    "select repeat('x', 2 * 1024 * 1024), pg_sleep(0.1) from generate_series(1, 10)"
+#define MANY_ROWS                                                              \
+    "select repeat('x', 1000), case when n % 4096 = 0 then pg_sleep(0.1) end " \
+    "from generate_series(1, 32 * 1024) n"
+
+/* Who only reads behind it is run again on another session. */
 static void test_a_result_that_is_too_big_while_it_comes(void **state)
 {
-    static const char *const texts[] = {
-        "select repeat('x', 16 * 1024 * 1024)",
-        "select repeat('x', 1000) from generate_series(1, 16 * 1024)",
-    };
+    static const char *const texts[] = {LARGE_VALUES, MANY_ROWS};
 
     (void)state;
     pg_server_need(&server);
@@ -405,7 +410,7 @@ static void test_a_tombstone_s_result_that_is_too_big(void **state)
 
 static void test_a_transaction_ends_with_a_result_that_is_too_big(void **state)
 {
-    struct pg_call call = {.sql = SPAN("select repeat('x', 16 * 1024 * 1024)")};
+    struct pg_call call = {.sql = SPAN(LARGE_VALUES)};
     struct op *begin, *behind;
 
     (void)state;
