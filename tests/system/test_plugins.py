@@ -12,7 +12,8 @@ from support import place, plugin
 from support.host import run_weft
 
 README = (place.ROOT / "README.md").read_text()
-ABI = re.search(r"#define WEFT_ABI_MAJOR (\d+)\n#define WEFT_ABI_MINOR (\d+)", (place.ROOT / "include/weft.h").read_text())
+HEADER = (place.ROOT / "include/weft.h").read_text()
+ABI = re.search(r"#define WEFT_ABI_MAJOR (\d+)\n#define WEFT_ABI_MINOR (\d+)", HEADER)
 MAJOR, MINOR = int(ABI.group(1)), int(ABI.group(2))
 
 # A constructor, so that a test sees whether code of the plugin ran before it was refused.
@@ -82,9 +83,8 @@ def test_a_note_and_a_descriptor_that_differ(refused, tmp_path):
 
 
 def test_a_missing_symbol(refused, tmp_path):
-    made = plugin.build(tmp_path, "it", plugin.answering("x", extra="int nowhere_to_be_found(void);\n"
-                                                         "int use(void);\nint use(void) { return nowhere_to_be_found(); }"),
-                        ["-fvisibility=default"])
+    extra = "int nowhere_to_be_found(void);\nint use(void);\nint use(void) { return nowhere_to_be_found(); }"
+    made = plugin.build(tmp_path, "it", plugin.answering("x", extra=extra), ["-fvisibility=default"])
     line = refused(made)
     assert "undefined symbol: nowhere_to_be_found" in line and str(made) in line
 
@@ -139,7 +139,7 @@ def test_a_program_instead_of_a_shared_object(refused):
     assert "/bin/true" in refused("/bin/true")
 
 
-def test_init_that_fails_says_why(refused, tmp_path):
+def test_init_that_fails_says_why(tmp_path):
     source = """
 #include <weft.h>
 static weft_status init(weft_host *host, void **self)
@@ -278,7 +278,7 @@ def test_the_smallest_plugin_for_another_abi(start_weft, folder, tmp_path):
     host.process = None
 
 
-def test_the_smallest_plugin_checked(folder, tmp_path):
+def test_the_smallest_plugin_checked(folder):
     config = folder / "server.ini"
     config.write_text(readme_text(folder).replace("@PORT@", "8000"))
     done = run_weft("check", "-c", config)

@@ -151,7 +151,8 @@ class Host:
             raise AssertionError(f"weft did not end within {timeout} s:\n{self.log}") from None
 
     def stop(self, code=0):
-        """SIGTERM, unless it had one, and the end that is wanted: the exit code, and no report of a sanitizer in the log."""
+        """SIGTERM, unless it had one, and the end that is wanted: the exit code, and no report of a sanitizer in
+        the log."""
         if self.process is None:
             return
         if self.process.poll() is None and not self.is_told:
