@@ -134,7 +134,7 @@ static void put_time(struct line *line, bool is_json)
     put(line, ":");
     put_number(line, seconds % 60, 10, 2);
     put(line, ".");
-    put_number(line, (uint64_t)now.tv_nsec / 1000, 10, 6);
+    put_number(line, (uint64_t)now.tv_nsec / 1000000, 10, 3);
     put(line, "Z");
     put_quote(line, is_json);
 }

@@ -37,9 +37,9 @@ static const struct field server_fields[] = {
      .type = FIELD_BOOL,
      .offset = MEMBER(reuseport),
      .fallback = "off",
-     .help = "on: other hosts of the same user, with reuseport on too, may share these addresses. "
-             "off: a second host is "
-             "told that the address is taken."},
+     .help =
+         "on: this host may share these addresses with other hosts of the same user. off: it is "
+         "refused where another host has one of them."},
     {.key = "backlog",
      .type = FIELD_UINT,
      .offset = MEMBER(backlog),

@@ -49,7 +49,7 @@ static void log_failure(const struct addr *addr, enum err err)
 
     if (err == ERR_EXISTS)
         hint = is_unix(addr) ? "; is another host running?"
-                             : "; is another host running? (reuseport = on in both lets hosts "
+                             : "; is another host running? (reuseport = on lets hosts "
                                "share an address)";
     addr_format(addr, text);
     log_error("listen: %s: %s%s", text, why, hint);

@@ -21,7 +21,7 @@ void sockets_init(struct sockets *sockets, const struct settings *settings);
 
 /* Binds and listens, for every slot. What fails is logged with the address and the reason. The
  * first slot's are bound before SO_REUSEPORT is set, so that a second host is refused unless
- * reuseport = on. */
+ * it has reuseport = on itself. */
 enum err sockets_open(struct sockets *sockets) __attribute__((warn_unused_result));
 
 /* Those of `slot`, one for each of settings->listen. */

@@ -79,7 +79,7 @@ def test_the_report_of_a_crash(start, how, said):
     line = host.wait_log(rf"^.*{said}.*$").group()
     found = logs.fields(line)
     assert list(found) == ["time", "level", "pid", "process", "msg", "plugin", "route", "request"]
-    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", found["time"])
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", found["time"])
     assert abs(datetime.datetime.fromisoformat(found["time"]).timestamp() - time.time()) < 60
     assert (found["level"], found["process"]) == ("error", "worker 0")
     assert (found["plugin"], found["route"]) == ("crash", "GET /crash/:how")
