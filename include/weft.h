@@ -19,6 +19,9 @@
  * Time:     milliseconds; 0 is the default.
  * Since:    1.0, where a comment says no later minor.
  *
+ * Chapters: here the nouns, the statuses, settings and routes, scopes and ops; weft_http.h, weft_pg.h
+ *           and weft_call.h, which this header includes, have the rest.
+ *
  * C99 or later, C++11 or later; gcc or clang.
  */
 #ifndef WEFT_H
@@ -40,6 +43,9 @@ extern "C" {
 #ifndef WEFT_ABI_TARGET
 /* The minor that this plugin needs; newer calls stay hidden until it is raised. */
 #define WEFT_ABI_TARGET 0
+#endif
+#if WEFT_ABI_TARGET > WEFT_ABI_MINOR
+#error "WEFT_ABI_TARGET: this weft.h is older than what the plugin needs"
 #endif
 #define WEFT_MUST_USE __attribute__((__warn_unused_result__))
 #define WEFT_PRINTF(text, args) \
@@ -255,49 +261,6 @@ static inline int weft_equal(weft_str a, weft_str b)
            (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
 }
 
-/* Parameters: weft_run(ctx, db, stmt, WEFT_ARGS(weft_int(1), weft_text(name))). */
-/* clang-format off */
-#ifdef __cplusplus
-#define WEFT_ARGS(...) {__VA_ARGS__}
-#else
-#define WEFT_ARGS(...) \
-    (uint32_t)(sizeof((const weft_value[]){__VA_ARGS__}) / sizeof(weft_value)), \
-    (const weft_value[]){__VA_ARGS__}
-#endif
-/* clang-format on */
-#define WEFT_NO_ARGS 0u, NULL
-
-/* SQL NULL as a parameter. [any] */
-static inline weft_value weft_null(void) { return weft__value_int(WEFT_V_NULL, 0); }
-
-/* A number as a parameter. [any] */
-static inline weft_value weft_int(int64_t i) { return weft__value_int(WEFT_V_INT, i); }
-
-/* true (not 0) or false as a parameter. [any] */
-static inline weft_value weft_bool(int is_true)
-{
-    return weft__value_int(WEFT_V_BOOL, is_true != 0);
-}
-
-/* A floating point number as a parameter, to its last bit. [any] */
-static inline weft_value weft_double(double d)
-{
-    weft_value v = {WEFT_V_DOUBLE, 0, {0}};
-    v.as.d = d;
-    return v;
-}
-
-/* Text as a parameter; absent is SQL NULL; with a NUL within, which no text of the database can
- * have, the op fails with WEFT_E_DB_VALUE. The bytes must stay until the statement was started.
- * [any] */
-static inline weft_value weft_text(weft_str s) { return weft__value_bytes(WEFT_V_TEXT, s); }
-
-/* Bytes as a parameter, for bytea; absent is SQL NULL. [any] */
-static inline weft_value weft_bytes(weft_str s) { return weft__value_bytes(WEFT_V_BYTES, s); }
-
-/* A JSON text as a parameter; absent is SQL NULL. [any] */
-static inline weft_value weft_value_json(weft_str s) { return weft__value_bytes(WEFT_V_JSON, s); }
-
 /* ---- at init: what fails is told with the ini file's line and the reason, when init() hands the
  * status on ----------------------------------------------------------------------------------- */
 
@@ -344,29 +307,6 @@ static inline WEFT_MUST_USE weft_status weft_setting_bool(weft_host *host, const
                                                           uint32_t fallback, uint32_t *value)
 {
     return weft__api->core->setting_bool(host, key, fallback, value);
-}
-
-/* The database pool of section [pg.NAME]. WEFT_E_INVALID: there is none. [init] */
-static inline WEFT_MUST_USE weft_status weft_pool(weft_host *host, const char *name, weft_pg **db)
-{
-    return weft__api->pg->pool(host, name, db);
-}
-
-/* Declares a statement for `db`, a pool: prepared on each session when first used, `name` is for
- * logs and metrics, `flags` are WEFT_STMT_.... WEFT_E_INVALID: the name has another text in this
- * pool, or the text would change a session that others share (BEGIN, SET, LISTEN ...). [init] */
-static inline WEFT_MUST_USE weft_status weft_declare(weft_host *host, weft_pg *db, const char *name,
-                                                     const char *sql, uint32_t flags,
-                                                     weft_stmt **stmt)
-{
-    return weft__api->pg->declare(host, db, name, sql, flags, stmt);
-}
-
-/* The upstream of section [upstream.NAME]. WEFT_E_INVALID: there is none. [init] */
-static inline WEFT_MUST_USE weft_status weft_find_upstream(weft_host *host, const char *name,
-                                                           weft_upstream **upstream)
-{
-    return weft__api->call->upstream(host, name, upstream);
 }
 
 /* The instance's one inbox, for weft_post(). WEFT_E_INVALID: `inbox` is NULL. [init] */
@@ -586,277 +526,13 @@ static inline weft_op *weft_offload(weft_ctx *ctx, weft_work_fn *fn, void *data)
     return weft__api->core->offload(ctx, fn, data);
 }
 
-/* ---- the request, of its ctx or a child of that; absent in a ctx without one ----------------- */
-
-/* "GET"; HEAD stays HEAD. [loop] */
-static inline weft_str weft_method(weft_ctx *ctx) { return weft__api->http->method(ctx); }
-
-/* The path as it came: percent-encoded, mount included, without its query. [loop] */
-static inline weft_str weft_path(weft_ctx *ctx) { return weft__api->http->path(ctx); }
-
-/* The pattern's `:name` or `*name`, decoded; absent where the pattern has none. [loop] */
-static inline weft_str weft_param(weft_ctx *ctx, const char *name)
-{
-    return weft__api->http->param(ctx, name);
-}
-
-/* The first `?name=`, decoded; empty for `?name`; absent. [loop] */
-static inline weft_str weft_query(weft_ctx *ctx, const char *name)
-{
-    return weft__api->http->query(ctx, name);
-}
-
-/* The first header field `name`, in any case; absent. [loop] */
-static inline weft_str weft_header(weft_ctx *ctx, const char *name)
-{
-    return weft__api->http->header(ctx, name);
-}
-
-/* The client's address without its port. [loop] */
-static inline weft_str weft_peer(weft_ctx *ctx) { return weft__api->http->peer(ctx); }
-
-/* The prefix that the instance is mounted at, "" or "/then": what goes before a Location. [loop] */
-static inline weft_str weft_mount(weft_ctx *ctx) { return weft__api->http->mount(ctx); }
-
-/* The whole body; empty where there is none. [loop] */
-static inline weft_str weft_body(weft_ctx *ctx) { return weft__api->http->body(ctx); }
-
-/* ---- the reply: the first one stands, and ends the ctx. WEFT_E_STATE: there is one already;
- * WEFT_E_CANCELED: the client has left; WEFT_E_INVALID: no code from 200 to 599, or no type ---- */
-
-/* Adds a field. WEFT_E_INVALID: no name, or CR, LF or NUL in it, or one of the host's own (framing,
- * Date, Server). [loop] */
-static inline weft_status weft_set_header(weft_ctx *ctx, const char *name, weft_str value)
-{
-    return weft__api->http->set_header(ctx, name, value);
-}
-
-/* Answers. `type` is the Content-Type, or NULL: none. [loop] */
-static inline weft_status weft_reply(weft_ctx *ctx, uint32_t code, const char *type, weft_str body)
-{
-    return weft__api->http->reply(ctx, code, type, body);
-}
-
-/* Answers with text, as text/plain in UTF-8. [loop] */
-static inline weft_status weft_reply_text(weft_ctx *ctx, uint32_t code, const char *text)
-{
-    return weft_reply(ctx, code, "text/plain; charset=utf-8", weft_cstr(text));
-}
-
-/* Answers with JSON, which is not checked. [loop] */
-static inline weft_status weft_reply_json(weft_ctx *ctx, uint32_t code, weft_str json)
-{
-    return weft_reply(ctx, code, "application/json", json);
-}
-
-/* Sends the client to `location`, a path or URL, with a code such as 303. [loop] */
-static inline weft_status weft_redirect(weft_ctx *ctx, uint32_t code, weft_str location)
-{
-    WEFT_TRY(weft_set_header(ctx, "Location", location));
-    return weft_reply(ctx, code, NULL, weft_cstr(""));
-}
-
-/* Answers with application/problem+json (RFC 9457); `detail` is for the client and may be NULL.
- * [loop] */
-static inline weft_status weft_problem(weft_ctx *ctx, uint32_t code, const char *detail)
-{
-    return weft__api->http->problem(ctx, code, weft_cstr(detail));
-}
-
-/* The detail that the client gets with the status that is handed on: return weft_explain(ctx,
- * WEFT_E_BAD_REQUEST, "title: %s", reason). At most 1,023 bytes. Returns `status`. [loop] */
-WEFT_PRINTF(3, 4)
-static inline weft_status weft_explain(weft_ctx *ctx, weft_status status, const char *format, ...)
-{
-    char text[1024];
-    va_list args;
-
-    va_start(args, format);
-    (void)weft__api->http->explain(ctx, weft__print(text, sizeof text, format, args));
-    va_end(args);
-    return status;
-}
-
-/* ---- the database --------------------------------------------------------------------------- */
-
-/* Runs a declared statement on its pool or on a transaction of that pool. At most 64 parameters.
- * Statements on a pool run in any order beside one another; those on a transaction in theirs.
- * Parameters too large for the ctx's memory cancel it. A result larger than result_max of [pg.NAME]
- * fails with WEFT_E_DB and no weft_sqlstate(); the statement has run then, unless a transaction
- * undoes it: see weft_maybe_applied().
- * SET, LISTEN, PREPARE and their like are refused outside of a transaction; functions with the same
- * effects are not seen: set_config(..., false), session-level advisory locks, lo_open() and what a
- * function of yours does need a transaction and its local form (set_config(..., true),
- * pg_advisory_xact_lock()), or they hit whoever has the session next. [loop] */
-static inline weft_op *weft_run(weft_ctx *ctx, weft_pg *db, weft_stmt *stmt, uint32_t count,
-                                const weft_value *values)
-{
-    return weft__api->pg->run(ctx, db, stmt, count, values);
-}
-
-/* Runs one statement of any text, with flags WEFT_STMT_.... Never make the text from what came from
- * outside: that goes into parameters. [loop] */
-static inline weft_op *weft_run_sql(weft_ctx *ctx, weft_pg *db, const char *sql, uint32_t flags,
-                                    uint32_t count, const weft_value *values)
-{
-    return weft__api->pg->run_sql(ctx, db, sql, flags, count, values);
-}
-
-/* Begins a transaction on a session of its own; `flags` are WEFT_TX_.... It is rolled back when the
- * ctx ends or the op is released, unless it was ended before. [loop] */
-static inline weft_op *weft_begin(weft_ctx *ctx, weft_pg *db, uint32_t flags)
-{
-    return weft__api->pg->begin(ctx, db, flags);
-}
-
-/* The transaction of a weft_begin() that settled OK, to run statements on; NULL else. [loop] */
-static inline weft_pg *weft_tx(weft_op *begin) { return weft__api->pg->tx(begin); }
-
-/* Commits, as an op in the transaction's ctx. WEFT_E_DB_RETRY, WEFT_E_DB_CONSTRAINT, WEFT_E_DB: it
- * was rolled back; WEFT_E_DB_DOWN: see weft_maybe_applied(). [loop] */
-static inline weft_op *weft_commit(weft_pg *tx) { return weft__api->pg->commit(tx); }
-
-/* Rolls back, as an op in the transaction's ctx. [loop] */
-static inline weft_op *weft_rollback(weft_pg *tx) { return weft__api->pg->rollback(tx); }
-
-/* How many rows the result has; 0 for every op without one. [loop] */
-static inline uint32_t weft_rows(weft_op *op) { return weft__api->pg->rows(op); }
-
-/* How many columns the result has. [loop] */
-static inline uint32_t weft_columns(weft_op *op) { return weft__api->pg->columns(op); }
-
-/* How many rows were inserted, updated, deleted or selected. [loop] */
-static inline uint64_t weft_affected(weft_op *op) { return weft__api->pg->affected(op); }
-
-/* The index of the column `name`; -1: none. [loop] */
-static inline int32_t weft_column(weft_op *op, const char *name)
-{
-    return weft__api->pg->column(op, name);
-}
-
-/* The column's name; absent beyond the last. [loop] */
-static inline weft_str weft_column_name(weft_op *op, uint32_t column)
-{
-    return weft__api->pg->column_name(op, column);
-}
-
-/* The value as the server writes it; absent: NULL, or no such row or column. [loop] */
-static inline weft_str weft_col_text(weft_op *op, uint32_t row, uint32_t column)
-{
-    return weft__api->pg->text(op, row, column);
-}
-
-/* The value as a number; 0 where it is none. [loop] */
-static inline int64_t weft_col_int(weft_op *op, uint32_t row, uint32_t column)
-{
-    return weft__api->pg->i64(op, row, column);
-}
-
-/* The value as a floating point number; 0 where it is none. [loop] */
-static inline double weft_col_double(weft_op *op, uint32_t row, uint32_t column)
-{
-    return weft__api->pg->f64(op, row, column);
-}
-
-/* 1: the value is true. [loop] */
-static inline uint32_t weft_col_bool(weft_op *op, uint32_t row, uint32_t column)
-{
-    return weft__api->pg->boolean(op, row, column);
-}
-
-/* 1: the value is NULL, or there is no such row or column. [loop] */
-static inline uint32_t weft_col_is_null(weft_op *op, uint32_t row, uint32_t column)
-{
-    return weft__api->pg->is_null(op, row, column);
-}
-
-/* The result as a JSON array of objects, in the ctx's memory: numbers, booleans and json columns as
- * they are, all else as strings. "[]" where there is none; absent for a stale handle, and where it is too large
- * for the ctx's memory, which cancels the ctx (WEFT_WHY_MEMORY). [loop] */
-static inline weft_str weft_rows_json(weft_ctx *ctx, weft_op *op)
-{
-    return weft__api->pg->json(ctx, op, 0u);
-}
-
-/* Its first row as an object; "null" where there is none. [loop] */
-static inline weft_str weft_row_json(weft_ctx *ctx, weft_op *op)
-{
-    return weft__api->pg->json(ctx, op, WEFT_PG_ONE_ROW);
-}
-
-/* Answers as weft_reply_json() with weft_rows_json(); WEFT_E_STATE for a stale `op`, too, and
- * WEFT_E_CANCELED where the JSON is too large: the ctx is canceled, the client gets 500. [loop] */
-static inline weft_status weft_reply_rows(weft_ctx *ctx, uint32_t code, weft_op *op)
-{
-    return weft__api->pg->reply(ctx, code, op, 0u);
-}
-
-/* The same with weft_row_json(). [loop] */
-static inline weft_status weft_reply_row(weft_ctx *ctx, uint32_t code, weft_op *op)
-{
-    return weft__api->pg->reply(ctx, code, op, WEFT_PG_ONE_ROW);
-}
-
-/* "23505"; absent where the failure was not the database's. [loop] */
-static inline weft_str weft_sqlstate(weft_op *op) { return weft__api->pg->sqlstate(op); }
-
-/* 1: it was sent and its outcome was not learnt (canceled, the session broke, or its result was
- * larger than result_max): it may have happened. [loop] */
-static inline uint32_t weft_maybe_applied(weft_op *op) { return weft__api->pg->maybe_applied(op); }
-
-/* ---- upstreams ------------------------------------------------------------------------------ */
-
-/* Calls. An answer of any status, 4xx and 5xx too, is WEFT_OK with that code. [loop] */
-static inline weft_op *weft_call_start(weft_ctx *ctx, weft_upstream *upstream,
-                                       const weft_call *call)
-{
-    return weft__api->call->start(ctx, upstream, call);
-}
-
-/* The answer's status; 0: no answer. [loop] */
-static inline uint32_t weft_call_code(weft_op *op) { return weft__api->call->code(op); }
-
-/* The answer's first field `name`, in any case; absent. [loop] */
-static inline weft_str weft_call_field(weft_op *op, const char *name)
-{
-    return weft__api->call->field(op, name);
-}
-
-/* The answer's body; absent: no answer. [loop] */
-static inline weft_str weft_call_body(weft_op *op) { return weft__api->call->body(op); }
-
-/* GETs `path`, a constant or encoded text. [loop] */
-static inline weft_op *weft_call_get(weft_ctx *ctx, weft_upstream *upstream, const char *path)
-{
-    weft_call call = {sizeof call, 0, NULL, weft_cstr(path), {NULL, 0}, NULL, 0, 0};
-    return weft_call_start(ctx, upstream, &call);
-}
-
-/* POSTs `json` to `path`. [loop] */
-static inline weft_op *weft_call_post_json(weft_ctx *ctx, weft_upstream *upstream, const char *path,
-                                           weft_str json)
-{
-    weft_field type = {WEFT_S("Content-Type"), WEFT_S("application/json")};
-    weft_call call = {sizeof call, 0, "POST", weft_cstr(path), json, &type, 1, 0};
-    return weft_call_start(ctx, upstream, &call);
-}
-
 #ifdef __cplusplus
 } /* extern "C" */
-
-#include <initializer_list>
-
-/* weft_run() and weft_run_sql() for WEFT_ARGS(...), which is a list in C++. [loop] */
-inline weft_op *weft_run(weft_ctx *ctx, weft_pg *db, weft_stmt *stmt,
-                         std::initializer_list<weft_value> values)
-{
-    return weft_run(ctx, db, stmt, static_cast<uint32_t>(values.size()), values.begin());
-}
-inline weft_op *weft_run_sql(weft_ctx *ctx, weft_pg *db, const char *sql, uint32_t flags,
-                             std::initializer_list<weft_value> values)
-{
-    return weft_run_sql(ctx, db, sql, flags, static_cast<uint32_t>(values.size()), values.begin());
-}
 #endif
+
+/* The other chapters: request and reply, databases, upstreams. */
+#include "weft_call.h"
+#include "weft_http.h"
+#include "weft_pg.h"
 
 #endif

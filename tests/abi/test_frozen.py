@@ -57,7 +57,7 @@ def test_asserts_miss_nothing():
         assert "__" in name or f"SAME({name}, " in text, name
     for name in re.findall(r"typedef struct (weft_\w+) \{", headers):
         assert f"(sizeof({name}), " in text, name
-    for name in re.findall(r"#define (WEFT_(?:E|STMT|TX|CALL|ROUTE|CHILD|PG)_\w+)", headers):
+    for name in re.findall(r"#define (WEFT_(?:E|STMT|TX|CALL|ROUTE|CHILD|PG)_\w+)[ \t]+\S", headers):
         assert f"IS({name}, " in text, name
     assert text.count("\n") > 480
 

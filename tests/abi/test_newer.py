@@ -2,6 +2,7 @@
 it does not; what its longer option structs say that this host does not know is refused, never ignored."""
 import subprocess
 
+import freeze
 import pytest
 
 from support import place
@@ -58,7 +59,7 @@ WEFT_PLUGIN("newer", "1.0", init, NULL, NULL);
 @pytest.fixture
 def newer(tmp_path):
     """Compiles SOURCE against the made-up header, for a host that has at least ABI 1.`target`."""
-    texts = {name: (INCLUDE / name).read_text() for name in ("weft.h", "weft_tables.h")}
+    texts = {name: (INCLUDE / name).read_text() for name in freeze.HEADERS}
     for name, before, after in CHANGES:
         assert texts[name].count(before) == 1, before
         texts[name] = texts[name].replace(before, after)

@@ -14,6 +14,12 @@ __attribute__((constructor)) static void leave_mark(void)
 #define WEFT_ABI_MAJOR 2
 #endif
 
+/* The header refuses to be used for more than it has: a newer one's number takes the place of its own. */
+#if defined(ABI_NEEDED)
+#undef WEFT_ABI_TARGET
+#define WEFT_ABI_TARGET ABI_NEEDED
+#endif
+
 #if defined(MISSING_SYMBOL)
 weft_status weft_test_that_nobody_has(void);
 #endif

@@ -66,7 +66,8 @@ def test_another_major(refused, tmp_path):
 
 
 def test_a_newer_minor(refused, tmp_path):
-    made = plugin.build(tmp_path, "it", plugin.answering("x", extra=CONSTRUCTOR), [f"-DWEFT_ABI_TARGET={MINOR + 1}"])
+    made = plugin.build(tmp_path, "it", plugin.answering("x", extra=CONSTRUCTOR), [f"-DWEFT_ABI_TARGET={MINOR + 1}"],
+                        include=other_abi(tmp_path, MINOR=MINOR + 1))
     line = refused(made)
     assert str(made) in line
     assert f"{MAJOR}.{MINOR + 1}" in line and f"{MAJOR}.{MINOR}" in line

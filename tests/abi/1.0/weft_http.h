@@ -1,0 +1,110 @@
+/* weft_http.h - the plugin ABI's chapter on HTTP: the request and the reply. Included by weft.h, which
+ * has the rules for all chapters.
+ */
+#ifndef WEFT_HTTP_H
+#define WEFT_HTTP_H
+
+#ifndef WEFT_H
+#error "include weft.h"
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- the request, of its ctx or a child of that; absent in a ctx without one ----------------- */
+
+/* "GET"; HEAD stays HEAD. [loop] */
+static inline weft_str weft_method(weft_ctx *ctx) { return weft__api->http->method(ctx); }
+
+/* The path as it came: percent-encoded, mount included, without its query. [loop] */
+static inline weft_str weft_path(weft_ctx *ctx) { return weft__api->http->path(ctx); }
+
+/* The pattern's `:name` or `*name`, decoded; absent where the pattern has none. [loop] */
+static inline weft_str weft_param(weft_ctx *ctx, const char *name)
+{
+    return weft__api->http->param(ctx, name);
+}
+
+/* The first `?name=`, decoded; empty for `?name`; absent. [loop] */
+static inline weft_str weft_query(weft_ctx *ctx, const char *name)
+{
+    return weft__api->http->query(ctx, name);
+}
+
+/* The first header field `name`, in any case; absent. [loop] */
+static inline weft_str weft_header(weft_ctx *ctx, const char *name)
+{
+    return weft__api->http->header(ctx, name);
+}
+
+/* The client's address without its port. [loop] */
+static inline weft_str weft_peer(weft_ctx *ctx) { return weft__api->http->peer(ctx); }
+
+/* The prefix that the instance is mounted at, "" or "/then": what goes before a Location. [loop] */
+static inline weft_str weft_mount(weft_ctx *ctx) { return weft__api->http->mount(ctx); }
+
+/* The whole body; empty where there is none. [loop] */
+static inline weft_str weft_body(weft_ctx *ctx) { return weft__api->http->body(ctx); }
+
+/* ---- the reply: the first one stands, and ends the ctx. WEFT_E_STATE: there is one already;
+ * WEFT_E_CANCELED: the client has left; WEFT_E_INVALID: no code from 200 to 599, or no type ---- */
+
+/* Adds a field. WEFT_E_INVALID: no name, or CR, LF or NUL in it, or one of the host's own (framing,
+ * Date, Server). [loop] */
+static inline weft_status weft_set_header(weft_ctx *ctx, const char *name, weft_str value)
+{
+    return weft__api->http->set_header(ctx, name, value);
+}
+
+/* Answers. `type` is the Content-Type, or NULL: none. [loop] */
+static inline weft_status weft_reply(weft_ctx *ctx, uint32_t code, const char *type, weft_str body)
+{
+    return weft__api->http->reply(ctx, code, type, body);
+}
+
+/* Answers with text, as text/plain in UTF-8. [loop] */
+static inline weft_status weft_reply_text(weft_ctx *ctx, uint32_t code, const char *text)
+{
+    return weft_reply(ctx, code, "text/plain; charset=utf-8", weft_cstr(text));
+}
+
+/* Answers with JSON, which is not checked. [loop] */
+static inline weft_status weft_reply_json(weft_ctx *ctx, uint32_t code, weft_str json)
+{
+    return weft_reply(ctx, code, "application/json", json);
+}
+
+/* Sends the client to `location`, a path or URL, with a code such as 303. [loop] */
+static inline weft_status weft_redirect(weft_ctx *ctx, uint32_t code, weft_str location)
+{
+    WEFT_TRY(weft_set_header(ctx, "Location", location));
+    return weft_reply(ctx, code, NULL, weft_cstr(""));
+}
+
+/* Answers with application/problem+json (RFC 9457); `detail` is for the client and may be NULL.
+ * [loop] */
+static inline weft_status weft_problem(weft_ctx *ctx, uint32_t code, const char *detail)
+{
+    return weft__api->http->problem(ctx, code, weft_cstr(detail));
+}
+
+/* The detail that the client gets with the status that is handed on: return weft_explain(ctx,
+ * WEFT_E_BAD_REQUEST, "title: %s", reason). At most 1,023 bytes. Returns `status`. [loop] */
+WEFT_PRINTF(3, 4)
+static inline weft_status weft_explain(weft_ctx *ctx, weft_status status, const char *format, ...)
+{
+    char text[1024];
+    va_list args;
+
+    va_start(args, format);
+    (void)weft__api->http->explain(ctx, weft__print(text, sizeof text, format, args));
+    va_end(args);
+    return status;
+}
+
+#ifdef __cplusplus
+} /* extern "C" */
+#endif
+
+#endif

@@ -1,0 +1,223 @@
+/* weft_pg.h - the plugin ABI's chapter on PostgreSQL: parameters, statements, transactions and
+ * results. Included by weft.h, which has the rules for all chapters.
+ */
+#ifndef WEFT_PG_H
+#define WEFT_PG_H
+
+#ifndef WEFT_H
+#error "include weft.h"
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- parameters: no call of the host ---------------------------------------------------------- */
+
+/* The parameters of a call: weft_run(ctx, db, stmt, WEFT_ARGS(weft_int(1), weft_text(name))). */
+/* clang-format off */
+#ifdef __cplusplus
+#define WEFT_ARGS(...) {__VA_ARGS__}
+#else
+#define WEFT_ARGS(...) \
+    (uint32_t)(sizeof((const weft_value[]){__VA_ARGS__}) / sizeof(weft_value)), \
+    (const weft_value[]){__VA_ARGS__}
+#endif
+/* clang-format on */
+#define WEFT_NO_ARGS 0u, NULL
+
+/* SQL NULL as a parameter. [any] */
+static inline weft_value weft_null(void) { return weft__value_int(WEFT_V_NULL, 0); }
+
+/* A number as a parameter. [any] */
+static inline weft_value weft_int(int64_t i) { return weft__value_int(WEFT_V_INT, i); }
+
+/* true (not 0) or false as a parameter. [any] */
+static inline weft_value weft_bool(int is_true)
+{
+    return weft__value_int(WEFT_V_BOOL, is_true != 0);
+}
+
+/* A floating point number as a parameter, to its last bit. [any] */
+static inline weft_value weft_double(double d)
+{
+    weft_value v = {WEFT_V_DOUBLE, 0, {0}};
+    v.as.d = d;
+    return v;
+}
+
+/* Text as a parameter; absent is SQL NULL; with a NUL within, which no text of the database can
+ * have, the op fails with WEFT_E_DB_VALUE. The bytes must stay until the statement was started.
+ * [any] */
+static inline weft_value weft_text(weft_str s) { return weft__value_bytes(WEFT_V_TEXT, s); }
+
+/* Bytes as a parameter, for bytea; absent is SQL NULL. [any] */
+static inline weft_value weft_bytes(weft_str s) { return weft__value_bytes(WEFT_V_BYTES, s); }
+
+/* A JSON text as a parameter; absent is SQL NULL. [any] */
+static inline weft_value weft_value_json(weft_str s) { return weft__value_bytes(WEFT_V_JSON, s); }
+
+/* ---- at init -------------------------------------------------------------------------------- */
+
+/* The database pool of section [pg.NAME]. WEFT_E_INVALID: there is none. [init] */
+static inline WEFT_MUST_USE weft_status weft_pool(weft_host *host, const char *name, weft_pg **db)
+{
+    return weft__api->pg->pool(host, name, db);
+}
+
+/* Declares a statement for `db`, a pool: prepared on each session when first used, `name` is for
+ * logs and metrics, `flags` are WEFT_STMT_.... WEFT_E_INVALID: the name has another text in this
+ * pool, or the text would change a session that others share (BEGIN, SET, LISTEN ...). [init] */
+static inline WEFT_MUST_USE weft_status weft_declare(weft_host *host, weft_pg *db, const char *name,
+                                                     const char *sql, uint32_t flags,
+                                                     weft_stmt **stmt)
+{
+    return weft__api->pg->declare(host, db, name, sql, flags, stmt);
+}
+
+/* ---- the database --------------------------------------------------------------------------- */
+
+/* Runs a declared statement on its pool or on a transaction of that pool. At most 64 parameters.
+ * Statements on a pool run in any order beside one another; those on a transaction in theirs.
+ * Parameters too large for the ctx's memory cancel it. A result larger than result_max of [pg.NAME]
+ * fails with WEFT_E_DB and no weft_sqlstate(); the statement has run then, unless a transaction
+ * undoes it: see weft_maybe_applied().
+ * SET, LISTEN, PREPARE and their like are refused outside of a transaction; functions with the same
+ * effects are not seen: set_config(..., false), session-level advisory locks, lo_open() and what a
+ * function of yours does need a transaction and its local form (set_config(..., true),
+ * pg_advisory_xact_lock()), or they hit whoever has the session next. [loop] */
+static inline weft_op *weft_run(weft_ctx *ctx, weft_pg *db, weft_stmt *stmt, uint32_t count,
+                                const weft_value *values)
+{
+    return weft__api->pg->run(ctx, db, stmt, count, values);
+}
+
+/* Runs one statement of any text, with flags WEFT_STMT_.... Never make the text from what came from
+ * outside: that goes into parameters. [loop] */
+static inline weft_op *weft_run_sql(weft_ctx *ctx, weft_pg *db, const char *sql, uint32_t flags,
+                                    uint32_t count, const weft_value *values)
+{
+    return weft__api->pg->run_sql(ctx, db, sql, flags, count, values);
+}
+
+/* Begins a transaction on a session of its own; `flags` are WEFT_TX_.... It is rolled back when the
+ * ctx ends or the op is released, unless it was ended before. [loop] */
+static inline weft_op *weft_begin(weft_ctx *ctx, weft_pg *db, uint32_t flags)
+{
+    return weft__api->pg->begin(ctx, db, flags);
+}
+
+/* The transaction of a weft_begin() that settled OK, to run statements on; NULL else. [loop] */
+static inline weft_pg *weft_tx(weft_op *begin) { return weft__api->pg->tx(begin); }
+
+/* Commits, as an op in the transaction's ctx. WEFT_E_DB_RETRY, WEFT_E_DB_CONSTRAINT, WEFT_E_DB: it
+ * was rolled back; WEFT_E_DB_DOWN: see weft_maybe_applied(). [loop] */
+static inline weft_op *weft_commit(weft_pg *tx) { return weft__api->pg->commit(tx); }
+
+/* Rolls back, as an op in the transaction's ctx. [loop] */
+static inline weft_op *weft_rollback(weft_pg *tx) { return weft__api->pg->rollback(tx); }
+
+/* How many rows the result has; 0 for every op without one. [loop] */
+static inline uint32_t weft_rows(weft_op *op) { return weft__api->pg->rows(op); }
+
+/* How many columns the result has. [loop] */
+static inline uint32_t weft_columns(weft_op *op) { return weft__api->pg->columns(op); }
+
+/* How many rows were inserted, updated, deleted or selected. [loop] */
+static inline uint64_t weft_affected(weft_op *op) { return weft__api->pg->affected(op); }
+
+/* The index of the column `name`; -1: none. [loop] */
+static inline int32_t weft_column(weft_op *op, const char *name)
+{
+    return weft__api->pg->column(op, name);
+}
+
+/* The column's name; absent beyond the last. [loop] */
+static inline weft_str weft_column_name(weft_op *op, uint32_t column)
+{
+    return weft__api->pg->column_name(op, column);
+}
+
+/* The value as the server writes it; absent: NULL, or no such row or column. [loop] */
+static inline weft_str weft_col_text(weft_op *op, uint32_t row, uint32_t column)
+{
+    return weft__api->pg->text(op, row, column);
+}
+
+/* The value as a number; 0 where it is none. [loop] */
+static inline int64_t weft_col_int(weft_op *op, uint32_t row, uint32_t column)
+{
+    return weft__api->pg->i64(op, row, column);
+}
+
+/* The value as a floating point number; 0 where it is none. [loop] */
+static inline double weft_col_double(weft_op *op, uint32_t row, uint32_t column)
+{
+    return weft__api->pg->f64(op, row, column);
+}
+
+/* 1: the value is true. [loop] */
+static inline uint32_t weft_col_bool(weft_op *op, uint32_t row, uint32_t column)
+{
+    return weft__api->pg->boolean(op, row, column);
+}
+
+/* 1: the value is NULL, or there is no such row or column. [loop] */
+static inline uint32_t weft_col_is_null(weft_op *op, uint32_t row, uint32_t column)
+{
+    return weft__api->pg->is_null(op, row, column);
+}
+
+/* The result as a JSON array of objects, in the ctx's memory: numbers, booleans and json columns as
+ * they are, all else as strings. "[]" where there is none; absent for a stale handle, and where it is too large
+ * for the ctx's memory, which cancels the ctx (WEFT_WHY_MEMORY). [loop] */
+static inline weft_str weft_rows_json(weft_ctx *ctx, weft_op *op)
+{
+    return weft__api->pg->json(ctx, op, 0u);
+}
+
+/* Its first row as an object; "null" where there is none. [loop] */
+static inline weft_str weft_row_json(weft_ctx *ctx, weft_op *op)
+{
+    return weft__api->pg->json(ctx, op, WEFT_PG_ONE_ROW);
+}
+
+/* Answers as weft_reply_json() with weft_rows_json(); WEFT_E_STATE for a stale `op`, too, and
+ * WEFT_E_CANCELED where the JSON is too large: the ctx is canceled, the client gets 500. [loop] */
+static inline weft_status weft_reply_rows(weft_ctx *ctx, uint32_t code, weft_op *op)
+{
+    return weft__api->pg->reply(ctx, code, op, 0u);
+}
+
+/* The same with weft_row_json(). [loop] */
+static inline weft_status weft_reply_row(weft_ctx *ctx, uint32_t code, weft_op *op)
+{
+    return weft__api->pg->reply(ctx, code, op, WEFT_PG_ONE_ROW);
+}
+
+/* "23505"; absent where the failure was not the database's. [loop] */
+static inline weft_str weft_sqlstate(weft_op *op) { return weft__api->pg->sqlstate(op); }
+
+/* 1: it was sent and its outcome was not learnt (canceled, the session broke, or its result was
+ * larger than result_max): it may have happened. [loop] */
+static inline uint32_t weft_maybe_applied(weft_op *op) { return weft__api->pg->maybe_applied(op); }
+
+#ifdef __cplusplus
+} /* extern "C" */
+
+#include <initializer_list>
+
+/* weft_run() and weft_run_sql() for WEFT_ARGS(...), which is a list in C++. [loop] */
+inline weft_op *weft_run(weft_ctx *ctx, weft_pg *db, weft_stmt *stmt,
+                         std::initializer_list<weft_value> values)
+{
+    return weft_run(ctx, db, stmt, static_cast<uint32_t>(values.size()), values.begin());
+}
+inline weft_op *weft_run_sql(weft_ctx *ctx, weft_pg *db, const char *sql, uint32_t flags,
+                             std::initializer_list<weft_value> values)
+{
+    return weft_run_sql(ctx, db, sql, flags, static_cast<uint32_t>(values.size()), values.begin());
+}
+#endif
+
+#endif
