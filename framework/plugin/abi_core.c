@@ -257,6 +257,15 @@ static weft_str op_error(weft_op *handle)
     return abi_str(op != NULL ? op->error : (struct span){0});
 }
 
+static weft_str piece(weft_op *handle)
+{
+    struct op *op = abi_op(handle, "piece");
+
+    if (op == NULL || op->state == OP_PENDING || op->status != ERR_OK)
+        return abi_str((struct span){0});
+    return abi_str(op->piece);
+}
+
 static void cancel_op(weft_op *handle)
 {
     struct op *op = abi_op(handle, "op_cancel");
@@ -472,4 +481,5 @@ const weft_core_api abi_core = {
     .offload = offload,
     .open_inbox = abi_inbox,
     .post = abi_post,
+    .piece = piece,
 };

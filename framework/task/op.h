@@ -56,6 +56,9 @@ struct op {
     struct scope *scope;        /* in which it runs */
     const struct op_kind *kind; /* its provider */
     struct span error;          /* a text for people, in the arena; absent */
+    struct span piece;          /* what a pull of a stream brought, set by its provider before it
+                                 * settles OK; absent: the stream's end, or no pull. Good until the
+                                 * next pull of that stream */
     uint64_t started_us;        /* loop time */
     struct list _link;          /* among the scope's ops */
     struct list _watchers;      /* struct op_watch: groups */

@@ -185,6 +185,16 @@ static weft_status use_ops(weft_ctx *ctx, void *self)
     return weft_then(end, on_slept, (void *)(uintptr_t)text.ptr);
 }
 
+/* GET /golden/pieces: none of what is no pull of a stream */
+static weft_status use_pieces(weft_ctx *ctx, void *self)
+{
+    weft_op *op = weft_sleep(ctx, 1);
+
+    (void)self;
+    WEFT_TRY(weft_await(op));
+    return weft_reply_text(ctx, 200, weft_piece(op).ptr == NULL ? "absent" : "there");
+}
+
 /* GET /golden/values: parameters and columns of every kind */
 static weft_status use_values(weft_ctx *ctx, void *self)
 {
@@ -306,6 +316,7 @@ static weft_status init(weft_host *host, void **self)
     WEFT_TRY(weft_route(host, "GET", "/post", use_inbox));
     WEFT_TRY(weft_route(host, "GET", "/races", use_races));
     WEFT_TRY(weft_route(host, "GET", "/work", use_threads));
+    WEFT_TRY(weft_route(host, "GET", "/pieces", use_pieces));
     WEFT_TRY(weft_route(host, "GET", "/values", use_values));
     WEFT_TRY(weft_route(host, "GET", "/names", list_names));
     WEFT_TRY(weft_route(host, "POST", "/names", add_names));

@@ -59,6 +59,7 @@ typedef struct weft_core_api {
     weft_op *(*offload)(weft_ctx *, weft_work_fn *, void *data); /* weft_offload() */
     weft_status (*open_inbox)(weft_host *, weft_inbox **);       /* [init] weft_open_inbox() */
     weft_status (*post)(weft_inbox *, weft_handler *, void *);   /* [any] weft_post() */
+    weft_str (*piece)(weft_op *);                                /* weft_piece() */
 } weft_core_api;
 
 typedef struct weft_http_api {
