@@ -3,20 +3,22 @@
  * exactly once and never inside a call, each result is let go of once, each cleanup runs once, newest
  * first, stale handles are known as such, and in the end nothing is left.
  *
- * Random, from a seed that is printed: WEFT_SEED=n repeats a run, WEFT_TREES=n says how many. */
+ * Random, from a seed that is printed: WEFT_SEED=n repeats a run, WEFT_TREES=n says how many; a
+ * soak plants a million. */
 #include "base/check.h"
 #include "base/slots.h"
 #include "lib/random.h"
+#include "lib/soak.h"
 #include "lib/task_world.h"
 #include "lib/test.h"
 #include "task/group.h"
 #include "task/hedge.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 enum {
     TREES_DEFAULT = 20000,
+    TREES_SOAK = 1000000,
     TREES_AT_ONCE = 12,
     STEPS_MAX = 60, /* of one tree's programs, before they only return */
     OPS_MAX = 80,
@@ -556,18 +558,11 @@ static void harvest(struct forest *forest)
     }
 }
 
-static uint64_t number_from(const char *name, uint64_t fallback)
-{
-    const char *text = getenv(name);
-
-    return text != NULL ? strtoull(text, NULL, 0) : fallback;
-}
-
 static void test_random_trees(void **state)
 {
     const struct fiber_options options = {.count_max = 40};
-    uint64_t seed = number_from("WEFT_SEED", 1);
-    uint64_t trees = number_from("WEFT_TREES", TREES_DEFAULT);
+    uint64_t seed = soak_seed();
+    uint64_t trees = soak_number("WEFT_TREES", soak_is_on() ? TREES_SOAK : TREES_DEFAULT);
     struct forest forest = {.random = seed * 2 + 1};
 
     (void)state;
