@@ -608,83 +608,6 @@ static void test_a_pool_can_go_while_it_opens_sessions(void **state)
 
 /* Load */
 
-enum { MIXED = 10000, WINDOW = 400 };
-
-/* What became of the mixed load. */
-struct mixed {
-    const struct pg_statement *read, *write;
-    struct op *ops[WINDOW];
-    uint32_t written, refused, canceled, maybe;
-};
-
-static struct op *start_mixed(struct mixed *mixed, int i)
-{
-    struct op *op;
-
-    switch (i % 5) {
-    case 0:
-    case 1:
-        op = start_int(mixed->read, i % 100 == 0 ? 0 : 1 + i);
-        break;
-    case 2:
-        op = pg_world_start_sql(&world, "select 'ad hoc'", 0, NULL);
-        break;
-    default:
-        op = start_int(mixed->write, i % 100 == 3 ? 3 : i);
-    }
-    if (i % 100 == 50)
-        op_cancel(op);
-    return op;
-}
-
-static void settle_mixed(struct mixed *mixed, struct op *op, int i)
-{
-    enum err err = await(op);
-    bool is_write = i % 5 >= 3;
-
-    if (i % 100 == 50) {
-        assert_int_equal(err, ERR_CANCELED);
-        mixed->canceled++;
-    } else if (i % 100 == 0) {
-        assert_int_equal(err, ERR_DB);
-        mixed->refused++;
-    } else if (i % 100 == 3 && i > 3) {
-        assert_int_equal(err, ERR_DB_CONSTRAINT);
-        mixed->refused++;
-    } else {
-        assert_int_equal(err, ERR_OK);
-        mixed->written += is_write;
-    }
-}
-
-static void test_ten_thousand_mixed_statements_over_four_sessions(void **state)
-{
-    struct mixed mixed = {0};
-    char text[32];
-
-    (void)state;
-    pg_server_need(&server);
-    (void)pg_server_run(&server, "drop table if exists mixed; create table mixed (a int unique)");
-    pg_world_start(&world);
-    mixed.read = declare("read", "select 1000 / $1::int", PG_READ_ONLY);
-    mixed.write = declare("write", "insert into mixed values ($1)", 0);
-    for (int from = 0; from < MIXED; from += WINDOW) {
-        for (int i = 0; i < WINDOW; i++) {
-            mixed.ops[i] = start_mixed(&mixed, from + i);
-            if (i % 7 == 0)
-                loop_turn(world.loop, 0);
-        }
-        for (int i = 0; i < WINDOW; i++)
-            settle_mixed(&mixed, mixed.ops[i], from + i);
-        pg_world_renew(&world);
-    }
-    assert_int_equal(counts()->sessions, 4);
-    assert_int_equal(counts()->sessions_lost, 0);
-    assert_int_equal(mixed.canceled, 100);
-    (void)snprintf(text, sizeof text, "%u", mixed.written);
-    assert_string_equal(pg_server_run(&server, "select count(*) from mixed"), text);
-}
-
 /* Every write that was answered is known: applied, not applied, or maybe; afterwards the table must
  * agree with each. */
 static void test_sessions_that_end_at_random_lose_nothing(void **state)
@@ -763,7 +686,6 @@ int main(void)
         TEST(test_a_backend_that_hangs_is_given_up),
         TEST(test_a_pool_can_go_while_it_opens_sessions),
         TEST(test_sessions_that_end_at_random_lose_nothing),
-        TEST(test_ten_thousand_mixed_statements_over_four_sessions),
     };
 #undef TEST
 
