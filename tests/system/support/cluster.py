@@ -79,6 +79,13 @@ class Cluster:
         command = [place.TOOLS / "pgcluster", "env", self.folder]
         return subprocess.run(command, capture_output=True, timeout=60).returncode == 0
 
+    def be_standby(self):
+        """The next start is as a standby without a primary, until pg_promote(). To be called while it is stopped."""
+        data = (pathlib.Path(self.folder) / "pg").resolve() / "data"
+        mark = data / "standby.signal"
+        mark.touch()
+        os.chown(mark, data.stat().st_uid, data.stat().st_gid)
+
     def pause(self):
         """Halts every process of it (SIGSTOP), as a machine that hangs would."""
         postmaster = int(self.env["PGPID"])

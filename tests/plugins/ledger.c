@@ -1,0 +1,104 @@
+/* ledger.c - a plugin for the system tests: transfers between accounts, each told to the client as
+ * what it is: done, not done, or perhaps done.
+ *
+ * Setting database: the name of the pool. POST /ledger/transfer?id=&from=&to=&amount=, with &pipe all
+ * of it in one piece; GET /ledger/balance/:id; GET /ledger/ping, which needs no database. */
+#include "weft.h"
+#include <stdlib.h>
+
+static weft_pg *db;
+static weft_stmt *note, *take, *give, *balance;
+
+static int64_t number_in(weft_ctx *ctx, const char *name)
+{
+    weft_str text = weft_query(ctx, name);
+
+    return text.ptr != NULL ? strtoll(text.ptr, NULL, 10) : 0;
+}
+
+/* Starts the statements of a transfer; returns how many. */
+static uint32_t start_all(weft_ctx *ctx, weft_pg *tx, weft_op *ops[3])
+{
+    weft_value id = weft_int(number_in(ctx, "id")), amount = weft_int(number_in(ctx, "amount"));
+    weft_value from = weft_int(number_in(ctx, "from")), to = weft_int(number_in(ctx, "to"));
+
+    ops[0] = weft_run(ctx, tx, note, WEFT_ARGS(id, from, to, amount));
+    ops[1] = weft_run(ctx, tx, take, WEFT_ARGS(from, amount));
+    ops[2] = weft_run(ctx, tx, give, WEFT_ARGS(to, amount));
+    return 3;
+}
+
+/* Runs all, and the COMMIT: *commit is its op, NULL where it did not come to that. */
+static weft_status run_all(weft_ctx *ctx, weft_op **commit)
+{
+    weft_op *begun = weft_begin(ctx, db, 0), *ops[3];
+
+    WEFT_TRY(weft_await(begun));
+    uint32_t count = start_all(ctx, weft_tx(begun), ops);
+    if (weft_query(ctx, "pipe").ptr != NULL)
+        *commit = weft_commit(weft_tx(begun));
+    for (uint32_t i = 0; i < count; i++)
+        WEFT_TRY(weft_await(ops[i]));
+    if (*commit == NULL)
+        *commit = weft_commit(weft_tx(begun));
+    return weft_await(*commit);
+}
+
+/* A statement that failed where COMMIT is under way: it is the COMMIT that counts. */
+static weft_status transfer(weft_ctx *ctx, void *self)
+{
+    weft_op *commit = NULL;
+    weft_status status = run_all(ctx, &commit);
+    const char *what = "no";
+
+    (void)self;
+    if (commit != NULL && weft_op_status(commit) == WEFT_PENDING)
+        status = weft_await(commit);
+    else if (commit != NULL)
+        status = weft_op_status(commit);
+    if (status == WEFT_OK)
+        what = "done";
+    else if (commit != NULL && weft_maybe_applied(commit))
+        what = "maybe";
+    return weft_reply(ctx, status == WEFT_OK ? 200 : 503, "text/plain",
+                      weft_fmt(ctx, "%s %d", what, (int)status));
+}
+
+static weft_status show_balance(weft_ctx *ctx, void *self)
+{
+    weft_op *found = weft_run(ctx, db, balance, WEFT_ARGS(weft_text(weft_param(ctx, "id"))));
+
+    (void)self;
+    WEFT_TRY(weft_await(found));
+    return weft_rows(found) > 0 ? weft_reply_row(ctx, 200, found) : WEFT_E_NOT_FOUND;
+}
+
+static weft_status ping(weft_ctx *ctx, void *self)
+{
+    (void)self;
+    return weft_reply_text(ctx, 200, "pong\n");
+}
+
+static weft_status init(weft_host *host, void **self)
+{
+    weft_str name;
+
+    (void)self;
+    WEFT_TRY(weft_setting(host, "database", "main", &name));
+    WEFT_TRY(weft_pool(host, name.ptr, &db));
+    WEFT_TRY(weft_declare(host, db, "note",
+                          "insert into transfers (id, source, target, amount)"
+                          " values ($1, $2, $3, $4)",
+                          0, &note));
+    WEFT_TRY(weft_declare(host, db, "take",
+                          "update accounts set balance = balance - $2 where id = $1", 0, &take));
+    WEFT_TRY(weft_declare(host, db, "give",
+                          "update accounts set balance = balance + $2 where id = $1", 0, &give));
+    WEFT_TRY(weft_declare(host, db, "balance", "select id, balance from accounts where id = $1",
+                          WEFT_STMT_READ_ONLY, &balance));
+    WEFT_TRY(weft_route(host, "GET", "/ledger/ping", ping));
+    WEFT_TRY(weft_route(host, "POST", "/ledger/transfer", transfer));
+    return weft_route(host, "GET", "/ledger/balance/:id", show_balance);
+}
+
+WEFT_PLUGIN("ledger", "1.0", init, NULL, NULL);

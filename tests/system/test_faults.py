@@ -1,0 +1,361 @@
+"""Goal: a ledger that stays true whatever becomes of PostgreSQL. Clients transfer money between accounts without
+a pause while sessions are thrown out, the server restarts, hangs, is full, is read only, and the network loses
+connections. Each request is answered in its time; what the clients were told is what the database has, what may
+have been applied is found out afterwards; the host recovers by itself and keeps nothing.
+
+WEFT_SOAK=1 troubles it for longer, WEFT_SEED says which of all courses is taken."""
+import collections
+import contextlib
+import os
+import random
+import signal
+import threading
+import time
+
+import psycopg2
+import pytest
+
+from support import place
+from support.client import Client, Closed
+from support.cluster import Cluster, children, halt
+from support.proxy import Proxy
+from support.wait import wait_until
+
+IS_SOAK = os.environ.get("WEFT_SOAK") == "1"
+SECONDS = 30 if IS_SOAK else 3
+SEED = int(os.environ.get("WEFT_SEED", random.randrange(1 << 32)))
+ACCOUNTS = 20
+EACH = 1000
+CLIENTS = 6
+BUDGET_S = 2
+LATE_S = 4        # what the machine may be late by: it is slow, and busy with other tests
+MAX_CONNECTIONS = 24
+
+
+@pytest.fixture(scope="session")
+def shared_cluster():
+    """One that listens on TCP, always on the same port, and has few connections."""
+    cluster = Cluster(place.BUILD / "tests" / "pg" / os.environ.get("WEFT_TEST_NAME", f"by-hand-{os.getpid()}"),
+                      "--port", str(place.free_port()), "--set", f"max_connections={MAX_CONNECTIONS}",
+                      "--set", "deadlock_timeout=100ms")
+    cluster.start()
+    yield cluster
+    cluster.remove()
+
+
+@pytest.fixture
+def ledger(database):
+    """A database with accounts that have EACH."""
+    database.run("create table accounts (id int primary key, balance bigint not null);"
+                 "create table transfers (id int primary key, source int, target int, amount bigint);"
+                 f"insert into accounts select n, {EACH} from generate_series(1, {ACCOUNTS}) n;"
+                 "grant all on accounts, transfers to weft")
+    return database
+
+
+@pytest.fixture
+def proxy(cluster, free_port):
+    made = Proxy(free_port(), ("127.0.0.1", int(cluster.env["PGPORT"])))
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def host(start_weft, ledger, proxy):
+    env = ledger.cluster.env
+    return start_weft({
+        "server": {"request_timeout": f"{BUDGET_S}s", "access_log": "access.log"},
+        "pg.main": {"host": "127.0.0.1", "port": proxy.port, "user": "weft", "password": env["PGPASSWORD"],
+                    "dbname": ledger.name, "statement_timeout": "1s", "queue_timeout": "1s", "connect_timeout": "2s"},
+        "plugin.ledger": {"path": place.BUILD / "tests/plugins/ledger.so"}})
+
+
+class Load:
+    """The clients, and what they were told: `told` has done, no, maybe or unknown by a transfer's number."""
+
+    def __init__(self, host):
+        self.host = host
+        self.told = {}
+        self.seen = collections.Counter()
+        self.faults = []
+        self.slowest_s = 0
+        self.numbers = iter(range(1, 1 << 30))
+        self.is_ending = threading.Event()
+        self.lock = threading.Lock()
+        self.started = time.monotonic()
+        self.threads = [threading.Thread(target=self._run, args=(random.Random(SEED + each),))
+                        for each in range(CLIENTS)]
+        for thread in self.threads:
+            thread.start()
+
+    def end(self):
+        self.is_ending.set()
+        for thread in self.threads:
+            thread.join()
+        seconds = time.monotonic() - self.started
+        print(f"seed {SEED}: {sum(self.seen.values()) / seconds:.0f} requests/s, the slowest took"
+              f" {self.slowest_s:.2f} s, {dict(self.seen)}, {collections.Counter(self.told.values())}")
+        assert not self.faults, f"seed {SEED}: {self.faults[:5]}\n{self.host.log[-3000:]}"
+
+    def _run(self, dice):
+        try:
+            with Client(self.host.address, timeout=BUDGET_S + LATE_S + 10) as client:
+                while not self.is_ending.is_set():
+                    self._ask(dice, client)
+        except (Closed, OSError) as error:
+            self.faults.append(repr(error))
+
+    def _ask(self, dice, client):
+        """Some requests in one piece, and their answers. A transfer begins once all before it are answered."""
+        asked = [dice.choice([self._transfer, self._balance, self._balance, self._ping])(dice)
+                 for _ in range(dice.choice([1, 4, 16]))]
+        start = time.monotonic()
+        client.send(b"".join(text for text, _ in asked))
+        for _, check in asked:
+            answer = client.read_answer()
+            took_s, start = time.monotonic() - start, time.monotonic()
+            self.slowest_s = max(self.slowest_s, took_s)
+            if took_s > BUDGET_S + LATE_S:
+                self.faults.append((f"after {took_s} s", answer))
+            check(answer)
+
+    def _transfer(self, dice):
+        with self.lock:
+            number = next(self.numbers)
+        source, target = dice.sample(range(1, ACCOUNTS + 1), 2)
+        self.told[number] = "unknown"
+        pipe = "&pipe" if number % 2 else ""
+        text = (f"POST /ledger/transfer?id={number}&from={source}&to={target}&amount={dice.randrange(1, 9)}{pipe}"
+                " HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+
+        def check(answer):
+            self.seen["transfer", answer.status] += 1
+            what = answer.body.split()[0].decode()
+            if what in ("done", "no", "maybe"):
+                self.told[number] = what
+            elif answer.status != 504:
+                self.faults.append(("transfer", answer))
+        return text.encode(), check
+
+    def _balance(self, dice):
+        account = dice.randrange(1, ACCOUNTS + 1)
+
+        def check(answer):
+            self.seen["balance", answer.status] += 1
+            if answer.status == 200 and answer.json()["id"] != account:
+                self.faults.append((f"another account than {account}", answer))
+            elif answer.status not in (200, 503, 504):
+                self.faults.append(("balance", answer))
+        return f"GET /ledger/balance/{account} HTTP/1.1\r\nHost: a\r\n\r\n".encode(), check
+
+    def _ping(self, _):
+        def check(answer):
+            self.seen["ping", answer.status] += 1
+            if answer.status != 200:
+                self.faults.append(("ping", answer))
+        return b"GET /ledger/ping HTTP/1.1\r\nHost: a\r\n\r\n", check
+
+
+def compare(ledger, told):
+    """The database has what the clients were told, and not a coin more or less."""
+    balances = dict(ledger.run("select id, balance from accounts"))
+    expected = {account: EACH for account in balances}
+    there = set()
+    for number, source, target, amount in ledger.run("select id, source, target, amount from transfers"):
+        there.add(number)
+        expected[source] -= amount
+        expected[target] += amount
+    assert sum(balances.values()) == ACCOUNTS * EACH
+    assert balances == expected
+    for number, what in told.items():
+        if what in ("done", "no"):
+            assert (number in there) == (what == "done"), f"seed {SEED}: transfer {number}, which was told {what}"
+    assert there <= set(told)
+
+
+def open_files(host):
+    return sum(len(os.listdir(f"/proc/{worker}/fd")) for worker in host.workers())
+
+
+def is_well(host):
+    answers = [host.get("/ledger/balance/1"), host.post("/ledger/transfer?id=0&from=1&to=1&amount=0")]
+    return answers[0].status == 200 and answers[1].status in (200, 503) and b"-302" not in answers[1].body
+
+
+def is_quite_well(host, ledger):
+    """Several at once are served, and transfers too."""
+    ledger.run("delete from transfers where id = 0")
+    with host.connect() as client:
+        for _ in range(30):
+            client.request("GET", "/ledger/balance/2")
+        if any(client.read_answer().status != 200 for _ in range(30)):
+            return False
+    return host.post("/ledger/transfer?id=0&from=1&to=2&amount=0").body.startswith(b"done")
+
+
+@contextlib.contextmanager
+def under_load(host, ledger, wants=("done",)):
+    """The load goes on during the block, and for a while before and after it; then all is compared."""
+    wait_until(lambda: is_quite_well(host, ledger))
+    workers, files = host.workers(), open_files(host)
+    load = Load(host)
+    try:
+        wait_until(lambda: list(load.told.values()).count("done") > 20)
+        yield load
+        wait_until(lambda: is_quite_well(host, ledger), 30, "recovery under load")
+    finally:
+        load.end()
+    assert host.workers() == workers, host.log
+    wait_until(lambda: is_quite_well(host, ledger))
+    wait_until(lambda: open_files(host) <= files + 6)
+    ledger.run("delete from transfers where id = 0")
+    compare(ledger, load.told)
+    for what in wants:
+        assert what in load.told.values(), f"seed {SEED}: none was told {what}"
+
+
+def sessions(ledger):
+    """The server's processes of the host's sessions."""
+    return [pid for pid, in ledger.cluster.run("select pid from pg_stat_activity where application_name = 'weft'"
+                                               " and datname = %s", ledger.name)]
+
+
+def each(seconds, pause_s):
+    """Goes on for so long, with a pause at random between."""
+    dice = random.Random(SEED)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        yield dice
+        time.sleep(dice.random() * pause_s)
+
+
+@pytest.mark.limit(150)
+def test_sessions_thrown_out_at_random(host, ledger):
+    with under_load(host, ledger, ("done", "no")):
+        for dice in each(SECONDS, 0.1):
+            pids = sessions(ledger)
+            if pids:
+                ledger.cluster.run("select pg_terminate_backend(%s)", dice.choice(pids))
+
+
+@pytest.mark.limit(150)
+def test_the_server_restarts(host, ledger, cluster):
+    with under_load(host, ledger, ("done", "no")):
+        for _ in each(SECONDS, 2):
+            cluster.stop(now=True)
+            cluster.start()
+            wait_until(lambda: is_well(host), 30)
+
+
+@pytest.mark.limit(150)
+def test_a_backend_hangs(host, ledger, cluster):
+    """One, then all of them, for a while. Nothing is lost on the way, so all of it is well afterwards."""
+    with under_load(host, ledger):
+        for dice in each(SECONDS, 0.5):
+            pids = [pid for pid in sessions(ledger) if pid in children(int(cluster.env["PGPID"]))]
+            chosen = pids if dice.random() < 0.3 else pids[:1]
+            try:
+                for pid in chosen:
+                    halt(pid)
+                time.sleep(dice.random() * 2)
+            finally:
+                for pid in chosen:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.limit(150)
+def test_connections_are_reset(host, ledger, proxy):
+    with under_load(host, ledger, ("done", "no")):
+        for _ in each(SECONDS, 0.2):
+            proxy.reset()
+
+
+@pytest.mark.limit(150)
+def test_connections_fall_silent(host, ledger, proxy):
+    """Half-open: no byte comes any more, and no end. Each such session is given up, and others are opened."""
+    with under_load(host, ledger, ("done",)):
+        for _ in range(3 if IS_SOAK else 1):
+            wait_until(lambda: is_well(host), 30)
+            proxy.fall_silent()
+            assert host.get("/ledger/balance/1", timeout=20).status in (503, 504)
+            wait_until(lambda: is_well(host), 30)
+
+
+@pytest.mark.limit(150)
+def test_no_connection_is_left_on_the_server(host, ledger, cluster):
+    """Others have them all, and ours are thrown out; then they are free again."""
+    env = cluster.env
+    with under_load(host, ledger, ("done", "no")):
+        for _ in each(SECONDS, 1):
+            others = []
+            try:
+                for _ in range(MAX_CONNECTIONS - 2):
+                    with contextlib.suppress(psycopg2.OperationalError):
+                        others.append(psycopg2.connect(host=env["PGHOST"], port=env["PGPORT"], user="postgres",
+                                                       dbname="postgres"))
+                    with contextlib.suppress(psycopg2.OperationalError):
+                        for pid in sessions(ledger):
+                            ledger.cluster.run("select pg_terminate_backend(%s)", pid)
+                time.sleep(0.3)
+            finally:
+                for one in others:
+                    one.close()
+            wait_until(lambda: is_well(host), 30)
+    assert "too many clients" in host.log or "remaining connection slots" in host.log
+
+
+@pytest.mark.limit(150)
+def test_the_disk_is_full(host, ledger):
+    """Now and then: as far as a client can see, a SQLSTATE."""
+    ledger.run("create function full_disk() returns trigger language plpgsql as $$ begin"
+               " if random() < 0.2 then raise 'could not extend file' using errcode = '53100'; end if;"
+               " return new; end $$;"
+               "create trigger full_disk before update on accounts for each row execute function full_disk()")
+    with under_load(host, ledger, ("done", "no")):
+        time.sleep(SECONDS)
+        ledger.run("drop trigger full_disk on accounts")
+
+
+@pytest.mark.limit(150)
+def test_the_server_is_in_recovery(host, ledger, cluster):
+    """It comes back as a standby: it is read only until somebody promotes it."""
+    with under_load(host, ledger, ("done", "no")):
+        cluster.stop(now=False)
+        cluster.be_standby()
+        cluster.start()
+        wait_until(lambda: host.get("/ledger/balance/1").status == 200, 30)
+        answer = host.post("/ledger/transfer?id=0&from=1&to=2&amount=1")
+        assert answer.status == 503 and answer.body.startswith(b"no"), answer
+        cluster.run("select pg_promote()")
+        wait_until(lambda: is_well(host), 30)
+
+
+def test_who_leaves_is_canceled_in_the_server(host, ledger):
+    """Within 300 ms, and neighbours on the same session are unharmed."""
+    ledger.run("create function sleepy() returns int language sql as 'select 1 from pg_sleep(20)'")
+    ledger.run("create rule slow as on update to accounts where new.balance = old.balance do also select sleepy()")
+    took = []
+    running = "select count(*) from pg_stat_activity where state = 'active' and query like 'update accounts%%' and" \
+              " datname = current_database() and pid <> pg_backend_pid()"
+    watcher = psycopg2.connect(host=ledger.cluster.env["PGHOST"], port=ledger.cluster.env["PGPORT"], user="postgres",
+                               dbname=ledger.name)
+    watcher.autocommit = True
+    cursor = watcher.cursor()
+
+    def count():
+        cursor.execute(running)
+        return cursor.fetchone()[0]
+
+    for number in range(5):
+        client = host.connect()
+        client.request("POST", f"/ledger/transfer?id={number}&from=1&to=2&amount=0")
+        wait_until(count)
+        start = time.monotonic()
+        client.close()
+        wait_until(lambda: not count())
+        took.append(time.monotonic() - start)
+        with host.connect() as other:
+            assert all(other.ask("GET", "/ledger/balance/3").status == 200 for _ in range(5))
+    watcher.close()
+    assert sorted(took)[2] < 0.3, took
