@@ -22,10 +22,10 @@
  *          children of it: for another ctx's op nobody keeps the frame.
  * Since:   1.0.
  *
- * Header-only; g++ 11 or clang++ 14, and later. Link with -Wl,--version-script=plugin.map, which lies
- * in weft's cmake/ (installed: pkg-config --variable=pluginmap weft), so that one symbol is exported,
- * or use weft_plugin() of CMake; and with -static-libstdc++ for a host with sanitizers, which wants
- * no C++ library that comes later than it.
+ * Header-only; g++ 11 or clang++ 14, and later. Link with -Wl,--version-script=plugin.map, which
+ * lies in weft's cmake/ (installed: pkg-config --variable=pluginmap weft), so that one symbol is
+ * exported, or use weft_plugin() of CMake; and with -static-libstdc++ for a host with sanitizers,
+ * which wants no C++ library that comes later than it.
  */
 #ifndef WEFT_HPP
 #define WEFT_HPP
@@ -335,8 +335,8 @@ template <auto fn> weft_status handler(weft_ctx *ctx, void *self) noexcept
     return detail::guarded(ctx, [&] { return detail::call<fn>(ctx, self); });
 }
 
-/* An init() for WEFT_PLUGIN() of fn(weft_host *, void **), which returns a weft_status or nothing: a
- * failure becomes its status, any other exception a line in the log and WEFT_E_STATE. [loop] */
+/* An init() for WEFT_PLUGIN() of fn(weft_host *, void **), which returns a weft_status or nothing:
+ * a failure becomes its status, any other exception a line in the log and WEFT_E_STATE. [loop] */
 template <auto fn> weft_status init(weft_host *host, void **self) noexcept
 {
     try {

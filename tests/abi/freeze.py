@@ -63,7 +63,7 @@ def lost(frozen, current):
 def structs(text):
     """[(name, [(member, type or None)])] of each struct; a union's members as name.member."""
     found = []
-    for match in re.finditer(r"typedef struct (weft_\w+) \{(.*?)\n\} \1;", text, re.DOTALL):
+    for match in re.finditer(r"^(?:typedef )?struct (weft_\w+) \{(.*?)\n\}(?: \1)?;", text, re.DOTALL | re.MULTILINE):
         body = re.sub(r"union \{(.*?)\} (\w+);", union_members, match.group(2), flags=re.DOTALL)
         members = [member(" ".join(part.split())) for part in body.split(";") if part.strip()]
         found.append((match.group(1), members))

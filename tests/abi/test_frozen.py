@@ -55,7 +55,7 @@ def test_asserts_miss_nothing():
     headers = freeze.without_comments(freeze.text_of(freeze.FROZEN))
     for name in re.findall(r"\b(weft_[a-z0-9_]*[a-z0-9])\(\w[^)]*\)\s*\{", headers):
         assert "__" in name or f"SAME({name}, " in text, name
-    for name in re.findall(r"typedef struct (weft_\w+) \{", headers):
+    for name in re.findall(r"\bstruct (weft_\w+) \{", headers):
         assert f"(sizeof({name}), " in text, name
     for name in re.findall(r"#define (WEFT_(?:E|STMT|TX|CALL|ROUTE|CHILD|PG)_\w+)[ \t]+\S", headers):
         assert f"IS({name}, " in text, name

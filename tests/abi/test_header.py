@@ -174,7 +174,7 @@ def test_each_member_constant_and_type_is_documented():
     """Behind it on its line, in a comment before it, or in one before those that it stands with."""
     for name in freeze.HEADERS:
         text = (INCLUDE / name).read_text()
-        for struct, body in re.findall(r"typedef struct (weft_\w+) \{\n(.*?)\n\} \1;", text, re.DOTALL):
+        for struct, body in re.findall(r"\bstruct (weft_\w+) \{\n(.*?)\n\}(?: \1)?;", text, re.DOTALL):
             body = re.sub(r"/\*.*?\*/", "@", body, flags=re.DOTALL)
             lines = re.sub(r"union \{.*?\}", "union", body, flags=re.DOTALL).split(";")
             for line, behind in zip(lines, lines[1:]):
@@ -196,6 +196,25 @@ def test_plugins_export_one_symbol():
 def test_host_exports_nothing():
     """But for the C library's own variables, which a program holds in its place."""
     assert not [name for name in exported(place.BUILD / "weft") if "@" not in name]
+
+
+def test_no_line_is_too_long():
+    """clang-format leaves comments as they are."""
+    for header in sorted(INCLUDE.iterdir()):
+        long = [line for line in header.read_text().splitlines() if len(line) > 100]
+        assert header.suffix not in (".h", ".hpp") or not long, f"{header.name}: {long}"
+
+
+def test_the_plugin_in_the_header_is_served(tmp_path, start_weft):
+    """The manual's first page shows one that is whole."""
+    page = (INCLUDE / "weft.h").read_text().split("*/")[0]
+    lines = [line[7:] for line in page.splitlines() if re.match(r" \*(     \S|         \S|$)", line)]
+    source = tmp_path / "greet.c"
+    source.write_text("\n".join(lines).split("Threads:")[0].strip() + "\n")
+    made = tmp_path / "greet.so"
+    found = run("cc", *BY_HAND, "-Wall", "-Wextra", "-Werror", source, "-o", made)
+    assert found.returncode == 0, found.stderr
+    assert start_weft({"plugin.greet": {"path": made}}).get("/greet").body == b"Hello!"
 
 
 @pytest.mark.parametrize("compiler, options", [

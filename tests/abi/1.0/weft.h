@@ -1,8 +1,29 @@
-/* weft.h - the plugin ABI of weft, version 1.0 (draft).
+/* weft.h - the plugin ABI of weft, version 1.0 (draft). This is its manual: read on.
  *
  * A plugin is a shared object with one exported symbol, made by WEFT_PLUGIN(). It reaches the host
  * through tables of functions, one a room, append-only for ever; plugin code calls the inline
- * functions (weft_...) and imports nothing from the host.
+ * functions (weft_...) and imports nothing from the host. One that is whole:
+ *
+ *     #include "weft.h"
+ *
+ *     static weft_status greet(weft_ctx *ctx, void *self)
+ *     {
+ *         (void)self;
+ *         WEFT_TRY(weft_await(weft_sleep(ctx, 10)));
+ *         return weft_reply_text(ctx, 200, "Hello!");
+ *     }
+ *
+ *     static weft_status init(weft_host *host, void **self)
+ *     {
+ *         (void)self;
+ *         return weft_route(host, "GET", "/greet", greet);
+ *     }
+ *
+ *     WEFT_PLUGIN("greet", "1.0", init, NULL, NULL);
+ *
+ * The README says how to build and list it. init() runs once in each worker; then a handler runs
+ * for each request, starts operations (ops) and waits for them, while its worker serves others, and
+ * replies, or returns why not.
  *
  * Threads:  [init] only from init(); [loop] only on the worker's loop, where init(), handlers,
  *           callbacks and clean-ups run; [any] from any thread.
@@ -15,12 +36,15 @@
  *           numbers in fact: slot and generation, checked at every use. A stale one, NULL among
  *           them, is never followed: the host logs it with the plugin's name and answers
  *           WEFT_E_STATE, or an empty value where the call returns no status.
- * Mistakes: what a plugin does wrong is answered and logged, not fatal.
+ * Mistakes: what a plugin does wrong with them is answered and logged, not fatal: a stale handle, a
+ *           call from another thread or at the wrong time, a second reply. Addresses (of texts,
+ *           options, functions) and sizes must be right: the host cannot check them.
  * Time:     milliseconds; 0 is the default.
  * Since:    1.0, where a comment says no later minor.
  *
- * Chapters: here the nouns, the statuses, settings and routes, scopes and ops; weft_http.h, weft_pg.h
- *           and weft_call.h, which this header includes, have the rest.
+ * Chapters: here the nouns, the statuses, settings and routes, scopes (ctx) and ops; weft_http.h,
+ *           weft_pg.h and weft_call.h, which this header includes, have requests and replies,
+ *           databases and upstreams.
  *
  * C99 or later, C++11 or later; gcc or clang.
  */
@@ -87,6 +111,15 @@ typedef struct weft_field {
     weft_str value; /* without blanks around it */
 } weft_field;
 
+/* Options: a struct that begins with its `size`, which is to be set; zero is the default of all
+ * else. The host takes shorter and longer ones, but a longer one only where what it does not know
+ * is zero (else WEFT_E_UNSUPPORTED). Each stands beside its function. */
+typedef struct weft_route_options weft_route_options;
+typedef struct weft_call weft_call;
+
+/* A parameter of a statement: see weft_pg.h. */
+typedef struct weft_value weft_value;
+
 /* ---- status: what a handler returns, and what the client then gets -------------------------- */
 
 /* 0 or one of the codes below; new ones are appended, the hundreds are the class. */
@@ -119,22 +152,24 @@ typedef int32_t weft_status;
 #define WEFT_E_NOT_FOUND   (-502) /* 404 */
 #define WEFT_E_TOO_BIG     (-503) /* 413 */
 
-/* Why a ctx was canceled: weft_why(). */
-enum {
-    WEFT_WHY_NONE,        /* it was not */
-    WEFT_WHY_CLIENT_GONE, /* the client left */
-    WEFT_WHY_DEADLINE,    /* its budget is used up */
-    WEFT_WHY_SIBLING,     /* it lost in a group, or another one of it failed */
-    WEFT_WHY_EXPLICIT,    /* weft_cancel() or weft_end() */
-    WEFT_WHY_REPLIED,     /* the reply was sent */
-    WEFT_WHY_SHUTDOWN,    /* the worker ends */
-    WEFT_WHY_MEMORY       /* it took more memory than its limit */
-};
-
-/* Levels of weft_log(). */
-enum { WEFT_LOG_ERROR, WEFT_LOG_WARN, WEFT_LOG_INFO, WEFT_LOG_DEBUG };
-
-/* ---- functions of the plugin ---------------------------------------------------------------- */
+/* ---- functions of the plugin ----------------------------------------------------------------
+ *
+ * WEFT_PLUGIN(name, version, init, start, fini); once, at the end of a source file, makes a plugin
+ * of three functions:
+ *
+ *     weft_status init(weft_host *host, void **self)
+ *         Once in each worker for each section of the ini file that lists the plugin; statics are
+ *         the instance's own. Finds settings, pools and upstreams, declares statements, adds
+ *         routes; cannot wait. `*self` is then what handlers get. Not 0: the plugin is refused,
+ *         what it registered is taken back.
+ *     weft_status start(weft_ctx *background, void *self), or NULL
+ *         Begins jobs of its own in `background`, a ctx without a deadline that is canceled and
+ *         awaited when the worker ends. May wait; not 0 without having waited stops the worker's
+ *         start.
+ *     void fini(void *self), or NULL
+ *         Lets go of `self`, once every ctx has ended; not where init() failed. Cannot wait.
+ *
+ * Others are handed to the host by address: */
 
 /* Serves a request, on a stack of its own (128 KiB), so that it may wait. `self` is what was given
  * with the route, or what init() made. Not 0: the host answers as the table above says, as
@@ -155,82 +190,6 @@ typedef weft_status weft_work_fn(void *data);
 /* Starts an op, of `ctx` or of the same request, and returns it; may wait. NULL: there is none. Who
  * wants its result notes it in `data`. [loop] */
 typedef weft_op *weft_start_fn(weft_ctx *ctx, void *data);
-
-/* ---- options: `size` is set, zero is the default; the host accepts shorter and longer ones, but
- * a longer one only where what it does not know is zero (else WEFT_E_UNSUPPORTED) -------------- */
-
-/* Of a route. */
-typedef struct weft_route_options {
-    uint32_t size;           /* sizeof(weft_route_options) */
-    uint32_t flags;          /* WEFT_ROUTE_... */
-    uint32_t timeout_ms;     /* the request's whole budget, queues included; 0: the host's */
-    uint32_t body_bytes_max; /* of the request's body; more: 413; 0: the host's */
-} weft_route_options;
-
-/* The client's leaving does not cancel the handler. */
-#define WEFT_ROUTE_FINISH 2u
-
-/* Of a call to an upstream. */
-typedef struct weft_call {
-    uint32_t size;      /* sizeof(weft_call) */
-    uint32_t flags;     /* WEFT_CALL_... */
-    const char *method; /* NULL: GET */
-    weft_str path;      /* with its query, percent-encoded; begins with '/' */
-    weft_str body;      /* may be absent */
-    const weft_field
-        *fields;          /* `field_count` of them; Host, framing and hop-by-hop are the host's */
-    uint32_t field_count; /* of fields */
-    uint32_t timeout_ms;  /* 0: the upstream's; only ever shortens the ctx's budget */
-} weft_call;
-
-/* May be sent again, whatever its method (it carries an Idempotency-Key, say). */
-#define WEFT_CALL_IDEMPOTENT 1u
-
-/* Of a statement. No side effects: may share a batch with others and may be run again. pg_notify()
- * and advisory locks are side effects that nobody checks: they may be lost. */
-#define WEFT_STMT_READ_ONLY 1u
-/* Slow: kept off sessions that others share. */
-#define WEFT_STMT_SLOW 2u
-
-/* Of a transaction. */
-#define WEFT_TX_READ_ONLY       1u
-#define WEFT_TX_REPEATABLE_READ 2u
-#define WEFT_TX_SERIALIZABLE    4u
-#define WEFT_TX_DEFERRABLE      8u
-
-/* Of a child ctx: its parent's being canceled does not cancel it, and its budget is its own. */
-#define WEFT_CHILD_SHIELD 1u
-/* Of a child ctx: where one op of a weft_all() in it fails, the others go on. */
-#define WEFT_CHILD_SUPERVISE 2u
-
-/* Of pg's json and reply: the first row as an object, not all of them as an array. */
-#define WEFT_PG_ONE_ROW 1u
-
-/* Of a group. */
-enum { WEFT_ALL, WEFT_ANY, WEFT_RACE };
-
-/* What a weft_value is. */
-enum {
-    WEFT_V_NULL,
-    WEFT_V_BOOL,   /* as.i, 0 or 1 */
-    WEFT_V_INT,    /* as.i */
-    WEFT_V_DOUBLE, /* as.d */
-    WEFT_V_TEXT,   /* len bytes at as.p */
-    WEFT_V_BYTES,  /* the same, for bytea */
-    WEFT_V_JSON    /* the same, for json and jsonb */
-};
-
-/* A statement's parameter; made by weft_int() and its like. All go untyped: the server decides, so
- * `uuid = $1` and f(int4) work. Frozen. */
-typedef struct weft_value {
-    uint32_t kind; /* WEFT_V_... */
-    uint32_t len;  /* bytes at as.p */
-    union {
-        int64_t i;
-        double d;
-        const void *p;
-    } as; /* which one: by kind */
-} weft_value;
 
 /* How these functions reach the host: the tables, and the descriptor with WEFT_PLUGIN(). */
 #include "weft_tables.h"
@@ -262,7 +221,18 @@ static inline int weft_equal(weft_str a, weft_str b)
 }
 
 /* ---- at init: what fails is told with the ini file's line and the reason, when init() hands the
- * status on ----------------------------------------------------------------------------------- */
+ * status on ------------------------------------------------------------------------------------ */
+
+/* Of a route. */
+struct weft_route_options {
+    uint32_t size;           /* sizeof(weft_route_options) */
+    uint32_t flags;          /* WEFT_ROUTE_... */
+    uint32_t timeout_ms;     /* the request's whole budget, queues included; 0: the host's */
+    uint32_t body_bytes_max; /* of the request's body; more: 413; 0: the host's */
+};
+
+/* The client's leaving does not cancel the handler. */
+#define WEFT_ROUTE_FINISH 2u
 
 /* Adds a route: `pattern` is segments, each exact, `:param` (one segment, not empty) or, as the
  * last, `*rest`; the instance's mount goes before it. Exact goes before `:param` before `*rest`;
@@ -317,6 +287,9 @@ static inline WEFT_MUST_USE weft_status weft_open_inbox(weft_host *host, weft_in
 
 /* ---- anywhere ------------------------------------------------------------------------------- */
 
+/* Levels of weft_log(). */
+enum { WEFT_LOG_ERROR, WEFT_LOG_WARN, WEFT_LOG_INFO, WEFT_LOG_DEBUG };
+
 /* The last level that is written, WEFT_LOG_ERROR to WEFT_LOG_DEBUG. [any] */
 static inline uint32_t weft_log_level(void) { return weft__api->core->log_level(); }
 
@@ -350,7 +323,29 @@ static inline const char *weft_status_text(weft_status status)
     return weft__api->core->status_text(status);
 }
 
-/* ---- a ctx ---------------------------------------------------------------------------------- */
+/* ---- a ctx: a scope, with memory, a deadline and the ops that were started in it. A request has
+ * one, a plugin's own jobs have one (start()), and each may have children. Once it is canceled, for
+ * whatever reason, every op in it settles, with WEFT_E_CANCELED or WEFT_E_DEADLINE, and so does
+ * each that is started from then on: a handler that hands failures on comes to its end by itself.
+ * It ends, with its clean-ups and its memory, when nothing in it runs any more ----------------- */
+
+/* Why a ctx was canceled: weft_why(). */
+enum {
+    WEFT_WHY_NONE,        /* it was not */
+    WEFT_WHY_CLIENT_GONE, /* the client left */
+    WEFT_WHY_DEADLINE,    /* its budget is used up */
+    WEFT_WHY_SIBLING,     /* of a weft_spawn() in a group: it lost, or another one failed */
+    WEFT_WHY_EXPLICIT,    /* weft_cancel() or weft_end() */
+    WEFT_WHY_REPLIED,     /* the reply was sent */
+    WEFT_WHY_SHUTDOWN,    /* the worker ends */
+    WEFT_WHY_MEMORY,      /* it took more memory than its limit */
+    WEFT_WHY_ENDED        /* it is no more: a stale ctx */
+};
+
+/* Of a child ctx: its parent's being canceled does not cancel it, and its budget is its own. */
+#define WEFT_CHILD_SHIELD 1u
+/* Of a child ctx: where one op of a weft_all() in it fails, the others go on. */
+#define WEFT_CHILD_SUPERVISE 2u
 
 /* `bytes` zeroed bytes, aligned for any type, that live until the ctx ends. Never NULL. Beyond
  * 16 MiB in a request's ctx, this succeeds and the ctx is canceled (WEFT_WHY_MEMORY); beyond 64 MiB
@@ -421,23 +416,23 @@ static inline weft_status weft_shield(weft_ctx *ctx, uint32_t ms)
     return weft__api->core->shield(ctx, ms);
 }
 
-/* Cancels: every op in it settles with WEFT_E_CANCELED, and so does each that is started from now
- * on. [loop] */
+/* Cancels it, with WEFT_WHY_EXPLICIT; nothing changes where it was canceled already. [loop] */
 static inline void weft_cancel(weft_ctx *ctx) { weft__api->core->cancel(ctx); }
 
-/* Why it was canceled, WEFT_WHY_...; WEFT_WHY_NONE: it was not. [loop] */
+/* Why it was canceled, WEFT_WHY_...; WEFT_WHY_NONE: it was not. WEFT_WHY_ENDED for a stale one.
+ * [loop] */
 static inline uint32_t weft_why(weft_ctx *ctx) { return weft__api->core->why(ctx); }
 
 /* Milliseconds left of its budget; 0: used up; -1: it has none. [loop] */
 static inline int64_t weft_budget_ms(weft_ctx *ctx) { return weft__api->core->budget_ms(ctx); }
 
-/* ---- an op: starting one never fails; what fails at once is an op that has already settled. A
- * stale ctx, which cannot have one, gives NULL, and that answers as a stale op. One consumer an op:
- * weft_then() or weft_await(); a group is not one
- * -------------------------------------------------------------------------- */
+/* ---- an op: something that takes time. It settles exactly once: OK, failed or canceled. Starting
+ * one never fails: what fails at once is an op that has already settled. A stale ctx, which cannot
+ * have one, gives NULL, and that answers as a stale op. An op has one consumer, weft_then() or
+ * weft_await(); a group that it is in does not count ------------------------------------------- */
 
 /* Has `fn(ctx, op, data)` run once it has settled, in the op's ctx. WEFT_E_STATE: it has a consumer
- * already. [loop] */
+ * already; WEFT_E_INVALID: no `fn`. [loop] */
 static inline WEFT_MUST_USE weft_status weft_then(weft_op *op, weft_then_fn *fn, void *data)
 {
     return weft__api->core->then(op, fn, data);
@@ -472,22 +467,27 @@ static inline void weft_op_cancel(weft_op *op) { weft__api->core->op_cancel(op);
  * WEFT_E_STATE: it runs, or its consumer was not told yet. [loop] */
 static inline weft_status weft_op_release(weft_op *op) { return weft__api->core->op_release(op); }
 
+/* Of a group. */
+enum { WEFT_ALL, WEFT_ANY, WEFT_RACE };
+
 /* An op for all of `count` ops: OK when every one is; else the first error in their order, the
- * others are canceled; it settles after all have. OK at once for none. [loop] */
+ * others are canceled; it settles after all have. OK at once for none. WEFT_E_STATE: one of them is
+ * stale; WEFT_E_INVALID: one is of another request, there are more than 65,536, or more than 64
+ * groups within one another. [loop] */
 static inline weft_op *weft_all(weft_ctx *ctx, uint32_t count, weft_op *const *ops)
 {
     return weft__api->core->group(ctx, WEFT_ALL, count, ops);
 }
 
 /* An op for any of them: OK with the first that succeeds, the others are canceled; else the first
- * error in their order. WEFT_E_INVALID for none. [loop] */
+ * error in their order. WEFT_E_INVALID for none, and errors as of weft_all(). [loop] */
 static inline weft_op *weft_any(weft_ctx *ctx, uint32_t count, weft_op *const *ops)
 {
     return weft__api->core->group(ctx, WEFT_ANY, count, ops);
 }
 
 /* An op for the first of `count` ops that settles, whatever its status, which is its own, too; the
- * others are canceled. WEFT_E_INVALID for none. [loop] */
+ * others are canceled. WEFT_E_INVALID for none, and errors as of weft_all(). [loop] */
 static inline weft_op *weft_race(weft_ctx *ctx, uint32_t count, weft_op *const *ops)
 {
     return weft__api->core->group(ctx, WEFT_RACE, count, ops);
@@ -513,8 +513,10 @@ static inline weft_op *weft_sleep(weft_ctx *ctx, uint32_t ms)
     return weft__api->core->sleep(ctx, ms);
 }
 
-/* Runs `fn(ctx, self)` on a stack of its own, from the loop; the op's status is what it returns.
- * [loop] */
+/* Runs `fn(child, self)` on a stack of its own, from the loop; the op's status is what it returns.
+ * `child` is a ctx for it alone: canceled with the op (which loses in a group, say), and ended when
+ * `ctx` ends or the op is released; what it allocates there lives as long. WEFT_E_OVERLOAD: too
+ * many stacks are in use; WEFT_E_INVALID: no `fn`. [loop] */
 static inline weft_op *weft_spawn(weft_ctx *ctx, weft_handler *fn, void *self)
 {
     return weft__api->core->spawn(ctx, fn, self);
@@ -535,8 +537,10 @@ static inline weft_op *weft_offload(weft_ctx *ctx, weft_work_fn *fn, void *data)
 #endif
 
 /* The other chapters: request and reply, databases, upstreams. */
-#include "weft_call.h"
+/* clang-format off */
 #include "weft_http.h"
 #include "weft_pg.h"
+#include "weft_call.h"
+/* clang-format on */
 
 #endif

@@ -1,5 +1,5 @@
-/* weft_call.h - the plugin ABI's chapter on upstreams: calls to other servers over HTTP. Included by
- * weft.h, which has the rules for all chapters.
+/* weft_call.h - the plugin ABI's chapter on upstreams: calls to other servers over HTTP. Included
+ * by weft.h, which has the rules for all chapters.
  */
 #ifndef WEFT_CALL_H
 #define WEFT_CALL_H
@@ -22,6 +22,22 @@ static inline WEFT_MUST_USE weft_status weft_find_upstream(weft_host *host, cons
 }
 
 /* ---- upstreams ------------------------------------------------------------------------------ */
+
+/* Of a call to an upstream. */
+struct weft_call {
+    uint32_t size;      /* sizeof(weft_call) */
+    uint32_t flags;     /* WEFT_CALL_... */
+    const char *method; /* NULL: GET */
+    weft_str path;      /* with its query, percent-encoded; begins with '/' */
+    weft_str body;      /* may be absent */
+    const weft_field
+        *fields;          /* `field_count` of them; Host, framing and hop-by-hop are the host's */
+    uint32_t field_count; /* of fields */
+    uint32_t timeout_ms;  /* 0: the upstream's; only ever shortens the ctx's budget */
+};
+
+/* May be sent again, whatever its method (it carries an Idempotency-Key, say). */
+#define WEFT_CALL_IDEMPOTENT 1u
 
 /* Calls. An answer of any status, 4xx and 5xx too, is WEFT_OK with that code. [loop] */
 static inline weft_op *weft_call_start(weft_ctx *ctx, weft_upstream *upstream,

@@ -1,5 +1,5 @@
-/* weft_http.h - the plugin ABI's chapter on HTTP: the request and the reply. Included by weft.h, which
- * has the rules for all chapters.
+/* weft_http.h - the plugin ABI's chapter on HTTP: the request and the reply. Included by weft.h,
+ * which has the rules for all chapters.
  */
 #ifndef WEFT_HTTP_H
 #define WEFT_HTTP_H
@@ -48,10 +48,12 @@ static inline weft_str weft_mount(weft_ctx *ctx) { return weft__api->http->mount
 static inline weft_str weft_body(weft_ctx *ctx) { return weft__api->http->body(ctx); }
 
 /* ---- the reply: the first one stands, and ends the ctx. WEFT_E_STATE: there is one already;
- * WEFT_E_CANCELED: the client has left; WEFT_E_INVALID: no code from 200 to 599, or no type ---- */
+ * WEFT_E_CANCELED: the client has left; WEFT_E_INVALID: no code from 200 to 599, or a type that
+ * cannot be sent ------------------------------------------------------------------------------- */
 
-/* Adds a field. WEFT_E_INVALID: no name, or CR, LF or NUL in it, or one of the host's own (framing,
- * Date, Server). [loop] */
+/* Adds a field; twice the same name makes two. WEFT_E_INVALID, and nothing is added: no name or an
+ * absent value, CR, LF or NUL in one of them, or a field of the host's own (framing, Date, Server).
+ * [loop] */
 static inline weft_status weft_set_header(weft_ctx *ctx, const char *name, weft_str value)
 {
     return weft__api->http->set_header(ctx, name, value);
@@ -75,9 +77,12 @@ static inline weft_status weft_reply_json(weft_ctx *ctx, uint32_t code, weft_str
     return weft_reply(ctx, code, "application/json", json);
 }
 
-/* Sends the client to `location`, a path or URL, with a code such as 303. [loop] */
+/* Sends the client to `location`, a path or URL, with a code from 300 to 399, such as 303; another
+ * one is WEFT_E_INVALID. [loop] */
 static inline weft_status weft_redirect(weft_ctx *ctx, uint32_t code, weft_str location)
 {
+    if (code < 300 || code > 399)
+        return weft_reply(ctx, 0, NULL, location); /* which is refused, and told */
     WEFT_TRY(weft_set_header(ctx, "Location", location));
     return weft_reply(ctx, code, NULL, weft_cstr(""));
 }

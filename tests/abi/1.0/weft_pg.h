@@ -12,7 +12,30 @@
 extern "C" {
 #endif
 
-/* ---- parameters: no call of the host ---------------------------------------------------------- */
+/* ---- parameters: no call of the host -------------------------------------------------------- */
+
+/* What a weft_value is. */
+enum {
+    WEFT_V_NULL,
+    WEFT_V_BOOL,   /* as.i, 0 or 1 */
+    WEFT_V_INT,    /* as.i */
+    WEFT_V_DOUBLE, /* as.d */
+    WEFT_V_TEXT,   /* len bytes at as.p */
+    WEFT_V_BYTES,  /* the same, for bytea */
+    WEFT_V_JSON    /* the same, for json and jsonb */
+};
+
+/* A statement's parameter; made by weft_int() and its like. All go untyped: the server decides, so
+ * `uuid = $1` and f(int4) work. Frozen. */
+struct weft_value {
+    uint32_t kind; /* WEFT_V_... */
+    uint32_t len;  /* bytes at as.p */
+    union {
+        int64_t i;
+        double d;
+        const void *p;
+    } as; /* which one: by kind */
+};
 
 /* The parameters of a call: weft_run(ctx, db, stmt, WEFT_ARGS(weft_int(1), weft_text(name))). */
 /* clang-format off */
@@ -25,6 +48,22 @@ extern "C" {
 #endif
 /* clang-format on */
 #define WEFT_NO_ARGS 0u, NULL
+
+/* A parameter of `kind` with an integer. [any] */
+static inline weft_value weft__value_int(uint32_t kind, int64_t i)
+{
+    weft_value v = {kind, 0, {i}};
+    return v;
+}
+
+/* A parameter of `kind` with bytes; NULL where they are absent. [any] */
+static inline weft_value weft__value_bytes(uint32_t kind, weft_str s)
+{
+    weft_value v = {s.ptr != NULL ? kind : 0, 0, {0}};
+    v.len = s.len < UINT32_MAX ? (uint32_t)s.len : UINT32_MAX;
+    v.as.p = s.ptr;
+    return v;
+}
 
 /* SQL NULL as a parameter. [any] */
 static inline weft_value weft_null(void) { return weft__value_int(WEFT_V_NULL, 0); }
@@ -65,6 +104,12 @@ static inline WEFT_MUST_USE weft_status weft_pool(weft_host *host, const char *n
     return weft__api->pg->pool(host, name, db);
 }
 
+/* Of a statement. No side effects: may share a batch with others and may be run again. pg_notify()
+ * and advisory locks are side effects that nobody checks: they may be lost. */
+#define WEFT_STMT_READ_ONLY 1u
+/* Slow: kept off sessions that others share. */
+#define WEFT_STMT_SLOW 2u
+
 /* Declares a statement for `db`, a pool: prepared on each session when first used, `name` is for
  * logs and metrics, `flags` are WEFT_STMT_.... WEFT_E_INVALID: the name has another text in this
  * pool, or the text would change a session that others share (BEGIN, SET, LISTEN ...). [init] */
@@ -99,6 +144,12 @@ static inline weft_op *weft_run_sql(weft_ctx *ctx, weft_pg *db, const char *sql,
 {
     return weft__api->pg->run_sql(ctx, db, sql, flags, count, values);
 }
+
+/* Of a transaction. */
+#define WEFT_TX_READ_ONLY       1u
+#define WEFT_TX_REPEATABLE_READ 2u
+#define WEFT_TX_SERIALIZABLE    4u
+#define WEFT_TX_DEFERRABLE      8u
 
 /* Begins a transaction on a session of its own; `flags` are WEFT_TX_.... It is rolled back when the
  * ctx ends or the op is released, unless it was ended before. [loop] */
@@ -168,9 +219,13 @@ static inline uint32_t weft_col_is_null(weft_op *op, uint32_t row, uint32_t colu
     return weft__api->pg->is_null(op, row, column);
 }
 
+/* Of pg's json and reply: the first row as an object, not all of them as an array. */
+#define WEFT_PG_ONE_ROW 1u
+
 /* The result as a JSON array of objects, in the ctx's memory: numbers, booleans and json columns as
- * they are, all else as strings. "[]" where there is none; absent for a stale handle, and where it is too large
- * for the ctx's memory, which cancels the ctx (WEFT_WHY_MEMORY). [loop] */
+ * they are, all else as strings, NaN and the infinities among it. "[]" where there is none; absent
+ * for a stale handle, and where it is too large for the ctx's memory, which cancels the ctx
+ * (WEFT_WHY_MEMORY). [loop] */
 static inline weft_str weft_rows_json(weft_ctx *ctx, weft_op *op)
 {
     return weft__api->pg->json(ctx, op, 0u);

@@ -142,25 +142,17 @@ typedef struct weft_api {
 /* ---- the descriptor: the one symbol that a plugin exports ------------------------------------ */
 
 typedef struct weft_plugin {
-    uint32_t magic;       /* WEFT_MAGIC */
-    uint32_t size;        /* sizeof(weft_plugin) */
-    uint16_t abi_major;   /* WEFT_ABI_MAJOR */
-    uint16_t abi_minor;   /* WEFT_ABI_TARGET */
-    uint32_t flags;       /* 0 */
-    const char *name;     /* of the plugin; not of the instance */
-    const char *version;  /* the plugin's own */
-    const weft_api **api; /* where the host stores the tables */
-    /* Once in each worker for each section of the ini file that lists the plugin; statics are the
-     * instance's own. Finds settings, pools and upstreams, declares statements, adds routes; cannot
-     * wait. `*self` is then what handlers get. Not 0: the plugin is refused, what it registered is
-     * taken back. [loop] */
-    weft_status (*init)(weft_host *host, void **self);
-    /* Or NULL. Begins jobs of its own in `background`, a ctx without a deadline that is canceled
-     * and awaited when the worker ends. May wait; not 0 without having waited stops the worker's
-     * start. [loop] */
-    weft_status (*start)(weft_ctx *background, void *self);
-    /* Or NULL: lets go of `self`, once every ctx has ended; not where init() failed. [loop] */
-    void (*fini)(void *self);
+    uint32_t magic;                                         /* WEFT_MAGIC */
+    uint32_t size;                                          /* sizeof(weft_plugin) */
+    uint16_t abi_major;                                     /* WEFT_ABI_MAJOR */
+    uint16_t abi_minor;                                     /* WEFT_ABI_TARGET */
+    uint32_t flags;                                         /* 0 */
+    const char *name;                                       /* of the plugin; not of the instance */
+    const char *version;                                    /* the plugin's own */
+    const weft_api **api;                                   /* where the host stores the tables */
+    weft_status (*init)(weft_host *host, void **self);      /* [loop], all three: see weft.h */
+    weft_status (*start)(weft_ctx *background, void *self); /* or NULL */
+    void (*fini)(void *self);                               /* or NULL */
 } weft_plugin;
 
 /* "WEFT": the first bytes of a descriptor. */
@@ -201,22 +193,6 @@ static inline weft_str weft__print(char *text, size_t size, const char *format, 
     made.ptr = text;
     made.len = len < 0 ? 0 : (size_t)len < size ? (size_t)len : size - 1;
     return made;
-}
-
-/* A parameter of `kind` with an integer. [any] */
-static inline weft_value weft__value_int(uint32_t kind, int64_t i)
-{
-    weft_value v = {kind, 0, {i}};
-    return v;
-}
-
-/* A parameter of `kind` with bytes; NULL where they are absent. [any] */
-static inline weft_value weft__value_bytes(uint32_t kind, weft_str s)
-{
-    weft_value v = {s.ptr != NULL ? kind : 0, 0, {0}};
-    v.len = s.len < UINT32_MAX ? (uint32_t)s.len : UINT32_MAX;
-    v.as.p = s.ptr;
-    return v;
 }
 
 #ifdef __cplusplus
