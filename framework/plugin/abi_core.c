@@ -21,7 +21,8 @@ static_assert((int)WEFT_WHY_NONE == SCOPE_ALIVE && (int)WEFT_WHY_CLIENT_GONE == 
                   (int)WEFT_WHY_SIBLING == SCOPE_SIBLING &&
                   (int)WEFT_WHY_EXPLICIT == SCOPE_EXPLICIT &&
                   (int)WEFT_WHY_REPLIED == SCOPE_REPLIED &&
-                  (int)WEFT_WHY_SHUTDOWN == SCOPE_SHUTDOWN && (int)WEFT_WHY_MEMORY == SCOPE_MEMORY,
+                  (int)WEFT_WHY_SHUTDOWN == SCOPE_SHUTDOWN &&
+                  (int)WEFT_WHY_MEMORY == SCOPE_MEMORY && (int)WEFT_WHY_ENDED > SCOPE_MEMORY,
               "why a scope was canceled");
 static_assert((int)WEFT_LOG_ERROR == LOG_ERROR && (int)WEFT_LOG_WARN == LOG_WARN &&
                   (int)WEFT_LOG_INFO == LOG_INFO && (int)WEFT_LOG_DEBUG == LOG_DEBUG,
@@ -91,8 +92,10 @@ static weft_status defer(weft_ctx *ctx, weft_cleanup_fn *fn, void *data)
 
     if (scope == NULL)
         return WEFT_E_STATE;
-    if (fn == NULL)
+    if (fn == NULL) {
+        abi_misuse("defer", "nothing to run");
         return WEFT_E_INVALID;
+    }
     scope_defer(scope, fn, data);
     return WEFT_OK;
 }
@@ -159,7 +162,7 @@ static uint32_t why(weft_ctx *ctx)
 {
     struct scope *scope = abi_scope(ctx, "why");
 
-    return scope != NULL ? (uint32_t)scope->why : (uint32_t)WEFT_WHY_NONE;
+    return scope != NULL ? (uint32_t)scope->why : (uint32_t)WEFT_WHY_ENDED;
 }
 
 static int64_t budget_ms(weft_ctx *ctx)
@@ -195,8 +198,10 @@ static weft_status then(weft_op *handle, weft_then_fn *fn, void *data)
 
     if (op == NULL)
         return WEFT_E_STATE;
-    if (fn == NULL)
+    if (fn == NULL) {
+        abi_misuse("then", "nothing to run");
         return WEFT_E_INVALID;
+    }
     consumer = scope_alloc(op->scope, sizeof *consumer);
     *consumer = (struct consumer){fn, data};
     if (op_then(op, on_settled, consumer) == ERR_OK)
@@ -264,14 +269,6 @@ static weft_str piece(weft_op *handle)
     if (op == NULL || op->state == OP_PENDING || op->status != ERR_OK)
         return abi_str((struct span){0});
     return abi_str(op->piece);
-}
-
-static void cancel_op(weft_op *handle)
-{
-    struct op *op = abi_op(handle, "op_cancel");
-
-    if (op != NULL)
-        op_cancel(op);
 }
 
 static weft_status release(weft_op *handle)
@@ -359,32 +356,50 @@ static weft_op *sleep_op(weft_ctx *ctx, uint32_t ms)
     return scope != NULL ? abi_handle(op_sleep(scope, ms)) : NULL;
 }
 
-/* A handler that runs beside its starter. Canceled before it began, it never begins; later, the op
- * settles at once, and is retired when the handler has returned. */
+/* A handler that runs beside its starter, in a child of its own. Canceled before it began, it never
+ * begins; later, the op settles at once, the child is canceled, and the op is retired when the
+ * handler has returned. */
 struct spawn {
     struct op op;       /* its outcome */
     struct ready ready; /* it begins with the ready list */
+    uint64_t child;     /* the handle of the scope in which it runs; 0: it has not begun */
     weft_handler *fn;   /* the plugin's */
     void *self;         /* for fn */
 };
+
+/* NULL: it has not begun, or has ended. */
+static struct scope *child_of(const struct spawn *spawn)
+{
+    return scope_of(spawn->op.scope->tasks, spawn->child);
+}
 
 static void withdraw_spawn(struct op *op)
 {
     struct spawn *spawn = CONTAINER_OF(op, struct spawn, op);
 
-    if (!ready_is_on(&spawn->ready))
+    if (ready_is_on(&spawn->ready)) {
+        ready_stop(&spawn->ready);
+        op_retire(op);
         return;
-    ready_stop(&spawn->ready);
-    op_retire(op);
+    }
+    scope_cancel(child_of(spawn), op->scope->why != SCOPE_ALIVE ? op->scope->why : SCOPE_SIBLING);
+}
+
+static void release_spawn(struct op *op)
+{
+    struct scope *child = child_of(CONTAINER_OF(op, struct spawn, op));
+
+    if (child != NULL && !scope_is_ending(child))
+        scope_finish(child, SCOPE_EXPLICIT);
 }
 
 static const struct op_kind spawn_kind = {
-    .name = "spawn", .account = -1, .withdraw = withdraw_spawn};
+    .name = "spawn", .account = -1, .withdraw = withdraw_spawn, .release = release_spawn};
 
-static void run_spawned(struct scope *scope, void *data)
+static void run_spawned(struct scope *child, void *data)
 {
     struct spawn *spawn = data;
-    weft_status status = spawn->fn(abi_ctx(scope), spawn->self);
+    weft_status status = spawn->fn(abi_ctx(child), spawn->self);
 
     if (spawn->op.state == OP_PENDING)
         op_finish(&spawn->op, abi_err(status), NULL);
@@ -395,8 +410,12 @@ static void run_spawned(struct scope *scope, void *data)
 static void on_spawn(struct ready *ready)
 {
     struct spawn *spawn = CONTAINER_OF(ready, struct spawn, ready);
+    struct scope *scope = spawn->op.scope;
+    struct scope *child = scope_child(scope, 0, scope->flags & SCOPE_SUPERVISE);
 
-    if (!scope_run(spawn->op.scope, run_spawned, spawn, false))
+    CHECK(child != NULL); /* nothing of a scope is pending when it ends */
+    spawn->child = child->handle;
+    if (!scope_run(child, run_spawned, spawn, false))
         op_finish(&spawn->op, ERR_OVERLOAD, "fibers");
 }
 
@@ -415,6 +434,19 @@ static weft_op *spawn(weft_ctx *ctx, weft_handler *fn, void *self)
     if (op_init(&spawn->op, scope, &spawn_kind))
         ready_start(scope->tasks->loop, &spawn->ready, on_spawn);
     return abi_handle(&spawn->op);
+}
+
+static void cancel_op(weft_op *handle)
+{
+    struct op *op = abi_op(handle, "op_cancel");
+    struct scope *child;
+
+    if (op == NULL || op->state != OP_PENDING)
+        return;
+    child = op->kind == &spawn_kind ? child_of(CONTAINER_OF(op, struct spawn, op)) : NULL;
+    if (child != NULL)
+        scope_cancel(child, SCOPE_EXPLICIT);
+    op_cancel(op);
 }
 
 /* Work for a thread. */

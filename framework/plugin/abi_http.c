@@ -99,7 +99,7 @@ static weft_status set_header(weft_ctx *ctx, const char *name, weft_str value)
     if (request == NULL)
         return WEFT_E_STATE;
     if (name == NULL || value.ptr == NULL)
-        return WEFT_E_INVALID;
+        return outcome(ERR_INVALID, "set_header");
     return outcome(http_reply_field(request, span_of(name), abi_span(value)), "set_header");
 }
 

@@ -120,6 +120,49 @@ static weft_status use_group(weft_ctx *ctx, void *self)
                                (int)weft_op_status(ops[0])));
 }
 
+/* Notes why its ctx was canceled, and goes on in vain. */
+static weft_status note_why(weft_ctx *ctx, void *self)
+{
+    weft_status status = weft_await(weft_sleep(ctx, 60000));
+
+    *(uint32_t *)self = weft_why(ctx) + (weft_await(weft_sleep(ctx, 1)) == WEFT_OK ? 100 : 0);
+    return status;
+}
+
+static weft_status do_nothing(weft_ctx *ctx, void *self)
+{
+    (void)ctx;
+    (void)self;
+    return WEFT_OK;
+}
+
+/* Losers that run are canceled in their own ctx, and the request is not. */
+static weft_status use_spawns(weft_ctx *ctx, void *self)
+{
+    uint32_t *whys = weft_alloc(ctx, 4 * sizeof *whys);
+    weft_op *lost[] = {weft_spawn(ctx, note_why, whys), weft_sleep(ctx, 5)};
+    weft_op *undone[] = {weft_spawn(ctx, note_why, whys + 1),
+                         weft_spawn(ctx, fail_slowly, (void *)5)};
+    weft_op *canceled = weft_spawn(ctx, note_why, whys + 2);
+    weft_op *unbegun = weft_spawn(ctx, note_why, whys + 3), *quick;
+    weft_status statuses[4];
+
+    (void)self;
+    weft_op_cancel(unbegun);
+    statuses[0] = weft_await(weft_any(ctx, 2, lost));
+    statuses[1] = weft_await(weft_all(ctx, 2, undone));
+    weft_op_cancel(canceled);
+    statuses[2] = weft_await(canceled);
+    quick = weft_spawn(ctx, do_nothing, NULL);
+    WEFT_TRY(weft_await(quick));
+    statuses[3] = weft_op_release(quick);
+    WEFT_TRY(weft_await(weft_sleep(ctx, 5)));
+    return weft_reply(ctx, 200, "text/plain",
+                      weft_fmt(ctx, "%d %d %d %d %u %u %u %u %u", (int)statuses[0],
+                               (int)statuses[1], (int)statuses[2], (int)statuses[3], whys[0],
+                               whys[1], whys[2], whys[3], weft_why(ctx)));
+}
+
 static weft_status use_race(weft_ctx *ctx, void *self)
 {
     weft_op *lost[] = {weft_sleep(ctx, 50), weft_spawn(ctx, fail_slowly, (void *)20)};
@@ -558,16 +601,38 @@ static weft_status post_too_much(weft_ctx *ctx, void *self)
                                (int)weft_post(probe.inbox, on_post, (void *)1)));
 }
 
+/* ?as=: each is refused, and nothing of it is sent. */
 static weft_status bad_headers(weft_ctx *ctx, void *self)
 {
+    static const struct {
+        const char *name;
+        weft_str value;
+    } fields[] = {
+        {"X-A", WEFT_S("a\r\nB: c")},
+        {"X-A", WEFT_S("a\nB: c")},
+        {"X-A", WEFT_S("a\rB: c")},
+        {"X-A", WEFT_S("a\0b")},
+        {"a b", WEFT_S("x")},
+        {"X\r\nB", WEFT_S("c")},
+        {"", WEFT_S("x")},
+        {NULL, WEFT_S("x")},
+        {"X-A", {NULL, 0}},
+        {"X-A", {NULL, 5}},
+        {"Date", WEFT_S("x")},
+        {"content-LENGTH", WEFT_S("1")},
+    };
+    weft_str text = weft_fmt(ctx, "%d", (int)weft_reply_text(ctx, 99, "x"));
+
     (void)self;
-    return weft_reply(ctx, 200, "text/plain",
-                      weft_fmt(ctx, "%d %d %d %d %d",
-                               (int)weft_set_header(ctx, "X-A", weft_cstr("a\r\nB: c")),
-                               (int)weft_set_header(ctx, "a b", weft_cstr("x")),
-                               (int)weft_set_header(ctx, "Content-Length", weft_cstr("1")),
-                               (int)weft_set_header(ctx, NULL, weft_cstr("x")),
-                               (int)weft_reply_text(ctx, 99, "x")));
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
+        text = weft_fmt(ctx, "%s %d", text.ptr,
+                        (int)weft_set_header(ctx, fields[i].name, fields[i].value));
+    text = weft_fmt(ctx, "%s %d %d %d %d", text.ptr,
+                    (int)weft_reply(ctx, 200, "a\r\nB: c", weft_cstr("x")),
+                    (int)weft_redirect(ctx, 200, weft_cstr("/B")),
+                    (int)weft_redirect(ctx, 400, weft_cstr("/B")),
+                    (int)weft_redirect(ctx, 303, weft_cstr("/\nB")));
+    return weft_reply(ctx, 200, "text/plain", text);
 }
 
 /* Ignores what it is told, until its ctx has ended under it. */
@@ -614,6 +679,7 @@ static const struct entry entries[] = {
     {"GET", "/then-fail", then_fail, 0, 0},
     {"GET", "/group", use_group, 0, 0},
     {"GET", "/race", use_race, 0, 0},
+    {"GET", "/spawns", use_spawns, 0, 0},
     {"GET", "/hedges", use_hedges, 0, 0},
     {"GET", "/children", use_children, 0, 0},
     {"GET", "/cancel-op", cancel_op, 0, 0},

@@ -68,6 +68,14 @@ static void test_races_and_hedges(void **state)
                 "0 0 -; 0 1 ok; 0 0 canceled; 0 1 ok; 0 1 ok; -503 0 -; -102 -101");
 }
 
+/* 3: its sibling won or failed; 4: it was canceled by hand; 0: it never began, or lives. */
+static void test_spawned_ones_are_canceled(void **state)
+{
+    struct plugin_world *world = *state;
+
+    assert_body(world, "GET /spawns", "0 -503 -201 0 3 3 4 0 0");
+}
+
 static void test_children_and_cancel(void **state)
 {
     struct plugin_world *world = *state;
@@ -244,6 +252,7 @@ int main(void)
         TEST(test_awaits_and_callbacks),
         TEST(test_groups),
         TEST(test_races_and_hedges),
+        TEST(test_spawned_ones_are_canceled),
         TEST(test_offloaded_work),
         TEST(test_posts),
         TEST(test_work_that_outlives_the_reply),
