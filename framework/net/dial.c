@@ -162,7 +162,7 @@ static void on_resolved(struct resolve *resolve, enum err err)
     connect_next(dial);
 }
 
-static void on_path(struct ready *ready)
+static void on_known(struct ready *ready)
 {
     struct dial *dial = CONTAINER_OF(ready, struct dial, _ready);
 
@@ -222,15 +222,17 @@ void dial_start(struct loop *loop, struct resolver *resolver, struct dial *dial,
     dial->_done = done;
     dial->_state = RESOLVING;
     timer_start(loop, &dial->_deadline, target->timeout_ms, on_deadline);
-    if (!is_path(target->host)) {
+    if (target->addr == NULL && !is_path(target->host)) {
         resolve_start(resolver, &dial->_resolve, target->host, target->port, on_resolved);
         return;
     }
-    if (addr_parse(target->host, &dial->_resolve.addrs[0]))
+    if (target->addr != NULL)
+        dial->_resolve.addrs[0] = *target->addr;
+    if (target->addr != NULL || addr_parse(target->host, &dial->_resolve.addrs[0]))
         dial->_resolve.count = 1;
     else
         dial->os_error = ENAMETOOLONG; /* or empty: no address to try, so it cannot be reached */
-    ready_start(loop, &dial->_ready, on_path);
+    ready_start(loop, &dial->_ready, on_known);
 }
 
 void dial_cancel(struct dial *dial)

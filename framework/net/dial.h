@@ -21,9 +21,10 @@ typedef void dial_fn(struct dial *dial, enum err err, int fd);
 
 /* Where to. Needed only during dial_start(). */
 struct dial_target {
-    struct span host;    /* a name, a literal address, or "unix:" and a path */
-    uint16_t port;       /* 0 with "unix:" */
-    uint32_t timeout_ms; /* for all of it; at least 1 */
+    const struct addr *addr; /* NULL, or just this one; host and port are not looked at then */
+    struct span host;        /* a name, a literal address, or "unix:" and a path */
+    uint16_t port;           /* 0 with "unix:" */
+    uint32_t timeout_ms;     /* for all of it; at least 1 */
 };
 
 /* One address that is being tried. */
@@ -44,7 +45,7 @@ struct dial {
     struct dial_attempt _attempts[DIAL_ATTEMPTS_MAX]; /* connects under way */
     struct timer _deadline;                           /* of all of it */
     struct timer _stagger;                            /* the next address gets its turn */
-    struct ready _ready;                              /* a path needs no look-up: begins soon */
+    struct ready _ready;                              /* nothing to look up: begins soon */
     struct addr addr;                                 /* the address that connected */
     dial_fn *_done;                                   /* what runs */
     uint32_t _next;                                   /* the next address to try */
@@ -52,7 +53,7 @@ struct dial {
     int _state;                                       /* see dial.c */
 };
 
-/* Begins; `dial` is zeroed or done. `resolver` may be NULL where the host is a path. */
+/* Begins; `dial` is zeroed or done. `resolver` may be NULL where nothing is to be looked up. */
 void dial_start(struct loop *loop, struct resolver *resolver, struct dial *dial,
                 const struct dial_target *target, dial_fn *done);
 

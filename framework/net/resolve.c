@@ -103,13 +103,17 @@ static void tell(struct resolver *resolver, struct resolve *request, const struc
         addr_set_port(&request->addrs[i], request->_port);
     }
     request->count = count;
+    request->good_ms = TTL_S_MAX * 1000;
     request->_err = err;
     ready_start(resolver->loop, &request->_ready, on_told);
 }
 
 static void tell_name(struct resolver *resolver, struct resolve *request, const struct name *name)
 {
+    uint64_t now_ms = loop_now_ms(resolver->loop);
+
     tell(resolver, request, name->addrs, name->count, name->count > 0 ? ERR_OK : name->err);
+    request->good_ms = name->good_until_ms > now_ms ? (uint32_t)(name->good_until_ms - now_ms) : 0;
 }
 
 /* What an answer means for a name */

@@ -30,11 +30,13 @@ struct resolve {
     struct addr
         addrs[RESOLVE_ADDRS_MAX]; /* families in turn, IPv6 first, else as the server said */
     uint32_t count;               /* of addrs */
-    uint16_t _port;               /* put into each address */
-    struct list _link;            /* waiting for a name's answer */
-    struct ready _ready;          /* the answer is there, told soon */
-    resolve_fn *_fn;              /* what runs */
-    enum err _err;                /* what it gets */
+    uint32_t good_ms;    /* when it ran: how long the answer holds; asking again before that
+                                     brings the same, and after a failure the same failure */
+    uint16_t _port;      /* put into each address */
+    struct list _link;   /* waiting for a name's answer */
+    struct ready _ready; /* the answer is there, told soon */
+    resolve_fn *_fn;     /* what runs */
+    enum err _err;       /* what it gets */
 };
 
 /* `servers` is NULL (/etc/resolv.conf) or "127.0.0.1:5353,..." for tests. Aborts where c-ares

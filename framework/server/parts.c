@@ -119,7 +119,8 @@ enum err parts_init(struct parts *parts, const struct worker_setup *setup,
     parts->helpers = helpers_create(parts->loop, HELPERS_MAX);
     parts->offload_helpers = helpers_create(parts->loop, OFFLOAD_HELPERS_MAX);
     parts->tasks = tasks_create(parts->loop, &fibers, setup->blame);
-    parts->resolver = resolver_create(parts->loop, NULL);
+    parts->resolver = resolver_create(
+        parts->loop, settings->server.resolver[0] != '\0' ? settings->server.resolver : NULL);
     parts->router = router_create();
     make_peers(parts);
     return load_plugins(parts, setup, problem);
@@ -167,6 +168,8 @@ enum err parts_serve(struct parts *parts, uint64_t id_base, void (*on_room)(void
     });
     for (uint32_t i = 0; i < settings->pg_count; i++)
         pg_pool_start(parts->pools[i]);
+    for (uint32_t i = 0; i < settings->upstream_count; i++)
+        upstream_start(parts->upstreams[i]);
     check_files(settings);
     return plugins_start(parts->plugins, problem);
 }

@@ -70,6 +70,14 @@ static const struct field server_fields[] = {
      .help = "Where the host keeps its pid file and its own copies of the plugins. Empty: "
              "/run/weft if that can be "
              "written and executed from, else $XDG_RUNTIME_DIR/weft, else /tmp/weft-UID."},
+    {.key = "resolver",
+     .type = FIELD_TEXT,
+     .offset = MEMBER(resolver),
+     .fallback = "",
+     .max = 1024,
+     .scope = FIELD_PER_HOST,
+     .help = "Name servers for the names of upstreams: 127.0.0.1:53 or [::1]:53, several with "
+             "commas between them. Empty: those of /etc/resolv.conf."},
     {.key = "start_timeout",
      .type = FIELD_MS,
      .offset = MEMBER(start_timeout_ms),
@@ -204,6 +212,25 @@ static enum err parse_listen(struct settings *settings, char *problem)
     return settings->listen_count > 0 ? ERR_OK : refuse_listen(settings, problem, SPAN(""));
 }
 
+static enum err check_resolver(const struct settings *settings, char *problem)
+{
+    const char *at = settings->server.resolver;
+    struct ini_entry *entry = ini_entry(ini_section(settings->file, "server", ""), "resolver");
+    struct addr addr;
+
+    while (*at != '\0') {
+        struct span text = {at, strcspn(at, ",")};
+
+        if (!addr_parse(text, &addr) || addr.storage.ss_family == AF_UNIX || addr_port(&addr) == 0)
+            return refuse(settings, entry != NULL ? entry->line : 0, problem,
+                          "resolver: \"%.*s\", expected addresses of name servers with their "
+                          "ports, such as 127.0.0.1:53 or [::1]:53",
+                          SPAN_ARG(text));
+        at += text.len + (at[text.len] == ',' ? 1 : 0);
+    }
+    return ERR_OK;
+}
+
 static uint32_t count_workers(const struct settings *settings)
 {
     uint32_t cores = cores_available();
@@ -254,6 +281,8 @@ static enum err load_server(struct settings *settings, char *problem)
         err = field_bind(&http_option_table, settings->file, section, &settings->http, problem);
     if (err == ERR_OK)
         err = parse_listen(settings, problem);
+    if (err == ERR_OK)
+        err = check_resolver(settings, problem);
     if (err != ERR_OK)
         return err;
     settings->workers = count_workers(settings);
@@ -286,7 +315,7 @@ static enum err load_pg(struct settings *settings, struct ini_section *section, 
 static enum err load_upstream(struct settings *settings, struct ini_section *section, char *problem)
 {
     char what[INI_PROBLEM_SIZE];
-    struct upstream_url url;
+    const char *key;
 
     settings->upstreams = mem_realloc(settings->upstreams, (settings->upstream_count + 1) *
                                                                sizeof(struct settings_upstream));
@@ -296,9 +325,11 @@ static enum err load_upstream(struct settings *settings, struct ini_section *sec
         field_bind(&upstream_option_table, settings->file, section, &upstream->options, problem);
     if (err != ERR_OK)
         return err;
-    err = upstream_url_parse(upstream->options.url, &url, what);
-    if (err != ERR_OK)
-        err = refuse(settings, ini_entry(section, "url")->line, problem, "%s", what);
+    err = upstream_options_check(&upstream->options, &key, what);
+    if (err != ERR_OK) {
+        struct ini_entry *entry = ini_entry(section, key);
+        err = refuse(settings, entry != NULL ? entry->line : section->line, problem, "%s", what);
+    }
     return err;
 }
 

@@ -18,6 +18,17 @@ static const struct field fields[] = {
      .scope = FIELD_PER_HOST,
      .help = "Where it is: http://host[:port][/prefix], or http://unix:/path[:/prefix] for a Unix "
              "socket. The prefix goes before the path of every call. Required."},
+    {.key = "addresses",
+     .type = FIELD_TEXT,
+     .offset = MEMBER(addresses),
+     .fallback = "",
+     .max = 4096,
+     .scope = FIELD_PER_HOST,
+     .help =
+         "Where to connect instead of the url's host, which stays in the Host field: host:port, "
+         "[IPv6]:port or unix:/path, several with blanks between them. Calls are spread over "
+         "all addresses, those of names too, which are looked up again when their TTL is "
+         "over."},
     {.key = "connections",
      .type = FIELD_UINT,
      .offset = MEMBER(connections_max),
@@ -26,6 +37,13 @@ static const struct field fields[] = {
      .max = 65536,
      .scope = FIELD_PER_WORKER,
      .help = "The most connections at once. They are opened as needed and kept for further calls."},
+    {.key = "connections_per_address",
+     .type = FIELD_UINT,
+     .offset = MEMBER(connections_per_address_max),
+     .fallback = "0",
+     .max = 65536,
+     .scope = FIELD_PER_WORKER,
+     .help = "The most of them to one address; 0 sets no limit of its own."},
     {.key = "queue",
      .type = FIELD_UINT,
      .offset = MEMBER(waiting_max),
@@ -43,6 +61,15 @@ static const struct field fields[] = {
      .scope = FIELD_PER_WORKER,
      .help = "The longest that a call waits for one of the connections: 503, "
              "upstream_queue_timeout."},
+    {.key = "resolve_timeout",
+     .type = FIELD_MS,
+     .offset = MEMBER(resolve_timeout_ms),
+     .fallback = "2s",
+     .min = 1,
+     .max = DAY_MS,
+     .scope = FIELD_PER_WORKER,
+     .help = "The longest that a call waits for a name's first answer: 502, "
+             "upstream_resolve_timeout. Later ones are fetched in the background."},
     {.key = "connect_timeout",
      .type = FIELD_MS,
      .offset = MEMBER(connect_timeout_ms),
@@ -50,8 +77,8 @@ static const struct field fields[] = {
      .min = 1,
      .max = DAY_MS,
      .scope = FIELD_PER_WORKER,
-     .help = "The longest that finding the address and connecting may take: 502, "
-             "upstream_connect_timeout."},
+     .help = "The longest that connecting to an address may take: 502, upstream_connect_timeout. "
+             "Another address is tried after 250ms."},
     {.key = "first_byte_timeout",
      .type = FIELD_MS,
      .offset = MEMBER(first_byte_timeout_ms),
@@ -112,6 +139,22 @@ static const struct field fields[] = {
      .help = "The largest body of an answer, all of which is held in memory: 502, "
              "upstream_too_big."},
 };
+
+enum err upstream_options_check(const struct upstream_options *options, const char **key,
+                                char problem[INI_PROBLEM_SIZE])
+{
+    struct upstream_place places[UPSTREAM_PLACES_MAX];
+    struct upstream_url url;
+    uint32_t count;
+    enum err err;
+
+    *key = "url";
+    err = upstream_url_parse(options->url, &url, problem);
+    if (err != ERR_OK)
+        return err;
+    *key = "addresses";
+    return upstream_places_parse(options->addresses, &url, places, &count, problem);
+}
 
 const struct field_table upstream_option_table = {
     .kind = "upstream",

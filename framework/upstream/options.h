@@ -13,20 +13,28 @@
 
 /* One upstream's. */
 struct upstream_options {
-    char *url;                         /* see upstream/url.h */
-    uint32_t connections_max;          /* of a worker */
-    uint32_t waiting_max;              /* calls without a connection; beyond it ERR_UP_BUSY */
-    uint32_t queue_timeout_ms;         /* longest wait for a connection: ERR_UP_BUSY */
-    uint32_t connect_timeout_ms;       /* resolve and connect: ERR_UP_CONNECT */
-    uint32_t first_byte_timeout_ms;    /* between request and answer, or parts of a request that
+    char *url;                            /* see upstream/url.h */
+    char *addresses;                      /* see upstream_places_parse(); "": the url's */
+    uint32_t connections_max;             /* of a worker, to all addresses */
+    uint32_t connections_per_address_max; /* 0: no limit but connections_max */
+    uint32_t waiting_max;                 /* calls without a connection; beyond it ERR_UP_BUSY */
+    uint32_t queue_timeout_ms;            /* longest wait for a connection: ERR_UP_BUSY */
+    uint32_t resolve_timeout_ms;          /* until the first address is known: ERR_UP_CONNECT */
+    uint32_t connect_timeout_ms;          /* to one address: ERR_UP_CONNECT */
+    uint32_t first_byte_timeout_ms;       /* between request and answer, or parts of a request that
                                           the peer takes: ERR_UP_TIMEOUT */
-    uint32_t between_bytes_timeout_ms; /* of the answer: ERR_UP_TIMEOUT */
-    uint32_t timeout_ms;               /* of a call in all, in its scope's budget: ERR_UP_TIMEOUT */
-    uint32_t idle_timeout_ms;          /* of a kept connection */
-    uint32_t age_max_ms;               /* of a connection that is used again; 0: none */
-    uint64_t head_bytes_max;           /* of an answer: ERR_UP_TOO_BIG */
-    uint64_t body_bytes_max;           /* of an answer: ERR_UP_TOO_BIG */
+    uint32_t between_bytes_timeout_ms;    /* of the answer: ERR_UP_TIMEOUT */
+    uint32_t timeout_ms;      /* of a call in all, in its scope's budget: ERR_UP_TIMEOUT */
+    uint32_t idle_timeout_ms; /* of a kept connection */
+    uint32_t age_max_ms;      /* of a connection that is used again; 0: none */
+    uint64_t head_bytes_max;  /* of an answer: ERR_UP_TOO_BIG */
+    uint64_t body_bytes_max;  /* of an answer: ERR_UP_TOO_BIG */
 };
+
+/* What the table cannot say: are url and addresses such? `problem` says what is wrong, without file
+ * and line, and `key` with which key. */
+enum err upstream_options_check(const struct upstream_options *options, const char **key,
+                                char problem[INI_PROBLEM_SIZE]) __attribute__((warn_unused_result));
 
 /* The table of these fields, for server/settings.c. */
 extern const struct field_table upstream_option_table;

@@ -1,170 +1,233 @@
-/* upstream/origin.c - one server: its keep-alive connections, and the line before them.
+/* upstream/origin.c - the connections of an upstream to all of its addresses, and the line before
+ * them.
  *
- *   OPENING ──▶ LENT ◀──▶ IDLE        refused, too slow, closed by us or by the peer: its place is
- *      ▲────────┘ │         │         free, and the first in line gets it
- *                 ▼─────────▼
- *                    (gone)
+ * A loan:  LINE ──▶ DIALING (one connection on its way, or two) ──▶ told
+ *            │         ▲──┘ refused: another address
+ *            └─────────┴──▶ told, with a connection that came free
  *
  * A connection that is opened for somebody who got another one meanwhile, or gave up, goes on: it
  * serves whoever waits longest by then, or is kept.
  *
- * Nobody is in line while there is a place, and nobody waits while a connection is idle (but for
- * one that wants a fresh connection, for which one is on its way).
+ * Nobody is in line while there is a place, and nobody waits while a connection is idle (but for one
+ * that wants a fresh connection or another address, for which one is on its way). Where every place
+ * is taken, an idle connection to an address that was not chosen gives its place up.
  *
- * Idle connections are being read: whatever comes on one closes it, since nothing was asked for.
- * What comes between the read part of a turn and the lending in it is found by a look of our own.
+ * Before the first address is known, all loans are in line.
  */
 #include "upstream/origin.h"
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "net/dial.h"
-#include <assert.h>
-#include <errno.h>
-#include <sys/socket.h>
+#include <stdio.h>
+#include <string.h>
 
-enum { OPENING, IDLE, LENT };
+/* An address that has not answered by then is not waited for alone (RFC 8305 section 5). */
+enum { STAGGER_MS = 250 };
 
-static const struct {
-    const char *name;
-    unsigned next; /* the states that may follow, one bit each */
-} states[] = {
-    [OPENING] = {"opening", 1u << IDLE | 1u << LENT},
-    [IDLE] = {"idle", 1u << LENT},
-    [LENT] = {"lent", 1u << IDLE | 1u << OPENING},
-};
+/* Connections */
 
-/* A connection on its way: much larger than one that is there, so it is apart. */
-struct origin_dial {
-    struct dial dial;         /* first the name, then the socket */
-    struct origin_conn *conn; /* whose */
-};
-
-/* A head is parsed when it is whole: so much is buffered, and what came with its last bytes. */
-enum { IN_BEHIND_HEAD = BUF_PIECE_SIZE };
-
-static_assert(ORIGIN_STATE_COUNT == sizeof states / sizeof states[0], "a list for each state");
-
-/* The end of one state and the start of another; those used last come first. */
-static void move(struct origin_conn *conn, int state)
+/* In the list of its state, those used last first. */
+static void put(struct origin_conn *conn)
 {
     struct origin *origin = conn->origin;
+    bool is_idle = conn->state == CONN_IDLE;
 
-    CHECK((states[conn->_state].next & 1u << state) != 0);
-    log_trace("upstream %.*s: connection %d %s -> %s", SPAN_ARG(origin->_url->authority),
-              conn->stream.fd, states[conn->_state].name, states[state].name);
-    if (conn->_state == IDLE)
-        origin->_counts->idle--;
-    if (state == IDLE)
-        origin->_counts->idle++;
-    conn->_state = state;
-    list_remove(&conn->_link);
-    list_prepend(&origin->_conns[state], &conn->_link);
+    list_remove(&conn->link);
+    list_prepend(is_idle ? &conn->target->idle : &origin->_conns[conn->state], &conn->link);
+    if (!is_idle)
+        return;
+    origin->_counts->idle++;
+    conn->target->idle_count++;
 }
 
-static void close_stream(struct origin_conn *conn)
+/* Before it changes its state, or goes. */
+static void unput(struct origin_conn *conn)
 {
-    exchange_stop(&conn->exchange);
-    stream_close(&conn->stream);
-    timer_stop(&conn->_timer);
-    conn->origin->_counts->connections--;
+    if (conn->state != CONN_IDLE)
+        return;
+    conn->origin->_counts->idle--;
+    conn->target->idle_count--;
+}
+
+static void lend(struct origin_conn *conn)
+{
+    unput(conn);
+    conn_lend(conn);
+    put(conn);
+    if (conn->uses > 1)
+        conn->origin->_counts->reused++;
 }
 
 /* Lets go of all that `conn` holds, whatever its state, its place too. */
 static void release(struct origin_conn *conn)
 {
     struct origin *origin = conn->origin;
+    struct target *target = conn->target;
 
-    if (conn->_state == IDLE)
-        origin->_counts->idle--;
-    if (conn->_state != OPENING)
-        close_stream(conn);
-    if (conn->_dial != NULL)
-        dial_cancel(&conn->_dial->dial);
-    mem_free(conn->_dial);
-    list_remove(&conn->_link);
+    unput(conn);
+    if (conn->state != CONN_OPENING)
+        origin->_counts->connections--;
+    list_remove(&conn->link);
+    conn_close(conn);
     origin->_places--;
-    mem_free(conn);
+    target->places--;
+    targets_forget(target);
+}
+
+/* An idle connection gives its place up: of the fullest address the one used longest ago. */
+static void evict(struct origin *origin)
+{
+    struct target *fullest = origin->_targets.at[0];
+
+    for (uint32_t i = 1; i < origin->_targets.count; i++)
+        if (origin->_targets.at[i]->idle_count > fullest->idle_count)
+            fullest = origin->_targets.at[i];
+    CHECK(fullest->idle_count > 0);
+    release(CONTAINER_OF(list_last(&fullest->idle), struct origin_conn, link));
+}
+
+/* Loans */
+
+static void on_resolving_too_long(struct timer *timer);
+
+static void enter_line(struct origin *origin, struct origin_loan *loan, bool is_first)
+{
+    const struct names *names = &origin->_names;
+
+    origin->_counts->waiting++;
+    if (is_first)
+        list_prepend(&origin->_line, &loan->_link);
+    else
+        list_append(&origin->_line, &loan->_link);
+    if (origin->_targets.count == 0 && !timer_is_on(&origin->_resolving))
+        timer_start(origin->_loop, &origin->_resolving,
+                    names_are_answered(names) ? 0 : origin->_options->resolve_timeout_ms,
+                    on_resolving_too_long);
 }
 
 static void leave_line(struct origin *origin, struct origin_loan *loan)
 {
     list_remove(&loan->_link);
     origin->_counts->waiting--;
+    if (list_is_empty(&origin->_line))
+        timer_stop(&origin->_resolving);
 }
 
-static void on_dialed(struct dial *dial, enum err err, int fd);
-
-/* Dials for `loan`, in a place that was taken. */
-static void start_dial(struct origin_conn *conn, struct origin_loan *loan)
+/* Where `conn` stands among those that are opened for `loan`. */
+static struct origin_conn **slot_of(struct origin_loan *loan, const struct origin_conn *conn)
 {
-    struct origin *origin = conn->origin;
-    const struct dial_target target = {
-        .host = origin->_url->host,
-        .port = origin->_url->port,
-        .timeout_ms = origin->_options->connect_timeout_ms,
+    for (uint32_t i = 0; i < ORIGIN_DIALS_MAX; i++)
+        if (loan->_conns[i] == conn)
+            return &loan->_conns[i];
+    return NULL;
+}
+
+static bool is_waiting(const struct origin_loan *loan)
+{
+    return loan->_link.next != NULL && !list_is_empty(&loan->_link);
+}
+
+static bool is_dialing(const struct origin_loan *loan)
+{
+    for (uint32_t i = 0; i < ORIGIN_DIALS_MAX; i++)
+        if (loan->_conns[i] != NULL)
+            return true;
+    return false;
+}
+
+/* Takes `loan` out of wherever it waits; what is being opened for it is now for anybody. */
+static void settle(struct origin *origin, struct origin_loan *loan)
+{
+    timer_stop(&loan->_stagger);
+    if (!is_dialing(loan)) {
+        leave_line(origin, loan);
+        return;
+    }
+    list_remove(&loan->_link);
+    for (uint32_t i = 0; i < ORIGIN_DIALS_MAX; i++) {
+        if (loan->_conns[i] != NULL)
+            loan->_conns[i]->loan = NULL;
+        loan->_conns[i] = NULL;
+    }
+}
+
+/* To where a new connection for `loan` may go; NULL: nowhere. */
+static struct target *choose(struct origin *origin, const struct origin_loan *loan, bool must_avoid)
+{
+    const struct target_wish wish = {
+        .places_max = origin->_options->connections_per_address_max,
+        .may_open =
+            origin->_places < origin->_options->connections_max || origin->_counts->idle > 0,
+        .avoid = loan->_tried,
+        .avoid_count = loan->_tried_count,
+        .must_avoid = must_avoid,
     };
 
-    loan->_conn = conn;
-    conn->_loan = loan;
-    conn->_dial = mem_alloc(sizeof *conn->_dial);
-    conn->_dial->conn = conn;
-    dial_start(origin->_loop, origin->_resolver, &conn->_dial->dial, &target, on_dialed);
+    return targets_pick(&origin->_targets, &wish);
 }
 
-/* Opens one more connection, for `loan`. */
-static void open_conn(struct origin *origin, struct origin_loan *loan)
+static void on_stagger(struct timer *timer);
+
+/* Opens a connection to `target` for `loan`, which is not in line. */
+static void open_conn(struct origin *origin, struct target *target, struct origin_loan *loan)
 {
-    struct origin_conn *conn = mem_alloc(sizeof *conn);
+    struct origin_conn **slot = slot_of(loan, NULL);
+    struct origin_conn *conn;
 
-    CHECK(origin->_places < origin->_options->connections_max);
+    CHECK(slot != NULL);
+    if (origin->_places == origin->_options->connections_max)
+        evict(origin);
+    if (!is_waiting(loan))
+        list_append(&origin->_dialing, &loan->_link);
     origin->_places++;
+    target->places++;
+    conn = conn_open(&origin->_conns_shared, target);
     conn->origin = origin;
-    conn->stream.fd = -1;
-    conn->_state = OPENING;
-    list_prepend(&origin->_conns[OPENING], &conn->_link);
-    list_append(&origin->_dialing, &loan->_link);
-    start_dial(conn, loan);
+    conn->loan = loan;
+    *slot = conn;
+    put(conn);
+    if (loan->_tried_count < ORIGIN_TRIES_MAX)
+        loan->_tried[loan->_tried_count++] = target->id;
+    if (origin->_targets.count > 1)
+        timer_start(origin->_loop, &loan->_stagger, STAGGER_MS, on_stagger);
 }
 
-/* Ends `conn` and gives its place to the first in line. */
+/* One more address for `loan`, where there is one that it has not tried. */
+static bool try_another(struct origin *origin, struct origin_loan *loan)
+{
+    struct target *target = NULL;
+
+    if (loan->_tried_count < ORIGIN_TRIES_MAX && slot_of(loan, NULL) != NULL)
+        target = choose(origin, loan, true);
+    if (target != NULL)
+        open_conn(origin, target, loan);
+    return target != NULL;
+}
+
+/* Places came free: they go to those who wait longest. */
+static void serve_line(struct origin *origin)
+{
+    struct list *first;
+
+    while ((first = list_first(&origin->_line)) != NULL) {
+        struct origin_loan *loan = CONTAINER_OF(first, struct origin_loan, _link);
+        struct target *target = choose(origin, loan, false);
+
+        if (target == NULL)
+            return;
+        leave_line(origin, loan);
+        open_conn(origin, target, loan);
+    }
+}
+
+/* Ends `conn` and gives its place away. */
 static void discard(struct origin_conn *conn)
 {
     struct origin *origin = conn->origin;
-    struct list *first = list_first(&origin->_line);
-    struct origin_loan *loan;
 
     release(conn);
-    if (first == NULL)
-        return;
-    loan = CONTAINER_OF(first, struct origin_loan, _link);
-    leave_line(origin, loan);
-    open_conn(origin, loan);
-}
-
-/* Is there nothing to be read: neither bytes nor an end nor an error? */
-static bool is_quiet(const struct origin_conn *conn)
-{
-    char byte;
-
-    return recv(conn->stream.fd, &byte, sizeof byte, MSG_PEEK | MSG_DONTWAIT) < 0 &&
-           errno == EAGAIN;
-}
-
-static bool is_too_old(const struct origin_conn *conn)
-{
-    const struct origin *origin = conn->origin;
-
-    return origin->_options->age_max_ms != 0 &&
-           loop_now_ms(origin->_loop) - conn->connected_ms >= origin->_options->age_max_ms;
-}
-
-static void lend(struct origin_conn *conn)
-{
-    if (conn->_state != LENT)
-        move(conn, LENT);
-    if (conn->uses++ > 0)
-        conn->origin->_counts->reused++;
+    serve_line(origin);
 }
 
 /* Who waits longest and would take a connection that is not new? Those for whom is being dialed
@@ -182,126 +245,131 @@ static struct origin_loan *next_borrower(struct origin *origin)
     return first != NULL ? CONTAINER_OF(first, struct origin_loan, _link) : NULL;
 }
 
-/* Takes `loan` out of wherever it waits. */
-static void settle(struct origin *origin, struct origin_loan *loan)
-{
-    if (loan->_conn == NULL) {
-        leave_line(origin, loan);
-        return;
-    }
-    list_remove(&loan->_link);
-    loan->_conn->_loan = NULL;
-    loan->_conn = NULL;
-}
-
-static void on_idle_over(struct timer *timer);
-
-static void keep_idle(struct origin_conn *conn, uint32_t idle_ms)
-{
-    move(conn, IDLE);
-    timer_start(conn->origin->_loop, &conn->_timer, idle_ms, on_idle_over);
-}
-
 /* A connection is free: for `loan`, or to be kept. Ends with a callback. */
 static void hand_on(struct origin_conn *conn, struct origin_loan *loan, uint32_t idle_ms)
 {
     if (loan == NULL) {
-        keep_idle(conn, idle_ms);
+        conn_keep(conn, idle_ms);
+        put(conn);
         return;
     }
     settle(conn->origin, loan);
     lend(conn);
-    loan->_fn(loan, ERR_OK, 0, conn);
+    loan->_fn(loan, NULL, conn);
+}
+
+/* Names */
+
+static void on_gone(struct target *target, void *data)
+{
+    struct list *first;
+
+    (void)data;
+    log_info("upstream: address %s is gone, %u connections in use are let finish", target->text,
+             target->places - target->idle_count);
+    target->places++; /* so that it stays until we are done with it */
+    while ((first = list_first(&target->idle)) != NULL)
+        release(CONTAINER_OF(first, struct origin_conn, link));
+    target->places--;
+    targets_forget(target);
+}
+
+/* Tells all who wait in line that there is no address; what they do then may bring new ones. */
+static void fail_line(struct origin *origin, enum err err)
+{
+    struct conn_failure failure = {.reason = "upstream_resolve"};
+    struct list failed;
+    struct list *first;
+
+    if (err == ERR_TIMED_OUT) {
+        failure.reason = "upstream_resolve_timeout";
+        snprintf(failure.problem, sizeof failure.problem, "no address in %u ms",
+                 origin->_options->resolve_timeout_ms);
+    } else {
+        snprintf(failure.problem, sizeof failure.problem, "its name has no address: %s",
+                 err_text(err));
+    }
+    list_init(&failed);
+    list_move_all(&failed, &origin->_line);
+    timer_stop(&origin->_resolving);
+    while ((first = list_first(&failed)) != NULL) {
+        struct origin_loan *loan = CONTAINER_OF(first, struct origin_loan, _link);
+
+        list_remove(first);
+        origin->_counts->waiting--;
+        loan->_fn(loan, &failure, NULL);
+    }
 }
 
 /* What the loop calls. */
 
-static void on_idle_over(struct timer *timer)
+static void on_answered(struct names *names, void *data)
 {
-    struct origin_conn *conn = CONTAINER_OF(timer, struct origin_conn, _timer);
+    struct origin *origin = data;
 
-    /* It is not stopped when the connection is lent: moving it further away later costs less. */
-    if (conn->_state == IDLE)
-        discard(conn);
+    targets_update(&origin->_targets, names, on_gone, origin);
+    if (origin->_targets.count > 0)
+        serve_line(origin);
+    else if (names_are_answered(names))
+        fail_line(origin, names_error(names));
 }
 
-static void on_data(struct stream *stream)
+static void on_resolving_too_long(struct timer *timer)
 {
-    struct origin_conn *conn = CONTAINER_OF(stream, struct origin_conn, stream);
+    struct origin *origin = CONTAINER_OF(timer, struct origin, _resolving);
 
-    if (conn->_state == LENT) {
-        exchange_on_data(&conn->exchange);
-        return;
-    }
-    log_debug("upstream %.*s: bytes came unasked, closed", SPAN_ARG(conn->origin->_url->authority));
-    discard(conn);
+    fail_line(origin,
+              names_are_answered(&origin->_names) ? names_error(&origin->_names) : ERR_TIMED_OUT);
 }
 
-static void on_end(struct stream *stream)
+static void on_stagger(struct timer *timer)
 {
-    struct origin_conn *conn = CONTAINER_OF(stream, struct origin_conn, stream);
+    struct origin_loan *loan = CONTAINER_OF(timer, struct origin_loan, _stagger);
 
-    if (conn->_state == LENT)
-        exchange_on_end(&conn->exchange);
-    else
-        discard(conn);
+    CHECK(is_dialing(loan));
+    (void)try_another(loan->_origin, loan);
 }
 
-static void on_fail(struct stream *stream, enum err err)
-{
-    struct origin_conn *conn = CONTAINER_OF(stream, struct origin_conn, stream);
-
-    if (conn->_state == LENT)
-        exchange_on_fail(&conn->exchange, err);
-    else
-        discard(conn);
-}
-
-static const struct stream_handler stream_handler = {
-    .on_data = on_data,
-    .on_end = on_end,
-    .on_fail = on_fail,
-};
-
-static void dial_failed(struct origin_conn *conn, enum err err, int os_error)
-{
-    struct origin_loan *loan = conn->_loan;
-
-    if (loan != NULL)
-        settle(conn->origin, loan);
-    discard(conn);
-    if (loan != NULL)
-        loan->_fn(loan, err, os_error, NULL);
-}
-
-static void connected(struct origin_conn *conn, int fd)
+static void on_open(struct origin_conn *conn)
 {
     struct origin *origin = conn->origin;
+    struct origin_loan *loan = conn->loan != NULL ? conn->loan : next_borrower(origin);
 
-    stream_start(origin->_loop, &conn->stream, fd, origin->_buffers,
-                 (size_t)origin->_options->head_bytes_max + IN_BEHIND_HEAD, &stream_handler);
-    exchange_init(&conn->exchange, origin->_exchanges, &conn->stream);
-    conn->connected_ms = loop_now_ms(origin->_loop);
-    conn->uses = 0;
     origin->_counts->connects++;
     origin->_counts->connections++;
-    hand_on(conn, conn->_loan != NULL ? conn->_loan : next_borrower(origin),
-            origin->_options->idle_timeout_ms);
-}
-
-static void on_dialed(struct dial *dial, enum err err, int fd)
-{
-    struct origin_conn *conn = CONTAINER_OF(dial, struct origin_dial, dial)->conn;
-    int os_error = dial->os_error;
-
-    CHECK(conn->_state == OPENING);
-    mem_free(conn->_dial);
-    conn->_dial = NULL;
-    if (err != ERR_OK)
-        dial_failed(conn, err, os_error);
+    if (loan == NULL && conn->target->is_gone)
+        discard(conn);
     else
-        connected(conn, fd);
+        hand_on(conn, loan, origin->_options->idle_timeout_ms);
 }
+
+static void on_failed(struct origin_conn *conn, const struct conn_failure *failure)
+{
+    struct origin *origin = conn->origin;
+    struct origin_loan *loan = conn->loan;
+
+    if (loan != NULL)
+        *slot_of(loan, conn) = NULL;
+    release(conn);
+    if (loan == NULL) {
+        serve_line(origin);
+        return;
+    }
+    if (is_dialing(loan) || try_another(origin, loan)) {
+        serve_line(origin);
+        return;
+    }
+    timer_stop(&loan->_stagger);
+    list_remove(&loan->_link);
+    serve_line(origin); /* the place is another one's: this loan has seen what there is */
+    loan->_fn(loan, failure, NULL);
+}
+
+static const struct conn_handler conn_handler = {
+    .on_open = on_open,
+    .on_failed = on_failed,
+    .on_spoiled = discard,
+};
 
 /* Life and verbs */
 
@@ -310,17 +378,25 @@ void origin_init(struct origin *origin, const struct origin_setup *setup)
     CHECK(setup->exchanges->options->connections_max > 0);
     *origin = (struct origin){
         ._loop = setup->exchanges->loop,
-        ._resolver = setup->resolver,
-        ._buffers = setup->buffers,
         ._options = setup->exchanges->options,
-        ._exchanges = setup->exchanges,
-        ._url = setup->url,
         ._counts = setup->counts,
+        ._conns_shared = {.buffers = setup->buffers,
+                          .exchanges = setup->exchanges,
+                          .handler = &conn_handler},
     };
-    for (int state = 0; state < ORIGIN_STATE_COUNT; state++)
+    for (int state = 0; state < CONN_STATE_COUNT; state++)
         list_init(&origin->_conns[state]);
     list_init(&origin->_dialing);
     list_init(&origin->_line);
+    names_init(&origin->_names, origin->_loop, setup->resolver, setup->places, setup->place_count);
+    targets_init(&origin->_targets, clock_monotonic_us());
+    targets_update(&origin->_targets, &origin->_names, on_gone, origin);
+}
+
+static void release_all(struct list *conns)
+{
+    LIST_EACH (conns, link)
+        release(CONTAINER_OF(link, struct origin_conn, link));
 }
 
 void origin_deinit(struct origin *origin)
@@ -329,22 +405,37 @@ void origin_deinit(struct origin *origin)
         return;
     CHECK(list_is_empty(&origin->_line));
     CHECK(list_is_empty(&origin->_dialing));
-    CHECK(list_is_empty(&origin->_conns[LENT]));
-    for (int state = 0; state < ORIGIN_STATE_COUNT; state++)
-        LIST_EACH (&origin->_conns[state], link)
-            release(CONTAINER_OF(link, struct origin_conn, _link));
+    CHECK(list_is_empty(&origin->_conns[CONN_LENT]));
+    names_deinit(&origin->_names);
+    release_all(&origin->_conns[CONN_OPENING]);
+    for (uint32_t i = 0; i < origin->_targets.count; i++)
+        release_all(&origin->_targets.at[i]->idle);
     CHECK(origin->_places == 0);
+    targets_deinit(&origin->_targets);
     origin->_loop = NULL;
+}
+
+void origin_start(struct origin *origin)
+{
+    if (!names_are_started(&origin->_names))
+        names_start(&origin->_names, on_answered, origin);
 }
 
 struct origin_conn *origin_take(struct origin *origin)
 {
-    struct list *first;
+    const struct target_wish wish = {
+        .places_max = origin->_options->connections_per_address_max,
+        .may_be_idle = true,
+        .may_open = origin->_places < origin->_options->connections_max,
+    };
+    struct target *target;
 
-    while ((first = list_first(&origin->_conns[IDLE])) != NULL) {
-        struct origin_conn *conn = CONTAINER_OF(first, struct origin_conn, _link);
+    while (origin->_counts->idle > 0 && (target = targets_pick(&origin->_targets, &wish)) != NULL &&
+           target->idle_count > 0) {
+        struct origin_conn *conn =
+            CONTAINER_OF(list_first(&target->idle), struct origin_conn, link);
 
-        if (!is_too_old(conn) && is_quiet(conn)) {
+        if (!conn_is_too_old(conn) && conn_is_quiet(conn)) {
             lend(conn);
             return conn;
         }
@@ -355,38 +446,56 @@ struct origin_conn *origin_take(struct origin *origin)
 
 bool origin_wait(struct origin *origin, struct origin_loan *loan, origin_loan_fn *fn)
 {
-    CHECK(loan->_conn == NULL);
+    struct target *target;
+
+    CHECK(!is_dialing(loan));
+    origin_start(origin);
     *loan = (struct origin_loan){._fn = fn, ._origin = origin};
-    if (origin->_places < origin->_options->connections_max) {
-        open_conn(origin, loan);
+    target = list_is_empty(&origin->_line) ? choose(origin, loan, false) : NULL;
+    if (target != NULL) {
+        open_conn(origin, target, loan);
         return true;
     }
     if (origin->_counts->waiting >= origin->_options->waiting_max)
         return false;
-    origin->_counts->waiting++;
-    list_append(&origin->_line, &loan->_link);
+    enter_line(origin, loan, false);
     return true;
 }
 
 void origin_dial_again(struct origin_conn *conn, struct origin_loan *loan, origin_loan_fn *fn)
 {
-    CHECK(loan->_conn == NULL);
-    close_stream(conn);
-    move(conn, OPENING);
-    *loan = (struct origin_loan){._fn = fn, ._origin = conn->origin, ._is_fresh = true};
-    list_prepend(&conn->origin->_dialing, &loan->_link);
-    start_dial(conn, loan);
+    struct origin *origin = conn->origin;
+    uint32_t failed_id = conn->target->id;
+    struct target *target;
+
+    CHECK(!is_dialing(loan));
+    *loan = (struct origin_loan){
+        ._fn = fn, ._origin = origin, ._is_fresh = true, ._tried = {failed_id}, ._tried_count = 1};
+    release(conn);
+    target = choose(origin, loan, false);
+    if (target != NULL) {
+        open_conn(origin, target, loan);
+        list_remove(&loan->_link);
+        list_prepend(&origin->_dialing, &loan->_link);
+        return;
+    }
+    enter_line(origin, loan, true); /* the address is gone, and the others have no place */
 }
 
 void origin_withdraw(struct origin_loan *loan)
 {
-    if (loan->_link.next != NULL && !list_is_empty(&loan->_link))
+    if (is_waiting(loan))
         settle(loan->_origin, loan);
 }
 
 bool origin_is_in_line(const struct origin_loan *loan)
 {
-    return loan->_conn == NULL && loan->_link.next != NULL && !list_is_empty(&loan->_link);
+    return is_waiting(loan) && !is_dialing(loan);
+}
+
+bool origin_is_nowhere(const struct origin *origin)
+{
+    return origin->_targets.count == 0;
 }
 
 void origin_keep(struct origin_conn *conn, uint32_t idle_ms_max)
@@ -395,11 +504,12 @@ void origin_keep(struct origin_conn *conn, uint32_t idle_ms_max)
     uint32_t idle_ms = origin->_options->idle_timeout_ms;
     struct origin_loan *loan;
 
-    CHECK(conn->_state == LENT);
+    CHECK(conn->state == CONN_LENT);
     if (idle_ms > idle_ms_max)
         idle_ms = idle_ms_max;
     loan = next_borrower(origin);
-    if (idle_ms == 0 || is_too_old(conn) || (loan != NULL && !is_quiet(conn)))
+    if (idle_ms == 0 || conn->target->is_gone || conn_is_too_old(conn) ||
+        (loan != NULL && !conn_is_quiet(conn)))
         discard(conn);
     else
         hand_on(conn, loan, idle_ms);
@@ -407,6 +517,6 @@ void origin_keep(struct origin_conn *conn, uint32_t idle_ms_max)
 
 void origin_drop(struct origin_conn *conn)
 {
-    CHECK(conn->_state == LENT);
+    CHECK(conn->state == CONN_LENT);
     discard(conn);
 }

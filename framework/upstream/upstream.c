@@ -177,31 +177,18 @@ static enum err outer_err(enum err err)
     return err == ERR_TOO_BIG ? ERR_UP_TOO_BIG : ERR_UP_RESET;
 }
 
-static void not_connected(struct call *call, enum err err, int os_error)
-{
-    struct span where = call->upstream->url.authority;
-
-    if (err == ERR_TIMED_OUT)
-        fail(call, ERR_UP_CONNECT, "upstream_connect_timeout", "%.*s: no connection in %u ms",
-             SPAN_ARG(where), call->upstream->options->connect_timeout_ms);
-    else if (os_error != 0)
-        fail(call, ERR_UP_CONNECT, "upstream_connect", "%.*s: %s", SPAN_ARG(where),
-             strerrordesc_np(os_error));
-    else
-        fail(call, ERR_UP_CONNECT, "upstream_resolve", "%.*s: %s", SPAN_ARG(where), err_text(err));
-}
-
 /* What the room's own parts tell, from the loop. */
 
-static void on_loan(struct origin_loan *loan, enum err err, int os_error, struct origin_conn *conn)
+static void on_loan(struct origin_loan *loan, const struct conn_failure *failure,
+                    struct origin_conn *conn)
 {
     struct call *call = CONTAINER_OF(loan, struct call, loan);
 
     CHECK(call->state == CONNECTING);
-    if (err == ERR_OK)
+    if (failure == NULL)
         send_on(call, conn);
     else
-        not_connected(call, err, os_error);
+        fail(call, ERR_UP_CONNECT, failure->reason, "%s", failure->problem);
 }
 
 static void on_done(struct exchange *exchange, enum err err)
@@ -213,7 +200,7 @@ static void on_done(struct exchange *exchange, enum err err)
     const struct retry_facts facts = {
         .err = err,
         .tries = call->tries,
-        .was_reused = conn->uses > 1,
+        .was_reused = conn->was_kept,
         .is_idempotent = call->is_idempotent,
         .written = exchange_written(exchange),
         .received = exchange_received(exchange),
@@ -263,11 +250,14 @@ static void on_time(struct timer *timer)
 
         detach(call);
         fail(call, ERR_UP_TIMEOUT, "upstream_timeout", "too slow in all, %s", what);
-    } else if (is_in_line && now_ms >= call->queue_due_ms) {
+    } else if (is_in_line && now_ms >= call->queue_due_ms &&
+               !origin_is_nowhere(&call->upstream->origin)) {
         detach(call);
         fail(call, ERR_UP_BUSY, "upstream_queue_timeout", "all %u connections are in use",
              call->upstream->options->connections_max);
     } else {
+        if (now_ms >= call->queue_due_ms) /* it waited for a name, which has a limit of its own */
+            call->queue_due_ms = now_ms + call->upstream->options->queue_timeout_ms;
         timer_start_at(call->upstream->loop, timer,
                        is_in_line && call->queue_due_ms < call->due_ms ? call->queue_due_ms
                                                                        : call->due_ms,
@@ -404,8 +394,12 @@ struct upstream *upstream_create(struct loop *loop, struct resolver *resolver, c
 {
     struct upstream *upstream = mem_alloc(sizeof *upstream);
     char problem[INI_PROBLEM_SIZE];
+    struct upstream_place places[UPSTREAM_PLACES_MAX];
+    uint32_t count = 0;
     enum err err = upstream_url_parse(options->url, &upstream->url, problem);
 
+    CHECK(err == ERR_OK);
+    err = upstream_places_parse(options->addresses, &upstream->url, places, &count, problem);
     CHECK(err == ERR_OK);
     upstream->magic = UPSTREAM_MAGIC;
     upstream->name = mem_copy(span_of(name));
@@ -422,10 +416,17 @@ struct upstream *upstream_create(struct loop *loop, struct resolver *resolver, c
                                        .resolver = resolver,
                                        .buffers = &upstream->buffers,
                                        .exchanges = &upstream->exchanges,
-                                       .url = &upstream->url,
+                                       .places = places,
+                                       .place_count = count,
                                        .counts = &upstream->counts,
                                    });
     return upstream;
+}
+
+void upstream_start(struct upstream *upstream)
+{
+    CHECK_OBJ(upstream, UPSTREAM_MAGIC);
+    origin_start(&upstream->origin);
 }
 
 void upstream_destroy(struct upstream *upstream)

@@ -33,10 +33,13 @@ struct upstream_counts {
     uint32_t waiting;     /* calls in line */
 };
 
-/* `name` (copied) is for logs and metrics; `options`, whose url was parsed before (checked), is the
- * caller's and outlives it. Connects to nothing yet. */
+/* `name` (copied) is for logs and metrics; `options`, which passed upstream_options_check()
+ * (checked), is the caller's and outlives it. Connects to nothing yet, and looks no name up. */
 struct upstream *upstream_create(struct loop *loop, struct resolver *resolver, const char *name,
                                  const struct upstream_options *options);
+
+/* Looks its names up, and keeps doing so; else the first call does. Twice is fine. */
+void upstream_start(struct upstream *upstream);
 
 /* Ends it: every call's op was released, or its scope has ended (checked); connections are closed.
  * NULL is fine. */
@@ -66,7 +69,8 @@ struct upstream_call {
 
 /* Calls. An answer of any status is OK. Errors, with their reasons:
  *   ERR_UP_BUSY     upstream_queue_full, upstream_queue_timeout
- *   ERR_UP_CONNECT  upstream_resolve, upstream_connect (refused), upstream_connect_timeout
+ *   ERR_UP_CONNECT  upstream_resolve, upstream_resolve_timeout, upstream_connect (refused),
+ *                   upstream_connect_timeout
  *   ERR_UP_RESET    upstream_reset (it broke off), upstream_protocol (it broke the protocol)
  *   ERR_UP_TIMEOUT  upstream_first_byte_timeout, upstream_between_bytes_timeout, upstream_timeout
  *   ERR_UP_TOO_BIG  upstream_too_big

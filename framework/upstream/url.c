@@ -161,3 +161,46 @@ enum err upstream_url_parse(const char *url, struct upstream_url *parts,
     *parts = found;
     return ERR_OK;
 }
+
+static bool parse_place(struct span text, const struct upstream_url *url,
+                        struct upstream_place *place)
+{
+    struct upstream_url parts = {0};
+    struct addr addr;
+    size_t host_len;
+
+    if (starts_with(text, SPAN("unix:/"))) {
+        *place = (struct upstream_place){.host = text};
+        return addr_parse(text, &addr);
+    }
+    if (parse_server(text, &parts) != NULL)
+        return false;
+    host_len = parts.host.len + (text.ptr[0] == '[' ? 2 : 0);
+    *place = (struct upstream_place){parts.host, host_len < text.len ? parts.port : url->port};
+    return place->port != 0;
+}
+
+enum err upstream_places_parse(const char *text, const struct upstream_url *url,
+                               struct upstream_place places[UPSTREAM_PLACES_MAX], uint32_t *count,
+                               char problem[INI_PROBLEM_SIZE])
+{
+    uint32_t found = 0;
+
+    for (const char *at = text + strspn(text, " \t"); *at != '\0'; at += strspn(at, " \t")) {
+        struct span item = {at, strcspn(at, " \t")};
+
+        if (found == UPSTREAM_PLACES_MAX || !parse_place(item, url, &places[found])) {
+            snprintf(problem, INI_PROBLEM_SIZE,
+                     "addresses: \"%.*s\", expected 1 to %d of host:port, [IPv6]:port or "
+                     "unix:/path, with blanks between them",
+                     item.len < 200 ? (int)item.len : 200, item.ptr, UPSTREAM_PLACES_MAX);
+            return ERR_SYNTAX;
+        }
+        found++;
+        at += item.len;
+    }
+    if (found == 0)
+        places[found++] = (struct upstream_place){url->host, url->port};
+    *count = found;
+    return ERR_OK;
+}

@@ -128,6 +128,12 @@ static void test_refusals(void **state)
     refused("[upstream.api]\n\nurl = ftp://x\n",
             ":3: url = ftp://x is of another kind, expected http://host[:port][/prefix] or "
             "http://unix:/path[:/prefix]");
+    refused("[upstream.api]\nurl = http://x\naddresses = a:b\n",
+            ":3: addresses: \"a:b\", expected 1 to 64 of host:port, [IPv6]:port or unix:/path, "
+            "with blanks between them");
+    refused("[server]\nresolver = 127.0.0.1:53,ns1\n",
+            ":2: resolver: \"ns1\", expected addresses of name servers with their ports, such as "
+            "127.0.0.1:53 or [::1]:53");
     refused("[pg]\nhost = x\n", ":1: [pg]: unknown section, expected [server], [pg.NAME], "
                                 "[upstream.NAME] or [plugin.NAME]");
     refused("[server.x]\n", ":1: [server.x]: unknown section, expected [server], [pg.NAME], "

@@ -44,6 +44,7 @@ int place_set_up(void **state)
     place->options.connections_max = 2;
     place->options.waiting_max = 2;
     place->options.queue_timeout_ms = 200;
+    place->options.resolve_timeout_ms = 300;
     place->options.connect_timeout_ms = 300;
     place->options.first_byte_timeout_ms = 400;
     place->options.between_bytes_timeout_ms = 100;
@@ -63,6 +64,8 @@ int place_tear_down(void **state)
     scope_finish(place->scope, SCOPE_REPLIED);
     world_settle(&place->world);
     upstream_destroy(place->upstream);
+    place->options.url = NULL; /* the test's */
+    field_clear(&upstream_option_table, &place->options);
     peer_deinit(&place->peer);
     resolver_destroy(place->resolver);
     dns_server_stop(&place->dns);

@@ -12,7 +12,10 @@ static void test_defaults(void **state)
     (void)state;
     field_defaults(&upstream_option_table, &options);
     assert_null(options.url);
+    assert_string_equal(options.addresses, "");
     assert_int_equal(options.connections_max, 64);
+    assert_int_equal(options.connections_per_address_max, 0);
+    assert_int_equal(options.resolve_timeout_ms, 2000);
     assert_int_equal(options.waiting_max, 4096);
     assert_int_equal(options.queue_timeout_ms, 2000);
     assert_int_equal(options.connect_timeout_ms, 2000);
@@ -48,7 +51,10 @@ static void test_each_key(void **state)
     (void)state;
     assert_int_equal(bind("[upstream.a]\n"
                           "url = http://api:81/v1\n"
+                          "addresses = 10.0.0.1 b:82\n"
                           "connections = 2\n"
+                          "connections_per_address = 1\n"
+                          "resolve_timeout = 6ms\n"
                           "queue = 0\n"
                           "queue_timeout = 1ms\n"
                           "connect_timeout = 2ms\n"
@@ -62,7 +68,10 @@ static void test_each_key(void **state)
                           &options, problem),
                      ERR_OK);
     assert_string_equal(options.url, "http://api:81/v1");
+    assert_string_equal(options.addresses, "10.0.0.1 b:82");
     assert_int_equal(options.connections_max, 2);
+    assert_int_equal(options.connections_per_address_max, 1);
+    assert_int_equal(options.resolve_timeout_ms, 6);
     assert_int_equal(options.waiting_max, 0);
     assert_int_equal(options.queue_timeout_ms, 1);
     assert_int_equal(options.connect_timeout_ms, 2);

@@ -1,5 +1,6 @@
 /* Goal: connections are lent last used first, never one that the peer touched while nobody used it,
- *       never more than allowed; who waits is served in order, and no place is ever lost. */
+ *       never more than allowed; who waits is served in order, and no place is ever lost. Of several
+ *       addresses none is a reason to fail while there is another, and they may change. */
 #include "lib/dns_server.h"
 #include "lib/loop_driver.h"
 #include "lib/peer.h"
@@ -8,10 +9,11 @@
 #include "net/resolve.h"
 #include "upstream/origin.h"
 
-#include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 enum { LOANS = 6 };
@@ -20,8 +22,8 @@ enum { LOANS = 6 };
 struct borrower {
     struct origin_loan loan;
     uint32_t told;
-    enum err err;
-    int os_error;
+    char reason[40]; /* "": there is one */
+    char problem[CONN_PROBLEM_SIZE];
     struct origin_conn *conn;
     struct place *place;
 };
@@ -36,6 +38,7 @@ struct place {
     struct upstream_options options;
     struct exchange_shared shared;
     struct upstream_url url;
+    char *addresses; /* for restart(); NULL: the url's */
     struct upstream_counts counts;
     struct origin origin;
     struct peer peer;
@@ -45,14 +48,15 @@ struct place {
     uint32_t told;
 };
 
-static void on_loan(struct origin_loan *loan, enum err err, int os_error, struct origin_conn *conn)
+static void on_loan(struct origin_loan *loan, const struct conn_failure *failure,
+                    struct origin_conn *conn)
 {
     struct borrower *borrower = CONTAINER_OF(loan, struct borrower, loan);
     struct place *place = borrower->place;
 
     borrower->told++;
-    borrower->err = err;
-    borrower->os_error = os_error;
+    strcpy(borrower->reason, failure != NULL ? failure->reason : "");
+    strcpy(borrower->problem, failure != NULL ? failure->problem : "");
     borrower->conn = conn;
     place->order[place->told++] = (uint32_t)(borrower - place->borrowers);
 }
@@ -61,15 +65,21 @@ static void on_loan(struct origin_loan *loan, enum err err, int os_error, struct
 static void restart(struct place *place, const char *url)
 {
     char problem[INI_PROBLEM_SIZE];
+    struct upstream_place places[UPSTREAM_PLACES_MAX];
+    uint32_t count = 0;
 
     origin_deinit(&place->origin);
     assert_int_equal(upstream_url_parse(url, &place->url, problem), ERR_OK);
+    assert_int_equal(upstream_places_parse(place->addresses != NULL ? place->addresses : "",
+                                           &place->url, places, &count, problem),
+                     ERR_OK);
     memset(&place->counts, 0, sizeof place->counts);
     origin_init(&place->origin, &(struct origin_setup){
                                     .resolver = place->resolver,
                                     .buffers = &place->buffers,
                                     .exchanges = &place->shared,
-                                    .url = &place->url,
+                                    .places = places,
+                                    .place_count = count,
                                     .counts = &place->counts,
                                 });
 }
@@ -88,6 +98,7 @@ static int set_up(void **state)
     field_defaults(&upstream_option_table, &place->options);
     place->options.connections_max = 2;
     place->options.waiting_max = 3;
+    place->options.resolve_timeout_ms = 800;
     place->options.connect_timeout_ms = 500;
     place->options.idle_timeout_ms = 1000;
     place->options.age_max_ms = 60000;
@@ -131,10 +142,10 @@ static int tear_down(void **state)
 static bool wait_for(struct place *place, int i)
 {
     uint32_t told = place->told;
-    bool waits = origin_wait(&place->origin, &place->borrowers[i].loan, on_loan);
+    bool is_waiting = origin_wait(&place->origin, &place->borrowers[i].loan, on_loan);
 
     assert_int_equal(place->told, told);
-    return waits;
+    return is_waiting;
 }
 
 static void run_until_told(struct place *place, int i)
@@ -148,7 +159,7 @@ static int borrow(struct place *place, int i)
     place->borrowers[i].told = 0;
     assert_true(wait_for(place, i));
     run_until_told(place, i);
-    assert_int_equal(place->borrowers[i].err, ERR_OK);
+    assert_string_equal(place->borrowers[i].reason, "");
     assert_non_null(place->borrowers[i].conn);
     return peer_accept(&place->peer);
 }
@@ -424,14 +435,12 @@ static void test_withdrawn_while_resolving(void **state)
     assert_true(wait_for(place, 1));
     run_turns(place->loop, 3);
     assert_int_not_equal(place->dns.queries, 0);
+    assert_true(origin_is_nowhere(&place->origin));
+    assert_true(origin_is_in_line(&place->borrowers[0].loan));
     origin_withdraw(&place->borrowers[0].loan);
     origin_withdraw(&place->borrowers[1].loan);
-    assert_true(wait_for(place, 2)); /* both places are still taken */
-    assert_true(origin_is_in_line(&place->borrowers[2].loan));
-    fake_clock_walk(&place->clock, place->loop, 502);
-    assert_false(origin_is_in_line(&place->borrowers[2].loan));
+    fake_clock_walk(&place->clock, place->loop, 802);
     assert_int_equal(place->told, 0);
-    origin_withdraw(&place->borrowers[2].loan);
 
     restart(place, place->peer.url);
     fd = borrow(place, 3);
@@ -486,8 +495,8 @@ static void test_refused(void **state)
         assert_true(wait_for(place, i));
     for (int i = 0; i < 4; i++) {
         run_until_told(place, i);
-        assert_int_equal(place->borrowers[i].err, ERR_UNREACHABLE);
-        assert_int_equal(place->borrowers[i].os_error, ECONNREFUSED);
+        assert_string_equal(place->borrowers[i].reason, "upstream_connect");
+        assert_non_null(strstr(place->borrowers[i].problem, "Connection refused"));
         assert_null(place->borrowers[i].conn);
     }
     assert_int_equal(place->counts.connects, 0);
@@ -500,26 +509,224 @@ static void test_no_such_name(void **state)
     restart(place, "http://nobody.test");
     assert_true(wait_for(place, 0));
     run_until_told(place, 0);
-    assert_int_equal(place->borrowers[0].err, ERR_UNKNOWN_NAME);
+    assert_string_equal(place->borrowers[0].reason, "upstream_resolve");
 }
 
-static void test_too_slow(void **state)
+/* The limit of the first answer; the name is asked for in the background all the same. */
+static void test_name_is_too_slow(void **state)
 {
     struct place *place = *state;
+    int fd;
 
     place->dns.is_silent = true;
     restart(place, place->name_url);
     for (int i = 0; i < 3; i++)
         assert_true(wait_for(place, i));
-    fake_clock_walk(&place->clock, place->loop, 499);
+    fake_clock_walk(&place->clock, place->loop, 799);
     assert_int_equal(place->told, 0);
     fake_clock_walk(&place->clock, place->loop, 3);
-    assert_int_equal(place->told, 2);
-    assert_int_equal(place->borrowers[0].err, ERR_TIMED_OUT);
-    assert_int_equal(place->borrowers[1].err, ERR_TIMED_OUT);
-    assert_false(origin_is_in_line(&place->borrowers[2].loan)); /* its turn */
-    fake_clock_walk(&place->clock, place->loop, 502);
-    assert_int_equal(place->borrowers[2].err, ERR_TIMED_OUT);
+    assert_int_equal(place->told, 3);
+    for (int i = 0; i < 3; i++)
+        assert_string_equal(place->borrowers[i].reason, "upstream_resolve_timeout");
+    place->dns.is_silent = false;
+    fake_clock_walk(&place->clock, place->loop, 9000);
+    fd = borrow(place, 3);
+    close_fd(&fd);
+}
+
+/* ---- several addresses ---- */
+
+/* A second peer at the same port of another loopback address. */
+static int listen_beside(const struct place *place, const char *host)
+{
+    struct addr addr;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    assert_true(addr_from_ip(span_of(host), place->peer.port, &addr));
+    assert_int_equal(bind(fd, (const struct sockaddr *)&addr.storage, addr.len), 0);
+    assert_int_equal(listen(fd, 16), 0);
+    return fd;
+}
+
+static bool has_client(int listener)
+{
+    struct pollfd wanted = {.fd = listener, .events = POLLIN};
+
+    return poll(&wanted, 1, 0) == 1;
+}
+
+static bool is_to(const struct borrower *borrower, const char *host)
+{
+    return strncmp(borrower->conn->target->text, host, strlen(host)) == 0;
+}
+
+/* Each call goes to the address with fewer of them. */
+static void test_spread_over_addresses(void **state)
+{
+    struct place *place = *state;
+    int other = listen_beside(place, "127.0.0.2");
+    int first = 0;
+
+    place->options.connections_max = LOANS;
+    place->addresses = (char[]){"127.0.0.1 127.0.0.2 127.0.0.1"};
+    restart(place, place->peer.url);
+    for (int i = 0; i < LOANS; i++) {
+        assert_true(wait_for(place, i));
+        run_until_told(place, i);
+        first += is_to(&place->borrowers[i], "127.0.0.1:");
+    }
+    assert_int_equal(first, LOANS / 2);
+    assert_true(peer_has_client(&place->peer));
+    assert_true(has_client(other));
+    close(other);
+}
+
+static void test_refused_by_one_of_two(void **state)
+{
+    struct place *place = *state;
+
+    place->options.connections_max = LOANS;
+    place->addresses = (char[]){"127.0.0.3 127.0.0.1"};
+    restart(place, place->peer.url);
+    for (int i = 0; i < LOANS; i++) {
+        assert_true(wait_for(place, i));
+        run_until_told(place, i);
+        assert_string_equal(place->borrowers[i].reason, "");
+        assert_true(is_to(&place->borrowers[i], "127.0.0.1:"));
+    }
+}
+
+/* One address accepts nobody: after a while the other one is tried beside it. */
+static void test_slow_to_connect(void **state)
+{
+    struct place *place = *state;
+    int other = listen_beside(place, "127.0.0.2");
+    int fillers[2];
+    struct addr addr;
+
+    assert_int_equal(listen(other, 0), 0);
+    assert_true(addr_from_ip(SPAN("127.0.0.2"), place->peer.port, &addr));
+    for (int i = 0; i < 2; i++) {
+        fillers[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        (void)connect(fillers[i], (const struct sockaddr *)&addr.storage, addr.len);
+    }
+    place->addresses = (char[]){"127.0.0.2"};
+    restart(place, place->peer.url);
+    assert_true(wait_for(place, 0));
+    run_turns(place->loop, 3);
+    fake_clock_walk(&place->clock, place->loop, 498);
+    assert_int_equal(place->told, 0);
+    fake_clock_walk(&place->clock, place->loop, 4);
+    assert_string_equal(place->borrowers[0].reason, "upstream_connect_timeout");
+
+    place->addresses = (char[]){"127.0.0.2 127.0.0.1"};
+    restart(place, place->peer.url);
+    for (int i = 1; i < 3; i++) {
+        assert_true(wait_for(place, i));
+        for (int ms = 0; ms < 260 && place->borrowers[i].told == 0; ms++)
+            fake_clock_walk(&place->clock, place->loop, 1);
+        run_until_told(place, i);
+        assert_true(is_to(&place->borrowers[i], "127.0.0.1:"));
+        drop(place, i);
+    }
+    close_fd(&fillers[0]);
+    close_fd(&fillers[1]);
+    close(other);
+}
+
+static void test_limit_per_address(void **state)
+{
+    struct place *place = *state;
+    int other = listen_beside(place, "127.0.0.2");
+
+    place->options.connections_max = 10;
+    place->options.connections_per_address_max = 2;
+    place->addresses = (char[]){"127.0.0.1 127.0.0.2"};
+    restart(place, place->peer.url);
+    for (int i = 0; i < 5; i++)
+        assert_true(wait_for(place, i));
+    assert_true(origin_is_in_line(&place->borrowers[4].loan));
+    for (int i = 0; i < 4; i++)
+        run_until_told(place, i);
+    assert_int_equal(place->counts.connections, 4);
+    keep(place, 2);
+    assert_int_equal(place->borrowers[4].told, 1);
+    close(other);
+}
+
+/* ---- names that change ---- */
+
+static void test_changed_addresses(void **state)
+{
+    struct place *place = *state;
+    int other = listen_beside(place, "127.0.0.2");
+    int kept, used;
+
+    place->options.idle_timeout_ms = 60000;
+    dns_server_set(&place->dns, "api.test", "127.0.0.1", 5);
+    restart(place, place->name_url);
+    kept = borrow(place, 0);
+    used = borrow(place, 1);
+    keep(place, 0);
+    dns_server_set(&place->dns, "api.test", "127.0.0.2", 5);
+    fake_clock_walk(&place->clock, place->loop, 500); /* the answer still holds */
+    assert_int_equal(place->counts.connections, 2);
+    for (int i = 0; i < 1000 && place->counts.idle > 0; i++)
+        fake_clock_walk(&place->clock, place->loop, 10);
+    peer_wait_closed(&place->peer, &kept); /* at once, while the other is let finish */
+    assert_false(peer_is_closed(used));
+    assert_int_equal(place->counts.connections, 1);
+    keep(place, 1);
+    peer_wait_closed(&place->peer, &used);
+    assert_true(wait_for(place, 2));
+    run_until_told(place, 2);
+    assert_true(is_to(&place->borrowers[2], "127.0.0.2:"));
+    close(other);
+}
+
+/* A server that fails, says nonsense or is silent changes nothing. */
+static void test_stale_addresses(void **state)
+{
+    struct place *place = *state;
+    int fd;
+
+    dns_server_set(&place->dns, "api.test", "127.0.0.1", 0);
+    restart(place, place->name_url);
+    fd = borrow(place, 0);
+    close_fd(&fd);
+    drop(place, 0);
+    dns_server_set_code(&place->dns, "api.test", DNS_SERVFAIL);
+    fake_clock_walk(&place->clock, place->loop, 6000);
+    fd = borrow(place, 1);
+    close_fd(&fd);
+    drop(place, 1);
+    place->dns.is_silent = true;
+    fake_clock_walk(&place->clock, place->loop, 12000);
+    fd = borrow(place, 2);
+    close_fd(&fd);
+}
+
+/* One that says that the name is gone is believed. */
+static void test_name_is_gone(void **state)
+{
+    struct place *place = *state;
+    int fd;
+
+    dns_server_set(&place->dns, "api.test", "127.0.0.1", 0);
+    restart(place, place->name_url);
+    fd = borrow(place, 0);
+    dns_server_set_code(&place->dns, "api.test", DNS_NXDOMAIN);
+    fake_clock_walk(&place->clock, place->loop, 3000);
+    assert_true(wait_for(place, 1));
+    run_until_told(place, 1);
+    assert_string_equal(place->borrowers[1].reason, "upstream_resolve");
+    keep(place, 0);
+    assert_int_equal(place->counts.connections, 0);
+    dns_server_set(&place->dns, "api.test", "127.0.0.1", 0);
+    fake_clock_walk(&place->clock, place->loop, 6000);
+    close_fd(&fd);
+    fd = borrow(place, 2);
+    close_fd(&fd);
 }
 
 static void test_dial_again(void **state)
@@ -563,7 +770,7 @@ static void test_dial_again_is_refused(void **state)
     place->borrowers[0].told = 0;
     origin_dial_again(conn, &place->borrowers[0].loan, on_loan);
     run_until_told(place, 0);
-    assert_int_equal(place->borrowers[0].err, ERR_UNREACHABLE);
+    assert_string_equal(place->borrowers[0].reason, "upstream_connect");
     assert_int_equal(place->counts.connections, 0);
     close_fd(&fd);
 }
@@ -595,8 +802,8 @@ static void test_over_a_unix_socket(void **state)
     restart(place, "http://unix:/nonexistent/weft.sock");
     assert_true(wait_for(place, 0));
     run_until_told(place, 0);
-    assert_int_equal(place->borrowers[0].err, ERR_UNREACHABLE);
-    assert_int_equal(place->borrowers[0].os_error, ENOENT);
+    assert_string_equal(place->borrowers[0].reason, "upstream_connect");
+    assert_non_null(strstr(place->borrowers[0].problem, "No such file"));
 }
 
 /* An exchange that lasts until the peer closes the connection, or the test gives it back. */
@@ -631,20 +838,19 @@ static void ask(struct borrower *borrower)
                    borrower);
 }
 
-static void on_random_loan(struct origin_loan *loan, enum err err, int os_error,
+static void on_random_loan(struct origin_loan *loan, const struct conn_failure *failure,
                            struct origin_conn *conn)
 {
     struct borrower *borrower = CONTAINER_OF(loan, struct borrower, loan);
 
-    (void)os_error;
-    assert_int_equal(err, ERR_OK);
+    assert_null(failure);
     assert_null(borrower->conn);
     borrower->conn = conn;
     borrower->told++;
     ask(borrower);
 }
 
-static bool is_waiting(const struct borrower *borrower)
+static bool waits(const struct borrower *borrower)
 {
     return borrower->loan._link.next != NULL && !list_is_empty(&borrower->loan._link);
 }
@@ -656,7 +862,7 @@ static void random_step(struct place *place, struct borrower *borrower, uint32_t
     } else if (borrower->conn != NULL) {
         exchange_stop(&borrower->conn->exchange);
         keep(place, (int)(borrower - place->borrowers));
-    } else if (is_waiting(borrower)) {
+    } else if (waits(borrower)) {
         if (dice % 4 == 0)
             origin_withdraw(&borrower->loan);
     } else if ((borrower->conn = origin_take(&place->origin)) != NULL) {
@@ -686,7 +892,7 @@ static void test_at_random(void **state)
         assert_true(place->counts.waiting == 0 || place->counts.idle == 0);
     }
     for (int i = 0; i < LOANS; i++) {
-        while (is_waiting(&place->borrowers[i])) {
+        while (waits(&place->borrowers[i])) {
             for (int j = 0; j < LOANS; j++)
                 if (place->borrowers[j].conn != NULL)
                     random_step(place, &place->borrowers[j], 1);
@@ -720,7 +926,14 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_free_before_the_new_one_is_there, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_no_such_name, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_too_slow, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_name_is_too_slow, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_spread_over_addresses, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_refused_by_one_of_two, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_slow_to_connect, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_limit_per_address, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_changed_addresses, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_stale_addresses, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_name_is_gone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_dial_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_dial_again_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_ended_in_each_state, set_up, tear_down),

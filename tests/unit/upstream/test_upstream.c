@@ -289,7 +289,7 @@ static void test_too_slow_to_connect(void **state)
     fake_clock_walk(&place->world.clock, place->world.loop, 299);
     assert_int_equal(op->state, OP_PENDING);
     fake_clock_walk(&place->world.clock, place->world.loop, 3);
-    place_assert_failed(place, op, ERR_UP_CONNECT, "upstream_connect_timeout");
+    place_assert_failed(place, op, ERR_UP_CONNECT, "upstream_resolve_timeout");
 }
 
 static void test_server_that_does_not_accept(void **state)

@@ -134,6 +134,63 @@ static void test_https_is_not_yet(void **state)
     assert_non_null(strstr(problem, "https is not supported"));
 }
 
+static enum err parse_places(const char *text, struct upstream_place *places, uint32_t *count)
+{
+    char problem[INI_PROBLEM_SIZE] = "";
+    struct upstream_url url;
+    enum err err;
+
+    assert_int_equal(upstream_url_parse("http://api.test:81/v1", &url, problem), ERR_OK);
+    err = upstream_places_parse(text, &url, places, count, problem);
+    assert_true(err == ERR_OK || strstr(problem, "addresses: \"") != NULL);
+    return err;
+}
+
+static void test_places(void **state)
+{
+    static const struct {
+        const char *host;
+        uint16_t port;
+    } wanted[] = {{"10.0.0.1", 81},        {"10.0.0.1", 80},     {"::1", 82},
+                  {"unix:/run/a.sock", 0}, {"api-2.test", 8080}, {"::2", 81}};
+    struct upstream_place places[UPSTREAM_PLACES_MAX];
+    uint32_t count = 0;
+
+    (void)state;
+    assert_int_equal(parse_places("", places, &count), ERR_OK);
+    assert_int_equal(count, 1);
+    assert_true(span_equal(places[0].host, SPAN("api.test")));
+    assert_int_equal(places[0].port, 81);
+    assert_int_equal(parse_places("10.0.0.1 10.0.0.1:80\t[::1]:82  unix:/run/a.sock "
+                                  "api-2.test:8080 [::2] ",
+                                  places, &count),
+                     ERR_OK);
+    assert_int_equal(count, 6);
+    for (uint32_t i = 0; i < count; i++) {
+        assert_true(span_equal(places[i].host, span_of(wanted[i].host)));
+        assert_int_equal(places[i].port, wanted[i].port);
+    }
+}
+
+static void test_bad_places(void **state)
+{
+    static const char *const texts[] = {"a:0", "a:65536", "a:",    "::1", "[::1",    "u@h",
+                                        "a,b", "a b/",    "unix:", "-a",  "http://a"};
+    struct upstream_place places[UPSTREAM_PLACES_MAX];
+    char many[(UPSTREAM_PLACES_MAX + 1) * 2 + 1] = "";
+    uint32_t count;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
+        if (parse_places(texts[i], places, &count) != ERR_SYNTAX)
+            fail_msg("%s", texts[i]);
+    for (int i = 0; i < UPSTREAM_PLACES_MAX; i++)
+        strcat(many, "a ");
+    assert_int_equal(parse_places(many, places, &count), ERR_OK);
+    strcat(many, "a");
+    assert_int_equal(parse_places(many, places, &count), ERR_SYNTAX);
+}
+
 static void test_path(void **state)
 {
     (void)state;
@@ -156,7 +213,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_good),           cmocka_unit_test(test_bad),
         cmocka_unit_test(test_names_too_long), cmocka_unit_test(test_https_is_not_yet),
-        cmocka_unit_test(test_path),
+        cmocka_unit_test(test_path),           cmocka_unit_test(test_places),
+        cmocka_unit_test(test_bad_places),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

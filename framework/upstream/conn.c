@@ -1,0 +1,205 @@
+/* upstream/conn.c - one connection to an address: opened, lent, kept, closed.
+ *
+ *   OPENING ──▶ LENT ◀──▶ IDLE ◀── OPENING     refused, too slow, closed by us or by the peer: told, and
+ *      │          │         │                  closed by the owner
+ *      └──────────┴─────────┴──▶ (gone)
+ *
+ * Idle connections are being read: whatever comes on one spoils it, since nothing was asked for.
+ * What comes between the read part of a turn and the lending in it is found by conn_is_quiet().
+ */
+#include "upstream/conn.h"
+#include "base/check.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "net/dial.h"
+#include "upstream/target.h"
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+static const struct {
+    const char *name;
+    unsigned next; /* the states that may follow, one bit each */
+} states[] = {
+    [CONN_OPENING] = {"opening", 1u << CONN_IDLE | 1u << CONN_LENT},
+    [CONN_IDLE] = {"idle", 1u << CONN_LENT},
+    [CONN_LENT] = {"lent", 1u << CONN_IDLE},
+};
+
+static_assert(CONN_STATE_COUNT == sizeof states / sizeof states[0], "a name for each state");
+
+/* A connection on its way: much larger than one that is there, so it is apart. */
+struct origin_dial {
+    struct dial dial;         /* of the socket */
+    struct origin_conn *conn; /* whose */
+};
+
+/* A head is parsed when it is whole: so much is buffered, and what came with its last bytes. */
+enum { IN_BEHIND_HEAD = BUF_PIECE_SIZE };
+
+static struct loop *loop_of(const struct origin_conn *conn)
+{
+    return conn->_shared->exchanges->loop;
+}
+
+static void move(struct origin_conn *conn, enum conn_state state)
+{
+    CHECK((states[conn->state].next & 1u << state) != 0);
+    log_trace("upstream %s: connection %d %s -> %s", conn->target->text, conn->stream.fd,
+              states[conn->state].name, states[state].name);
+    conn->state = state;
+}
+
+/* What the loop calls. */
+
+static void on_idle_over(struct timer *timer)
+{
+    struct origin_conn *conn = CONTAINER_OF(timer, struct origin_conn, _timer);
+
+    /* It is not stopped when the connection is lent: moving it further away later costs less. */
+    if (conn->state == CONN_IDLE)
+        conn->_shared->handler->on_spoiled(conn);
+}
+
+static void on_data(struct stream *stream)
+{
+    struct origin_conn *conn = CONTAINER_OF(stream, struct origin_conn, stream);
+
+    if (conn->state == CONN_LENT) {
+        exchange_on_data(&conn->exchange);
+        return;
+    }
+    log_debug("upstream %s: bytes came unasked, closed", conn->target->text);
+    conn->_shared->handler->on_spoiled(conn);
+}
+
+static void on_end(struct stream *stream)
+{
+    struct origin_conn *conn = CONTAINER_OF(stream, struct origin_conn, stream);
+
+    if (conn->state == CONN_LENT)
+        exchange_on_end(&conn->exchange);
+    else
+        conn->_shared->handler->on_spoiled(conn);
+}
+
+static void on_fail(struct stream *stream, enum err err)
+{
+    struct origin_conn *conn = CONTAINER_OF(stream, struct origin_conn, stream);
+
+    if (conn->state == CONN_LENT)
+        exchange_on_fail(&conn->exchange, err);
+    else
+        conn->_shared->handler->on_spoiled(conn);
+}
+
+static const struct stream_handler stream_handler = {
+    .on_data = on_data,
+    .on_end = on_end,
+    .on_fail = on_fail,
+};
+
+static void refused(struct origin_conn *conn, enum err err, int os_error)
+{
+    const char *where = conn->target->text;
+    struct conn_failure failure = {.reason = "upstream_connect"};
+
+    if (err == ERR_TIMED_OUT) {
+        failure.reason = "upstream_connect_timeout";
+        snprintf(failure.problem, sizeof failure.problem, "%s: no connection in %u ms", where,
+                 conn->_shared->exchanges->options->connect_timeout_ms);
+    } else {
+        snprintf(failure.problem, sizeof failure.problem, "%s: %s", where,
+                 os_error != 0 ? strerrordesc_np(os_error) : err_text(err));
+    }
+    conn->_shared->handler->on_failed(conn, &failure);
+}
+
+static void connected(struct origin_conn *conn, int fd)
+{
+    const struct exchange_shared *exchanges = conn->_shared->exchanges;
+
+    stream_start(exchanges->loop, &conn->stream, fd, conn->_shared->buffers,
+                 (size_t)exchanges->options->head_bytes_max + IN_BEHIND_HEAD, &stream_handler);
+    exchange_init(&conn->exchange, exchanges, &conn->stream);
+    conn->connected_us = loop_now_us(exchanges->loop);
+    conn->_shared->handler->on_open(conn);
+}
+
+static void on_dialed(struct dial *dial, enum err err, int fd)
+{
+    struct origin_conn *conn = CONTAINER_OF(dial, struct origin_dial, dial)->conn;
+    int os_error = dial->os_error;
+
+    CHECK(conn->state == CONN_OPENING);
+    mem_free(conn->_dial);
+    conn->_dial = NULL;
+    if (err != ERR_OK)
+        refused(conn, err, os_error);
+    else
+        connected(conn, fd);
+}
+
+/* Life and verbs */
+
+struct origin_conn *conn_open(const struct conn_shared *shared, struct target *target)
+{
+    struct origin_conn *conn = mem_alloc(sizeof *conn);
+    const struct dial_target where = {
+        .addr = &target->addr,
+        .timeout_ms = shared->exchanges->options->connect_timeout_ms,
+    };
+
+    conn->_shared = shared;
+    conn->target = target;
+    conn->stream.fd = -1;
+    conn->state = CONN_OPENING;
+    conn->asked_us = loop_now_us(shared->exchanges->loop);
+    conn->_dial = mem_alloc(sizeof *conn->_dial);
+    conn->_dial->conn = conn;
+    dial_start(shared->exchanges->loop, NULL, &conn->_dial->dial, &where, on_dialed);
+    return conn;
+}
+
+void conn_close(struct origin_conn *conn)
+{
+    exchange_stop(&conn->exchange);
+    stream_close(&conn->stream);
+    timer_stop(&conn->_timer);
+    if (conn->_dial != NULL)
+        dial_cancel(&conn->_dial->dial);
+    mem_free(conn->_dial);
+    mem_free(conn);
+}
+
+void conn_lend(struct origin_conn *conn)
+{
+    conn->was_kept = conn->state == CONN_IDLE || conn->uses > 0;
+    if (conn->state != CONN_LENT) /* else it goes from hand to hand */
+        move(conn, CONN_LENT);
+    conn->uses++;
+}
+
+void conn_keep(struct origin_conn *conn, uint32_t idle_ms)
+{
+    move(conn, CONN_IDLE);
+    timer_start(loop_of(conn), &conn->_timer, idle_ms, on_idle_over);
+}
+
+bool conn_is_quiet(const struct origin_conn *conn)
+{
+    char byte;
+
+    return recv(conn->stream.fd, &byte, sizeof byte, MSG_PEEK | MSG_DONTWAIT) < 0 &&
+           errno == EAGAIN;
+}
+
+bool conn_is_too_old(const struct origin_conn *conn)
+{
+    const struct upstream_options *options = conn->_shared->exchanges->options;
+
+    return options->age_max_ms != 0 &&
+           loop_now_us(loop_of(conn)) - conn->connected_us >= (uint64_t)options->age_max_ms * 1000;
+}
