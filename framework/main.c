@@ -1,5 +1,6 @@
 /* main.c - the life of the process on one page. */
 #include "base/mem.h"
+#include "server/ask.h"
 #include "server/error_log.h"
 #include "server/master.h"
 #include "server/settings.h"
@@ -17,6 +18,9 @@ static const char usage[] =
     "  weft check FILE.so    load a plugin without a server: its name, version and ABI, what "
     "settings it reads,\n"
     "                        its pools, upstreams and routes, and exit 0; or say what is wrong\n"
+    "  weft stop -c FILE     end the host that runs with FILE, when its requests are done; --now: "
+    "at "
+    "once\n"
     "  weft defaults         print every setting at its default, with what it is for\n"
     "  weft --version\n"
     "  weft --help\n"
@@ -27,20 +31,20 @@ static const char usage[] =
     "SIGTERM and SIGINT finish the requests under way and exit 0; SIGUSR1 reopens the logs.\n";
 
 struct arguments {
-    const char *command;  /* "run", "check", "defaults" */
+    const char *command;  /* "run", "check", "stop", "defaults" */
     const char *settings; /* the file of -c, or NULL */
     const char *plugin;   /* the file that `check` is about, or NULL: -c */
+    bool is_now;          /* --now */
     const char **options; /* each -o, NULL at their end; on the heap */
 };
 
 /* True: `code` is the exit code, nothing is left to do. */
 static bool parse_arguments(int argc, char **argv, struct arguments *arguments, int *code)
 {
-    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
-                                            {"option", required_argument, NULL, 'o'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {"version", no_argument, NULL, 'V'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"config", required_argument, NULL, 'c'}, {"option", required_argument, NULL, 'o'},
+        {"now", no_argument, NULL, 'n'},          {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},      {NULL, 0, NULL, 0}};
     size_t option_count = 0;
     int option;
 
@@ -56,6 +60,9 @@ static bool parse_arguments(int argc, char **argv, struct arguments *arguments, 
             break;
         case 'o':
             arguments->options[option_count++] = optarg;
+            break;
+        case 'n':
+            arguments->is_now = true;
             break;
         case 'h':
             fputs(usage, stdout);
@@ -106,6 +113,20 @@ static void fill_streams(void)
     close(fd);
 }
 
+static int which_settings(void)
+{
+    fputs("weft: which settings? weft -c server.ini (see weft --help)\n", stderr);
+    return 2;
+}
+
+/* A command for the host that runs. */
+static int ask(const struct arguments *arguments, const char *line)
+{
+    if (arguments->settings == NULL)
+        return which_settings();
+    return ask_host(arguments->settings, arguments->options, line);
+}
+
 static int with_settings(const struct arguments *arguments,
                          int (*verb)(const struct settings *settings))
 {
@@ -113,10 +134,8 @@ static int with_settings(const struct arguments *arguments,
     struct settings *settings;
     enum err err;
 
-    if (arguments->settings == NULL && arguments->plugin == NULL) {
-        fputs("weft: which settings? weft -c server.ini (see weft --help)\n", stderr);
-        return 2;
-    }
+    if (arguments->settings == NULL && arguments->plugin == NULL)
+        return which_settings();
     err = arguments->plugin != NULL
               ? settings_for_plugin(arguments->plugin, arguments->options, &settings, problem)
               : settings_load(arguments->settings, arguments->options, &settings, problem);
@@ -135,6 +154,8 @@ static int obey(const struct arguments *arguments)
         return with_settings(arguments, run);
     if (strcmp(arguments->command, "check") == 0)
         return with_settings(arguments, master_check);
+    if (strcmp(arguments->command, "stop") == 0)
+        return ask(arguments, arguments->is_now ? "stop now" : "stop");
     if (strcmp(arguments->command, "defaults") == 0) {
         settings_print_defaults(stdout);
         return fflush(stdout) == 0 ? 0 : 1;

@@ -17,6 +17,7 @@
 #include "loop/signals.h"
 #include "loop/timer.h"
 #include "observe/blame.h"
+#include "server/control.h"
 #include "server/error_log.h"
 #include "server/runtime.h"
 #include "server/sockets.h"
@@ -35,6 +36,8 @@ enum {
 };
 
 static const uint32_t backoff_ms[] = {0, 100, 500, 1000, 2000, 5000, 10000, 30000};
+
+enum { TICKET_STOP = 1 }; /* of askers that wait for the host's end */
 
 enum slot_state { EMPTY, STARTING, SERVING, WAITING, REFUSED, STOPPING };
 
@@ -61,6 +64,7 @@ struct master {
     struct timer tick;               /* flushes the log's repeats */
     struct runtime runtime;          /* the host's folder */
     struct sockets sockets;          /* every slot's */
+    struct control control;          /* takes commands */
     struct slot *slots;              /* settings->workers of them */
     pid_t pid;                       /* its own */
     uint32_t generation;             /* of the workers; from 1 */
@@ -91,6 +95,7 @@ static _Noreturn void become_worker(struct slot *slot, int report_fd)
     for (uint32_t i = 0; i < settings->workers; i++)
         if (master->slots[i].report_fd >= 0)
             close(master->slots[i].report_fd);
+    control_abandon(&master->control);
     signals_abandon(&master->signals);
     loop_abandon(master->loop);
     int code = worker_run(&(struct worker_setup){
@@ -342,6 +347,21 @@ static void stop_all(struct master *master, int number)
                 (uint64_t)master->settings->server.drain_timeout_ms + GRACE_MS, on_patience_over);
 }
 
+static void on_command(void *data, struct control_asker *asker, const char *verb, const char *rest)
+{
+    struct master *master = data;
+
+    if (strcmp(verb, "stop") == 0) {
+        bool is_now = strcmp(rest, "now") == 0;
+        log_info("told to stop%s", is_now ? " at once" : "");
+        control_wait(asker, TICKET_STOP);
+        stop_all(master, is_now ? SIGQUIT : SIGTERM);
+        return;
+    }
+    control_warn(asker, "this host has no command %.64s", verb);
+    control_end(asker, 1);
+}
+
 static void on_signal(struct signals *signals, int number, int pid)
 {
     struct master *master = CONTAINER_OF(signals, struct master, signals);
@@ -428,11 +448,27 @@ static void deinit(struct master *master)
     timer_stop(&master->tick);
     timer_stop(&master->patience);
     stop_signals(master);
+    control_close(&master->control);
     for (uint32_t i = 0; i < master->settings->workers; i++)
         blame_destroy(master->slots[i].blame);
     mem_free(master->slots);
     runtime_close(&master->runtime);
     loop_destroy(master->loop);
+}
+
+static enum err open_control(struct master *master)
+{
+    const char *configured = master->settings->server.control;
+    char problem[INI_PROBLEM_SIZE];
+    char *path = configured[0] != '\0' ? mem_copy(span_of(configured))
+                                       : mem_format("%s/%s", master->runtime.path, RUNTIME_CONTROL);
+    enum err err =
+        control_open(&master->control, master->loop, path, configured[0] == '\0', problem);
+
+    mem_free(path);
+    if (err != ERR_OK)
+        log_error("%s", problem);
+    return err;
 }
 
 int master_run(const struct settings *settings)
@@ -441,6 +477,7 @@ int master_run(const struct settings *settings)
                             .pid = getpid(),
                             .lives = (uint32_t)(clock_wall_us() / 1000),
                             .generation = 1,
+                            .control._fd = -1,
                             .runtime.lock_fd = -1};
     char problem[INI_PROBLEM_SIZE];
 
@@ -455,12 +492,16 @@ int master_run(const struct settings *settings)
     if (err != ERR_OK)
         log_error("%s", problem);
     else
+        err = open_control(&master);
+    if (err == ERR_OK)
         err = sockets_open(&master.sockets);
     if (err == ERR_OK) {
         start_signals(&master);
+        control_start(&master.control, on_command, &master);
         timer_start(master.loop, &master.tick, 1000, on_tick);
         fork_worker(&master.slots[0]);
         loop_run(master.loop);
+        control_end_all(&master.control, TICKET_STOP, 0, "stopped");
     }
     deinit(&master);
     log_flush_repeats();

@@ -14,14 +14,28 @@
 
 enum { NAMES_MAX = 16 }; /* hosts that may run from one ini file at once */
 
-/* FNV-1a: only has to tell two ini files apart. */
+#define SYSTEM_DIR "/run/weft"
+
+/* FNV-1a: only has to tell two ini files apart. By whichever path a file is called, and through
+ * links: a command is given another one than the host was. */
 static uint64_t hash_path(const char *path)
 {
     uint64_t hash = 0xcbf29ce484222325u;
+    char *whole = realpath(path, NULL);
 
-    for (; *path != '\0'; path++)
-        hash = (hash ^ (unsigned char)*path) * 0x100000001b3u;
+    for (const char *at = whole != NULL ? whole : path; *at != '\0'; at++)
+        hash = (hash ^ (unsigned char)*at) * 0x100000001b3u;
+    free(whole);
     return hash;
+}
+
+/* The name of the host's folder in `base`: the first, or one beside those of others. */
+static void name_folder(const char *base, uint64_t hash, int number, char path[PATH_MAX])
+{
+    int len = snprintf(path, PATH_MAX, "%s/%016llx", base, (unsigned long long)hash);
+
+    if (number > 1 && len > 0 && len < PATH_MAX)
+        snprintf(path + len, PATH_MAX - (size_t)len, "-%d", number);
 }
 
 /* A folder that is ours alone: in /tmp somebody else may have made it first. */
@@ -60,7 +74,7 @@ static bool choose_base(const char *configured, char base[PATH_MAX])
         snprintf(base, PATH_MAX, "%s", configured);
         return make_private(base) && is_usable(base);
     }
-    snprintf(base, PATH_MAX, "/run/weft");
+    snprintf(base, PATH_MAX, SYSTEM_DIR);
     if (is_usable("/run") && make_private(base))
         return true;
     if (user_dir != NULL && user_dir[0] == '/' && is_usable(user_dir)) {
@@ -134,16 +148,14 @@ static enum err fail(char *problem, const char *path)
 enum err runtime_open(struct runtime *runtime, const char *configured, const char *ini_path,
                       uint32_t generation, char problem[INI_PROBLEM_SIZE])
 {
+    uint64_t hash = hash_path(ini_path);
     char base[PATH_MAX];
 
     *runtime = (struct runtime){.lock_fd = -1};
     if (!choose_base(configured, base))
         return fail(problem, base);
     for (int i = 1; i <= NAMES_MAX && runtime->lock_fd < 0; i++) {
-        int len = snprintf(runtime->path, sizeof runtime->path, "%s/%016llx", base,
-                           (unsigned long long)hash_path(ini_path));
-        if (i > 1 && len > 0 && (size_t)len < sizeof runtime->path)
-            snprintf(runtime->path + len, sizeof runtime->path - (size_t)len, "-%d", i);
+        name_folder(base, hash, i, runtime->path);
         runtime->lock_fd = lock_folder(runtime->path);
         if (runtime->lock_fd < 0 && errno != EWOULDBLOCK)
             return fail(problem, runtime->path);
@@ -159,6 +171,39 @@ enum err runtime_open(struct runtime *runtime, const char *configured, const cha
     if (!make_private(runtime->generation))
         return fail(problem, runtime->generation);
     return ERR_OK;
+}
+
+static bool each_in(const char *base, uint64_t hash, bool (*visit)(void *data, const char *folder),
+                    void *data)
+{
+    char path[PATH_MAX];
+    bool is_enough = false;
+
+    for (int i = 1; i <= NAMES_MAX && !is_enough; i++) {
+        name_folder(base, hash, i, path);
+        is_enough = visit(data, path);
+    }
+    return is_enough;
+}
+
+bool runtime_each(const char *configured, const char *ini_path,
+                  bool (*visit)(void *data, const char *folder), void *data)
+{
+    const char *user_dir = getenv("XDG_RUNTIME_DIR");
+    uint64_t hash = hash_path(ini_path);
+    char base[PATH_MAX];
+
+    if (configured[0] != '\0')
+        return each_in(configured, hash, visit, data);
+    if (each_in(SYSTEM_DIR, hash, visit, data))
+        return true;
+    if (user_dir != NULL && user_dir[0] == '/') {
+        snprintf(base, sizeof base, "%s/weft", user_dir);
+        if (each_in(base, hash, visit, data))
+            return true;
+    }
+    snprintf(base, sizeof base, "/tmp/weft-%u", (unsigned)geteuid());
+    return each_in(base, hash, visit, data);
 }
 
 void runtime_close(struct runtime *runtime)

@@ -1,7 +1,7 @@
 /* server/runtime.h - the host's own folder: pid file and copies of the plugins.
  *
- * <runtime_dir>/<hash of the ini's path>/ holds `weft.pid`, locked while the host lives, and a
- * folder for each generation. A folder that another living host has is left alone: the next name
+ * <runtime_dir>/<hash of the ini's path>/ holds `weft.pid`, locked while the host lives, the control
+ * socket, and a folder for each generation. A folder that another living host has is left alone: the next name
  * (-2, -3, ...) is taken.
  * Memory: embedded; the master's.
  */
@@ -11,7 +11,11 @@
 #include "base/error.h"
 #include "settings/ini.h"
 #include <limits.h>
+#include <stdbool.h>
 #include <stdint.h>
+
+/* The control socket's name in the folder. */
+#define RUNTIME_CONTROL "control.sock"
 
 struct runtime {
     char path[PATH_MAX];       /* the host's folder */
@@ -24,6 +28,12 @@ struct runtime {
 enum err runtime_open(struct runtime *runtime, const char *configured, const char *ini_path,
                       uint32_t generation, char problem[INI_PROBLEM_SIZE])
     __attribute__((warn_unused_result));
+
+/* Every folder in which a host with these settings may have its control socket, the likeliest
+ * first, whether it exists or not, until `visit` returns true. Makes nothing. Returns what the last
+ * visit() returned. */
+bool runtime_each(const char *configured, const char *ini_path,
+                  bool (*visit)(void *data, const char *folder), void *data);
 
 /* Removes the folder and all in it. Twice, and zeroed with lock_fd -1, is fine. */
 void runtime_close(struct runtime *runtime);

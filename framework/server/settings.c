@@ -78,6 +78,14 @@ static const struct field server_fields[] = {
      .scope = FIELD_PER_HOST,
      .help = "Name servers for the names of upstreams: 127.0.0.1:53 or [::1]:53, several with "
              "commas between them. Empty: those of /etc/resolv.conf."},
+    {.key = "control",
+     .type = FIELD_PATH,
+     .offset = MEMBER(control),
+     .fallback = "",
+     .max = PATH_MAX,
+     .help = "The socket on which the host takes commands (weft reload, status, stop, upgrade) of "
+             "root and of its own user. Empty: control.sock in the host's folder below "
+             "runtime_dir."},
     {.key = "start_timeout",
      .type = FIELD_MS,
      .offset = MEMBER(start_timeout_ms),

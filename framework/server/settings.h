@@ -27,6 +27,7 @@ struct server_options {
     bool plugins_writable_by_all; /* such files and folders are not refused */
     char *runtime_dir;            /* absolute; "": chosen (server/runtime.h) */
     char *resolver;               /* name servers, as resolver_create() wants them; "": none */
+    char *control;                /* the control socket, absolute; "": in the host's folder */
     uint32_t start_timeout_ms;    /* of a worker, until it is ready */
     uint32_t drain_timeout_ms;    /* of a worker, from the signal to its end */
     uint32_t fibers_max;          /* handlers of a worker that wait at once */
