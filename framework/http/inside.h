@@ -33,12 +33,13 @@ struct http_server {
     struct list conns;                  /* all of them */
     struct list lost;                   /* requests that go on without a connection */
     uint64_t ids;                       /* of requests, given out */
-    struct http_server_counts counts;   /* what happened */
-    struct ready drained;               /* tells on_drained */
-    void (*on_drained)(void *data);     /* NULL: not draining, or told */
-    void *on_drained_data;              /* for it */
-    uint64_t draining_since_ms;         /* loop time; see is_draining */
-    bool is_draining;                   /* http_server_drain() */
+    struct http_server_counts *counts;  /* what happened: setup.counts, or own_counts */
+    struct http_server_counts own_counts;
+    struct ready drained;           /* tells on_drained */
+    void (*on_drained)(void *data); /* NULL: not draining, or told */
+    void *on_drained_data;          /* for it */
+    uint64_t draining_since_ms;     /* loop time; see is_draining */
+    bool is_draining;               /* http_server_drain() */
 };
 
 #define HTTP_SERVER_MAGIC 0x68747376u

@@ -259,7 +259,7 @@ void router_remove_owner(struct router *router, const char *owner)
     router->count = kept;
 }
 
-const struct http_route *router_next(const struct router *router, uint32_t *at)
+struct http_route *router_next(const struct router *router, uint32_t *at)
 {
     CHECK(at != NULL);
     return *at < router->count ? &router->entries[(*at)++]->route : NULL;

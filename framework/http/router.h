@@ -43,6 +43,8 @@ struct http_route {
     uint32_t timeout_ms;     /* budget; 0: the server's */
     uint64_t body_bytes_max; /* inclusive; 0: the server's */
     uint64_t requests;       /* counted by the server */
+    const char *closed;      /* NULL, or why it is answered 503: a constant sentence for the client.
+                              * Written by who watches over the routes, at any time */
 };
 
 /* Of one pattern. */
@@ -81,7 +83,8 @@ void router_remove_owner(struct router *router, const char *owner);
 void router_match(const struct router *router, struct span method, const struct span *segments,
                   uint32_t count, struct route_match *match);
 
-/* Each route in the order of registration; NULL at the end. Start with *at == 0. */
-const struct http_route *router_next(const struct router *router, uint32_t *at);
+/* Each route in the order of registration; NULL at the end. Start with *at == 0. Only `closed` may be
+ * written. */
+struct http_route *router_next(const struct router *router, uint32_t *at);
 
 #endif

@@ -111,13 +111,13 @@ struct http_request *http_request_make(struct http_conn *conn, const struct http
     buf_init(&request->_piece, &server->buffers);
     buf_init(&request->_out, &server->buffers);
     if (head != NULL) {
-        server->counts.requests++;
+        server->counts->requests++;
         copy_head(request, head);
     }
     scope->owner = request;
     scope->request_id = request->id;
     server->living++;
-    server->counts.requests_open++;
+    server->counts->requests_open++;
     http_pipeline_add(conn, request);
     return request;
 }
@@ -130,7 +130,7 @@ void http_request_refuse(struct http_request *request, uint32_t code, const char
     enum err err;
 
     CHECK(request->reply == HTTP_REPLY_NONE);
-    request->server->counts.refused += code < 500 || code == 501 || code == 505;
+    request->server->counts->refused += code < 500 || code == 501 || code == 505;
     if (request->why == NULL)
         request->why = why;
     err = http_problem(request, code, detail);
@@ -190,6 +190,10 @@ bool http_request_admit(struct http_request *request, const struct http_head *he
 {
     if (!admit_route(request))
         return false;
+    if (request->match.route->closed != NULL) {
+        http_request_refuse(request, 503, "quarantine", span_of(request->match.route->closed));
+        return false;
+    }
     if (head->expect == HTTP_EXPECT_OTHER) {
         http_request_refuse(request, 417, NULL, SPAN("only 100-continue can be expected"));
         return false;
@@ -346,8 +350,8 @@ void http_request_over(struct http_request *request, enum scope_why why)
         scope_cancel(request->scope, why); /* what is under way has cost what it has cost */
         write_access(request, why);
     }
-    CHECK(request->server->counts.requests_open > 0);
-    request->server->counts.requests_open--;
+    CHECK(request->server->counts->requests_open > 0);
+    request->server->counts->requests_open--;
     scope_finish(request->scope, why);
 }
 

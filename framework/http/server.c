@@ -20,6 +20,7 @@ struct http_server *http_server_create(const struct http_server_setup *setup)
     CHECK(options->pipelined_max > 0);
     server->magic = HTTP_SERVER_MAGIC;
     server->setup = *setup;
+    server->counts = setup->counts != NULL ? setup->counts : &server->own_counts;
     server->loop = setup->tasks->loop;
     server->options = options;
     buf_pool_init(&server->buffers, BUFFERS_KEPT);
@@ -57,7 +58,7 @@ void http_server_accept(struct http_server *server, int fd, const struct addr *p
 bool http_server_has_room(const struct http_server *server)
 {
     CHECK_OBJ(server, HTTP_SERVER_MAGIC);
-    return server->counts.connections_open < server->options->connections_max;
+    return server->counts->connections_open < server->options->connections_max;
 }
 
 static void on_drained(struct ready *ready)
@@ -65,7 +66,7 @@ static void on_drained(struct ready *ready)
     struct http_server *server = CONTAINER_OF(ready, struct http_server, drained);
     void (*told)(void *data) = server->on_drained;
 
-    if (told == NULL || server->counts.connections_open > 0 || server->living > 0)
+    if (told == NULL || server->counts->connections_open > 0 || server->living > 0)
         return;
     server->on_drained = NULL;
     told(server->on_drained_data);
@@ -73,7 +74,7 @@ static void on_drained(struct ready *ready)
 
 void http_server_lost(struct http_server *server)
 {
-    if (server->on_drained != NULL && server->counts.connections_open == 0 && server->living == 0)
+    if (server->on_drained != NULL && server->counts->connections_open == 0 && server->living == 0)
         ready_start(server->loop, &server->drained, on_drained);
 }
 
@@ -97,7 +98,7 @@ uint32_t http_server_abort(struct http_server *server)
     uint32_t count;
 
     CHECK_OBJ(server, HTTP_SERVER_MAGIC);
-    count = server->counts.requests_open;
+    count = server->counts->requests_open;
     while ((link = list_first(&server->conns)) != NULL)
         http_conn_close(CONTAINER_OF(link, struct http_conn, _link), SCOPE_SHUTDOWN);
     while ((link = list_first(&server->lost)) != NULL) {
@@ -112,5 +113,5 @@ uint32_t http_server_abort(struct http_server *server)
 const struct http_server_counts *http_server_counts(const struct http_server *server)
 {
     CHECK_OBJ(server, HTTP_SERVER_MAGIC);
-    return &server->counts;
+    return server->counts;
 }

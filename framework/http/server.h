@@ -35,6 +35,8 @@ struct http_server_setup {
                        * generations in its high bits */
     void (*on_room)(void *data); /* a connection went: there is room for another; may be NULL */
     void *data;                  /* for on_room */
+    struct http_server_counts *counts; /* where to count, zeroed: memory that others read; NULL: in
+                                        * the server's own */
 };
 
 /* A server without connections. */

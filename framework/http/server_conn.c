@@ -155,8 +155,8 @@ void http_conn_close(struct http_conn *conn, enum scope_why why)
     list_remove(&conn->_link);
     conn->magic = 0;
     mem_free(conn);
-    CHECK(server->counts.connections_open > 0);
-    server->counts.connections_open--;
+    CHECK(server->counts->connections_open > 0);
+    server->counts->connections_open--;
     if (server->setup.on_room != NULL)
         server->setup.on_room(server->setup.data);
     http_server_lost(server);
@@ -607,8 +607,8 @@ void http_conn_start(struct http_server *server, int fd, const struct addr *peer
                  in_max > IN_MIN ? in_max : IN_MIN, &stream_handler);
     conn->since_us = now_us(conn);
     arm(conn, state_due_ms(conn));
-    server->counts.connections++;
-    server->counts.connections_open++;
+    server->counts->connections++;
+    server->counts->connections_open++;
 }
 
 void http_conn_wake(struct http_conn *conn)

@@ -364,6 +364,8 @@ void loop_turn(struct loop *loop, uint32_t wait_ms)
     wheel_run(loop->wheel, loop->now_ms);
     run_ready(loop);
     run_hooks(loop);
+    if (loop->options.on_sleep != NULL)
+        loop->options.on_sleep(loop->options.on_turn_data);
     loop->is_in_turn = false;
 }
 

@@ -60,7 +60,8 @@ struct loop_options {
     void *data;                     /* for now_us */
     uint32_t ready_max;             /* ready entries a turn before sockets get theirs; 0: 1024 */
     void (*on_turn)(void *data);    /* NULL, or called at the start of each turn (heartbeat) */
-    void *on_turn_data;             /* for on_turn */
+    void (*on_sleep)(void *data);   /* NULL, or called at the end of each turn */
+    void *on_turn_data;             /* for the two */
 };
 
 /* A loop with nothing in it. `options` may be NULL. Aborts where the kernel gives no descriptor. */

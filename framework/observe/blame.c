@@ -64,6 +64,15 @@ uint32_t blame_name(struct blame *page, struct span plugin, struct span route)
     return index;
 }
 
+static void read_name(const struct blame *page, uint32_t index, struct blame_culprit *culprit)
+{
+    if (index == BLAME_HOST || index >= BLAME_NAMES_MAX)
+        return;
+    /* Without trust in a NUL: strnlen of what was copied, which nobody changes any more. */
+    memcpy(culprit->plugin, page->names[index].plugin, BLAME_PLUGIN_SIZE - 1);
+    memcpy(culprit->route, page->names[index].route, BLAME_ROUTE_SIZE - 1);
+}
+
 void blame_read(const struct blame *page, struct blame_culprit *culprit)
 {
     uint32_t index;
@@ -72,13 +81,23 @@ void blame_read(const struct blame *page, struct blame_culprit *culprit)
     *culprit = (struct blame_culprit){.request = 0};
     if (page == NULL)
         return;
-    culprit->request = __atomic_load_n(&page->request, __ATOMIC_RELAXED);
-    index = __atomic_load_n(&page->index, __ATOMIC_RELAXED);
-    if (index == BLAME_HOST || index >= BLAME_NAMES_MAX)
+    index = __atomic_load_n(&page->thread_index, __ATOMIC_RELAXED);
+    culprit->request = __atomic_load_n(&page->thread_request, __ATOMIC_RELAXED);
+    if (index == BLAME_HOST) {
+        culprit->request = __atomic_load_n(&page->request, __ATOMIC_RELAXED);
+        index = __atomic_load_n(&page->index, __ATOMIC_RELAXED);
+    }
+    read_name(page, index, culprit);
+}
+
+void blame_read_last(const struct blame *page, struct blame_culprit *culprit)
+{
+    blame_read(page, culprit);
+    if (page == NULL || culprit->plugin[0] != '\0')
         return;
-    /* Without trust in a NUL: strnlen of what was copied, which nobody changes any more. */
-    memcpy(culprit->plugin, page->names[index].plugin, BLAME_PLUGIN_SIZE - 1);
-    memcpy(culprit->route, page->names[index].route, BLAME_ROUTE_SIZE - 1);
+    read_name(page, __atomic_load_n(&page->last_index, __ATOMIC_RELAXED), culprit);
+    culprit->request = __atomic_load_n(&page->last_request, __ATOMIC_RELAXED);
+    culprit->is_past = culprit->plugin[0] != '\0';
 }
 
 size_t blame_describe(const struct blame *page, char *text, size_t size)

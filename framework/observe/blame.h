@@ -13,6 +13,7 @@
 
 #include "base/check.h"
 #include "base/span.h"
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -33,10 +34,14 @@ struct blame_name {
 /* One worker's page. */
 struct blame {
     uint64_t turn;                            /* turns of the loop so far: the heartbeat */
-    uint64_t turn_start_us;                   /* when the last one began, monotonic */
+    uint64_t turn_start_us;                   /* when this one began, monotonic; 0: it sleeps */
     uint64_t request;                         /* the id of the request that is being served, or 0 */
+    uint64_t last_request;                    /* the same of whoever was entered last */
+    uint64_t thread_request;                  /* of thread_index */
     uint64_t entries;                         /* into plugin code, in all */
     uint32_t index;                           /* whose code is running: of `names` */
+    uint32_t last_index;                      /* whose was entered last, running or not */
+    uint32_t thread_index;                    /* whose work crashed on a helper thread; 0: none's */
     uint32_t count;                           /* of `names` */
     struct blame_name names[BLAME_NAMES_MAX]; /* the first is the host's */
 };
@@ -46,6 +51,7 @@ struct blame_culprit {
     char plugin[BLAME_PLUGIN_SIZE]; /* "" : the host itself */
     char route[BLAME_ROUTE_SIZE];   /* "" : the host itself */
     uint64_t request;               /* 0: none */
+    bool is_past;                   /* the host itself ran, and these were entered last */
 };
 
 /* Room for blame_describe(), with the NUL. */
@@ -64,12 +70,17 @@ void blame_reset(struct blame *page);
  * name that says so. BLAME_HOST for a NULL page. */
 uint32_t blame_name(struct blame *page, struct span plugin, struct span route);
 
-/* The master: copies what was running. NULL: the host. */
+/* The master: copies what was running, on a helper thread where that is what crashed. NULL: the
+ * host. */
 void blame_read(const struct blame *page, struct blame_culprit *culprit);
 
-/* The same as text for a log line, `plugin=books route="GET /books/:id" request=0000010000000011`,
- * or `plugin=- route=- request=-` for the host; ended by a NUL and cut at `size`. Returns its
- * length. */
+/* The same; where the host itself was running, whoever was entered last, with `is_past`: a heap that
+ * a plugin has ruined is noticed later. */
+void blame_read_last(const struct blame *page, struct blame_culprit *culprit);
+
+/* What blame_read() answers as text for a log line, `plugin=books route="GET /books/:id"
+ * request=0000010000000011`, or `plugin=- route=- request=-` for the host; ended by a NUL and cut at
+ * `size`. Returns its length. */
 size_t blame_describe(const struct blame *page, char *text, size_t size);
 
 /* The worker, before each entry into plugin code: `index` runs now, for `request` (or 0). NULL is
@@ -79,8 +90,8 @@ static inline void blame_enter(struct blame *page, uint32_t index, uint64_t requ
     if (page == NULL)
         return;
     CHECK(index < BLAME_NAMES_MAX);
-    page->request = request;
-    page->index = index;
+    page->request = page->last_request = request;
+    page->index = page->last_index = index;
     page->entries++;
     page->names[index].entries++;
 }
@@ -94,13 +105,30 @@ static inline void blame_leave(struct blame *page)
     page->request = 0;
 }
 
+/* A helper thread that crashes in plugin code that was given to it: `index` as above. NULL is fine.
+ * Async-signal-safe. */
+static inline void blame_thread(struct blame *page, uint32_t index, uint64_t request)
+{
+    if (page == NULL)
+        return;
+    page->thread_request = request;
+    page->thread_index = index;
+}
+
 /* The worker, as a turn of its loop begins at `now_us`. NULL is fine. */
 static inline void blame_turn(struct blame *page, uint64_t now_us)
 {
     if (page == NULL)
         return;
-    page->turn_start_us = now_us;
+    __atomic_store_n(&page->turn_start_us, now_us, __ATOMIC_RELAXED);
     __atomic_store_n(&page->turn, page->turn + 1, __ATOMIC_RELEASE);
+}
+
+/* The worker, as it goes to sleep until something happens. NULL is fine. */
+static inline void blame_sleep(struct blame *page)
+{
+    if (page != NULL)
+        __atomic_store_n(&page->turn_start_us, 0, __ATOMIC_RELAXED);
 }
 
 #endif

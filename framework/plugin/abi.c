@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "base/slots.h"
+#include "observe/blame.h"
 #include "plugin/inside.h"
 #include "task/tasks.h"
 #include <assert.h>
@@ -18,8 +19,8 @@ enum { HANDLE_HOST = 3, HANDLE_POOL, HANDLE_STATEMENT, HANDLE_UPSTREAM };
 /* The loop's thread has one; see abi.h for why. */
 static _Thread_local struct abi *here;
 
-/* The name of the plugin whose work a helper thread runs, for the log; NULL elsewhere. */
-static _Thread_local const char *thread_plugin;
+/* What a helper thread runs; NULL elsewhere. */
+static _Thread_local const struct abi_work *thread_work;
 
 /* Life */
 
@@ -64,20 +65,26 @@ const struct plugin_services *abi_services(const struct abi *abi)
 
 /* Who it is about */
 
-void abi_thread_enter(const struct instance *instance)
+void abi_thread_enter(const struct abi_work *work)
 {
-    CHECK(thread_plugin == NULL);
-    thread_plugin = instance != NULL ? instance->name : NULL;
+    CHECK(thread_work == NULL);
+    thread_work = work;
 }
 
 void abi_thread_leave(void)
 {
-    thread_plugin = NULL;
+    thread_work = NULL;
 }
 
 struct span plugins_of_thread(void)
 {
-    return span_of(thread_plugin);
+    return span_of(thread_work != NULL ? thread_work->plugin : NULL);
+}
+
+void plugins_blame_thread(struct blame *page)
+{
+    if (thread_work != NULL)
+        blame_thread(page, thread_work->blame_index, thread_work->request);
 }
 
 const struct abi_route *abi_route_of(const struct scope *scope)

@@ -451,9 +451,9 @@ static void cancel_op(weft_op *handle)
 
 /* Work for a thread. */
 struct work {
-    weft_work_fn *fn;                /* the plugin's */
-    void *data;                      /* for fn */
-    const struct instance *instance; /* whose; NULL: not known */
+    weft_work_fn *fn;      /* the plugin's */
+    void *data;            /* for fn */
+    struct abi_work whose; /* for the log */
 };
 
 static enum err run_work(void *data)
@@ -461,7 +461,7 @@ static enum err run_work(void *data)
     const struct work *work = data;
     weft_status status;
 
-    abi_thread_enter(work->instance);
+    abi_thread_enter(&work->whose);
     status = work->fn(work->data);
     abi_thread_leave();
     return abi_err(status);
@@ -470,6 +470,7 @@ static enum err run_work(void *data)
 static weft_op *offload(weft_ctx *ctx, weft_work_fn *fn, void *data)
 {
     struct scope *scope = abi_scope(ctx, "offload");
+    const struct instance *instance;
     struct abi *abi = abi_here();
     struct work *work;
 
@@ -478,7 +479,11 @@ static weft_op *offload(weft_ctx *ctx, weft_work_fn *fn, void *data)
     if (fn == NULL)
         return abi_handle(op_failed(scope, ERR_INVALID, NULL, SPAN("nothing to run")));
     work = scope_alloc(scope, sizeof *work);
-    *work = (struct work){fn, data, abi_instance_of(abi, scope)};
+    instance = abi_instance_of(abi, scope);
+    *work = (struct work){
+        fn,
+        data,
+        {instance != NULL ? instance->name : NULL, scope->blame_index, scope->request_id}};
     return abi_handle(offload_start(scope, abi->services.helpers, run_work, work));
 }
 

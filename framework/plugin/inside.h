@@ -104,8 +104,15 @@ struct abi_who {
 /* Is it a plugin's background scope, or below one? Its root's owner is the instance then. */
 bool abi_is_background(const struct scope *scope);
 
-/* A helper thread runs code of `instance` (NULL: not known whose) from now on. */
-void abi_thread_enter(const struct instance *instance);
+/* What a helper thread runs. */
+struct abi_work {
+    const char *plugin;   /* whose code; NULL: not known */
+    uint32_t blame_index; /* for the page of blame */
+    uint64_t request;     /* for which it was offloaded; 0: none */
+};
+
+/* A helper thread runs `work`, which stays put, from now on. */
+void abi_thread_enter(const struct abi_work *work);
 
 /* It has returned. */
 void abi_thread_leave(void);

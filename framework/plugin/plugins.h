@@ -91,6 +91,10 @@ void plugins_destroy(struct plugins *plugins);
  * Async-signal-safe. */
 struct span plugins_of_thread(void);
 
+/* Notes in `page`, which may be NULL, what offloaded work this thread runs, for which request.
+ * Async-signal-safe: for a thread that crashes. */
+void plugins_blame_thread(struct blame *page);
+
 /* How many are loaded. */
 uint32_t plugins_count(const struct plugins *plugins);
 

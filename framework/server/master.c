@@ -17,10 +17,12 @@
 #include "loop/signals.h"
 #include "loop/timer.h"
 #include "observe/blame.h"
+#include "server/board.h"
 #include "server/control.h"
 #include "server/error_log.h"
 #include "server/runtime.h"
 #include "server/sockets.h"
+#include "server/watch.h"
 #include "server/worker.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -44,6 +46,8 @@ enum slot_state { EMPTY, STARTING, SERVING, WAITING, REFUSED, STOPPING };
 struct slot {
     struct master *master;              /* whose */
     struct blame *blame;                /* shared with the worker */
+    struct board *board;                /* the same */
+    struct watched watched;             /* the process, while there is one */
     struct io report;                   /* of the report pipe's read end */
     struct timer timer;                 /* the start's limit, or the back-off */
     int report_fd;                      /* read end; -1: none */
@@ -65,6 +69,7 @@ struct master {
     struct runtime runtime;          /* the host's folder */
     struct sockets sockets;          /* every slot's */
     struct control control;          /* takes commands */
+    struct watch watch;              /* over the workers */
     struct slot *slots;              /* settings->workers of them */
     pid_t pid;                       /* its own */
     uint32_t generation;             /* of the workers; from 1 */
@@ -102,6 +107,8 @@ static _Noreturn void become_worker(struct slot *slot, int report_fd)
         .settings = settings,
         .copy_dir = master->runtime.generation,
         .blame = slot->blame,
+        .board = slot->board,
+        .quarantine = master->watch.quarantine.list,
         .listeners = sockets_of(&master->sockets, slot->index),
         .listener_count = settings->listen_count,
         .others = others,
@@ -202,6 +209,7 @@ static void fork_worker(struct slot *slot)
     slot->problem_len = 0;
     slot->started_ms = loop_now_ms(master->loop);
     blame_reset(slot->blame);
+    board_reset(slot->board);
     master->lives++;
     pid_t pid = pipe2(ends, O_CLOEXEC) == 0 ? fork() : -1;
     if (pid < 0) {
@@ -222,6 +230,8 @@ static void fork_worker(struct slot *slot)
     slot->report_fd = ends[0];
     slot->pid = pid;
     slot->state = STARTING;
+    watch_begin(&master->watch, &slot->watched,
+                &(struct watch_worker){pid, slot->index, slot->blame, slot->board});
     io_start(master->loop, &slot->report, ends[0], IO_READ, on_report);
     timer_start(master->loop, &slot->timer, master->settings->server.start_timeout_ms,
                 on_start_timeout);
@@ -241,20 +251,24 @@ static void drain_report(struct slot *slot)
         on_report(&slot->report, 0);
 }
 
-static void log_death(struct slot *slot, int status)
+/* It could not start, and said why. A plugin's exit(78) later on says nothing of the kind. */
+static bool has_refused(const struct slot *slot, int status)
 {
-    char culprit[BLAME_TEXT_SIZE];
+    return WIFEXITED(status) && WEXITSTATUS(status) == WORKER_EXIT_REFUSED &&
+           slot->problem_len > 0 && slot->problem[0] == REPORT_FAILED;
+}
 
-    blame_describe(slot->blame, culprit, sizeof culprit);
-    if (slot->problem_len > 0 && slot->problem[0] == REPORT_FAILED)
+static void end_watch(struct slot *slot, int status)
+{
+    enum watch_end how = WATCH_DIED;
+
+    if (slot->problem_len > 0 && slot->problem[0] == REPORT_FAILED) {
         log_error("%.*s", (int)strcspn(slot->problem + 1, "\n"), slot->problem + 1);
-    else if (WIFSIGNALED(status))
-        log_error("worker %u (process %d) was killed by signal %d (%s) while it ran %s",
-                  slot->index, (int)slot->pid, WTERMSIG(status), strsignal(WTERMSIG(status)),
-                  culprit);
-    else if (WEXITSTATUS(status) != 0 || slot->state != STOPPING)
-        log_error("worker %u (process %d) exited with code %d while it ran %s", slot->index,
-                  (int)slot->pid, WEXITSTATUS(status), culprit);
+        how = WATCH_FAILED;
+    } else if (slot->state == STOPPING && WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+        how = WATCH_TOLD;
+    }
+    watch_end(&slot->watched, status, how);
 }
 
 static void start_again(struct slot *slot)
@@ -274,12 +288,13 @@ static void start_again(struct slot *slot)
 static void on_worker_died(struct slot *slot, int status)
 {
     struct master *master = slot->master;
-    bool is_refused = WIFEXITED(status) && WEXITSTATUS(status) == WORKER_EXIT_REFUSED;
+    bool is_refused;
 
     drain_report(slot);
     close_report(slot);
     timer_stop(&slot->timer);
-    log_death(slot, status);
+    is_refused = has_refused(slot, status);
+    end_watch(slot, status);
     slot->pid = 0;
     if (master->is_stopping) {
         slot->state = EMPTY;
@@ -439,6 +454,7 @@ static void init_slots(struct master *master)
         slot->index = i;
         slot->report_fd = -1;
         slot->blame = blame_create();
+        slot->board = board_create();
     }
 }
 
@@ -449,8 +465,11 @@ static void deinit(struct master *master)
     timer_stop(&master->patience);
     stop_signals(master);
     control_close(&master->control);
-    for (uint32_t i = 0; i < master->settings->workers; i++)
+    watch_deinit(&master->watch);
+    for (uint32_t i = 0; i < master->settings->workers; i++) {
         blame_destroy(master->slots[i].blame);
+        board_destroy(master->slots[i].board);
+    }
     mem_free(master->slots);
     runtime_close(&master->runtime);
     loop_destroy(master->loop);
@@ -486,6 +505,7 @@ int master_run(const struct settings *settings)
     master.signals._fd = -1;
     master.loop = loop_create(NULL);
     sockets_init(&master.sockets, settings);
+    watch_init(&master.watch, master.loop, &settings->server);
     init_slots(&master);
     enum err err = runtime_open(&master.runtime, settings->server.runtime_dir, settings->file->path,
                                 master.generation, problem);

@@ -9,7 +9,9 @@
 #include "observe/access.h"
 #include "observe/blame.h"
 #include "pg/pool.h"
+#include "server/board.h"
 #include "server/inspect.h"
+#include "server/quarantine.h"
 #include "server/worker.h"
 #include "task/fiber.h"
 #include "task/tasks.h"
@@ -100,8 +102,16 @@ static void on_turn(void *data)
     struct parts *parts = data;
 
     blame_turn(parts->tasks->blame, loop_now_us(parts->loop));
+    quarantine_apply(parts->quarantine, &parts->quarantine_version, parts->router);
     if (parts->access != NULL)
         hook_start(parts->loop, &parts->flush, on_turn_end);
+}
+
+static void on_sleep(void *data)
+{
+    const struct parts *parts = data;
+
+    blame_sleep(parts->tasks->blame);
 }
 
 enum err parts_init(struct parts *parts, const struct worker_setup *setup,
@@ -113,9 +123,14 @@ enum err parts_init(struct parts *parts, const struct worker_setup *setup,
         .count_max = settings->server.fibers_max,
     };
 
-    *parts = (struct parts){.settings = settings, .inspection = setup->inspection};
+    *parts = (struct parts){.settings = settings,
+                            .inspection = setup->inspection,
+                            .board = setup->board,
+                            .quarantine = setup->quarantine};
+    quarantine_seal(setup->quarantine);
     pg_forget_environment();
-    parts->loop = loop_create(&(struct loop_options){.on_turn = on_turn, .on_turn_data = parts});
+    parts->loop = loop_create(
+        &(struct loop_options){.on_turn = on_turn, .on_sleep = on_sleep, .on_turn_data = parts});
     parts->helpers = helpers_create(parts->loop, HELPERS_MAX);
     parts->offload_helpers = helpers_create(parts->loop, OFFLOAD_HELPERS_MAX);
     parts->tasks = tasks_create(parts->loop, &fibers, setup->blame);
@@ -165,6 +180,7 @@ enum err parts_serve(struct parts *parts, uint64_t id_base, void (*on_room)(void
         .id_base = id_base,
         .on_room = on_room,
         .data = data,
+        .counts = parts->board != NULL ? &parts->board->http : NULL,
     });
     for (uint32_t i = 0; i < settings->pg_count; i++)
         pg_pool_start(parts->pools[i]);

@@ -15,8 +15,10 @@
 
 struct access_log;
 struct blame;
+struct board;
 struct helpers;
 struct inspection;
+struct quarantine_list;
 struct resolver;
 struct tasks;
 struct worker_setup;
@@ -36,6 +38,9 @@ struct parts {
     struct access_log *access;       /* NULL: off */
     struct http_server *http;        /* NULL until parts_serve() */
     struct hook flush;               /* writes a turn's access lines at its end */
+    struct board *board;             /* what the master is shown; NULL: nobody looks */
+    const struct quarantine_list *quarantine; /* routes that are closed; NULL: none */
+    uint32_t quarantine_version;              /* of the list, as it was applied */
 };
 
 /* Makes all but the HTTP server, and loads the plugins: their init runs. On failure `problem` says

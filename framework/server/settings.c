@@ -4,6 +4,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "server/cores.h"
+#include "server/quarantine.h"
 #include "settings/override.h"
 #include <limits.h>
 #include <stdarg.h>
@@ -103,6 +104,39 @@ static const struct field server_fields[] = {
      .scope = FIELD_PER_WORKER,
      .help =
          "How long requests under way may go on after SIGTERM or SIGINT before they are cut off."},
+    {.key = "crash_limit",
+     .type = FIELD_UINT,
+     .offset = MEMBER(crash_limit),
+     .fallback = "3",
+     .min = 0,
+     .max = QUARANTINE_LIMIT_MAX,
+     .help = "A route in which workers died so often within crash_window, by crash, exit() or "
+             "stall_kill, is answered 503 until a reload; all else is served. 0: never."},
+    {.key = "crash_window",
+     .type = FIELD_MS,
+     .offset = MEMBER(crash_window_ms),
+     .fallback = "60s",
+     .min = 1,
+     .max = 86400000,
+     .help = "The time within which crash_limit counts."},
+    {.key = "stall_warn",
+     .type = FIELD_MS,
+     .offset = MEMBER(stall_warn_ms),
+     .fallback = "1s",
+     .min = 0,
+     .max = 3600000,
+     .help =
+         "A handler that keeps its worker's loop from turning for so long is logged with plugin, "
+         "route, request and a backtrace of where it is. A sleep() in it comes back early by "
+         "that. 0: never."},
+    {.key = "stall_kill",
+     .type = FIELD_MS,
+     .offset = MEMBER(stall_kill_ms),
+     .fallback = "30s",
+     .min = 0,
+     .max = 3600000,
+     .help = "After so long the worker is killed with SIGABRT and replaced; the route counts as "
+             "crashed. 0: never."},
     {.key = "fibers",
      .type = FIELD_UINT,
      .offset = MEMBER(fibers_max),

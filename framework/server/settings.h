@@ -30,6 +30,10 @@ struct server_options {
     char *control;                /* the control socket, absolute; "": in the host's folder */
     uint32_t start_timeout_ms;    /* of a worker, until it is ready */
     uint32_t drain_timeout_ms;    /* of a worker, from the signal to its end */
+    uint32_t crash_limit;         /* deaths in one route before it is closed; 0: never */
+    uint32_t crash_window_ms;     /* within which they count */
+    uint32_t stall_warn_ms;       /* a turn's time before it is logged; 0: never */
+    uint32_t stall_kill_ms;       /* and before its worker is replaced; 0: never */
     uint32_t fibers_max;          /* handlers of a worker that wait at once */
     uint64_t fiber_stack;         /* bytes of each one's stack */
     uint32_t log_level;           /* enum log_level */

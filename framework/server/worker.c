@@ -16,8 +16,10 @@
 #include "observe/access.h"
 #include "server/crash.h"
 #include "server/error_log.h"
+#include "server/hang.h"
 #include "server/inspect.h"
 #include "server/parts.h"
+#include "server/report.h"
 #include <errno.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -260,6 +262,8 @@ int worker_run(const struct worker_setup *setup)
     enum err err = parts_init(&worker->parts, setup, problem);
     if (err == ERR_OK) {
         crash_watch_fibers(worker->parts.tasks->fibers);
+        report_note_modules();
+        hang_install(setup->blame);
         start_signals(worker);
         err = serve(worker, problem);
     }
@@ -276,12 +280,15 @@ int worker_run(const struct worker_setup *setup)
     each_listener(worker, listener_stop);
     timer_stop(&worker->tick);
     timer_stop(&worker->patience);
-    if (parts_are_busy(&worker->parts))
+    if (parts_are_busy(&worker->parts)) {
+        crash_allow_exit();
         return code; /* said above: the end of the process lets go of the rest */
+    }
     crash_watch_fibers(NULL);
     parts_deinit(&worker->parts);
     mem_free(worker);
     log_flush_repeats();
+    crash_allow_exit();
     return code;
 }
 
@@ -307,5 +314,6 @@ enum err worker_check(const struct worker_setup *setup, FILE *out, char problem[
     if (err == ERR_OK)
         print_routes(parts.router, setup->inspection != NULL ? "route     " : "", out);
     parts_deinit(&parts);
+    crash_allow_exit();
     return err;
 }

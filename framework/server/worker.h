@@ -19,12 +19,16 @@
 enum { WORKER_EXIT_REFUSED = 78 };
 
 struct blame;
+struct board;
 struct inspection;
+struct quarantine_list;
 
 struct worker_setup {
-    const struct settings *settings; /* the master's */
-    const char *copy_dir;            /* the generation's folder for copies of plugins */
-    struct blame *blame;             /* this slot's page */
+    const struct settings *settings;          /* the master's */
+    const char *copy_dir;                     /* the generation's folder for copies of plugins */
+    struct blame *blame;                      /* this slot's page */
+    struct board *board;                      /* the same; NULL: nobody reads it */
+    const struct quarantine_list *quarantine; /* the master's; NULL: none */
     const int
         *listeners; /* of this slot, listener_count of them; the worker closes them as it drains */
     uint32_t listener_count; /* of listeners */

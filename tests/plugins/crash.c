@@ -1,16 +1,24 @@
 /* crash.c - a plugin for the system tests that takes its worker down: GET /crash/HOW, or at the
  * moment that the setting `at` names (init, start, fini).
  *
- * HOW: segv, abort, exit, overflow (of the handler's stack), later (segv after it has waited), then
- * (segv in a callback), offload (segv on a helper thread). */
+ * HOW: segv, abort, leave (_exit), exit, exit78, overflow (of the handler's stack), heap (ruined, and
+ * noticed by free()), later (segv after it has waited), then (segv in a callback), offload (segv on a
+ * helper thread).
+ *
+ * And one that blocks its worker's loop, GET /block/HOW: loop (until the file `flag` is there), sleep,
+ * poll, read (of a pipe that stays empty), mutex (which it holds already). */
 #include "weft.h"
+#include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 enum moment { NEVER, AT_INIT, AT_START, AT_FINI };
 
 static enum moment moment;
+static char flag_path[512];
 
 static void segv(void)
 {
@@ -20,6 +28,27 @@ static void segv(void)
 static void leave(void)
 {
     _exit(3);
+}
+
+static void end(void)
+{
+    exit(4);
+}
+
+/* What a worker that cannot start exits with. */
+static void refuse(void)
+{
+    exit(78);
+}
+
+/* The C library keeps its own notes before and behind each block. */
+static void ruin_heap(void)
+{
+    char *volatile block = malloc(100);
+
+    memset(block - 16, 0x5a, 16);
+    free(block);
+    abort(); /* a sanitizer's malloc() has no notes there */
 }
 
 /* Needs more stack than there is. Not a loop for the compiler: the frames are used afterwards. */
@@ -61,7 +90,8 @@ static weft_status crash(weft_ctx *ctx, void *self)
     static const struct {
         const char *how;
         void (*crash)(void);
-    } ways[] = {{"segv", segv}, {"abort", abort}, {"exit", leave}, {"overflow", overflow}};
+    } ways[] = {{"segv", segv},     {"abort", abort},    {"leave", leave},      {"exit", end},
+                {"exit78", refuse}, {"heap", ruin_heap}, {"overflow", overflow}};
     weft_str how = weft_param(ctx, "how");
 
     (void)self;
@@ -78,6 +108,61 @@ static weft_status crash(weft_ctx *ctx, void *self)
     return WEFT_E_NOT_FOUND;
 }
 
+static void block_in_loop(void)
+{
+    for (volatile unsigned long turns = 0; access(flag_path, F_OK) != 0; turns++)
+        continue;
+}
+
+static void block_in_sleep(void)
+{
+    while (access(flag_path, F_OK) != 0)
+        sleep(60);
+}
+
+static void block_in_poll(void)
+{
+    while (access(flag_path, F_OK) != 0)
+        (void)poll(NULL, 0, -1);
+}
+
+static void block_in_read(void)
+{
+    int ends[2];
+    char byte;
+
+    if (pipe(ends) != 0)
+        return;
+    (void)!read(ends[0], &byte, 1);
+}
+
+static void block_in_mutex(void)
+{
+    static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+
+    pthread_mutex_lock(&mutex);
+    pthread_mutex_lock(&mutex);
+}
+
+static weft_status block(weft_ctx *ctx, void *self)
+{
+    static const struct {
+        const char *how;
+        void (*block)(void);
+    } ways[] = {{"loop", block_in_loop},
+                {"sleep", block_in_sleep},
+                {"poll", block_in_poll},
+                {"read", block_in_read},
+                {"mutex", block_in_mutex}};
+    weft_str how = weft_param(ctx, "how");
+
+    (void)self;
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++)
+        if (weft_equal(how, weft_cstr(ways[i].how)))
+            ways[i].block();
+    return weft_reply_text(ctx, 200, "free again\n");
+}
+
 /* Crashes at start only where the file `flag` is there, so that a test can have the first start
  * succeed. */
 static weft_status read_settings(weft_host *host)
@@ -86,6 +171,8 @@ static weft_status read_settings(weft_host *host)
 
     WEFT_TRY(weft_setting(host, "at", "never", &at));
     WEFT_TRY(weft_setting(host, "flag", "", &flag));
+    if (flag.len > 0 && flag.len < sizeof flag_path)
+        memcpy(flag_path, flag.ptr, flag.len + 1);
     if (flag.len > 0 && access(flag.ptr, F_OK) != 0)
         return WEFT_OK;
     moment = weft_equal(at, weft_cstr("init"))    ? AT_INIT
@@ -101,6 +188,7 @@ static weft_status init(weft_host *host, void **self)
     WEFT_TRY(read_settings(host));
     if (moment == AT_INIT)
         segv();
+    WEFT_TRY(weft_route(host, "GET", "/block/:how", block));
     return weft_route(host, "GET", "/crash/:how", crash);
 }
 

@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import signal
+import subprocess
 import time
 
 import pytest
@@ -23,13 +24,17 @@ ENV = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "")
        + ":handle_segv=0:handle_abort=0:handle_sigbus=0:use_sigaltstack=0"}
 
 
+# An exit() in the middle of a handler leaves everything as it is.
+ENV_OF_EXIT = {"ASAN_OPTIONS": ENV["ASAN_OPTIONS"] + ":detect_leaks=0"}
+
+
 @pytest.fixture
 def start(start_weft):
     """A function that starts a host whose plugin crashes when it is told to."""
-    def begin(workers=1, **settings):
+    def begin(workers=1, env=None, **settings):
         host = start_weft({"server": {"workers": workers}, "plugin.hello": {"path": "hello.so"},
                            "plugin.crash": {"path": CRASH, **settings},
-                           "plugin.lab": {"path": place.BUILD / "tests/plugins/lab.so"}}, env=ENV)
+                           "plugin.lab": {"path": place.BUILD / "tests/plugins/lab.so"}}, env=env or ENV)
         host.wait_log("serving: ")
         return host
     return begin
@@ -52,11 +57,12 @@ def wait_for_others(host, before):
 
 
 @pytest.mark.parametrize("how, pattern", [
-    ("segv", r"signal 11 \(Segmentation fault\)"), ("abort", r"signal 6 \(Aborted\)"), ("exit", "code 3"),
+    ("segv", r"signal 11 \(Segmentation fault\)"), ("abort", r"signal 6 \(Aborted\)"), ("leave", "code 3"),
+    ("exit", "code 4"), ("exit78", "code 78"), ("heap", "(signal 6|code 1)"),
     ("overflow", r"signal 11 \(Segmentation fault\)"), ("later", "signal 11"), ("then", "signal 11"),
 ])
 def test_a_crash(start, how, pattern):
-    host = start()
+    host = start(env=ENV_OF_EXIT if "exit" in how else ENV)
     before = host.workers()
     crash(host, how)
     line = host.wait_log(rf"level=error.*{pattern}.*").group()
@@ -85,7 +91,45 @@ def test_the_report_of_a_crash(start, how, said):
     assert (found["plugin"], found["route"]) == ("crash", "GET /crash/:how")
     host.wait_log(rf"process {found['pid']}\) was killed by signal.*request={found['request']}")
     assert re.search(r"^\S*crash\.so\(.*\+0x[0-9a-f]+\)\[0x[0-9a-f]+\]$", host.log, re.MULTILINE)
+    assert build_ids(host, "crash.so") == {note_of(CRASH)}
+    assert build_ids(host, "(the program)") == {note_of(place.BUILD / "weft")}
     assert host.log.count("crashed: signal") == 1
+
+
+def build_ids(host, name):
+    return set(re.findall(rf"^build id ([0-9a-f]+) \S*{re.escape(name)}$", host.log, re.MULTILINE))
+
+
+def note_of(path):
+    """The build id of a file, as readelf tells it."""
+    notes = subprocess.run(["readelf", "-n", path], capture_output=True, text=True, timeout=60).stdout
+    return re.search(r"Build ID: ([0-9a-f]+)", notes).group(1)
+
+
+def test_an_exit_is_told_with_its_place(start):
+    host = start(env=ENV_OF_EXIT)
+    crash(host, "exit")
+    line = host.wait_log(r'^.*msg="exit\(4\) was called".*$').group()
+    assert (logs.fields(line)["plugin"], logs.fields(line)["route"]) == ("crash", "GET /crash/:how")
+    host.wait_log(r"exited with code 4 while it ran plugin=crash")
+    assert re.search(r"^\S*crash\.so\(.*$", host.log, re.MULTILINE)
+    assert host.log.count("was called") == 1
+
+
+def test_an_orderly_end_is_no_surprise(start):
+    host = start()
+    host.stop()
+    assert "was called" not in host.log
+
+
+def test_requests_that_are_lost_are_counted(start):
+    host = start()
+    with host.connect() as first, host.connect() as second:
+        first.request("GET", "/lab/sleep/30000")
+        second.request("GET", "/lab/sleep/30000")
+        assert host.get("/hello").status == 200     # the others came before it
+        crash(host, "segv")
+        host.wait_log(r"killed by signal 11 .*; requests lost: 3\"$")
 
 
 def test_the_report_as_json(start_weft):
@@ -99,7 +143,7 @@ def test_a_crash_of_offloaded_work(start):
     host = start()
     before = host.workers()
     crash(host, "offload")
-    host.wait_log(r"crashed: signal 11 \(SIGSEGV\) at 0x10 on a helper thread\" plugin=crash route=- request=-")
+    host.wait_log(r"crashed: signal 11 \(SIGSEGV\) at 0x10 on a helper thread\" plugin=crash route=\"GET /crash/:how\" request=[0-9a-f]{16}")
     wait_for_others(host, before)
 
 
