@@ -123,14 +123,14 @@ static void on_connected(void *data, struct pg_connect *connect, struct pg_conn 
 /* Looking */
 
 /* Does the session run what nobody waits for? In a transaction that somebody still holds, a cancel
- * would end more than the statement. */
+ * would end more than the statement; a stream that was given up has ended it already. */
 static bool is_given_up(const struct pg_session *session)
 {
     if (pg_session_is_idle(session) || !pg_session_is_head_dead(session))
         return false;
     if (session->canceled_place == pg_session_place(session))
         return false; /* it was canceled: now it is the server's turn */
-    return !session->is_pinned || session->is_rolling_back;
+    return !session->is_pinned || session->is_rolling_back || pg_session_is_streaming(session);
 }
 
 static void cancel(struct pg_control *control, struct pg_session *victim)

@@ -80,6 +80,17 @@ bool pg_flights_is_head_dead(const struct pg_flights *flights)
     return true;
 }
 
+bool pg_flights_is_head_stream(const struct pg_flights *flights)
+{
+    for (uint32_t place = flights->head; place != flights->tail; place++) {
+        const struct pg_flight *flight = pg_flight_at(flights, place);
+
+        if (flight->kind == PG_FLIGHT_SYNC || flight->is_stream)
+            return flight->is_stream;
+    }
+    return false;
+}
+
 static bool is_error(const struct pg_flight *flight)
 {
     return flight->result != NULL && pg_result_kind(flight->result) == PG_RESULT_ERROR;

@@ -31,6 +31,9 @@ struct pg_flight {
     struct pg_result *result;     /* what was answered so far */
     bool is_answered;             /* something was, perhaps without a result worth keeping */
     bool is_too_big;              /* there was one, larger than result_max: freed */
+    bool is_stream;               /* RUN: its rows come one by one */
+    bool has_begun;               /* and that was said to libpq */
+    bool must_work;               /* COMMAND: where it fails, the session cannot go on */
 };
 
 /* The ring; places count on and on. */
@@ -80,6 +83,9 @@ static inline bool pg_flights_is_empty(const struct pg_flights *flights)
 
 /* Does nobody want the answers up to the next Sync? */
 bool pg_flights_is_head_dead(const struct pg_flights *flights);
+
+/* Is there a stream up to the next Sync, wanted or not? */
+bool pg_flights_is_head_stream(const struct pg_flights *flights);
 
 /* The Sync at the cursor was answered: tells how each statement of its group ended, and takes the
  * group out of the ring. `took_us` is the group's time. Returns how many statements there were,

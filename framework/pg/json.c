@@ -226,16 +226,38 @@ static void append_rows(const struct op *op, const struct column *columns, const
 {
     uint32_t rows = pg_rows(op);
 
-    put(out, SPAN("["));
     for (uint32_t row = 0; row < rows && !out->is_full; row++) {
         if (row > 0)
             put(out, SPAN(","));
         append_row(op, row, columns, keys, out);
     }
-    put(out, SPAN("]"));
 }
 
-bool pg_json(const struct op *op, bool one_row, size_t size_max, struct buf *out)
+/* What of the result is written. */
+enum part { PART_ALL, PART_FIRST_ROW, PART_FIRST_PIECE, PART_PIECE };
+
+static void append_part(const struct op *op, enum part part, const struct column *columns,
+                        const struct buf *keys, struct writer *out)
+{
+    uint32_t rows = pg_rows(op);
+
+    if (part == PART_FIRST_ROW) {
+        if (rows > 0)
+            append_row(op, 0, columns, keys, out);
+        else
+            put(out, SPAN("null"));
+        return;
+    }
+    if (part != PART_PIECE)
+        put(out, SPAN("["));
+    else if (rows > 0)
+        put(out, SPAN(","));
+    append_rows(op, columns, keys, out);
+    if (part == PART_ALL || rows == 0)
+        put(out, SPAN("]"));
+}
+
+static bool append(const struct op *op, enum part part, size_t size_max, struct buf *out)
 {
     struct buf keys = {0};
     struct writer key_writer = {.out = &keys, .max = size_max};
@@ -245,13 +267,19 @@ bool pg_json(const struct op *op, bool one_row, size_t size_max, struct buf *out
     CHECK(size_max <= SIZE_MAX / 2);
     if (key_writer.is_full)
         writer.is_full = true;
-    else if (!one_row)
-        append_rows(op, columns, &keys, &writer);
-    else if (pg_rows(op) > 0)
-        append_row(op, 0, columns, &keys, &writer);
     else
-        put(&writer, SPAN("null"));
+        append_part(op, part, columns, &keys, &writer);
     mem_free(columns);
     buf_release(&keys);
     return !writer.is_full;
+}
+
+bool pg_json(const struct op *op, bool one_row, size_t size_max, struct buf *out)
+{
+    return append(op, one_row ? PART_FIRST_ROW : PART_ALL, size_max, out);
+}
+
+bool pg_json_piece(const struct op *op, bool is_first, size_t size_max, struct buf *out)
+{
+    return append(op, is_first ? PART_FIRST_PIECE : PART_PIECE, size_max, out);
 }

@@ -47,6 +47,10 @@ static const struct field fields[] = {
     {"statement_timeout", FIELD_MS, AT(statement_timeout_ms), "5s", 0, 86400000, NULL,
      FIELD_PER_WORKER,
      "The longest that a statement may run; the server ends it then: 504. 0: no limit."},
+    {"stream_timeout", FIELD_MS, AT(stream_timeout_ms), "60s", 10, 86400000, NULL, FIELD_PER_WORKER,
+     "The longest that a stream of rows or a COPY may stand still, whoever it waits for: the "
+     "server, the client, the plugin; then it is given up. Neither is bound by "
+     "statement_timeout."},
     {"result_max", FIELD_SIZE, AT(result_max), "16m", 1024, 1024 * 1024 * 1024, NULL,
      FIELD_PER_HOST,
      "The largest result of a statement; beyond it the statement fails: 500. One that is seen to "

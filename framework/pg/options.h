@@ -35,7 +35,8 @@ struct pg_options {
     uint32_t queue_timeout_ms; /* longest wait; then ERR_DB_BUSY, or ERR_DB_DOWN without session */
     uint32_t connect_timeout_ms;   /* of one attempt to open a session */
     uint32_t statement_timeout_ms; /* the server's, of each statement; 0: none */
-    uint64_t result_max;           /* bytes of an answer; beyond it ERR_DB */
+    uint32_t stream_timeout_ms;    /* the longest that a stream may stand still */
+    uint64_t result_max;           /* bytes of an answer, or of a row of a stream; else ERR_DB */
     uint32_t depth_max;            /* statements in flight on a session */
     bool is_prepared;              /* false: for poolers that lose prepared statements */
 };

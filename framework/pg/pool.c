@@ -67,7 +67,7 @@ static void on_wait_timer(struct timer *timer)
 
 static bool wants_own(const struct pg_query *query)
 {
-    if (query->what == PG_DO_BEGIN || (query->flags & PG_SLOW) != 0)
+    if (query->what == PG_DO_BEGIN || query->stream != NULL || (query->flags & PG_SLOW) != 0)
         return true;
     return query->statement != NULL && pg_dispatch_is_slow(query->statement->expected_us);
 }
@@ -357,8 +357,22 @@ static void on_answer(struct pg_session *session, struct pg_query *query,
     pg_query_answered(query, session, answer);
 }
 
+static void on_row(struct pg_session *session, struct pg_query *query, struct pg_result *row)
+{
+    (void)session;
+    pg_stream_row(query->stream, row);
+}
+
+static void on_rest(struct pg_session *session, struct pg_query *query)
+{
+    (void)session;
+    pg_stream_rest(query->stream);
+}
+
 static const struct pg_session_owner session_owner = {
     .on_answer = on_answer,
+    .on_row = on_row,
+    .on_rest = on_rest,
     .on_room = on_room,
     .on_lost = on_lost,
     .on_idle = on_idle,

@@ -10,14 +10,17 @@
 #include "loop/loop.h"
 #include "loop/timer.h"
 #include "pg/control.h"
+#include "pg/page.h"
 #include "pg/pool.h"
 #include "pg/query.h"
 #include "pg/result.h"
 #include "pg/session.h"
 #include "pg/statement.h"
+#include "pg/stream.h"
 #include "pg/transaction.h"
 
 struct pg_connect;
+struct pg_stream;
 
 /* ---- a statement on its way: query.c ---- */
 
@@ -31,6 +34,7 @@ struct pg_query {
     struct pg_pool *pool;                 /* whose sessions it uses */
     const struct pg_statement *statement; /* declared; NULL: ad hoc */
     struct pg_transaction *transaction;   /* on which it runs, or that it begins; NULL: none */
+    struct pg_stream *stream;             /* that it opens; NULL: none */
     struct span sql;                      /* with a NUL behind it */
     const char *const *values;            /* `count` texts, NULL: SQL NULL */
     uint32_t count;                       /* of parameters */
@@ -74,6 +78,62 @@ bool pg_query_init(struct pg_query *query, struct scope *scope, struct pg_pool *
 /* Has the pool run it; settles it where the pool's queue is full. */
 void pg_query_submit(struct pg_query *query);
 
+/* Starts what pg_query_start() starts, with `query`, zeroed memory of the scope's arena, where
+ * nothing is wrong with the call; the op, which is of another kind where something is. */
+struct op *pg_query_start_as(struct scope *scope, const struct pg_call *call,
+                             struct pg_query *query);
+
+/* The statement behind an op of this room, a stream's pulls included; NULL: none. */
+const struct pg_query *pg_query_behind(const struct op *op);
+
+/* ---- streams: stream.c ---- */
+
+/* See stream.c. */
+enum pg_stream_state { PG_STREAM_OPENING, PG_STREAM_FLOWING, PG_STREAM_ENDED };
+
+struct pg_stream {
+    struct pg_query query;              /* first: the op that opens it */
+    enum pg_stream_state state;         /* see stream.c */
+    enum err err;                       /* ENDED: what the pulls get from now on */
+    const char *reason;                 /* of err: a token for the access log, or NULL */
+    struct span error;                  /* of err: for people, in the arena; absent */
+    bool is_fresh;                      /* the page holds what no pull has brought yet */
+    struct pg_transaction *transaction; /* on which it is open; NULL: none */
+    struct pg_page page;                /* what the last pull brought, or the next one will */
+    struct buf json;      /* the same as a piece of an array; "" before it was asked for */
+    struct pg_pull *pull; /* the last one; NULL: none, or it was released */
+    uint64_t pulls;       /* that brought something, or the end */
+    struct timer timer;   /* it stands still for too long */
+    uint64_t moved_ms;    /* when it last did not */
+};
+
+/* The next row; NULL is not one. The callee's. */
+void pg_stream_row(struct pg_stream *stream, struct pg_result *row);
+
+/* All rows that came so far were told. */
+void pg_stream_rest(struct pg_stream *stream);
+
+/* The op that opens it has settled without a row, or was canceled. */
+void pg_stream_unopened(struct pg_stream *stream);
+
+/* Its statement, which was sent, is forgotten: the server is to stop, and what still comes is read
+ * by nobody. */
+void pg_stream_leave(struct pg_stream *stream);
+
+/* It has been opened, and the server has answered to all of it now, or the session broke. */
+void pg_stream_answered(struct pg_stream *stream, struct pg_session *session,
+                        const struct pg_answer *answer);
+
+/* Nobody wants more of it. Its pull, if one is pending, and all later ones get `err`. Twice is
+ * fine. */
+void pg_stream_give_up(struct pg_stream *stream, enum err err, const char *reason);
+
+/* Its op goes. */
+void pg_stream_release(struct pg_stream *stream);
+
+/* The page of a pull that settled OK; NULL: no pull, or the page was given to a later one. */
+const struct pg_page *pg_stream_page(const struct op *pull);
+
 /* ---- transactions: transaction.c ---- */
 
 enum pg_transaction_state { PG_TX_BEGINNING, PG_TX_OPEN, PG_TX_ENDED };
@@ -84,6 +144,8 @@ struct pg_transaction {
     struct pg_pool *pool;            /* whose session it has */
     struct scope *scope;             /* that began it */
     struct pg_session *session;      /* pinned; NULL: not yet, or not any more */
+    struct pg_stream *stream;        /* open on it: nothing else may run; NULL: none */
+    bool is_spoiled;                 /* a stream on it was given up: it can only be rolled back */
     bool is_lost;                    /* its session broke */
     bool is_committing;              /* COMMIT was asked for, or ROLLBACK: nothing may follow */
     struct list waiting;             /* struct pg_query: not yet sent */
@@ -110,9 +172,9 @@ void pg_transaction_send(struct pg_transaction *transaction);
 /* Its session has room again. */
 void pg_transaction_room(struct pg_transaction *transaction);
 
-/* May a statement be added? ERR_STATE: it has ended, or is about to; ERR_DB_DOWN: its session
- * broke. */
-enum err pg_transaction_check(const struct pg_transaction *transaction);
+/* May a statement be added? ERR_STATE: it has ended, or is about to, or a stream is open on it or
+ * was given up; ERR_DB_DOWN: its session broke. *problem says so in words. */
+enum err pg_transaction_check(const struct pg_transaction *transaction, const char **problem);
 
 /* Adds a statement, which the pool sends at the end of the turn. */
 void pg_transaction_add(struct pg_transaction *transaction, struct pg_query *query);

@@ -24,6 +24,8 @@ static void release(struct op *op)
 {
     struct pg_query *query = pg_query_of(op);
 
+    if (query->stream != NULL)
+        pg_stream_release(query->stream);
     pg_result_clear(query->result);
     query->result = NULL;
     if (query->what == PG_DO_BEGIN)
@@ -38,7 +40,10 @@ static void withdraw(struct op *op)
     if (query->state == PG_QUERY_QUEUED) {
         pg_pool_withdraw(query->pool, query);
     } else {
-        pg_session_forget(query->session, query);
+        if (query->stream != NULL)
+            pg_stream_leave(query->stream);
+        else
+            pg_session_forget(query->session, query);
         pg_control_notice(&query->pool->control);
         query->is_maybe_applied = (query->flags & PG_READ_ONLY) == 0 &&
                                   (query->what == PG_DO_RUN || query->what == PG_DO_COMMIT);
@@ -48,6 +53,8 @@ static void withdraw(struct op *op)
     query->pool->counts.canceled++;
     if (query->what == PG_DO_BEGIN)
         pg_transaction_end(query->transaction);
+    if (query->stream != NULL)
+        pg_stream_unopened(query->stream);
     op_retire(op);
 }
 
@@ -87,6 +94,8 @@ void pg_query_settle(struct pg_query *query, enum err err, const char *reason)
     query->pool->pending--;
     query->pool->counts.statements++;
     op_finish(&query->op, err, reason);
+    if (query->stream != NULL)
+        pg_stream_unopened(query->stream);
 }
 
 void pg_query_submit(struct pg_query *query)
@@ -258,9 +267,8 @@ static enum err check_call(const struct pg_call *call, const char **problem)
     const struct pg_pool *pool = call->pool;
 
     if (call->transaction != NULL) {
-        enum err err = pg_transaction_check(call->transaction);
+        enum err err = pg_transaction_check(call->transaction, problem);
 
-        *problem = "the transaction has ended";
         if (err != ERR_OK)
             return err;
         pool = call->transaction->pool;
@@ -274,10 +282,10 @@ static enum err check_call(const struct pg_call *call, const char **problem)
     return check_values(call, problem);
 }
 
-struct op *pg_query_start(struct scope *scope, const struct pg_call *call)
+struct op *pg_query_start_as(struct scope *scope, const struct pg_call *call,
+                             struct pg_query *query)
 {
     const char *problem = NULL;
-    struct pg_query *query;
     struct span sql;
     enum err err;
 
@@ -291,7 +299,6 @@ struct op *pg_query_start(struct scope *scope, const struct pg_call *call)
         scope_cancel(scope, SCOPE_MEMORY);
         return op_failed(scope, ERR_CANCELED, NULL, SPAN("parameters beyond the limit of memory"));
     }
-    query = scope_alloc(scope, sizeof *query);
     query->transaction = call->transaction;
     query->statement = call->statement;
     query->flags = call->statement != NULL ? call->statement->flags : call->flags;
@@ -301,6 +308,11 @@ struct op *pg_query_start(struct scope *scope, const struct pg_call *call)
                       PG_DO_RUN, sql))
         pg_query_submit(query);
     return &query->op;
+}
+
+struct op *pg_query_start(struct scope *scope, const struct pg_call *call)
+{
+    return pg_query_start_as(scope, call, scope_alloc(scope, sizeof(struct pg_query)));
 }
 
 /* Answers */
@@ -437,7 +449,7 @@ static void succeeded(struct pg_query *query, const struct pg_answer *answer)
     struct pg_statement *statement = NULL;
 
     query->result = answer->result;
-    if (query->statement != NULL)
+    if (query->statement != NULL && query->stream == NULL)
         statement = query->pool->statements.list[query->statement->id];
     if (statement != NULL && answer->is_typical)
         statement->expected_us = pg_dispatch_learn(statement->expected_us, answer->took_us);
@@ -456,6 +468,11 @@ void pg_query_answered(struct pg_query *query, struct pg_session *session,
 {
     CHECK(query->state == PG_QUERY_SENT);
     CHECK(query->session == NULL);
+    if (query->op.state != OP_PENDING) {
+        query->state = PG_QUERY_DONE;
+        pg_stream_answered(query->stream, session, answer);
+        return;
+    }
     switch (answer->outcome) {
     case PG_LOST:
         lost(query, session);
@@ -476,19 +493,25 @@ void pg_query_answered(struct pg_query *query, struct pg_session *session,
 
 struct span pg_sqlstate(const struct op *op)
 {
-    if (!op_is_pg(op) || pg_query_of(op)->sqlstate[0] == '\0')
+    const struct pg_query *query = pg_query_behind(op);
+
+    if (query == NULL || query->sqlstate[0] == '\0' || op->status == ERR_OK)
         return (struct span){NULL, 0};
-    return span_of(pg_query_of(op)->sqlstate);
+    return span_of(query->sqlstate);
 }
 
 struct span pg_op_statement(const struct op *op)
 {
-    if (!op_is_pg(op) || pg_query_of(op)->statement == NULL)
+    const struct pg_query *query = pg_query_behind(op);
+
+    if (query == NULL || query->statement == NULL)
         return (struct span){NULL, 0};
-    return span_of(pg_query_of(op)->statement->name);
+    return span_of(query->statement->name);
 }
 
 bool pg_maybe_applied(const struct op *op)
 {
-    return op_is_pg(op) && pg_query_of(op)->is_maybe_applied;
+    const struct pg_query *query = pg_query_behind(op);
+
+    return query != NULL && op->status != ERR_OK && query->is_maybe_applied;
 }

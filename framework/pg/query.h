@@ -51,7 +51,7 @@ struct op *pg_query_start(struct scope *scope, const struct pg_call *call);
 /* Is it a statement's op (the rest may be called for any other op and answers as for no result)? */
 bool op_is_pg(const struct op *op);
 
-/* ---- its result, once it settled OK; else 0 rows ---- */
+/* ---- its result, once it settled OK; else 0 rows. Also of a stream's pull (pg/stream.h) ---- */
 
 /* How many rows it has. */
 uint32_t pg_rows(const struct op *op);
@@ -102,6 +102,11 @@ bool pg_maybe_applied(const struct op *op);
  * object ("null" for none). Numbers, booleans and json columns as they are, all else as strings.
  * False: it would be longer than `size_max` bytes, and what was appended is cut short. */
 bool pg_json(const struct op *op, bool one_row, size_t size_max, struct buf *out)
+    __attribute__((warn_unused_result));
+
+/* The same with the rows as a piece of an array: `is_first` opens it, a piece without rows closes
+ * it. */
+bool pg_json_piece(const struct op *op, bool is_first, size_t size_max, struct buf *out)
     __attribute__((warn_unused_result));
 
 #endif

@@ -34,8 +34,9 @@ enum pg_result_kind pg_result_kind(const struct pg_result *result)
     case PGRES_COPY_OUT:
     case PGRES_COPY_IN:
     case PGRES_COPY_BOTH:
-    case PGRES_SINGLE_TUPLE:
         return PG_RESULT_UNWANTED;
+    case PGRES_SINGLE_TUPLE:
+        return PG_RESULT_ROW;
     }
     return PG_RESULT_UNWANTED; /* of a newer libpq */
 }
@@ -48,6 +49,14 @@ size_t pg_result_size(const struct pg_result *result)
 void pg_result_clear(struct pg_result *result)
 {
     PQclear(result);
+}
+
+struct pg_result *pg_result_shape(const struct pg_result *result)
+{
+    PGresult *shape = PQcopyResult(result, PG_COPYRES_ATTRS);
+
+    CHECK(shape != NULL); /* else out of memory */
+    return shape;
 }
 
 struct span pg_result_sqlstate(const struct pg_result *result)
@@ -104,13 +113,18 @@ enum err pg_sqlstate_error(struct span sqlstate)
 
 /* Accessors */
 
+/* Of a pull: the columns of its stream; the rows are in a page. */
 static const PGresult *result_of(const struct op *op)
 {
-    return op_is_pg(op) ? pg_query_of(op)->result : NULL;
+    const struct pg_query *query = pg_query_behind(op);
+
+    return query != NULL ? query->result : NULL;
 }
 
 uint32_t pg_rows(const struct op *op)
 {
+    if (op_is_pg_pull(op))
+        return pg_stream_page(op) != NULL ? pg_stream_page(op)->rows : 0;
     return (uint32_t)PQntuples(result_of(op));
 }
 
@@ -159,8 +173,14 @@ uint32_t pg_column_type(const struct op *op, uint32_t column)
 
 struct span pg_text(const struct op *op, uint32_t row, uint32_t column)
 {
-    const PGresult *result = result_of(op);
+    const PGresult *result;
 
+    if (op_is_pg_pull(op)) {
+        const struct pg_page *page = pg_stream_page(op);
+
+        return page != NULL ? pg_page_text(page, row, column) : (struct span){NULL, 0};
+    }
+    result = result_of(op);
     if (row >= (uint32_t)PQntuples(result) || column >= (uint32_t)PQnfields(result) ||
         PQgetisnull(result, (int)row, (int)column))
         return (struct span){NULL, 0};

@@ -17,6 +17,7 @@ struct pg_result; /* libpq's PGresult */
 /* What a result is, apart from its rows. */
 enum pg_result_kind {
     PG_RESULT_OK,       /* rows, or done without any */
+    PG_RESULT_ROW,      /* one row of a stream; more comes */
     PG_RESULT_ERROR,    /* the server refused it */
     PG_RESULT_FATAL,    /* and ends the session; or libpq lost it */
     PG_RESULT_ABORTED,  /* not run: one before it under the same Sync failed */
@@ -32,6 +33,9 @@ size_t pg_result_size(const struct pg_result *result);
 
 /* Frees it; NULL is fine. */
 void pg_result_clear(struct pg_result *result);
+
+/* A new one with the same columns and no rows. */
+struct pg_result *pg_result_shape(const struct pg_result *result);
 
 /* "23505"; absent where libpq made the error. */
 struct span pg_result_sqlstate(const struct pg_result *result);

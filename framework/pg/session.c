@@ -27,6 +27,16 @@ enum {
 
 static const char guard_sql[] = "select set_config('transaction_read_only', 'on', true)";
 
+/* A stream takes as long as whoever reads it: the server's limit for a statement is not for it. In
+ * a transaction, whose user may have set a limit, by settings that end with it. */
+static const struct stream_sql {
+    const char *lift, *restore;
+} stream_sql = {"set statement_timeout = 0", "reset statement_timeout"},
+  stream_sql_in_transaction = {
+      "select set_config('weft.statement_timeout', current_setting('statement_timeout'), true), "
+      "set_config('statement_timeout', '0', true)",
+      "select set_config('statement_timeout', current_setting('weft.statement_timeout'), true)"};
+
 bool pg_session_is_idle(const struct pg_session *session)
 {
     CHECK_OBJ(session, PG_SESSION_MAGIC);
@@ -51,6 +61,8 @@ static bool is_stalled(const struct pg_session *session)
 {
     uint64_t age_us = loop_now_us(session->loop) - session->load.head_since_us;
 
+    if (pg_session_is_streaming(session) && !pg_session_is_head_dead(session))
+        return false; /* who takes the rows sees to that */
     if (session->stall_ms > 0)
         return age_us > session->stall_ms * 1000ull;
     return age_us > DEAD_HEAD_MS * 1000ull && pg_session_is_head_dead(session);
@@ -118,7 +130,8 @@ static bool flush(struct pg_session *session)
 
     if (left < 0)
         return broke(session);
-    io_update(&session->_io, left > 0 ? IO_READ | IO_WRITE : IO_READ);
+    if (io_is_on(&session->_io))
+        io_update(&session->_io, left > 0 ? IO_READ | IO_WRITE : IO_READ);
     return true;
 }
 
@@ -137,19 +150,19 @@ static bool append_text(struct pg_session *session, const char *sql)
     return true;
 }
 
-static bool command(struct pg_session *session, const char *sql)
+static bool command(struct pg_session *session, const char *sql, bool must_work)
 {
     start_clock(session);
     if (!append_text(session, sql))
         return false;
-    (void)pg_flight_push(&session->_flights, PG_FLIGHT_COMMAND);
+    pg_flight_push(&session->_flights, PG_FLIGHT_COMMAND)->must_work = must_work;
     return sync_up(session);
 }
 
 void pg_session_command(struct pg_session *session, const char *sql)
 {
     CHECK_OBJ(session, PG_SESSION_MAGIC);
-    (void)command(session, sql); /* the owner hears of a failure */
+    (void)command(session, sql, false); /* the owner hears of a failure */
 }
 
 /* Beyond the array the server keeps a plan that nobody uses, until the session ends. */
@@ -169,7 +182,7 @@ static bool deallocate_stale(struct pg_session *session)
 
         pg_prepared_name(number, name);
         (void)snprintf(sql, sizeof sql, "deallocate %s", name);
-        if (!command(session, sql))
+        if (!command(session, sql, false))
             return false;
     }
     return true;
@@ -247,6 +260,7 @@ static bool append_run(struct pg_session *session, struct pg_query *query)
     flight = pg_flight_push(&session->_flights, PG_FLIGHT_RUN);
     flight->query = query;
     flight->prepared = prepared;
+    flight->is_stream = query->stream != NULL;
     session->load.statements++;
     session->is_worn |= query->bytes > RESULT_SIZE_WORN;
     return true;
@@ -259,12 +273,30 @@ static void take_back(struct pg_session *session, struct pg_query *query)
         pg_session_forget(session, query);
 }
 
+/* The statement and what goes with it, under one Sync. */
+static bool append_group(struct pg_session *session, struct pg_query *query, bool is_guarded)
+{
+    return deallocate_stale(session) && (!is_guarded || append_guard(session)) &&
+           append_run(session, query) && sync_up(session);
+}
+
+/* The session of a pooler is not ours: it keeps its settings. */
+static bool append_stream(struct pg_session *session, struct pg_query *query, bool is_guarded)
+{
+    const struct stream_sql *sql = session->is_pinned ? &stream_sql_in_transaction : &stream_sql;
+
+    if (!session->_has_prepared)
+        return append_group(session, query, is_guarded);
+    return command(session, sql->lift, false) && append_group(session, query, is_guarded) &&
+           command(session, sql->restore, !session->is_pinned);
+}
+
 bool pg_session_run(struct pg_session *session, struct pg_query *query, bool is_guarded)
 {
     CHECK_OBJ(session, PG_SESSION_MAGIC);
     start_clock(session);
-    if (deallocate_stale(session) && (!is_guarded || append_guard(session)) &&
-        append_run(session, query) && sync_up(session))
+    if (query->stream != NULL ? append_stream(session, query, is_guarded)
+                              : append_group(session, query, is_guarded))
         return true;
     take_back(session, query);
     return false;
@@ -338,6 +370,24 @@ void pg_session_forget(struct pg_session *session, struct pg_query *query)
         pg_result_clear(flight->result);
         flight->result = NULL;
     }
+    if (!flight->is_stream)
+        return;
+    session->load.head_since_us = loop_now_us(session->loop); /* from here on nobody wants it */
+    pg_session_resume(session);
+}
+
+bool pg_session_is_streaming(const struct pg_session *session)
+{
+    CHECK_OBJ(session, PG_SESSION_MAGIC);
+    return pg_flights_is_head_stream(&session->_flights);
+}
+
+void pg_session_end(struct pg_session *session, const char *reason)
+{
+    CHECK_OBJ(session, PG_SESSION_MAGIC);
+    note_problem(session, span_of(reason));
+    session->load.is_taken = true;
+    ready_start(session->loop, &session->_broken, on_broken);
 }
 
 /* Reading */
@@ -368,12 +418,26 @@ static void keep(struct pg_session *session, struct pg_flight *flight, struct pg
     bool is_ok = pg_result_kind(result) == PG_RESULT_OK;
 
     flight->is_answered = true;
+    if (!is_ok && flight->must_work)
+        note_problem(session, pg_result_message(result));
     flight->is_too_big |= is_ok && size > session->_result_max;
     session->is_worn |= size > RESULT_SIZE_WORN || flight->is_too_big;
     if (flight->result != NULL || (is_ok && (is_tombstone || flight->is_too_big)))
         pg_result_clear(result);
     else
         flight->result = result;
+}
+
+/* A row for whoever streams. What came until now is no part of an answer that is half read. */
+static void take_row(struct pg_session *session, struct pg_flight *flight, struct pg_result *row)
+{
+    session->_half_place = session->_flights.cursor - 1;
+    if (pg_result_size(row) > RESULT_SIZE_WORN)
+        session->is_worn = true;
+    if (flight->query != NULL)
+        session->owner->on_row(session, flight->query, row);
+    else
+        pg_result_clear(row);
 }
 
 static bool out_of_step(struct pg_session *session)
@@ -411,7 +475,12 @@ static bool take(struct pg_session *session, struct pg_result *result)
     switch (pg_result_kind(result)) {
     case PG_RESULT_OK:
     case PG_RESULT_ERROR:
+        if (flight->is_stream && PQntuples(result) > 0)
+            break; /* they are to come one by one */
         keep(session, flight, result);
+        return true;
+    case PG_RESULT_ROW:
+        take_row(session, flight, result);
         return true;
     case PG_RESULT_ABORTED:
         flight->is_answered = true;
@@ -428,7 +497,7 @@ static bool take(struct pg_session *session, struct pg_result *result)
         break;
     }
     pg_result_clear(result);
-    return false;
+    return out_of_step(session);
 }
 
 /* What has come. libpq before 17 may leave what TLS has decrypted where no epoll sees it. */
@@ -443,14 +512,44 @@ static bool read_input(struct pg_session *session)
     return true;
 }
 
+/* Before libpq looks at the answer of a stream, it has to know that the rows are wanted one by one.
+ * It refuses where there will be none, since the server has skipped the statement. */
+static void begin_stream(struct pg_session *session)
+{
+    struct pg_flight *flight;
+
+    if (pg_session_is_idle(session))
+        return;
+    flight = pg_flight_at(&session->_flights, session->_flights.cursor);
+    if (!flight->is_stream || flight->has_begun)
+        return;
+    flight->has_begun = true;
+    (void)PQsetSingleRowMode(session->conn);
+}
+
 static bool take_answers(struct pg_session *session)
 {
-    /* Also has libpq look at what came while nothing was in flight. */
-    while (!PQisBusy(session->conn) && !pg_session_is_idle(session)) {
+    while (!session->_is_paused) {
+        begin_stream(session);
+        /* Also has libpq look at what came while nothing was in flight. */
+        if (PQisBusy(session->conn) || pg_session_is_idle(session))
+            break;
         if (!take(session, PQgetResult(session->conn)))
             return false;
     }
     return true;
+}
+
+/* All rows that are there were told. */
+static void rest(struct pg_session *session)
+{
+    const struct pg_flight *flight;
+
+    if (pg_session_is_idle(session))
+        return;
+    flight = pg_flight_at(&session->_flights, session->_flights.cursor);
+    if (flight->is_stream && flight->query != NULL)
+        session->owner->on_rest(session, flight->query);
 }
 
 /* After a read: is the answer that it left half read too big by now? All that came since the cursor
@@ -494,23 +593,59 @@ static void drop_notifications(struct pg_session *session)
         PQfreemem(notify);
 }
 
-static void on_socket(struct io *io, uint32_t events)
+/* Takes what libpq holds, and tells whom it concerns. False for `is_fine`: the connection has
+ * ended; what came before that is good. */
+static void go_on(struct pg_session *session, bool is_fine)
 {
-    struct pg_session *session = CONTAINER_OF(io, struct pg_session, _io);
     uint32_t head = session->_flights.head;
-    bool is_fine;
 
-    CHECK_OBJ(session, PG_SESSION_MAGIC);
-    (void)events;
-    is_fine = read_input(session);
-    is_fine = take_answers(session) && is_fine; /* what came before the end is good */
+    is_fine = take_answers(session) && is_fine;
     drop_notifications(session);
     if (is_fine && is_flooded(session))
         end_flooded(session);
-    if (!is_fine || session->_problem[0] != '\0' || !flush(session))
+    if (!is_fine || session->_problem[0] != '\0' || !flush(session)) {
         session->owner->on_lost(session, session->_problem);
-    else if (session->_flights.head != head)
+        return;
+    }
+    rest(session);
+    if (session->_flights.head != head)
         session->owner->on_room(session);
+}
+
+static void on_socket(struct io *io, uint32_t events)
+{
+    struct pg_session *session = CONTAINER_OF(io, struct pg_session, _io);
+
+    CHECK_OBJ(session, PG_SESSION_MAGIC);
+    (void)events;
+    go_on(session, read_input(session));
+}
+
+static void on_resume(struct ready *ready)
+{
+    struct pg_session *session = CONTAINER_OF(ready, struct pg_session, _resume);
+
+    CHECK_OBJ(session, PG_SESSION_MAGIC);
+    io_start(session->loop, &session->_io, PQsocket(session->conn), IO_READ, on_socket);
+    go_on(session, true);
+}
+
+/* Without its socket in the loop: a peer that is gone would wake us again and again. */
+void pg_session_pause(struct pg_session *session)
+{
+    CHECK_OBJ(session, PG_SESSION_MAGIC);
+    session->_is_paused = true;
+    io_stop(&session->_io);
+    ready_stop(&session->_resume);
+}
+
+void pg_session_resume(struct pg_session *session)
+{
+    CHECK_OBJ(session, PG_SESSION_MAGIC);
+    if (!session->_is_paused)
+        return;
+    session->_is_paused = false;
+    ready_start(session->loop, &session->_resume, on_resume);
 }
 
 /* What comes unasked: harmless notices, and the last words of a server that closes the session,
@@ -571,6 +706,7 @@ void pg_session_destroy(struct pg_session *session)
     io_stop(&session->_io);
     timer_stop(&session->_timer);
     ready_stop(&session->_broken);
+    ready_stop(&session->_resume);
     pg_flights_lose(&session->_flights, on_answer, session);
     PQfinish(session->conn);
     pg_flights_deinit(&session->_flights);

@@ -33,6 +33,11 @@ struct pg_session_owner {
     /* The statement ended; the session knows nothing of it any more. */
     void (*on_answer)(struct pg_session *session, struct pg_query *query,
                       const struct pg_answer *answer);
+    /* The next row of a statement that streams; the callee's. Another one follows at once, unless
+     * the callee pauses the session. */
+    void (*on_row)(struct pg_session *session, struct pg_query *query, struct pg_result *row);
+    /* All rows that have come of that statement so far were told. */
+    void (*on_rest)(struct pg_session *session, struct pg_query *query);
     /* The server has answered up to a Sync: there is room, perhaps the session is idle. */
     void (*on_room)(struct pg_session *session);
     /* It broke, or was closed by the server: `reason` for people. The owner destroys it, which
@@ -65,6 +70,8 @@ struct pg_session {
     uint32_t number;                      /* for logs */
     struct io _io;                        /* of the socket */
     struct ready _broken;                 /* a send failed: the owner is told */
+    struct ready _resume;                 /* what libpq holds is looked at again */
+    bool _is_paused;                      /* nothing is read: whoever takes the rows wants none */
     struct timer _timer;                  /* stall and idleness */
     bool _has_prepared;                   /* statements are prepared on it */
     struct pg_prepared_set _prepared;     /* what the server has prepared */
@@ -114,6 +121,20 @@ void pg_session_join(struct pg_session *session, struct pg_query *query, uint32_
 /* Appends those of session->batch_queries, guarded, under one Sync, and empties the list. False: as
  * above, and those of the list are still in it. */
 bool pg_session_run_batch(struct pg_session *session) __attribute__((warn_unused_result));
+
+/* Reads no further, from the socket and from what libpq holds, until it is resumed: for who takes
+ * the rows of a stream. Twice is fine. */
+void pg_session_pause(struct pg_session *session);
+
+/* Goes on reading, in this turn at the earliest and never from inside this call. Not paused is
+ * fine. */
+void pg_session_resume(struct pg_session *session);
+
+/* Is what runs now a stream, wanted or not? */
+bool pg_session_is_streaming(const struct pg_session *session);
+
+/* It cannot go on, for a constant `reason`: nothing more is sent, and on_lost() comes soon. */
+void pg_session_end(struct pg_session *session, const char *reason);
 
 /* Appends a command of the pool's own (a constant text), and a Sync. Where the session breaks,
  * on_lost() comes soon. */

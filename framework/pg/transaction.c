@@ -113,6 +113,8 @@ void pg_transaction_end(struct pg_transaction *transaction)
     CHECK_OBJ(transaction, PG_TRANSACTION_MAGIC);
     if (transaction->state == PG_TX_ENDED)
         return;
+    if (transaction->stream != NULL)
+        pg_stream_give_up(transaction->stream, ERR_STATE, "pg_error");
     session = let_go(transaction);
     fail_waiting(transaction, ERR_STATE, "pg_error");
     if (session == NULL)
@@ -131,12 +133,24 @@ void pg_transaction_lost(struct pg_transaction *transaction)
     fail_waiting(transaction, ERR_DB_DOWN, "pg_lost");
 }
 
-enum err pg_transaction_check(const struct pg_transaction *transaction)
+static bool has_ended(const struct pg_transaction *transaction)
+{
+    return transaction->state != PG_TX_OPEN || transaction->is_committing;
+}
+
+enum err pg_transaction_check(const struct pg_transaction *transaction, const char **problem)
 {
     CHECK_OBJ(transaction, PG_TRANSACTION_MAGIC);
-    if (transaction->state != PG_TX_OPEN || transaction->is_committing)
+    *problem = "the transaction has ended";
+    if (has_ended(transaction))
         return ERR_STATE;
-    return transaction->is_lost ? ERR_DB_DOWN : ERR_OK;
+    if (transaction->is_lost)
+        return ERR_DB_DOWN;
+    *problem = "a stream is open on the transaction: it is to be read to its end, or released";
+    if (transaction->stream != NULL)
+        return ERR_STATE;
+    *problem = "a stream on the transaction was given up: it can only be rolled back";
+    return transaction->is_spoiled ? ERR_STATE : ERR_OK;
 }
 
 void pg_transaction_room(struct pg_transaction *transaction)
@@ -186,12 +200,17 @@ void pg_transaction_send(struct pg_transaction *transaction)
 static struct op *finish(struct pg_transaction *transaction, enum pg_query_what what,
                          struct span sql)
 {
-    enum err err = pg_transaction_check(transaction);
+    const char *problem;
     struct pg_query *query;
+    enum err err;
 
+    if (what == PG_DO_ROLLBACK && transaction->stream != NULL)
+        pg_stream_give_up(transaction->stream, ERR_STATE, "pg_error");
+    err = pg_transaction_check(transaction, &problem);
+    if (what == PG_DO_ROLLBACK && !has_ended(transaction) && !transaction->is_lost)
+        err = ERR_OK; /* it can always be rolled back */
     if (err == ERR_STATE)
-        return op_failed(transaction->scope, ERR_STATE, "pg_error",
-                         SPAN("the transaction has ended"));
+        return op_failed(transaction->scope, ERR_STATE, "pg_error", span_of(problem));
     query = scope_alloc(transaction->scope, sizeof *query);
     query->transaction = transaction;
     if (!pg_query_init(query, transaction->scope, transaction->pool, what, sql))
