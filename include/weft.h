@@ -348,10 +348,12 @@ enum {
 #define WEFT_CHILD_SUPERVISE 2u
 
 /* `bytes` zeroed bytes, aligned for any type, that live until the ctx ends. Never NULL. Beyond
- * 16 MiB in a request's ctx, this succeeds and the ctx is canceled (WEFT_WHY_MEMORY); beyond 64 MiB
- * in any ctx the worker aborts, and its log names plugin and route: compare sizes from outside with
- * a limit of your own first. What the host makes for you (results as JSON, copies of parameters)
- * never aborts: it is not made, and the ctx is canceled. [loop] */
+ * 16 MiB in a request's ctx and its children, this succeeds and the request is canceled
+ * (WEFT_WHY_MEMORY); beyond 64 MiB in any ctx and its children the worker aborts, and its log names
+ * plugin and route: compare sizes from outside with a limit of your own first. Ops and children
+ * count (a child some 5 KiB), so a loop without end releases them. What the host makes for you
+ * never aborts: results as JSON and copies of parameters are then not made, results that are kept
+ * go to 64 MiB, and the ctx is canceled. [loop] */
 static inline void *weft_alloc(weft_ctx *ctx, size_t bytes)
 {
     return weft__api->core->alloc(ctx, bytes);

@@ -449,6 +449,7 @@ static void succeeded(struct pg_query *query, const struct pg_answer *answer)
     struct pg_statement *statement = NULL;
 
     query->result = answer->result;
+    op_hold(&query->op, pg_result_size(query->result));
     if (query->statement != NULL && query->stream == NULL)
         statement = query->pool->statements.list[query->statement->id];
     if (statement != NULL && answer->is_typical)

@@ -225,16 +225,19 @@ static const char *find_obstacle(const struct tasks *tasks, const struct op *op)
 static weft_status await(weft_op *handle)
 {
     struct op *op = abi_op(handle, "await");
+    struct abi *abi = abi_here();
     struct tasks *tasks;
     const char *obstacle;
     enum err err;
 
-    if (op == NULL)
+    if (abi == NULL)
         return WEFT_E_STATE;
-    tasks = op->scope->tasks;
-    obstacle = find_obstacle(tasks, op);
-    if (obstacle != NULL) {
+    tasks = abi->services.tasks;
+    obstacle = op != NULL ? find_obstacle(tasks, op) : NULL;
+    if (obstacle != NULL)
         abi_misuse("await", obstacle);
+    if (op == NULL || obstacle != NULL) {
+        op_await_none(tasks);
         return WEFT_E_STATE;
     }
     err = op_await(op);

@@ -27,6 +27,13 @@ void scope_add_unretired(struct scope *scope);
 /* It was retired. */
 void scope_drop_unretired(struct scope *scope);
 
+/* An op of it holds `bytes` of a result. Beyond the limit the scope, or its root, is canceled: from
+ * the ready list, since a provider is at work. */
+void scope_add_results(struct scope *scope, size_t bytes);
+
+/* It has let go of them. */
+void scope_drop_results(struct scope *scope, size_t bytes);
+
 /* Goes on with a fiber that suspended in this scope, with the blame page set. */
 void scope_resume(struct scope *scope, struct fiber *fiber);
 

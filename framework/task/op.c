@@ -15,9 +15,10 @@
 #include "task/fiber.h"
 #include "task/inside.h"
 
-/* Awaits in a canceled scope that are answered at once, and how long each further one takes: a
- * handler that ignores every error goes on for ever, but others go on beside it. */
-enum { FUTILE_MAX = 64, FUTILE_MS = 1 };
+/* Waits in a canceled scope that are answered at once, and for what failed at once in another one;
+ * and how long each further one takes: a handler or callback that ignores every error goes on for
+ * ever, but others go on beside it. */
+enum { FUTILE_MAX = 64, FAILED_MAX = 4096, FUTILE_MS = 1 };
 
 static const struct {
     const char *name;
@@ -93,6 +94,7 @@ void op_destroy(struct op *op)
     tell_watchers(op);
     if (op->kind->release != NULL)
         op->kind->release(op);
+    scope_drop_results(op->scope, op->_held);
     slots_remove(op->scope->tasks->op_handles, op->handle);
     list_remove(&op->_link);
     op->magic = 0;
@@ -163,11 +165,44 @@ static void start_telling(struct op *op)
     ready_start(op->scope->tasks->loop, &op->_tell, on_tell);
 }
 
-/* Somebody wants to be told of an op that all others were told of. */
-static void tell_again(struct op *op)
+/* One that is told later, by whoever goes on and on. */
+struct late {
+    struct timer timer;
+    struct op *op;
+};
+
+static void on_late(struct timer *timer)
 {
+    struct op *op = CONTAINER_OF(timer, struct late, timer)->op;
+
+    CHECK(op->state == OP_SETTLED);
+    ready_start(op->scope->tasks->loop, &op->_tell, on_tell);
+}
+
+/* Somebody wants to be told of an op that all others were told of. */
+static void tell_again(struct op *op, bool is_late)
+{
+    struct late *late;
+
     scope_add_pending(op->scope);
-    start_telling(op);
+    if (!is_late) {
+        start_telling(op);
+        return;
+    }
+    late = scope_alloc(op->scope, sizeof *late);
+    late->op = op;
+    move(op, OP_SETTLED);
+    timer_start(op->scope->tasks->loop, &late->timer, FUTILE_MS, on_late);
+}
+
+/* Is it one wait too many that is answered at once? `scope` is who waits, `of` the op's. */
+static bool is_futile(struct scope *scope, const struct scope *of, enum err status)
+{
+    bool is_canceled = of->why != SCOPE_ALIVE;
+
+    if (!is_canceled && status == ERR_OK)
+        return false;
+    return ++scope->_futile > (is_canceled ? FUTILE_MAX : FAILED_MAX);
 }
 
 /* Settling */
@@ -221,6 +256,14 @@ void op_explain(struct op *op, struct span text)
     op->error = arena_copy(&op->scope->arena, text);
 }
 
+void op_hold(struct op *op, size_t bytes)
+{
+    CHECK_OBJ(op, OP_MAGIC);
+    CHECK(op->state == OP_PENDING);
+    op->_held += bytes;
+    scope_add_results(op->scope, bytes);
+}
+
 void op_retire(struct op *op)
 {
     CHECK_OBJ(op, OP_MAGIC);
@@ -268,7 +311,7 @@ static enum err take_consumer(struct op *op, op_fn *fn, void *data, bool on_fibe
     op->_data = data;
     op->_on_fiber = on_fiber;
     if (op->state == OP_TOLD)
-        tell_again(op);
+        tell_again(op, on_fiber && is_futile(op->scope, op->scope, op->status));
     return ERR_OK;
 }
 
@@ -289,7 +332,7 @@ void op_watch(struct op *op, struct op_watch *watch)
     list_append(&op->_watchers, &watch->link);
     /* While a scope ends, its ops are about to be destroyed: that tells the rest of the watchers. */
     if (op->state == OP_TOLD && !scope_is_ending(op->scope))
-        tell_again(op);
+        tell_again(op, false);
 }
 
 /* A fiber that is held up; on its own stack. */
@@ -325,19 +368,34 @@ enum err op_await(struct op *op)
     tasks = op->scope->tasks;
     scope = tasks->_current;
     fiber = fiber_current(tasks->fibers);
-    if (op->is_deaf || fiber == NULL || scope == NULL || scope->root != op->scope->root)
+    if (fiber == NULL || scope == NULL || scope->root != op->scope->root)
         return ERR_STATE;
+    if (op->is_deaf) {
+        op_await_none(tasks);
+        return ERR_STATE;
+    }
     op->is_deaf = true;
     if (op->state == OP_PENDING) {
+        if (scope->why == SCOPE_ALIVE)
+            scope->_futile = 0;
         op->_waiting = fiber;
         op->_data = scope;
         fiber_suspend(tasks->fibers);
         return op->status;
     }
     status = op->status; /* by the end of a nap, a child's op may be gone */
-    if (op->scope->why != SCOPE_ALIVE && ++scope->_futile > FUTILE_MAX)
+    if (is_futile(scope, op->scope, status))
         hold_up(scope, fiber);
     return status;
+}
+
+void op_await_none(struct tasks *tasks)
+{
+    struct fiber *fiber = fiber_current(tasks->fibers);
+    struct scope *scope = tasks->_current;
+
+    if (fiber != NULL && scope != NULL && is_futile(scope, scope, ERR_STATE))
+        hold_up(scope, fiber);
 }
 
 /* Ops of our own */

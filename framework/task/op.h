@@ -66,6 +66,7 @@ struct op {
     op_fn *_fn;                 /* the consumer, or NULL */
     void *_data;                /* for _fn; of a waiting fiber, its scope */
     struct fiber *_waiting;     /* the fiber that awaits it, or NULL */
+    size_t _held;               /* bytes of its result beside the arena: op_hold() */
 };
 
 #define OP_MAGIC 0x6f702121u
@@ -102,6 +103,10 @@ void op_settle(struct op *op, enum err err, const char *reason);
 /* Sets the text for people, of a pending op; copied into the scope's arena. */
 void op_explain(struct op *op, struct span text);
 
+/* The result holds `bytes` beside the arena until the op is released: they count for the scope's
+ * memory, and too many cancel it, later. Of a pending op, as it is settled. */
+void op_hold(struct op *op, size_t bytes);
+
 /* The provider is done with the op's memory. Once; the op is settled (both checked). */
 void op_retire(struct op *op);
 
@@ -129,8 +134,13 @@ enum err op_notify(struct op *op, op_fn *fn, void *data) __attribute__((warn_unu
 
 /* Waits on the current fiber until the op has settled, and answers its status; at once where it has
  * settled already. ERR_STATE: it has a consumer already, or is of another root's tree, or no
- * scope's fiber runs. A fiber that goes on and on awaiting in a canceled scope is slowed down. */
+ * scope's fiber runs. A fiber that goes on and on awaiting in a canceled scope, or what failed at
+ * once, is slowed down; so are consumers of what is settled in a canceled scope. */
 enum err op_await(struct op *op);
+
+/* An await was refused, for want of an op or of the right one: slows down who goes on and on. Fine
+ * where nothing can wait. */
+void op_await_none(struct tasks *tasks);
 
 /* Lets go of a settled op before its scope ends: its handle is stale afterwards. ERR_STATE: it is
  * pending, or not yet told (one that was awaited is), or not retired. */

@@ -23,6 +23,7 @@
 
 enum {
     FREE_SCOPES_MAX = 1024,
+    CHILD_SIZE = sizeof(struct scope) + ARENA_BLOCK_SIZE, /* what a child takes at least */
     RESERVE_PART = 8 /* of memory_hard: not for what scope_room() tells */
 };
 
@@ -30,10 +31,11 @@ enum { OPEN, LEFT, FINISHING, ENDING, ENDED };
 
 /* Bits of `_notes`. */
 enum {
-    NOTE_RAN = 1,        /* a fiber of it has returned */
-    NOTE_CANCEL = 2,     /* on_cancel is due */
-    NOTE_IDLE = 4,       /* on_idle is due */
-    NOTE_CLIENT_LEFT = 8 /* while the shield was up */
+    NOTE_RAN = 1,         /* a fiber of it has returned */
+    NOTE_CANCEL = 2,      /* on_cancel is due */
+    NOTE_IDLE = 4,        /* on_idle is due */
+    NOTE_CLIENT_LEFT = 8, /* while the shield was up */
+    NOTE_MEMORY = 16      /* it is to be canceled: results beyond the limit */
 };
 
 static const struct {
@@ -416,38 +418,74 @@ struct scope *scope_current(const struct tasks *tasks)
 
 /* Memory */
 
-static void run_out(const struct scope *scope, size_t size)
+/* `size` more bytes are taken: what would exceed the hard limit ends the worker, named. */
+static void check_hard(const struct scope *scope, size_t size)
 {
+    const struct scope *root = scope->root;
     char culprit[BLAME_TEXT_SIZE];
 
+    if (root->memory_hard == 0 ||
+        (root->held <= root->memory_hard && size <= root->memory_hard - root->held))
+        return;
     blame_describe(scope->tasks->blame, culprit, sizeof culprit);
-    log_error("scope: %zu bytes beyond the %zu it has exceed memory_hard=%zu: %s", size,
-              scope->arena.bytes, scope->memory_hard, culprit);
-    CHECK(size <= scope->memory_hard - scope->arena.bytes);
+    log_error("scope: %zu bytes beyond the %zu it has exceed memory_hard=%zu: %s", size, root->held,
+              root->memory_hard, culprit);
+    CHECK(size <= root->memory_hard - root->held);
+}
+
+/* `bytes` more are held. Beyond the soft limit whoever took them stops, and the tree with him. */
+static void hold(struct scope *scope, size_t bytes)
+{
+    struct scope *root = scope->root;
+
+    root->held += bytes;
+    if (root->memory_max == 0 || root->held <= root->memory_max)
+        return;
+    scope_cancel(root, SCOPE_MEMORY);
+    scope_cancel(scope, SCOPE_MEMORY); /* where a shield has kept it from the root's */
 }
 
 void *scope_alloc(struct scope *scope, size_t size)
 {
     void *memory;
+    size_t grown;
 
     CHECK_OBJ(scope, SCOPE_MAGIC);
-    if (scope->memory_hard > 0 &&
-        (scope->arena.bytes > scope->memory_hard || size > scope->memory_hard - scope->arena.bytes))
-        run_out(scope, size);
+    check_hard(scope, size);
     memory = arena_alloc(&scope->arena, size);
-    if (scope->memory_max > 0 && scope->arena.bytes > scope->memory_max)
-        scope_cancel(scope, SCOPE_MEMORY);
+    grown = scope->arena.bytes - scope->_noted;
+    scope->_noted = scope->arena.bytes;
+    hold(scope, grown);
     return memory;
+}
+
+void scope_add_results(struct scope *scope, size_t bytes)
+{
+    struct scope *root = scope->root;
+    struct scope *victim = root->memory_max > 0 ? root : scope; /* a job of many is spared */
+
+    root->results += bytes;
+    if (root->memory_hard == 0 || root->results <= root->memory_hard || victim->_state >= ENDING)
+        return;
+    victim->_notes |= NOTE_MEMORY; /* not now: a provider is at work on ops that it would cancel */
+    start_step(victim);
+}
+
+void scope_drop_results(struct scope *scope, size_t bytes)
+{
+    CHECK(scope->root->results >= bytes);
+    scope->root->results -= bytes;
 }
 
 size_t scope_room(const struct scope *scope)
 {
-    size_t usable = scope->memory_hard - scope->memory_hard / RESERVE_PART;
+    const struct scope *root = scope->root;
+    size_t usable = root->memory_hard - root->memory_hard / RESERVE_PART;
 
     CHECK_OBJ(scope, SCOPE_MAGIC);
-    if (scope->memory_hard == 0)
+    if (root->memory_hard == 0)
         return SIZE_MAX / 4;
-    return usable > scope->arena.bytes ? usable - scope->arena.bytes : 0;
+    return usable > root->held ? usable - root->held : 0;
 }
 
 void scope_defer(struct scope *scope, void (*fn)(void *data), void *data)
@@ -517,13 +555,13 @@ struct scope *scope_child(struct scope *parent, uint64_t budget_ms, uint32_t fla
     CHECK(!is_shielded_child || budget_ms > 0);
     if (parent->_state >= ENDING)
         return NULL;
+    check_hard(parent, CHILD_SIZE);
+    hold(parent, CHILD_SIZE);
     scope = make(parent->tasks, parent);
     scope->owner = parent->owner;
     scope->flags = flags;
     scope->request_id = parent->request_id;
     scope->blame_index = parent->blame_index;
-    scope->memory_max = parent->memory_max;
-    scope->memory_hard = parent->memory_hard;
     if (!is_shielded_child && parent->why != SCOPE_ALIVE)
         scope->why = parent->why;
     deadline_ms = budget_ms > 0 ? deadline_after(scope, budget_ms) : parent->deadline_ms;
@@ -597,6 +635,8 @@ static void recycle(struct scope *scope)
 
     slots_remove(tasks->scope_handles, scope->handle);
     list_remove(&scope->_link);
+    if (scope->parent != NULL)
+        scope->root->held -= scope->_noted + CHILD_SIZE;
     arena_deinit(&scope->arena);
     CHECK(tasks->scopes_count > 0);
     tasks->scopes_count--;
@@ -658,7 +698,9 @@ static void on_step(struct ready *ready)
     uint32_t notes = scope->_notes;
 
     CHECK_OBJ(scope, SCOPE_MAGIC);
-    scope->_notes &= ~(uint32_t)(NOTE_CANCEL | NOTE_IDLE);
+    scope->_notes &= ~(uint32_t)(NOTE_CANCEL | NOTE_IDLE | NOTE_MEMORY);
+    if ((notes & NOTE_MEMORY) != 0)
+        scope_cancel(scope, SCOPE_MEMORY);
     if ((notes & NOTE_CANCEL) != 0 && scope->_state < FINISHING)
         scope->handler->on_cancel(scope);
     if ((notes & NOTE_IDLE) != 0 && scope->_state == OPEN && scope->_busy == 0)

@@ -9,8 +9,10 @@
  * Loop:   of one loop; nothing here runs a callback inside the call that causes it, but scope_run()
  *         runs its function at once.
  * Memory: a scope is the task room's; what is allocated from `arena` lives until on_end returned.
- * Limits: `memory_max` soft: the allocation succeeds and the scope is canceled (SCOPE_MEMORY);
- *         `memory_hard`: the worker aborts, and the log names the scope.
+ * Limits: on the memory of a whole tree, scopes and children that live counted, too: beyond
+ *         `memory_max` the allocation succeeds, and scope and root are canceled (SCOPE_MEMORY);
+ *         beyond `memory_hard` the worker aborts, and the log names the scope. Results that ops hold
+ *         outside of the arena (op_hold()) count up to `memory_hard`, and then cancel.
  */
 #ifndef WEFT_TASK_SCOPE_H
 #define WEFT_TASK_SCOPE_H
@@ -82,8 +84,10 @@ struct scope {
     const char *reason;   /* why the last op that failed did, those of children included: a token
                              * such as "pg_queue_full"; NULL */
     uint64_t spent_us[SCOPE_TIME_COUNT]; /* of a root: time that ops below were under way */
-    size_t memory_max;     /* bytes, soft; 0: no limit. The owner writes it; children get a copy */
+    size_t memory_max;     /* bytes, soft; 0: no limit. A root's counts, and its owner writes it */
     size_t memory_hard;    /* the same, hard; SCOPE_MEMORY_HARD at first */
+    size_t held;           /* of a root: bytes of the arenas and scopes of its tree */
+    size_t results;        /* of a root: bytes that ops of its tree hold beside them */
     struct list ops;       /* every op that was not released */
     struct list children;  /* living ones */
     struct list _link;     /* among the parent's children or the tasks' roots */
@@ -96,6 +100,7 @@ struct scope {
     uint32_t _busy;        /* the two, and children that are busy themselves */
     uint32_t _futile;      /* awaits that found it canceled already */
     uint32_t _unretired;   /* ops that still hold something of the host */
+    size_t _noted;         /* bytes of the arena that the root's `held` has */
     struct scope *_leaver; /* the ancestor whose finish left it; NULL: none did */
     uint32_t _state;       /* see scope.c */
     uint32_t _notes;       /* see scope.c */
@@ -174,7 +179,7 @@ bool scope_is_idle(const struct scope *scope);
 
 /* Memory */
 
-/* `size` zeroed bytes of the arena, under the limits. */
+/* `size` zeroed bytes of the arena, under the limits of the root. */
 void *scope_alloc(struct scope *scope, size_t size) __attribute__((returns_nonnull));
 
 /* Bytes that may still be allocated, with a reserve for what the host itself needs: for a size that

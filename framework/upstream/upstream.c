@@ -219,6 +219,7 @@ static void on_done(struct exchange *exchange, enum err err)
     else
         origin_drop(conn);
     if (err == ERR_OK) {
+        op_hold(&call->op, call->body.len);
         if (call->body.len > 0)
             *buf_reserve(&call->body, 1) = '\0';
         settle(call, ERR_OK, NULL);

@@ -1,4 +1,4 @@
-/* lib/soak.h - the short and the long form of a random test, and its seed.
+/* lib/soak.h - the short and the long form of a random test, its seed, and how to repeat it.
  *
  * Loop:   none.
  * Memory: none.
@@ -36,5 +36,12 @@ static inline uint64_t soak_seed(void)
         (void)!getrandom(&fresh, sizeof fresh, 0);
     return soak_number("WEFT_SEED", fresh);
 }
+
+/* Until the next call: a process that dies (CHECK, a sanitizer) says how to repeat what it did, a
+ * command; NULL: nothing. Copied. */
+void soak_repeat(const char *how);
+
+/* A cmocka teardown: says so where the test has failed, that is, has not called soak_repeat(NULL). */
+int soak_end(void **state);
 
 #endif

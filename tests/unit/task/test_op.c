@@ -909,68 +909,6 @@ static void test_sleep_is_canceled_in_each_state(void **state)
     stage_deinit(&stage);
 }
 
-/* A handler that ignores every error must not keep the others from their turn. */
-
-static void ignore_every_error(struct scope *scope, void *data)
-{
-    uint32_t *rounds = data;
-
-    while (*rounds < 200) {
-        ++*rounds;
-        (void)op_await(op_sleep(scope, 1000));
-    }
-}
-
-static void test_a_fiber_that_goes_on_in_a_canceled_scope_is_slowed_down(void **state)
-{
-    struct stage stage;
-    uint32_t rounds = 0;
-    uint32_t before;
-
-    (void)state;
-    stage_init(&stage, 0, false);
-    assert_true(scope_run(stage.scope, ignore_every_error, &rounds, false));
-    scope_finish(stage.scope, SCOPE_CLIENT_GONE);
-    stage.scope = NULL;
-    world_settle(&stage.world);
-    before = rounds;
-    assert_in_range(before, 20, 100);
-    fake_clock_walk(&stage.world.clock, stage.world.loop, 10);
-    assert_in_range(rounds, before + 5, before + 10);
-    fake_clock_walk(&stage.world.clock, stage.world.loop, 200);
-    assert_int_equal(rounds, 200);
-    stage_deinit(&stage);
-}
-
-/* The op that it awaits may be gone by the time that it may go on. */
-static void await_in_children(struct scope *scope, void *data)
-{
-    uint32_t *rounds = data;
-
-    for (*rounds = 0; *rounds < 80; ++*rounds) {
-        struct scope *child = scope_child(scope, 0, 0);
-        struct op *op = op_sleep(child, 1000);
-
-        scope_finish(child, SCOPE_EXPLICIT);
-        assert_int_equal(op_await(op), ERR_CANCELED);
-    }
-}
-
-static void test_slowed_down_while_the_op_goes(void **state)
-{
-    struct stage stage;
-    uint32_t rounds = 0;
-
-    (void)state;
-    stage_init(&stage, 0, false);
-    scope_cancel(stage.scope, SCOPE_CLIENT_GONE);
-    assert_true(scope_run(stage.scope, await_in_children, &rounds, false));
-    assert_in_range(rounds, 20, 79);
-    fake_clock_walk(&stage.world.clock, stage.world.loop, 60);
-    assert_int_equal(rounds, 80);
-    stage_deinit(&stage);
-}
-
 /* What no provider may do */
 
 static void settle_twice(void *arg)
@@ -1065,8 +1003,6 @@ int main(void)
         cmocka_unit_test(test_watching_from_the_consumer),
         cmocka_unit_test(test_sleep_takes_its_time),
         cmocka_unit_test(test_sleep_is_canceled_in_each_state),
-        cmocka_unit_test(test_a_fiber_that_goes_on_in_a_canceled_scope_is_slowed_down),
-        cmocka_unit_test(test_slowed_down_while_the_op_goes),
         cmocka_unit_test(test_a_providers_mistakes_are_death),
     };
 

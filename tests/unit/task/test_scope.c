@@ -514,6 +514,7 @@ static void test_a_deep_tree(void **state)
     (void)state;
     stage_init(&stage, 1000);
     scope = stage.scope;
+    scope->memory_hard = 0;
     for (uint32_t i = 0; i < DEPTH; i++)
         scope = scope_child(scope, 0, 0);
     assert_int_equal(stage.world.tasks->scopes_count, DEPTH + 1);
@@ -540,8 +541,6 @@ static void test_a_child_inherits(void **state)
     stage_init(&stage, 0);
     stage.scope->request_id = 17;
     stage.scope->blame_index = 3;
-    stage.scope->memory_max = 1000;
-    stage.scope->memory_hard = 2000;
     child = scope_child(stage.scope, 0, SCOPE_SUPERVISE);
     assert_ptr_equal(child->parent, stage.scope);
     assert_ptr_equal(child->root, stage.scope);
@@ -549,8 +548,6 @@ static void test_a_child_inherits(void **state)
     assert_null(child->handler);
     assert_int_equal(child->request_id, 17);
     assert_int_equal(child->blame_index, 3);
-    assert_int_equal(child->memory_max, 1000);
-    assert_int_equal(child->memory_hard, 2000);
     assert_int_equal(child->flags, SCOPE_SUPERVISE);
     stage_deinit(&stage);
 }
@@ -1185,100 +1182,6 @@ static void test_the_limit_of_fibers(void **state)
     world_deinit(&world);
 }
 
-/* Memory */
-
-static void test_the_soft_limit_cancels(void **state)
-{
-    struct stage stage;
-    struct op *op;
-    char *memory;
-
-    (void)state;
-    stage_init(&stage, 0);
-    op = fake_start(stage.scope, NULL, false);
-    stage.scope->memory_max = stage.scope->arena.bytes + 100;
-    (void)scope_alloc(stage.scope, 100);
-    assert_int_equal(stage.scope->why, SCOPE_ALIVE);
-    memory = scope_alloc(stage.scope, 50000);
-    memory[49999] = 1; /* it succeeded */
-    assert_int_equal(stage.scope->why, SCOPE_MEMORY);
-    assert_int_equal(op->status, ERR_CANCELED);
-    (void)scope_alloc(stage.scope, 10);
-    stage_deinit(&stage);
-}
-
-static void test_room_is_told_with_a_reserve(void **state)
-{
-    struct stage stage;
-    size_t room;
-
-    (void)state;
-    stage_init(&stage, 0);
-    room = scope_room(stage.scope);
-    assert_int_equal(room, SCOPE_MEMORY_HARD / 8 * 7 - stage.scope->arena.bytes);
-    (void)scope_alloc(stage.scope, room);
-    assert_int_equal(scope_room(stage.scope), 0);
-    (void)scope_alloc(stage.scope, SCOPE_MEMORY_HARD / 16);
-    assert_int_equal(scope_room(stage.scope), 0);
-    assert_int_equal(stage.scope->why, SCOPE_ALIVE);
-    stage.scope->memory_hard = 0;
-    assert_true(scope_room(stage.scope) > SCOPE_MEMORY_HARD);
-    stage_deinit(&stage);
-}
-
-/* Starting an op takes memory too, and may be what breaks the limit. */
-static void test_an_op_can_be_too_much(void **state)
-{
-    struct stage stage;
-
-    (void)state;
-    stage_init(&stage, 0);
-    stage.scope->memory_max = 1;
-    assert_int_equal(op_sleep(stage.scope, 10)->status, ERR_CANCELED);
-    assert_int_equal(stage.scope->why, SCOPE_MEMORY);
-    stage_deinit(&stage);
-}
-
-static void take_too_much(struct scope *scope, void *data)
-{
-    (void)data;
-    (void)scope_alloc(scope, SCOPE_MEMORY_HARD / 2);
-    (void)scope_alloc(scope, SCOPE_MEMORY_HARD / 2 + 1);
-}
-
-static void take_far_too_much(struct scope *scope, void *data)
-{
-    (void)data;
-    (void)scope_alloc(scope, SIZE_MAX - 10);
-}
-
-static void exceed(void *arg)
-{
-    scope_fn *const *fn = arg;
-    struct world world;
-    struct blame *page = blame_create();
-    struct scope *scope;
-
-    world_init(&world, NULL, page);
-    scope = scope_create(world.tasks, NULL, NULL, 0);
-    scope->blame_index = blame_name(page, SPAN("greedy"), SPAN("GET /eat"));
-    (void)scope_run(scope, *fn, NULL, false);
-}
-
-static void test_the_hard_limit_ends_the_worker_and_names_the_plugin(void **state)
-{
-    char output[DIES_OUTPUT_SIZE];
-    scope_fn *fns[] = {take_too_much, take_far_too_much};
-
-    (void)state;
-    for (uint32_t i = 0; i < 2; i++) {
-        assert_true(dies(exceed, &fns[i], output));
-        assert_non_null(strstr(output, "greedy"));
-        assert_non_null(strstr(output, "GET /eat"));
-        assert_non_null(strstr(output, "memory_hard"));
-    }
-}
-
 /* What no owner may do */
 
 static void finish_twice(void *arg)
@@ -1368,10 +1271,6 @@ int main(void)
         cmocka_unit_test(test_busy_again_before_idle_was_told),
         cmocka_unit_test(test_blame_follows_what_runs),
         cmocka_unit_test(test_the_limit_of_fibers),
-        cmocka_unit_test(test_the_soft_limit_cancels),
-        cmocka_unit_test(test_room_is_told_with_a_reserve),
-        cmocka_unit_test(test_an_op_can_be_too_much),
-        cmocka_unit_test(test_the_hard_limit_ends_the_worker_and_names_the_plugin),
         cmocka_unit_test(test_an_owners_mistakes_are_death),
     };
 

@@ -1,26 +1,31 @@
-/* Goal: whatever trees of scopes, ops, groups, hedges, fibers and callbacks a plugin builds, in
- * whatever order clients leave, deadlines pass, providers answer and retire: each consumer is told
+/* Goal: whatever trees of scopes, ops, groups, hedges, offloaded work, fibers and callbacks a plugin
+ * builds, in whatever order clients leave, deadlines pass, providers answer and retire, threads begin
+ * and return: each consumer is told
  * exactly once and never inside a call, each result is let go of once, each cleanup runs once, newest
  * first, stale handles are known as such, and in the end nothing is left.
  *
- * Random, from a seed that is printed: WEFT_SEED=n repeats a run, WEFT_TREES=n says how many; a
- * soak plants a million. */
+ * Random, from a seed: WEFT_SEED=n repeats a run, WEFT_TREES=n says how many; a soak plants a million.
+ * A failure prints the seed of the few hundred trees that it was among. */
 #include "base/check.h"
 #include "base/slots.h"
 #include "lib/random.h"
 #include "lib/soak.h"
 #include "lib/task_world.h"
 #include "lib/test.h"
+#include "loop/helper.h"
 #include "task/group.h"
 #include "task/hedge.h"
+#include "task/offload.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum {
     TREES_DEFAULT = 20000,
     TREES_SOAK = 1000000,
     TREES_AT_ONCE = 12,
-    STEPS_MAX = 60, /* of one tree's programs, before they only return */
+    TREES_A_WORLD = 600, /* and a seed */
+    STEPS_MAX = 60,      /* of one tree's programs, before they only return */
     OPS_MAX = 80,
     SCOPES_MAX = 24,
     EARS_MAX = 80
@@ -68,9 +73,18 @@ struct forest {
     uint64_t random;
     uint32_t calls;   /* under way, of those that run no callback */
     struct list late; /* leaves that were canceled and not retired */
+    struct list line; /* jobs that wait for a thread */
+    struct list busy; /* jobs that a thread runs */
+    uint32_t jobs;    /* in both */
     struct tree *trees[TREES_AT_ONCE];
     uint64_t told; /* consumers, over all */
 };
+
+/* Of a whole run. */
+static struct {
+    uint64_t ops;
+    uint64_t told;
+} totals;
 
 /* An op of the test's own. */
 struct leaf {
@@ -155,6 +169,83 @@ static void retire_leaf(struct forest *forest, struct leaf *leaf)
     forest->calls++;
     op_retire(&leaf->op);
     forest->calls--;
+}
+
+/* Threads that begin and return when the test says so */
+
+static struct forest *threads_of;
+
+void __wrap_helper_run(struct helpers *helpers, struct job *job, job_fn *work, job_fn *done);
+bool __wrap_helper_take_back(struct helpers *helpers, struct job *job);
+uint32_t __wrap_helpers_pending(const struct helpers *helpers);
+
+void __wrap_helper_run(struct helpers *helpers, struct job *job, job_fn *work, job_fn *done)
+{
+    *job = (struct job){._helpers = helpers, ._work = work, ._done = done};
+    list_append(&threads_of->line, &job->_link);
+    threads_of->jobs++;
+}
+
+bool __wrap_helper_take_back(struct helpers *helpers, struct job *job)
+{
+    if (job->_helpers != helpers || job->_has_begun)
+        return false;
+    list_remove(&job->_link);
+    job->_helpers = NULL;
+    threads_of->jobs--;
+    return true;
+}
+
+uint32_t __wrap_helpers_pending(const struct helpers *helpers)
+{
+    (void)helpers;
+    return threads_of->jobs;
+}
+
+static void begin_job(struct forest *forest)
+{
+    struct list *link = list_first(&forest->line);
+
+    if (link == NULL)
+        return;
+    list_remove(link);
+    CONTAINER_OF(link, struct job, _link)->_has_begun = true;
+    list_append(&forest->busy, link);
+}
+
+static void end_job(struct forest *forest)
+{
+    struct list *link = list_first(&forest->busy);
+    struct job *job;
+
+    if (link == NULL)
+        return;
+    job = CONTAINER_OF(link, struct job, _link);
+    list_remove(link);
+    forest->jobs--;
+    job->_work(job);
+    job->_helpers = NULL;
+    forest->calls++;
+    job->_done(job);
+    forest->calls--;
+}
+
+/* Its memory is there, whatever became of the op. */
+static enum err work(void *data)
+{
+    const char *canary = data;
+
+    assert_string_equal(canary, "worked");
+    return canary[7] == 0 ? ERR_OK : ERR_DB;
+}
+
+static struct op *offload_some(struct tree *tree, struct scope *scope)
+{
+    char *canary = scope_alloc(scope, 8);
+
+    memcpy(canary, "worked", 7);
+    canary[7] = (char)below(tree->forest, 2);
+    return offload_start(scope, (struct helpers *)tree->forest, work, canary);
 }
 
 /* Programs */
@@ -328,12 +419,16 @@ static void start_some(struct tree *tree, struct scope *scope, bool on_fiber)
     struct forest *forest = tree->forest;
     struct op *op;
 
-    switch (below(forest, 4)) {
+    switch (below(forest, 8)) {
     case 0:
+    case 1:
         op = op_sleep(scope, below(forest, 40));
         break;
-    case 1:
+    case 2:
         op = op_failed(scope, ERR_DB_BUSY, "full", SPAN("no room"));
+        break;
+    case 3:
+        op = offload_some(tree, scope);
         break;
     default:
         op = grow_leaf(tree, scope);
@@ -506,7 +601,7 @@ static void happen(struct forest *forest, struct tree *tree)
 {
     struct list *leaf = list_first(below(forest, 2) ? &forest->late : &tree->leaves);
 
-    switch (below(forest, 8)) {
+    switch (below(forest, 10)) {
     case 0:
         fake_clock_jump(&forest->world.clock, forest->world.loop, below(forest, 30));
         break;
@@ -524,6 +619,12 @@ static void happen(struct forest *forest, struct tree *tree)
         break;
     case 4:
         run_turns(forest->world.loop, 1);
+        break;
+    case 5:
+        begin_job(forest);
+        break;
+    case 6:
+        end_job(forest);
         break;
     default:
         if (leaf != NULL && CONTAINER_OF(leaf, struct leaf, link)->op.state == OP_PENDING)
@@ -549,7 +650,10 @@ static void harvest(struct forest *forest)
         fake_clock_jump(&forest->world.clock, forest->world.loop, 1 + below(forest, 20));
         while ((leaf = list_first(&forest->late)) != NULL)
             retire_leaf(forest, CONTAINER_OF(leaf, struct leaf, link));
+        begin_job(forest);
+        end_job(forest);
     }
+    assert_int_equal(forest->jobs, 0);
     assert_int_equal(fiber_count(forest->world.tasks->fibers), 0);
     assert_int_equal(slots_count(forest->world.tasks->op_handles), 0);
     for (uint32_t i = 0; i < TREES_AT_ONCE; i++) {
@@ -558,18 +662,17 @@ static void harvest(struct forest *forest)
     }
 }
 
-static void test_random_trees(void **state)
+/* What a seed makes: up to `trees`, in a world of their own. */
+static void plant_all(uint64_t seed, uint64_t trees)
 {
     const struct fiber_options options = {.count_max = 40};
-    uint64_t seed = soak_seed();
-    uint64_t trees = soak_number("WEFT_TREES", soak_is_on() ? TREES_SOAK : TREES_DEFAULT);
     struct forest forest = {.random = seed * 2 + 1};
 
-    (void)state;
-    print_message("WEFT_SEED=%llu WEFT_TREES=%llu\n", (unsigned long long)seed,
-                  (unsigned long long)trees);
     world_init(&forest.world, &options, NULL);
     list_init(&forest.late);
+    list_init(&forest.line);
+    list_init(&forest.busy);
+    threads_of = &forest;
     for (uint64_t planted = 0; planted < trees; planted += TREES_AT_ONCE) {
         for (uint32_t i = 0; i < TREES_AT_ONCE; i++)
             forest.trees[i] = plant(&forest);
@@ -577,16 +680,36 @@ static void test_random_trees(void **state)
             happen(&forest, forest.trees[below(&forest, TREES_AT_ONCE)]);
         harvest(&forest);
     }
-    print_message("%llu ops, %llu consumers, %u fibers at once\n",
-                  (unsigned long long)forest.world.tasks->ops_started,
-                  (unsigned long long)forest.told, fiber_count_high(forest.world.tasks->fibers));
     assert_true(forest.told > trees / 2);
+    totals.ops += forest.world.tasks->ops_started;
+    totals.told += forest.told;
     world_deinit(&forest.world);
+}
+
+static void test_random_trees(void **state)
+{
+    uint64_t seed = soak_seed();
+    uint64_t left = soak_number("WEFT_TREES", soak_is_on() ? TREES_SOAK : TREES_DEFAULT);
+    char how[160];
+
+    (void)state;
+    print_message("WEFT_SEED=%llu WEFT_TREES=%llu\n", (unsigned long long)seed,
+                  (unsigned long long)left);
+    for (uint64_t trees; left > 0; left -= trees, seed++) {
+        trees = left < TREES_A_WORLD ? left : TREES_A_WORLD;
+        snprintf(how, sizeof how, "WEFT_SEED=%llu WEFT_TREES=%llu build/dev/tests/test_task_trees",
+                 (unsigned long long)seed, (unsigned long long)trees);
+        soak_repeat(how);
+        plant_all(seed, trees);
+    }
+    soak_repeat(NULL);
+    print_message("%llu ops, %llu consumers\n", (unsigned long long)totals.ops,
+                  (unsigned long long)totals.told);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_random_trees)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test_teardown(test_random_trees, soak_end)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
