@@ -44,7 +44,8 @@
     /* the client */                                                                  \
     X(ERR_BAD_REQUEST, "the request is wrong")                                        \
     X(ERR_NO_ROUTE, "nothing there")                                                  \
-    X(ERR_BODY_TOO_BIG, "the request's body is larger than the limit")
+    X(ERR_BODY_TOO_BIG, "the request's body is larger than the limit")                \
+    X(ERR_BODY_SLOW, "the request's body did not come in time")
 
 #define ERR_ENUM(code, text) code,
 /* What went wrong; ERR_OK is 0: nothing did. */

@@ -1,8 +1,8 @@
 /* http/inside.h - what the files of this room ask of one another, and nobody else does.
  *
- *   server.c ──▶ server_conn.c (bytes in, states, limits) ──▶ serve.c (one request's life)
- *                      ▲                                          │
- *                      └── pipeline.c (answers out, in order) ◀── response.c, problem.c
+ *   server.c ──▶ server_conn.c (states, the socket) ──▶ conn_read.c (bytes in) ──▶ serve.c (one
+ *                   ▲            └──▶ conn_limits.c (time)                            request's life)
+ *                   └── pipeline.c (answers out, in order) ◀── response.c, problem.c ◀──────┘
  *
  * What request.c, response.c, problem.c and body.c know of a connection are the functions below: a
  * connection of another protocol would offer the same.
@@ -13,6 +13,8 @@
 #ifndef WEFT_HTTP_INSIDE_H
 #define WEFT_HTTP_INSIDE_H
 
+#include "base/check.h"
+#include "base/log.h"
 #include "http/parser.h"
 #include "http/request.h"
 #include "http/server.h"
@@ -93,14 +95,59 @@ void http_conn_drain(struct http_conn *conn);
 /* Bytes were written for `request`, which is the first in line. */
 void http_conn_wrote(struct http_conn *conn);
 
-/* The handler of `request` wants its body, or has made room for more of it. */
-void http_conn_want_body(struct http_conn *conn, struct http_request *request);
+/* Of a state: its name for traces, and which may follow, one bit each. */
+extern const struct http_conn_states {
+    const char *name;
+    unsigned next;
+} http_conn_states[];
+
+/* To another state, which may follow (checked). */
+static inline void http_conn_move(struct http_conn *conn, enum http_conn_state state)
+{
+    CHECK((http_conn_states[conn->state].next & 1u << state) != 0);
+    log_trace("http %d: %s -> %s", conn->stream.fd, http_conn_states[conn->state].name,
+              http_conn_states[state].name);
+    conn->state = (uint8_t)state;
+}
+
+/* After anything that happened: is it over, and if not, how long may it go on like this? It may be
+ * gone afterwards. */
+void http_conn_settle(struct http_conn *conn);
+
+/* ---- conn_read.c ---- */
+
+/* Takes from what has come as much as may be taken now. */
+void http_conn_parse(struct http_conn *conn);
+
+/* No further request is read. */
+void http_conn_stop_reading(struct http_conn *conn);
+
+/* What is read has not come in time. */
+void http_conn_expire_reading(struct http_conn *conn);
+
+/* The handler of `request` wants its body, or has made room for more of it: `was_full`, there was
+ * none. */
+void http_conn_want_body(struct http_conn *conn, struct http_request *request, bool was_full);
 
 /* Must the connection end behind the answer of `request`, whose body has not come in full? */
 bool http_conn_must_cut(const struct http_conn *conn, const struct http_request *request);
 
 /* `request` is answered; the rest of its body is of no use. */
 void http_conn_skip_body(struct http_conn *conn, struct http_request *request);
+
+/* ---- trailer.c ---- */
+
+/* Copies the fields of `section`, which the guard has passed, to request->trailers. False: there are
+ * more than a head may have. */
+bool http_trailer_take(struct http_request *request, struct span section);
+
+/* ---- conn_limits.c ---- */
+
+/* Has the timer run when the limit of the state is reached, or before. */
+void http_conn_arm(struct http_conn *conn);
+
+/* The same for the answer that was just written. */
+void http_conn_arm_write(struct http_conn *conn);
 
 /* ---- pipeline.c ---- */
 
@@ -156,6 +203,17 @@ void http_request_lose(struct http_request *request, enum scope_why why);
 
 /* Its answer is complete, or will never be: it is logged and let go of. Once. */
 void http_request_over(struct http_request *request, enum scope_why why);
+
+/* It goes on: until its answer begins, its budget counts from now again. */
+void http_request_renew(struct http_request *request);
+
+/* Does its handler pull the body? */
+static inline bool http_request_streams(const struct http_request *request)
+{
+    const struct http_route *route = request->match.route;
+
+    return route != NULL && (route->flags & HTTP_ROUTE_STREAM_BODY) != 0;
+}
 
 /* Has its handler been called? */
 static inline bool http_request_is_started(const struct http_request *request)

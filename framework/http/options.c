@@ -14,7 +14,8 @@ static const struct field fields[] = {
      .max = 1ull << 40,
      .scope = FIELD_PER_WORKER,
      .help = "The largest body of a request, inclusive; a larger one is answered with 413. A route "
-             "may have a limit of its own. A body is held in memory until its request ends."},
+             "may have a limit of its own. A body is held in memory until its request ends, but on a "
+             "route that reads it in pieces."},
     {.key = "fields_max",
      .type = FIELD_UINT,
      .offset = MEMBER(fields_max),

@@ -318,6 +318,7 @@ static enum http_event read_trailer(struct http_parser *parser, struct buf *in)
         return HTTP_EVENT_REFUSED;
     if (!parser->_is_complete)
         return refuse(parser, GUARD_CHUNK);
+    parser->trailer = (struct span){in->data, size};
     buf_consume(in, size);
     parser->_is_at_trailer = false;
     return end_message(parser);

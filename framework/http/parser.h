@@ -77,6 +77,9 @@ struct http_parser {
     uint64_t _excess;                        /* framing bytes beyond what chunks warrant */
     uint64_t _warranted;                     /* by chunks since _excess was counted */
     uint64_t _chunked_left;                  /* bytes that further chunks may announce */
+    struct span trailer;                     /* the section behind the last chunk, with its empty
+                                              * line: set with HTTP_EVENT_END, good as long as a
+                                              * body's bytes. Who takes it, clears it */
     enum guard refused;                      /* why; GUARD_OK */
     uint8_t _state;                          /* see parser.c */
     uint8_t _empty_lines;                    /* before the request line, so far */

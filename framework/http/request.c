@@ -34,7 +34,9 @@ struct span http_request_query(struct http_request *request, struct span name)
 struct span http_request_body(const struct http_request *request)
 {
     CHECK_OBJ(request, HTTP_REQUEST_MAGIC);
-    return request->body.len > 0 ? buf_span(&request->body) : SPAN("");
+    if (request->body.len == 0 || http_request_streams(request))
+        return SPAN("");
+    return buf_span(&request->body);
 }
 
 struct span http_request_peer(struct http_request *request)

@@ -8,7 +8,8 @@
  *
  * A client that closes, or says that it has sent all (FIN), while a handler waits has left: the
  * scope is canceled (SCOPE_CLIENT_GONE), unless the route says HTTP_ROUTE_FINISH. A FIN that was
- * there when the handler started cancels nothing: such a client has asked, and listens.
+ * there when the handler started, or while the body still came, cancels nothing: such a client has
+ * asked, and listens.
  * Loop:   of its worker's loop.
  * Memory: everything here lives until its scope ends. Every span has a NUL behind it.
  */
@@ -43,6 +44,7 @@ struct http_request {
     struct span query;               /* behind '?'; absent */
     struct span host;                /* of the Host field or the absolute target; may be empty */
     struct http_fields fields;       /* the head's */
+    struct http_fields trailers;     /* those behind a chunked body, once it is complete */
     struct route_match match;        /* route and parameters */
     struct buf body;                 /* what came of it and was not pulled */
     uint64_t body_bytes;             /* received so far */
@@ -61,23 +63,24 @@ struct http_request {
     /* Set by the handler's layer, or NULL: nothing runs and nothing is pending, and there is no
      * reply; scope->why says whether it was canceled. Where it does not reply, the server does. */
     void (*on_idle)(struct http_request *request);
-    bool is_body_complete;        /* the last byte is there */
-    bool is_head;                 /* HEAD: no body in the answer */
-    bool is_http10;               /* answers are framed for HTTP/1.0 */
-    bool must_close;              /* the connection ends behind this answer */
-    bool _expects_word;           /* the client waits for ours before it sends the body */
-    bool _is_after_fin;           /* the client had sent FIN when the handler started */
-    bool _is_over;                /* logged, and let go of */
-    bool _has_no_body;            /* of the answer: what is written of one is dropped */
-    uint8_t _framing;             /* of the answer: enum http_framing */
-    int64_t _reply_left;          /* of the declared length; -1: none was declared */
-    uint64_t _out_bytes;          /* of the answer, head and framing too */
-    uint64_t _body_max;           /* bytes of body, inclusive */
-    int64_t _body_length;         /* Content-Length; -1: none */
-    enum err _body_err;           /* why it will never be complete */
-    struct buf _piece;            /* what pulls are served from */
-    size_t _handed;               /* bytes of it that the last pull was given */
-    struct http_body_pull *_pull; /* the pull that waits; NULL */
+    bool is_body_complete;             /* the last byte is there */
+    bool is_head;                      /* HEAD: no body in the answer */
+    bool is_http10;                    /* answers are framed for HTTP/1.0 */
+    bool must_close;                   /* the connection ends behind this answer */
+    bool _expects_word;                /* the client waits for ours before it sends the body */
+    bool _is_after_fin;                /* the client had sent FIN when the handler started */
+    bool _is_over;                     /* logged, and let go of */
+    bool _has_no_body;                 /* of the answer: what is written of one is dropped */
+    uint8_t _framing;                  /* of the answer: enum http_framing */
+    int64_t _reply_left;               /* of the declared length; -1: none was declared */
+    uint64_t _out_bytes;               /* of the answer, head and framing too */
+    uint64_t _body_max;                /* bytes of body, inclusive */
+    int64_t _body_length;              /* Content-Length; -1: none */
+    enum err _body_err;                /* why it will never be complete */
+    struct buf _piece;                 /* what pulls are served from */
+    size_t _handed;                    /* bytes of it that the last pull was given */
+    struct http_body_pull *_pull;      /* the pull that waits; NULL */
+    struct http_body_pull *_last_pull; /* the last one that was started and lives; NULL */
     struct list _link; /* in the connection's pipeline, or among the server's lost ones */
     struct buf _out;   /* its answer's bytes while an earlier answer is not complete */
 };
@@ -94,8 +97,8 @@ struct span http_request_param(const struct http_request *request, struct span n
  * for `?name`. */
 struct span http_request_query(struct http_request *request, struct span name);
 
-/* The whole body (buffered before the handler starts unless the route streams). Empty, not absent,
- * where there is none. */
+/* The whole body, buffered before the handler starts. Empty, not absent, where there is none, and
+ * where the route streams (http/body.h). */
 struct span http_request_body(const struct http_request *request);
 
 /* The client's address without its port. */

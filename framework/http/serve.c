@@ -210,6 +210,19 @@ bool http_request_admit(struct http_request *request, const struct http_head *he
 
 /* ---- started ---- */
 
+static uint32_t budget_of(const struct http_request *request)
+{
+    const struct http_route *route = request->match.route;
+
+    return route->timeout_ms > 0 ? route->timeout_ms : request->server->options->request_timeout_ms;
+}
+
+void http_request_renew(struct http_request *request)
+{
+    if (request->reply == HTTP_REPLY_NONE && http_request_streams(request))
+        scope_renew(request->scope, budget_of(request));
+}
+
 void http_request_start(struct http_request *request)
 {
     struct http_route *route = request->match.route;
@@ -221,8 +234,7 @@ void http_request_start(struct http_request *request)
     request->_is_after_fin = request->conn->is_ended || stream_is_ended(&request->conn->stream);
     request->scope->blame_index = route->blame_index;
     route->requests++;
-    scope_tighten(request->scope,
-                  route->timeout_ms > 0 ? route->timeout_ms : server->options->request_timeout_ms);
+    scope_tighten(request->scope, budget_of(request));
     route->fn(request, route->data);
     http_request_reap(request);
 }
@@ -364,7 +376,7 @@ void http_request_lose(struct http_request *request, enum scope_why why)
     CHECK(request->conn == NULL);
     buf_release(&request->_out);
     if (!request->is_body_complete)
-        http_body_fail(request, ERR_CLOSED);
+        http_body_fail(request, ERR_CANCELED, NULL);
     if (why != SCOPE_CLIENT_GONE || !finishes)
         scope_cancel(request->scope, why);
     if (request->scope->why == SCOPE_ALIVE && request->reply != HTTP_REPLY_ENDED)

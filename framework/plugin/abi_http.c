@@ -1,5 +1,6 @@
 /* plugin/abi_http.c - the table `http`: the request and its reply. */
 #include "base/check.h"
+#include "http/body.h"
 #include "http/response.h"
 #include "plugin/inside.h"
 
@@ -70,6 +71,33 @@ static weft_str body(weft_ctx *ctx)
     return request != NULL ? abi_str(http_request_body(request)) : absent;
 }
 
+static weft_op *body_read(weft_ctx *ctx)
+{
+    struct scope *scope = abi_scope(ctx, "body_read");
+    struct op *op;
+
+    if (scope == NULL)
+        return NULL;
+    if (abi_route_of(scope) == NULL ||
+        (http_request_of(scope)->match.route->flags & HTTP_ROUTE_STREAM_BODY) == 0) {
+        abi_misuse("body_read", "a ctx without a request, or a route without WEFT_ROUTE_STREAM");
+        return abi_handle(op_failed(scope, ERR_STATE, NULL, SPAN("no body that is streamed")));
+    }
+    op = http_body_read(scope, SIZE_MAX);
+    if (op->state != OP_PENDING && op->status == ERR_STATE)
+        abi_misuse("body_read", "a read of this body waits already");
+    return abi_handle(op);
+}
+
+static weft_str trailer(weft_ctx *ctx, const char *name)
+{
+    const struct http_request *request = abi_request(ctx, "trailer");
+
+    if (request == NULL || name == NULL)
+        return absent;
+    return abi_str(http_field_get(&request->trailers, span_of(name)));
+}
+
 /* The reply */
 
 static weft_status explain(weft_ctx *ctx, weft_str detail)
@@ -138,4 +166,6 @@ const weft_http_api abi_http = {
     .set_header = set_header,
     .reply = reply,
     .problem = problem,
+    .body_read = body_read,
+    .trailer = trailer,
 };

@@ -6,7 +6,14 @@
 #include <assert.h>
 #include <stdio.h>
 
-static_assert(WEFT_ROUTE_FINISH == HTTP_ROUTE_FINISH, "flags of a route");
+static_assert(WEFT_ROUTE_FINISH == HTTP_ROUTE_FINISH && WEFT_ROUTE_STREAM == HTTP_ROUTE_STREAM_BODY,
+              "flags of a route");
+
+/* As a route's own limit; 0 stays the host's. */
+static uint64_t body_limit(uint32_t bytes_max)
+{
+    return bytes_max != UINT32_MAX ? bytes_max : INT64_MAX;
+}
 
 /* Adds `route` to the router, with the mount before its pattern. On failure says why. */
 static enum err add_route(struct abi_route *route, const char *method, const char *pattern,
@@ -24,7 +31,7 @@ static enum err add_route(struct abi_route *route, const char *method, const cha
                                     .owner = instance->name,
                                     .flags = options->flags,
                                     .timeout_ms = options->timeout_ms,
-                                    .body_bytes_max = options->body_bytes_max};
+                                    .body_bytes_max = body_limit(options->body_bytes_max)};
     enum err err = router_add(services->router, &made, &added, &other);
 
     route->text = arena_format(&instance->arena, "%s %s", method, path.ptr).ptr;
@@ -56,7 +63,7 @@ weft_status abi_route(weft_host *host, const char *method, const char *pattern, 
         return WEFT_E_INVALID;
     }
     if (!abi_take_options(&options, sizeof options, given) ||
-        (options.flags & ~WEFT_ROUTE_FINISH) != 0) {
+        (options.flags & ~(WEFT_ROUTE_FINISH | WEFT_ROUTE_STREAM)) != 0) {
         instance_fail(instance, 0, "route %s %s: options that this host does not know", method,
                       pattern);
         return WEFT_E_UNSUPPORTED;

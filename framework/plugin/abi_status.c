@@ -41,6 +41,7 @@ static const struct {
     [ERR_BAD_REQUEST] = {WEFT_E_BAD_REQUEST, 400},
     [ERR_NO_ROUTE] = {WEFT_E_NOT_FOUND, 404},
     [ERR_BODY_TOO_BIG] = {WEFT_E_TOO_BIG, 413},
+    [ERR_BODY_SLOW] = {WEFT_E_TOO_SLOW, 408},
 };
 static_assert(sizeof table / sizeof table[0] == ERR_COUNT, "an error without a status");
 

@@ -196,7 +196,8 @@ static void set_deadline(struct scope *scope, uint64_t deadline_ms)
     const struct scope *parent = scope->parent;
 
     scope->deadline_ms = deadline_ms;
-    if (parent != NULL && (scope->flags & SCOPE_SHIELD) == 0 && parent->deadline_ms == deadline_ms)
+    if (deadline_ms == 0 || (parent != NULL && (scope->flags & SCOPE_SHIELD) == 0 &&
+                             parent->deadline_ms == deadline_ms))
         timer_stop(&scope->_timer);
     else
         timer_start_at(scope->tasks->loop, &scope->_timer, deadline_ms, on_deadline);
@@ -205,6 +206,31 @@ static void set_deadline(struct scope *scope, uint64_t deadline_ms)
 static bool is_sooner(uint64_t deadline_ms, const struct scope *scope)
 {
     return scope->deadline_ms == 0 || deadline_ms < scope->deadline_ms;
+}
+
+static uint64_t sooner(uint64_t a_ms, uint64_t b_ms)
+{
+    return b_ms == 0 || (a_ms != 0 && a_ms < b_ms) ? a_ms : b_ms;
+}
+
+void scope_renew(struct scope *root, uint64_t ms)
+{
+    bool descends = true;
+
+    CHECK_OBJ(root, SCOPE_MAGIC);
+    CHECK(root->parent == NULL);
+    if (root->why != SCOPE_ALIVE || root->_state >= ENDING)
+        return;
+    set_deadline(root, ms > 0 ? deadline_after(root, ms) : 0);
+    for (struct scope *below = next_below(root, root, true); below != NULL;
+         below = next_below(root, below, descends)) {
+        uint64_t deadline_ms = sooner(below->_own_ms, below->parent->deadline_ms);
+
+        descends = (below->flags & SCOPE_SHIELD) == 0 && below->why == SCOPE_ALIVE &&
+                   deadline_ms != below->deadline_ms;
+        if (descends)
+            set_deadline(below, deadline_ms);
+    }
 }
 
 void scope_tighten(struct scope *scope, uint64_t ms)
@@ -216,6 +242,7 @@ void scope_tighten(struct scope *scope, uint64_t ms)
     deadline_ms = deadline_after(scope, ms);
     if (scope->why != SCOPE_ALIVE || scope->_state >= ENDING || !is_sooner(deadline_ms, scope))
         return;
+    scope->_own_ms = deadline_ms;
     set_deadline(scope, deadline_ms);
     for (struct scope *below = next_below(scope, scope, true); below != NULL;
          below = next_below(scope, below, descends)) {
@@ -564,7 +591,8 @@ struct scope *scope_child(struct scope *parent, uint64_t budget_ms, uint32_t fla
     scope->blame_index = parent->blame_index;
     if (!is_shielded_child && parent->why != SCOPE_ALIVE)
         scope->why = parent->why;
-    deadline_ms = budget_ms > 0 ? deadline_after(scope, budget_ms) : parent->deadline_ms;
+    scope->_own_ms = budget_ms > 0 ? deadline_after(scope, budget_ms) : 0;
+    deadline_ms = budget_ms > 0 ? scope->_own_ms : parent->deadline_ms;
     if (!is_shielded_child && parent->deadline_ms != 0 && parent->deadline_ms < deadline_ms)
         deadline_ms = parent->deadline_ms;
     if (deadline_ms != 0 && scope->why == SCOPE_ALIVE)

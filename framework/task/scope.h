@@ -76,8 +76,9 @@ struct scope {
     void *owner;          /* the handler's own: a request, a plugin's background job */
     const struct scope_handler *handler; /* NULL, or what the owner is told; a child's owner may set
                                           * it once the child is made */
-    struct arena arena;   /* its memory; through scope_alloc() where a plugin chooses the size */
-    uint64_t deadline_ms; /* absolute, on the loop's scale; 0: none. Only ever tightened */
+    struct arena arena; /* its memory; through scope_alloc() where a plugin chooses the size */
+    uint64_t
+        deadline_ms; /* absolute, on the loop's scale; 0: none. Only scope_renew() puts it off */
     uint64_t request_id;  /* for the blame page and logs; 0: none. The owner writes it */
     uint32_t blame_index; /* which plugin and route, for the blame page. The owner writes it */
     uint32_t flags;       /* SCOPE_SHIELD, SCOPE_SUPERVISE */
@@ -90,6 +91,7 @@ struct scope {
     size_t results;        /* of a root: bytes that ops of its tree hold beside them */
     struct list ops;       /* every op that was not released */
     struct list children;  /* living ones */
+    uint64_t _own_ms;      /* of a child: the deadline that it was given itself; 0: none */
     struct list _link;     /* among the parent's children or the tasks' roots */
     struct list _cleanups; /* newest first */
     struct timer _timer;   /* the deadline */
@@ -138,6 +140,11 @@ bool scope_reap(struct scope *scope);
 
 /* Tightens the deadline to `ms` from now, its children's too; a later one changes nothing. */
 void scope_tighten(struct scope *scope, uint64_t ms);
+
+/* Sets the deadline of a root anew, to `ms` from now (0: none), later though it may be: for what has
+ * no length of its own, and may go on as long as it moves. Deadlines that children were given
+ * themselves stay. Canceled, it stays so. */
+void scope_renew(struct scope *root, uint64_t ms);
 
 /* Milliseconds left; 0: passed; UINT64_MAX: no deadline. */
 uint64_t scope_budget_ms(const struct scope *scope);

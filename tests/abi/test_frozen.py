@@ -140,6 +140,7 @@ SCRIPT = [
     ("GET", "/golden/post", 200, "ran"),
     ("GET", "/golden/work", 200, "-503"),
     ("GET", "/golden/pieces", 200, "absent"),
+    ("POST", "/golden/upload", 200, "8 0 1"),
     ("GET", "/golden/values", 200, '1 7 1 3 t hello -7 1 5 \\x00ff 1 '
      '{"i":-7,"t":"hello","b":true,"d":0.5,"x":"\\\\x00ff","j":[1],"n":null}'),
     ("GET", "/golden/names", 404, None),

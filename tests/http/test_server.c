@@ -246,8 +246,8 @@ static void on_pulled(struct op *op, void *data)
     (void)data;
     puller.told++;
     puller.status = op->status;
-    puller.total += http_body_bytes(op).len;
-    puller.is_end = op->status == ERR_OK && http_body_bytes(op).len == 0;
+    puller.total += op->piece.len;
+    puller.is_end = op->status == ERR_OK && op->piece.len == 0;
     puller.op = NULL;
 }
 

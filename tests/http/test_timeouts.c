@@ -165,7 +165,7 @@ static void test_body_that_pauses_while_it_is_pulled(void **state)
     walk(1990);
     assert_string_equal(http_world_answers(&http, fd, 0), "");
     walk(20);
-    assert_non_null(strstr(http_world_read(&http, fd), "ERR_TIMED_OUT"));
+    assert_non_null(strstr(http_world_read(&http, fd), "ERR_BODY_SLOW"));
     assert_logged("status=400");
     close_fd(&fd);
 }

@@ -119,8 +119,8 @@ static void on_pulled(struct op *op, void *data)
         assert_true(err == ERR_OK || err == ERR_CLOSED);
         return;
     }
-    *total += http_body_bytes(op).len;
-    if (http_body_bytes(op).len > 0)
+    *total += op->piece.len;
+    if (op->piece.len > 0)
         pull(request);
     else
         reply(request, arena_format(&request->scope->arena, "%zu", *total));

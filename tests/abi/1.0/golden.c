@@ -195,6 +195,24 @@ static weft_status use_pieces(weft_ctx *ctx, void *self)
     return weft_reply_text(ctx, 200, weft_piece(op).ptr == NULL ? "absent" : "there");
 }
 
+/* POST /golden/upload: a body in pieces, and what stands behind it */
+static weft_status read_body(weft_ctx *ctx, void *self)
+{
+    size_t bytes = 0;
+    weft_op *read;
+
+    (void)self;
+    do {
+        read = weft_body_read(ctx);
+        WEFT_TRY(weft_await(read));
+        bytes += weft_piece(read).len;
+    } while (weft_piece(read).ptr != NULL);
+    return weft_reply_text(ctx, 200,
+                           weft_fmt(ctx, "%d %d %d", (int)bytes, (int)weft_body(ctx).len,
+                                    weft_trailer(ctx, "X-None").ptr == NULL)
+                               .ptr);
+}
+
 /* GET /golden/values: parameters and columns of every kind */
 static weft_status use_values(weft_ctx *ctx, void *self)
 {
@@ -301,6 +319,7 @@ static weft_status find(weft_host *host)
 static weft_status init(weft_host *host, void **self)
 {
     const weft_route_options options = {sizeof options, WEFT_ROUTE_FINISH, 5000, 100};
+    const weft_route_options streams = {sizeof streams, WEFT_ROUTE_STREAM, 5000, UINT32_MAX};
 
     *self = &number;
     WEFT_TRY(find(host));
@@ -317,6 +336,7 @@ static weft_status init(weft_host *host, void **self)
     WEFT_TRY(weft_route(host, "GET", "/races", use_races));
     WEFT_TRY(weft_route(host, "GET", "/work", use_threads));
     WEFT_TRY(weft_route(host, "GET", "/pieces", use_pieces));
+    WEFT_TRY(weft_route_with(host, "POST", "/upload", read_body, NULL, &streams));
     WEFT_TRY(weft_route(host, "GET", "/values", use_values));
     WEFT_TRY(weft_route(host, "GET", "/names", list_names));
     WEFT_TRY(weft_route(host, "POST", "/names", add_names));

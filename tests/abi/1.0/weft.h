@@ -151,6 +151,7 @@ typedef int32_t weft_status;
 #define WEFT_E_BAD_REQUEST (-501) /* 400: see weft_explain() */
 #define WEFT_E_NOT_FOUND   (-502) /* 404 */
 #define WEFT_E_TOO_BIG     (-503) /* 413 */
+#define WEFT_E_TOO_SLOW    (-504) /* 408: its body does not come */
 
 /* ---- functions of the plugin ----------------------------------------------------------------
  *
@@ -227,10 +228,13 @@ static inline int weft_equal(weft_str a, weft_str b)
 struct weft_route_options {
     uint32_t size;           /* sizeof(weft_route_options) */
     uint32_t flags;          /* WEFT_ROUTE_... */
-    uint32_t timeout_ms;     /* the request's whole budget, queues included; 0: the host's */
-    uint32_t body_bytes_max; /* of the request's body; more: 413; 0: the host's */
+    uint32_t timeout_ms;     /* the request's whole budget, queues included; 0: the host's. For
+                              * streams see weft_http.h */
+    uint32_t body_bytes_max; /* of the request's body; more: 413; 0: the host's; UINT32_MAX: none */
 };
 
+/* The handler runs as soon as the head is there, and reads the body with weft_body_read(). */
+#define WEFT_ROUTE_STREAM 1u
 /* The client's leaving does not cancel the handler. */
 #define WEFT_ROUTE_FINISH 2u
 

@@ -44,8 +44,41 @@ static inline weft_str weft_peer(weft_ctx *ctx) { return weft__api->http->peer(c
 /* The prefix that the instance is mounted at, "" or "/then": what goes before a Location. [loop] */
 static inline weft_str weft_mount(weft_ctx *ctx) { return weft__api->http->mount(ctx); }
 
-/* The whole body; empty where there is none. [loop] */
+/* The whole body; empty where there is none, and on a route that streams. [loop] */
 static inline weft_str weft_body(weft_ctx *ctx) { return weft__api->http->body(ctx); }
+
+/* The first field `name` behind a chunked body, once that has ended; absent. It is no header: what
+ * it says of framing, routing or who somebody is counts for nothing. [loop] */
+static inline weft_str weft_trailer(weft_ctx *ctx, const char *name)
+{
+    return weft__api->http->trailer(ctx, name);
+}
+
+/* ---- a body as a stream, on a route with WEFT_ROUTE_STREAM: the handler starts with the head, and
+ * whoever sends is held back while it does not read. Memory stays the same for any length:
+ *
+ *     static weft_status upload(weft_ctx *ctx, void *self)
+ *     {
+ *         weft_op *read;
+ *         for (;;) {
+ *             read = weft_body_read(ctx);
+ *             WEFT_TRY(weft_await(read));
+ *             if (weft_piece(read).ptr == NULL)
+ *                 break;
+ *             WEFT_TRY(store(ctx, weft_piece(read)));
+ *         }
+ *         return weft_reply_text(ctx, 201, "stored");
+ *     }
+ *
+ * The route's timeout does not count while a read waits for the client, and begins anew with each
+ * piece. A handler may answer before it has read all: what little is left is then dropped, else the
+ * connection ends behind the answer. A route's body_bytes_max holds, too. ---- */
+
+/* An op for some more of the body: weft_piece(), at most about 100 KB; absent at its end. One at a
+ * time, else WEFT_E_STATE; piece and op are good until the next one. A client that waits for "100
+ * Continue" gets it with the first. WEFT_E_TOO_BIG: beyond the limit; WEFT_E_TOO_SLOW;
+ * WEFT_E_BAD_REQUEST: malformed; WEFT_E_CANCELED: the client left. [loop] */
+static inline weft_op *weft_body_read(weft_ctx *ctx) { return weft__api->http->body_read(ctx); }
 
 /* ---- the reply: the first one stands, and ends the ctx. WEFT_E_STATE: there is one already;
  * WEFT_E_CANCELED: the client has left; WEFT_E_INVALID: no code from 200 to 599, or a type that

@@ -80,6 +80,9 @@ typedef struct weft_http_api {
     weft_status (*reply)(weft_ctx *, uint32_t code, const char *type,
                          weft_str body);                                /* weft_reply() */
     weft_status (*problem)(weft_ctx *, uint32_t code, weft_str detail); /* weft_problem() */
+    /* [loop] streams */
+    weft_op *(*body_read)(weft_ctx *);                 /* weft_body_read() */
+    weft_str (*trailer)(weft_ctx *, const char *name); /* weft_trailer() */
 } weft_http_api;
 
 typedef struct weft_pg_api {

@@ -365,6 +365,46 @@ static void test_a_deadline_is_only_tightened(void **state)
     stage_deinit(&stage);
 }
 
+/* The root's deadline is put off, and taken away; what children were given themselves stays. */
+static void test_a_deadline_is_renewed(void **state)
+{
+    struct stage stage;
+    struct scope *plain, *below, *own, *soon, *shielded;
+
+    (void)state;
+    stage_init(&stage, 100);
+    plain = scope_child(stage.scope, 0, 0);
+    below = scope_child(plain, 0, 0);
+    own = scope_child(stage.scope, 500, 0);
+    soon = scope_child(stage.scope, 20, 0);
+    shielded = scope_child(stage.scope, 1000, SCOPE_SHIELD);
+    scope_renew(stage.scope, 300);
+    assert_int_equal(scope_budget_ms(stage.scope), 300);
+    assert_int_equal(scope_budget_ms(plain), 300);
+    assert_int_equal(scope_budget_ms(below), 300);
+    assert_int_equal(scope_budget_ms(own), 300);
+    assert_int_equal(scope_budget_ms(soon), 20);
+    assert_int_equal(scope_budget_ms(shielded), 1000);
+    walk(&stage, 200);
+    assert_int_equal(soon->why, SCOPE_DEADLINE);
+    assert_int_equal(stage.scope->why, SCOPE_ALIVE);
+    scope_renew(stage.scope, 0);
+    assert_true(scope_budget_ms(stage.scope) == UINT64_MAX);
+    assert_true(scope_budget_ms(below) == UINT64_MAX);
+    assert_int_equal(scope_budget_ms(own), 300);
+    walk(&stage, 301);
+    assert_int_equal(own->why, SCOPE_DEADLINE);
+    assert_int_equal(plain->why, SCOPE_ALIVE);
+    scope_renew(stage.scope, 10);
+    walk(&stage, 10);
+    assert_int_equal(stage.scope->why, SCOPE_DEADLINE);
+    assert_int_equal(below->why, SCOPE_DEADLINE);
+    assert_int_equal(shielded->why, SCOPE_ALIVE);
+    scope_renew(stage.scope, 1000); /* too late */
+    assert_int_equal(stage.scope->why, SCOPE_DEADLINE);
+    stage_deinit(&stage);
+}
+
 static void test_deadlines_of_children(void **state)
 {
     struct stage stage;
@@ -1238,6 +1278,7 @@ int main(void)
         cmocka_unit_test(test_no_deadline),
         cmocka_unit_test(test_a_budget_is_never_cut_short),
         cmocka_unit_test(test_a_deadline_is_only_tightened),
+        cmocka_unit_test(test_a_deadline_is_renewed),
         cmocka_unit_test(test_deadlines_of_children),
         cmocka_unit_test(test_on_cancel_is_told_once_and_later),
         cmocka_unit_test(test_who_finished_is_not_told_of_a_cancel),
