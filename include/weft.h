@@ -299,7 +299,7 @@ static inline uint32_t weft_log_level(void) { return weft__api->core->log_level(
 
 /* A line in the error log, printf's way, at most 2,047 bytes; the host adds plugin, route and
  * request id. `ctx` may be NULL, and must be on other threads than the loop's, where the line names
- * a plugin only from weft_offload(). [any] */
+ * the plugin alone. [any] */
 WEFT_PRINTF(3, 4)
 static inline void weft_log(weft_ctx *ctx, uint32_t level, const char *format, ...)
 {

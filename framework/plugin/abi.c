@@ -7,9 +7,11 @@
 #include "plugin/inside.h"
 #include "task/tasks.h"
 #include <assert.h>
+#include <dlfcn.h>
+#include <execinfo.h>
 #include <stdio.h>
 
-enum { LOG_SITES = 256 };
+enum { LOG_SITES = 256, PLACES_MAX = 256, FRAMES_MAX = 16 };
 
 static_assert(sizeof(void *) == sizeof(uint64_t), "a handle travels as a pointer");
 
@@ -21,6 +23,15 @@ static _Thread_local struct abi *here;
 
 /* What a helper thread runs; NULL elsewhere. */
 static _Thread_local const struct abi_work *thread_work;
+
+/* Where the code of an instance lies: for calls from threads of which nothing else is known. Code is
+ * never unmapped, so a place that was written stays as it is. */
+static struct {
+    const void *base; /* of its copy */
+    char name[64];    /* of the instance; cut */
+} places[PLACES_MAX];
+
+static uint32_t places_count; /* written by the loop's thread, read by all */
 
 /* Life */
 
@@ -69,6 +80,46 @@ void abi_thread_enter(const struct abi_work *work)
 {
     CHECK(thread_work == NULL);
     thread_work = work;
+}
+
+void abi_know(const struct instance *instance, const void *descriptor)
+{
+    uint32_t count = __atomic_load_n(&places_count, __ATOMIC_RELAXED);
+    Dl_info info;
+
+    if (count == PLACES_MAX || dladdr(descriptor, &info) == 0)
+        return;
+    places[count].base = info.dli_fbase;
+    snprintf(places[count].name, sizeof places[count].name, "%s", instance->name);
+    __atomic_store_n(&places_count, count + 1, __ATOMIC_RELEASE);
+}
+
+/* The last one with this base: a test may load one file in two worlds. */
+static struct span name_at(const void *address)
+{
+    Dl_info info;
+
+    if (dladdr(address, &info) == 0)
+        return (struct span){0};
+    for (uint32_t i = __atomic_load_n(&places_count, __ATOMIC_ACQUIRE); i-- > 0;) {
+        if (places[i].base == info.dli_fbase)
+            return span_of(places[i].name);
+    }
+    return (struct span){0};
+}
+
+struct span abi_caller(void)
+{
+    struct span name = plugins_of_thread();
+    void *frames[FRAMES_MAX];
+    int count;
+
+    if (name.ptr != NULL)
+        return name;
+    count = backtrace(frames, FRAMES_MAX);
+    for (int i = 0; i < count && name.ptr == NULL; i++)
+        name = name_at(frames[i]);
+    return name;
 }
 
 void abi_thread_leave(void)
@@ -152,8 +203,8 @@ void abi_misuse(const char *call, const char *what)
 
     if (here == NULL) {
         log_write_fields(abi_log_site(span_of(call), span_of(what)), LOG_ERROR,
-                         &(struct log_field){"plugin", plugins_of_thread()}, 1, "weft_%s(): %s",
-                         call, what);
+                         &(struct log_field){"plugin", abi_caller()}, 1, "weft_%s(): %s", call,
+                         what);
         return;
     }
     instance = abi_instance_of(here, NULL);

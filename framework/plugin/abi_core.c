@@ -48,7 +48,7 @@ static void write_line(weft_ctx *ctx, uint32_t level, weft_str text)
     if (text.ptr == NULL || !log_is_on((enum log_level)level))
         return;
     if (abi == NULL)
-        who.fields[0].value = plugins_of_thread();
+        who.fields[0].value = abi_caller();
     else
         abi_who(abi, ctx != NULL ? scope_of(abi->services.tasks, abi_number(ctx)) : NULL, &who);
     log_write_fields(site_of(abi_span(text)), (enum log_level)level, who.fields, 3, "%.*s",
@@ -66,12 +66,34 @@ static uint32_t log_level(void)
 
 /* Scopes */
 
+/* On another thread: it must get something, and nobody can tell when that is used no more. */
+static void *alloc_elsewhere(size_t size)
+{
+    static struct elsewhere {
+        struct elsewhere *next;
+        _Alignas(max_align_t) char bytes[];
+    } * all;
+    static size_t taken;
+    struct elsewhere *made;
+
+    if (size > STRAY_MAX || __atomic_add_fetch(&taken, size, __ATOMIC_RELAXED) > STRAY_MAX) {
+        log_error("a plugin allocates again and again on a thread that is not the loop's");
+        abort();
+    }
+    made = mem_alloc(sizeof *made + size);
+    made->next = __atomic_load_n(&all, __ATOMIC_RELAXED);
+    while (!__atomic_compare_exchange_n(&all, &made->next, made, true, __ATOMIC_RELEASE,
+                                        __ATOMIC_RELAXED))
+        continue;
+    return made->bytes;
+}
+
 static void *alloc_stray(size_t size)
 {
     struct abi *abi = abi_here();
 
-    if (abi == NULL) /* another thread: it must get something, and nobody can free it */
-        return mem_alloc(size);
+    if (abi == NULL)
+        return alloc_elsewhere(size);
     if (size > STRAY_MAX || abi->stray.bytes > STRAY_MAX - size) {
         log_error("a plugin allocates again and again in a ctx that has ended");
         abort();

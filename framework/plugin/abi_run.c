@@ -243,6 +243,7 @@ enum err abi_bind(struct instance *instance, const void *descriptor)
         return ERR_UNSUPPORTED;
     }
     instance->descriptor = plugin;
+    abi_know(instance, plugin);
     *plugin->api = &api;
     tell_identity(instance, plugin);
     return ERR_OK;

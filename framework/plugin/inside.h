@@ -117,6 +117,13 @@ void abi_thread_enter(const struct abi_work *work);
 /* It has returned. */
 void abi_thread_leave(void);
 
+/* The instance whose code lies where `descriptor` does. */
+void abi_know(const struct instance *instance, const void *descriptor);
+
+/* The name of the instance whose work this thread runs, or whose code has called us; absent: not
+ * known. For threads that are not the loop's; takes a look at the stack. */
+struct span abi_caller(void);
+
 /* The route that serves the scope's request; NULL: none of ours. */
 const struct abi_route *abi_route_of(const struct scope *scope);
 

@@ -7,6 +7,7 @@ import subprocess
 
 import freeze
 import pytest
+from entries import functions_of
 
 from support import place
 
@@ -117,25 +118,6 @@ def test_each_header_stands_alone(tmp_path, header):
     source.write_text(f'#include "{header}"\nWEFT_PLUGIN("x", "1", NULL, NULL, NULL);\n')
     found = run("gcc", "-std=c99", *WARNINGS, "-fsyntax-only", f"-I{INCLUDE}", source)
     assert found.returncode == 0, found.stderr
-
-
-class Function:
-    """An inline function of a header: its name, the comment before it, its section's heading, and its type."""
-
-    def __init__(self, text, match):
-        before = re.sub(r"WEFT_PRINTF\(\d, \d\)\n$", "", text[:match.start()])
-        comment = re.search(r"/\*((?:(?!\*/).)*)\*/\n$", before, re.DOTALL)
-        headings = re.findall(r"/\* ---- ((?:(?!\*/).)*?)-*\s*\*/", before, re.DOTALL)
-        self.result, self.name, self.parameters = (part.strip() for part in match.groups())
-        self.comment = " ".join(comment.group(1).replace("\n *", " ").split()) if comment else ""
-        self.told = f"{' '.join(headings[-1].split()) if headings else ''} {self.comment}"
-
-
-def functions_of(name):
-    text = re.sub(r'#ifdef __cplusplus\n\} /\* extern.*', "", (INCLUDE / name).read_text(), flags=re.DOTALL)
-    found = [Function(text, match) for match in re.finditer(
-        r"^static inline (?:WEFT_MUST_USE )?([^;{}()]*?)\b(weft_\w+)(\([^{]*?\))\s*\{", text, re.MULTILINE)]
-    return [function for function in found if "__" not in function.name]
 
 
 CHAPTERS = [name for name in freeze.HEADERS if name not in HEADERS]

@@ -172,8 +172,8 @@ static void test_other_threads(void **state)
     struct plugin_world *world = *state;
 
     assert_body(world, "GET /thread", "-102");
-    assert_log(world, "weft_reply(): called from a thread that is not the loop's");
-    assert_non_null(strstr(world->log, "from a thread"));
+    assert_log(world, "weft_reply(): called from a thread that is not the loop's\" plugin=probe");
+    assert_non_null(strstr(world->log, "from a thread\" plugin=probe"));
 }
 
 static void test_offloaded_work(void **state)
