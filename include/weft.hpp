@@ -427,6 +427,55 @@ inline task<transaction> begin(weft_ctx *ctx, weft_pg *db, uint32_t flags = 0)
     co_return transaction(begun);
 }
 
+/* Rows, pulled page by page; given up with the object unless they were read to their end.
+ *
+ *     weft_op *opened = weft_stream(ctx, db, stmt, WEFT_NO_ARGS);
+ *     weft::rows rows = co_await weft::stream(opened);
+ *     while (co_await rows.next())
+ *         for (uint32_t i = 0; i < weft_rows(rows.page()); i++)
+ *             use(weft_col_text(rows.page(), i, 0));
+ */
+class rows
+{
+  public:
+    /* Of a weft_stream() that has settled OK. [loop] */
+    explicit rows(weft_op *opened) noexcept : opened_(opened) {}
+    rows(rows &&other) noexcept : opened_(std::exchange(other.opened_, nullptr)), page_(other.page_)
+    {
+    }
+    rows &operator=(rows &&) = delete;
+    ~rows()
+    {
+        if (opened_ != nullptr)
+            (void)weft_op_release(opened_);
+    }
+
+    /* Pulls the next page; false: the end. Throws the stream's failure. [loop] */
+    task<bool> next()
+    {
+        page_ = weft_stream_next(opened_);
+        co_await page_;
+        co_return weft_rows(page_) > 0;
+    }
+
+    /* What next() has pulled, for weft_rows() and its like; good until the next one. [loop] */
+    weft_op *page() const noexcept { return page_; }
+
+    /* The stream itself, for weft_columns() and weft_affected(). [loop] */
+    weft_op *stream() const noexcept { return opened_; }
+
+  private:
+    weft_op *opened_;
+    weft_op *page_ = nullptr;
+};
+
+/* co_await weft::stream(opened), what weft_stream() has returned: its rows. [loop] */
+inline task<rows> stream(weft_op *opened)
+{
+    co_await opened;
+    co_return rows(opened);
+}
+
 } /* namespace weft */
 
 #endif

@@ -124,9 +124,10 @@ void pg_stream_leave(struct pg_stream *stream);
 void pg_stream_answered(struct pg_stream *stream, struct pg_session *session,
                         const struct pg_answer *answer);
 
-/* Nobody wants more of it. Its pull, if one is pending, and all later ones get `err`. Twice is
- * fine. */
-void pg_stream_give_up(struct pg_stream *stream, enum err err, const char *reason);
+/* Nobody wants more of it. Its pull, if one is pending, and all later ones get `err` with `error`, a
+ * constant text or none. Twice is fine. */
+void pg_stream_give_up(struct pg_stream *stream, enum err err, const char *reason,
+                       struct span error);
 
 /* Its op goes. */
 void pg_stream_release(struct pg_stream *stream);

@@ -10,7 +10,6 @@
  */
 #include "pg/stream.h"
 #include "base/check.h"
-#include "base/log.h"
 #include "pg/private.h"
 #include "task/scope.h"
 
@@ -20,6 +19,9 @@ struct pg_pull {
 };
 
 enum { JSON_KEPT_MAX = 256 * 1024 }; /* bytes of storage that are kept for the next piece */
+
+static const struct span no_text = {NULL, 0};
+static const struct span too_big = SPAN("a row is larger than result_max");
 
 static struct pg_pull *pull_of(const struct op *op)
 {
@@ -45,7 +47,7 @@ void pg_stream_unopened(struct pg_stream *stream)
     const struct op *op = &stream->query.op;
 
     CHECK(stream->state == PG_STREAM_OPENING);
-    end(stream, op->status == ERR_OK ? ERR_OK : ERR_STATE, NULL, (struct span){NULL, 0});
+    end(stream, op->status == ERR_OK ? ERR_OK : ERR_STATE, NULL, no_text);
 }
 
 void pg_stream_leave(struct pg_stream *stream)
@@ -87,13 +89,15 @@ static bool is_pulled(const struct pg_stream *stream)
     return stream->pull != NULL && stream->pull->op.state == OP_PENDING;
 }
 
-void pg_stream_give_up(struct pg_stream *stream, enum err err, const char *reason)
+void pg_stream_give_up(struct pg_stream *stream, enum err err, const char *reason,
+                       struct span error)
 {
     struct pg_query *query = &stream->query;
 
     if (stream->state == PG_STREAM_ENDED)
         return;
     if (query->op.state == OP_PENDING) {
+        op_explain(&query->op, error);
         op_cancel_as(&query->op, err, reason);
         return;
     }
@@ -101,7 +105,7 @@ void pg_stream_give_up(struct pg_stream *stream, enum err err, const char *reaso
     query->state = PG_QUERY_DONE;
     query->pool->counts.canceled++;
     query->is_maybe_applied = (query->flags & PG_READ_ONLY) == 0 && stream->transaction == NULL;
-    end(stream, err, reason, (struct span){NULL, 0});
+    end(stream, err, reason, error);
     if (is_pulled(stream))
         settle_pull(stream);
 }
@@ -114,7 +118,7 @@ static void withdraw_pull(struct op *op)
     stream->pull = NULL;
     pull->stream = NULL;
     if (op->scope->why != SCOPE_ALIVE)
-        pg_stream_give_up(stream, scope_error(op->scope), NULL);
+        pg_stream_give_up(stream, scope_error(op->scope), NULL, no_text);
     else if (stream->query.session != NULL)
         pg_session_pause(stream->query.session);
     op_retire(op);
@@ -171,6 +175,11 @@ static void open(struct pg_stream *stream, const struct pg_result *row)
 
 void pg_stream_row(struct pg_stream *stream, struct pg_result *row)
 {
+    if (pg_result_size(row) > stream->query.pool->options->result_max) {
+        pg_result_clear(row);
+        pg_stream_give_up(stream, ERR_DB, "pg_result_too_big", too_big);
+        return;
+    }
     if (stream->state == PG_STREAM_OPENING)
         open(stream, row);
     CHECK(stream->state == PG_STREAM_FLOWING);
@@ -200,7 +209,7 @@ static void end_answered(struct pg_stream *stream, struct pg_result *result)
     if (pg_result_kind(result) == PG_RESULT_OK) {
         pg_result_clear(query->result);
         query->result = result;
-        end(stream, ERR_OK, NULL, (struct span){NULL, 0});
+        end(stream, ERR_OK, NULL, no_text);
         return;
     }
     (void)snprintf(query->sqlstate, sizeof query->sqlstate, "%.*s", SPAN_ARG(sqlstate));
@@ -223,13 +232,13 @@ void pg_stream_answered(struct pg_stream *stream, struct pg_session *session,
         end_answered(stream, answer->result);
         break;
     case PG_TOO_BIG:
-        end(stream, ERR_DB, "pg_result_too_big", SPAN("a row is larger than result_max"));
+        end(stream, ERR_DB, "pg_result_too_big", too_big);
         break;
     case PG_ABORTED:
         end(stream, ERR_DB, "pg_error", SPAN("the server did not run it to its end"));
         break;
     case PG_LOST:
-        end(stream, ERR_DB_DOWN, "pg_lost", (struct span){NULL, 0});
+        end(stream, ERR_DB_DOWN, "pg_lost", no_text);
         break;
     }
     if (is_pulled(stream))
@@ -248,8 +257,8 @@ static void on_still(struct timer *timer)
         timer_start_at(pool->loop, timer, end_ms, on_still);
         return;
     }
-    log_debug("pg %s: a stream stood still for too long", pool->name);
-    pg_stream_give_up(stream, ERR_DEADLINE, "pg_stream_timeout");
+    pg_stream_give_up(stream, ERR_DEADLINE, "pg_stream_timeout",
+                      SPAN("the stream stood still for longer than stream_timeout"));
 }
 
 static void start_clock(struct pg_stream *stream)
@@ -282,7 +291,7 @@ struct op *pg_stream_start(struct scope *scope, const struct pg_call *call)
 
 void pg_stream_release(struct pg_stream *stream)
 {
-    pg_stream_give_up(stream, ERR_STATE, NULL);
+    pg_stream_give_up(stream, ERR_STATE, NULL, no_text);
     if (stream->pull != NULL)
         stream->pull->stream = NULL;
     stream->pull = NULL;

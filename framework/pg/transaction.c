@@ -114,7 +114,8 @@ void pg_transaction_end(struct pg_transaction *transaction)
     if (transaction->state == PG_TX_ENDED)
         return;
     if (transaction->stream != NULL)
-        pg_stream_give_up(transaction->stream, ERR_STATE, "pg_error");
+        pg_stream_give_up(transaction->stream, ERR_STATE, "pg_error",
+                          SPAN("the transaction has ended"));
     session = let_go(transaction);
     fail_waiting(transaction, ERR_STATE, "pg_error");
     if (session == NULL)
@@ -205,7 +206,8 @@ static struct op *finish(struct pg_transaction *transaction, enum pg_query_what 
     enum err err;
 
     if (what == PG_DO_ROLLBACK && transaction->stream != NULL)
-        pg_stream_give_up(transaction->stream, ERR_STATE, "pg_error");
+        pg_stream_give_up(transaction->stream, ERR_STATE, "pg_error",
+                          SPAN("the transaction has ended"));
     err = pg_transaction_check(transaction, &problem);
     if (what == PG_DO_ROLLBACK && !has_ended(transaction) && !transaction->is_lost)
         err = ERR_OK; /* it can always be rolled back */

@@ -6,6 +6,7 @@
 #include "base/slots.h"
 #include "http/response.h"
 #include "pg/query.h"
+#include "pg/stream.h"
 #include "pg/transaction.h"
 #include "plugin/inside.h"
 #include "task/tasks.h"
@@ -140,8 +141,11 @@ static weft_op *refuse(struct scope *scope, enum err err, const char *why)
     return abi_handle(op_failed(scope, err, err == ERR_DB_VALUE ? "pg_error" : NULL, span_of(why)));
 }
 
+/* What starts a call: pg_query_start() or pg_stream_start(). */
+typedef struct op *start_fn(struct scope *scope, const struct pg_call *call);
+
 static weft_op *start(struct scope *scope, struct pg_call *call, uint32_t count,
-                      const weft_value *values)
+                      const weft_value *values, start_fn *fn)
 {
     struct pg_value taken[PG_PARAMS_MAX];
     const char *why = NULL;
@@ -151,27 +155,65 @@ static weft_op *start(struct scope *scope, struct pg_call *call, uint32_t count,
         return refuse(scope, err, why);
     call->values = taken;
     call->count = count;
-    return abi_handle(pg_query_start(scope, call));
+    return abi_handle(fn(scope, call));
+}
+
+/* Fills in where a declared statement runs, and which. NULL; or why not, which was told. */
+static const char *find_declared(weft_pg *db, weft_stmt *stmt, struct pg_call *call,
+                                 const char *entry)
+{
+    const struct abi_statement *statement;
+
+    if (!find_database(db, call, entry))
+        return "no such database";
+    statement = slots_get(abi_here()->statements, abi_number(stmt));
+    if (statement == NULL) {
+        abi_misuse(entry, "no statement of this plugin");
+        return "no such statement";
+    }
+    call->statement = statement->statement;
+    return NULL;
 }
 
 static weft_op *run(weft_ctx *ctx, weft_pg *db, weft_stmt *stmt, uint32_t count,
                     const weft_value *values)
 {
     struct scope *scope = abi_scope(ctx, "run");
-    const struct abi_statement *statement;
     struct pg_call call = {0};
+    const char *why;
 
     if (scope == NULL)
         return NULL;
-    if (!find_database(db, &call, "run"))
+    why = find_declared(db, stmt, &call, "run");
+    return why != NULL ? refuse(scope, ERR_STATE, why)
+                       : start(scope, &call, count, values, pg_query_start);
+}
+
+static weft_op *stream(weft_ctx *ctx, weft_pg *db, weft_stmt *stmt, uint32_t count,
+                       const weft_value *values)
+{
+    struct scope *scope = abi_scope(ctx, "stream");
+    struct pg_call call = {0};
+    const char *why;
+
+    if (scope == NULL)
+        return NULL;
+    why = find_declared(db, stmt, &call, "stream");
+    return why != NULL ? refuse(scope, ERR_STATE, why)
+                       : start(scope, &call, count, values, pg_stream_start);
+}
+
+/* The same as find_declared() for a text, which `call` has, with its flags. The failed op; or NULL:
+ * nothing is wrong. */
+static weft_op *find_ad_hoc(struct scope *scope, weft_pg *db, struct pg_call *call,
+                            const char *entry)
+{
+    if (!find_database(db, call, entry))
         return refuse(scope, ERR_STATE, "no such database");
-    statement = slots_get(abi_here()->statements, abi_number(stmt));
-    if (statement == NULL) {
-        abi_misuse("run", "no statement of this plugin");
-        return refuse(scope, ERR_STATE, "no such statement");
-    }
-    call.statement = statement->statement;
-    return start(scope, &call, count, values);
+    if (call->sql.ptr != NULL && (call->flags & ~(WEFT_STMT_READ_ONLY | WEFT_STMT_SLOW)) == 0)
+        return NULL;
+    abi_misuse(entry, "no text, or unknown flags");
+    return refuse(scope, ERR_INVALID, "no text, or unknown flags");
 }
 
 static weft_op *run_sql(weft_ctx *ctx, weft_pg *db, const char *sql, uint32_t flags, uint32_t count,
@@ -179,16 +221,45 @@ static weft_op *run_sql(weft_ctx *ctx, weft_pg *db, const char *sql, uint32_t fl
 {
     struct scope *scope = abi_scope(ctx, "run_sql");
     struct pg_call call = {.sql = span_of(sql), .flags = flags};
+    weft_op *failed;
 
     if (scope == NULL)
         return NULL;
-    if (!find_database(db, &call, "run_sql"))
-        return refuse(scope, ERR_STATE, "no such database");
-    if (sql == NULL || (flags & ~(WEFT_STMT_READ_ONLY | WEFT_STMT_SLOW)) != 0) {
-        abi_misuse("run_sql", "no text, or unknown flags");
-        return refuse(scope, ERR_INVALID, "no text, or unknown flags");
-    }
-    return start(scope, &call, count, values);
+    failed = find_ad_hoc(scope, db, &call, "run_sql");
+    return failed != NULL ? failed : start(scope, &call, count, values, pg_query_start);
+}
+
+static weft_op *stream_sql(weft_ctx *ctx, weft_pg *db, const char *sql, uint32_t flags,
+                           uint32_t count, const weft_value *values)
+{
+    struct scope *scope = abi_scope(ctx, "stream_sql");
+    struct pg_call call = {.sql = span_of(sql), .flags = flags};
+    weft_op *failed;
+
+    if (scope == NULL)
+        return NULL;
+    failed = find_ad_hoc(scope, db, &call, "stream_sql");
+    return failed != NULL ? failed : start(scope, &call, count, values, pg_stream_start);
+}
+
+static weft_op *stream_next(weft_op *handle)
+{
+    struct op *op = abi_op(handle, "stream_next");
+
+    return op != NULL ? abi_handle(pg_stream_next(op)) : NULL;
+}
+
+static weft_str stream_json(weft_op *handle)
+{
+    struct op *op = abi_op(handle, "stream_json");
+    struct span made;
+
+    if (op == NULL || !op_is_pg_pull(op) || op->state == OP_PENDING || op->status != ERR_OK)
+        return absent;
+    made = pg_stream_json(op, scope_room(op->scope));
+    if (made.ptr == NULL)
+        scope_cancel(op->scope, SCOPE_MEMORY);
+    return abi_str(made);
 }
 
 /* Transactions */
@@ -412,4 +483,8 @@ const weft_pg_api abi_pg = {
     .reply = reply,
     .sqlstate = sqlstate,
     .maybe_applied = maybe_applied,
+    .stream = stream,
+    .stream_sql = stream_sql,
+    .stream_next = stream_next,
+    .stream_json = stream_json,
 };

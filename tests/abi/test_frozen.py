@@ -148,6 +148,7 @@ SCRIPT = [
     ("GET", "/golden/names", 200, '[{"name":"golden"}]'),
     ("GET", "/golden/names?first", 200, '{"name":"golden"}'),
     ("GET", "/golden/calls", 200, "418 theirs a body 17, 200 got, 200 {}"),
+    ("GET", "/golden/streams", 200, '1 [{"n":1},{"n":2},{"n":3}] -102'),
     ("GET", "/golden/turns", 200, "started"),
 ]
 

@@ -196,6 +196,23 @@ weft::task<> leave_transaction(weft_ctx *ctx, void *)
     co_await list_books(ctx, nullptr);
 }
 
+/* Rows page by page, to their end, and some more that are left behind. */
+weft::task<> stream_books(weft_ctx *ctx, void *)
+{
+    weft_op *some = weft_stream_sql(ctx, library.db, "select generate_series(1, $1::int)", 0,
+                                    WEFT_ARGS(weft_int(20000)));
+    weft_op *many =
+        weft_stream_sql(ctx, library.db, "select generate_series(1, 10000000)", 0, WEFT_NO_ARGS);
+    weft::rows rows = co_await weft::stream(some), left = co_await weft::stream(many);
+    std::int64_t sum = 0;
+
+    co_await left.next();
+    while (co_await rows.next())
+        for (uint32_t i = 0; i < weft_rows(rows.page()); i++)
+            sum += weft_col_int(rows.page(), i, 0);
+    weft::check(weft_reply(ctx, 200, "text/plain", weft::str(std::to_string(sum))));
+}
+
 void show_alive(weft_ctx *ctx, void *)
 {
     weft::check(weft_reply(ctx, 200, "text/plain", weft::str(std::to_string(alive))));
@@ -211,6 +228,7 @@ weft_status add_routes(weft_host *host)
     WEFT_TRY(weft_route(host, "GET", "/catch", weft::handler<catch_failure>));
     WEFT_TRY(weft_route(host, "GET", "/left-behind", weft::handler<leave_one_behind>));
     WEFT_TRY(weft_route(host, "GET", "/transaction", weft::handler<leave_transaction>));
+    WEFT_TRY(weft_route(host, "GET", "/stream", weft::handler<stream_books>));
     WEFT_TRY(weft_route(host, "GET", "/alive", weft::handler<show_alive>));
     return weft_route_with(host, "GET", "/too-long", weft::handler<wait_too_long>, nullptr, &hasty);
 }

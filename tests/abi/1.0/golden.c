@@ -298,6 +298,31 @@ static weft_status use_calls(weft_ctx *ctx, void *self)
                                .ptr);
 }
 
+/* GET /golden/streams: rows page by page, of a declared statement and of a text */
+static weft_status use_streams(weft_ctx *ctx, void *self)
+{
+    weft_op *counted = weft_stream(ctx, db, count, WEFT_NO_ARGS), *page;
+    weft_op *listed = weft_stream_sql(ctx, db, "select generate_series($1::int, 3) n",
+                                      WEFT_STMT_READ_ONLY, WEFT_ARGS(weft_int(1)));
+    weft_str text = weft_cstr("");
+    uint32_t rows;
+
+    (void)self;
+    WEFT_TRY(weft_await(counted));
+    page = weft_stream_next(counted);
+    WEFT_TRY(weft_await(page));
+    rows = weft_rows(page);
+    WEFT_TRY(weft_await(listed));
+    do {
+        page = weft_stream_next(listed);
+        WEFT_TRY(weft_await(page));
+        text = weft_fmt(ctx, "%s%s", text.ptr, weft_stream_json(page).ptr);
+    } while (weft_rows(page) > 0);
+    return weft_reply_text(
+        ctx, 200,
+        weft_fmt(ctx, "%u %s %d", rows, text.ptr, (int)weft_op_status(weft_stream_next(page))).ptr);
+}
+
 static weft_status show_turns(weft_ctx *ctx, void *self)
 {
     (void)self;
@@ -341,6 +366,7 @@ static weft_status init(weft_host *host, void **self)
     WEFT_TRY(weft_route(host, "GET", "/names", list_names));
     WEFT_TRY(weft_route(host, "POST", "/names", add_names));
     WEFT_TRY(weft_route(host, "GET", "/calls", use_calls));
+    WEFT_TRY(weft_route(host, "GET", "/streams", use_streams));
     return weft_route(host, "GET", "/turns", show_turns);
 }
 

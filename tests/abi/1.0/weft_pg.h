@@ -257,6 +257,56 @@ static inline weft_str weft_sqlstate(weft_op *op) { return weft__api->pg->sqlsta
  * larger than result_max): it may have happened. [loop] */
 static inline uint32_t weft_maybe_applied(weft_op *op) { return weft__api->pg->maybe_applied(op); }
 
+/* ---- rows as a stream: a result of any size at constant memory ---------------------------------
+ *
+ *     weft_op *rows = weft_stream(ctx, db, all_books, WEFT_NO_ARGS), *page;
+ *     WEFT_TRY(weft_await(rows));
+ *     do {
+ *         page = weft_stream_next(rows);
+ *         WEFT_TRY(weft_await(page));
+ *         for (uint32_t i = 0; i < weft_rows(page); i++)
+ *             use(weft_col_text(page, i, 0));
+ *     } while (weft_rows(page) > 0);
+ *
+ * Nothing is read from the database while nobody pulls. A stream has a session for itself until its
+ * end; on a transaction nothing else can run until then (WEFT_E_STATE). statement_timeout is not
+ * for it: what bounds it are the ctx's budget (give the route a timeout_ms that fits) and, where it
+ * stands still, stream_timeout of [pg.NAME]. The server sends rows in pieces of 8 KB, so that a row
+ * may come later than it was made. */
+
+/* Opens a stream of a declared statement's rows, on a pool or on a transaction: OK with the first
+ * row, or the end; weft_columns() and weft_column_name() of it answer from then on, weft_affected()
+ * once its end was pulled. The op is the stream: it is given up when the op is released
+ * (weft_op_release()) or its ctx is canceled or ends; the server stops then, and a transaction can
+ * only be rolled back. Errors as of weft_run(); WEFT_E_DEADLINE where it stands still. [loop] */
+static inline weft_op *weft_stream(weft_ctx *ctx, weft_pg *db, weft_stmt *stmt, uint32_t count,
+                                   const weft_value *values)
+{
+    return weft__api->pg->stream(ctx, db, stmt, count, values);
+}
+
+/* The same for one statement of any text, with flags WEFT_STMT_.... [loop] */
+static inline weft_op *weft_stream_sql(weft_ctx *ctx, weft_pg *db, const char *sql, uint32_t flags,
+                                       uint32_t count, const weft_value *values)
+{
+    return weft__api->pg->stream_sql(ctx, db, sql, flags, count, values);
+}
+
+/* Pulls the next page, some 64 KB of rows or what has come, as an op of the stream's ctx: OK with
+ * rows, for weft_rows(), weft_col_...() and their like; OK with none: the end. What it brought, and
+ * the op itself, is good until the next pull of the stream. An error of the statement behind some
+ * rows comes behind those. WEFT_E_DB: a row larger than result_max, too; WEFT_E_STATE: the stream
+ * is not open, or a pull of it is pending. [loop] */
+static inline weft_op *weft_stream_next(weft_op *stream)
+{
+    return weft__api->pg->stream_next(stream);
+}
+
+/* A page as a piece of a JSON array: all pieces of a stream one behind the other, that of its end
+ * included, are what weft_rows_json() would be. Good until the next pull; absent: no page, or it is
+ * too large for the ctx's memory, which cancels the ctx (WEFT_WHY_MEMORY). [loop] */
+static inline weft_str weft_stream_json(weft_op *page) { return weft__api->pg->stream_json(page); }
+
 #ifdef __cplusplus
 } /* extern "C" */
 
@@ -272,6 +322,19 @@ inline weft_op *weft_run_sql(weft_ctx *ctx, weft_pg *db, const char *sql, uint32
                              std::initializer_list<weft_value> values)
 {
     return weft_run_sql(ctx, db, sql, flags, static_cast<uint32_t>(values.size()), values.begin());
+}
+
+/* weft_stream() and weft_stream_sql() in the same way. [loop] */
+inline weft_op *weft_stream(weft_ctx *ctx, weft_pg *db, weft_stmt *stmt,
+                            std::initializer_list<weft_value> values)
+{
+    return weft_stream(ctx, db, stmt, static_cast<uint32_t>(values.size()), values.begin());
+}
+inline weft_op *weft_stream_sql(weft_ctx *ctx, weft_pg *db, const char *sql, uint32_t flags,
+                                std::initializer_list<weft_value> values)
+{
+    return weft_stream_sql(ctx, db, sql, flags, static_cast<uint32_t>(values.size()),
+                           values.begin());
 }
 #endif
 

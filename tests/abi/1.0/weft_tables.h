@@ -117,6 +117,13 @@ typedef struct weft_pg_api {
                          uint32_t flags); /* weft_reply_rows() */
     weft_str (*sqlstate)(weft_op *);      /* weft_sqlstate() */
     uint32_t (*maybe_applied)(weft_op *); /* weft_maybe_applied() */
+    /* [loop] streams */
+    weft_op *(*stream)(weft_ctx *, weft_pg *, weft_stmt *, uint32_t count,
+                       const weft_value *); /* weft_stream() */
+    weft_op *(*stream_sql)(weft_ctx *, weft_pg *, const char *sql, uint32_t flags, uint32_t count,
+                           const weft_value *); /* weft_stream_sql() */
+    weft_op *(*stream_next)(weft_op *);         /* weft_stream_next() */
+    weft_str (*stream_json)(weft_op *);         /* weft_stream_json() */
 } weft_pg_api;
 
 typedef struct weft_call_api {
