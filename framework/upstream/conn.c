@@ -104,10 +104,10 @@ static const struct stream_handler stream_handler = {
 static void refused(struct origin_conn *conn, enum err err, int os_error)
 {
     const char *where = conn->target->text;
-    struct conn_failure failure = {.reason = "upstream_connect"};
+    struct conn_failure failure = {.what = UPSTREAM_CONNECT};
 
     if (err == ERR_TIMED_OUT) {
-        failure.reason = "upstream_connect_timeout";
+        failure.what = UPSTREAM_CONNECT_TIMEOUT;
         snprintf(failure.problem, sizeof failure.problem, "%s: no connection in %u ms", where,
                  conn->_shared->exchanges->options->connect_timeout_ms);
     } else {

@@ -13,6 +13,7 @@
 #include "loop/timer.h"
 #include "net/stream.h"
 #include "upstream/exchange.h"
+#include "upstream/failure.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -27,7 +28,7 @@ enum { CONN_PROBLEM_SIZE = 256 };
 
 /* Why there is no connection. */
 struct conn_failure {
-    const char *reason;              /* a constant token for the access log */
+    enum upstream_failure what;      /* at which step */
     char problem[CONN_PROBLEM_SIZE]; /* for people; names the address where there is one */
 };
 
@@ -61,7 +62,9 @@ struct origin_conn {
     uint32_t uses;                     /* how often it was lent, this time included */
     bool was_kept;                     /* nobody used it for a while before this time: the peer may
                                           have closed it meanwhile */
+    bool is_trial;                     /* it tries an ejected address; for the origin alone */
     enum conn_state state;             /* see above */
+    void *user;                        /* the owner's own, where it is not the origin */
     struct origin *origin;             /* whose; for the origin alone */
     struct origin_loan *loan;          /* for whom it is opened, or NULL: whoever waits by then;
                                           for the origin alone */

@@ -3,8 +3,8 @@
  *   RESTING ──▶ WAITING ──▶ HEAD ──▶ BODY ──▶ RESTING     done, or failed: on_done is told
  *                  ▲─────────┘ an interim answer ended
  *
- * WAITING is for a first byte and has its limit, counted from when the kernel last took some of the
- * request; HEAD and BODY have the one between bytes. The timer is left running when the exchange is
+ * WAITING is for the kernel to take the request, and then for a first byte: each has its limit,
+ * counted from when the kernel last took some; HEAD and BODY have the one between bytes. The timer is left running when the exchange is
  * over, since moving a running one further away costs nothing.
  *
  * An answer may come, and be complete, before all of the request was sent; the rest of that would
@@ -36,10 +36,11 @@ static void move(struct exchange *exchange, int state)
 
 /* Both ends of an exchange: the callee may lend its connection on, or close it. */
 
-static void fail(struct exchange *exchange, enum err err, const char *reason, const char *problem)
+static void fail(struct exchange *exchange, enum err err, enum upstream_failure what,
+                 const char *problem)
 {
     move(exchange, RESTING);
-    exchange->reason = reason;
+    exchange->failure = what;
     exchange->problem = problem;
     exchange->is_reusable = false;
     exchange->_handler->on_done(exchange, err);
@@ -56,10 +57,14 @@ static void complete(struct exchange *exchange)
     exchange->_handler->on_done(exchange, ERR_OK);
 }
 
-static bool is_limit(enum guard rule)
+static bool is_head_limit(enum guard rule)
 {
-    return rule == GUARD_HEAD_BYTES || rule == GUARD_FIELD_COUNT || rule == GUARD_TRAILER_BYTES ||
-           rule == GUARD_LENGTH_RANGE || rule == GUARD_BODY_BYTES;
+    return rule == GUARD_HEAD_BYTES || rule == GUARD_FIELD_COUNT || rule == GUARD_TRAILER_BYTES;
+}
+
+static bool is_body_limit(enum guard rule)
+{
+    return rule == GUARD_LENGTH_RANGE || rule == GUARD_BODY_BYTES;
 }
 
 static void refused(struct exchange *exchange)
@@ -68,19 +73,21 @@ static void refused(struct exchange *exchange)
     const char *problem = guard_rule(rule)->text;
 
     if (rule == GUARD_CUT_OFF)
-        fail(exchange, ERR_CLOSED, "upstream_reset", problem);
-    else if (is_limit(rule))
-        fail(exchange, ERR_TOO_BIG, "upstream_too_big", problem);
+        fail(exchange, ERR_CLOSED, UPSTREAM_RESET, problem);
+    else if (is_head_limit(rule))
+        fail(exchange, ERR_TOO_BIG, UPSTREAM_HEAD_TOO_BIG, problem);
+    else if (is_body_limit(rule))
+        fail(exchange, ERR_TOO_BIG, UPSTREAM_BODY_TOO_BIG, problem);
     else
-        fail(exchange, ERR_PROTOCOL, "upstream_protocol", problem);
+        fail(exchange, ERR_PROTOCOL, UPSTREAM_PROTOCOL, problem);
 }
 
 static void refused_by_handler(struct exchange *exchange, enum err err)
 {
     if (err == ERR_TOO_BIG)
-        fail(exchange, err, "upstream_too_big", "the body is longer than body_max");
+        fail(exchange, err, UPSTREAM_BODY_TOO_BIG, "the body is longer than body_max");
     else
-        fail(exchange, err, NULL, err_text(err));
+        fail(exchange, err, UPSTREAM_PROTOCOL, err_text(err));
 }
 
 /* "timeout=5, max=100": how long may we keep it? Something less, as our request must be there
@@ -120,7 +127,7 @@ static bool take_head(struct exchange *exchange)
     if (head->code < 200) {
         if (++exchange->_interim <= INTERIM_MAX)
             return true;
-        fail(exchange, ERR_PROTOCOL, "upstream_protocol", "too many interim answers");
+        fail(exchange, ERR_PROTOCOL, UPSTREAM_PROTOCOL, "too many interim answers");
         return false;
     }
     move(exchange, BODY);
@@ -157,13 +164,21 @@ static bool take_end(struct exchange *exchange)
 
 static void on_time(struct timer *timer);
 
+/* The sooner of the two limits before an answer: on_time() knows which one counts. */
+static uint32_t waiting_ms(const struct upstream_options *options)
+{
+    return options->write_timeout_ms < options->first_byte_timeout_ms
+               ? options->write_timeout_ms
+               : options->first_byte_timeout_ms;
+}
+
 /* Everything was parsed that is there: how long may it be until there is more? */
 static void wait_for_more(struct exchange *exchange)
 {
     const struct upstream_options *options = exchange->_shared->options;
 
     timer_start(exchange->_shared->loop, &exchange->_timer,
-                exchange->_state == WAITING ? options->first_byte_timeout_ms
+                exchange->_state == WAITING ? waiting_ms(options)
                                             : options->between_bytes_timeout_ms,
                 on_time);
 }
@@ -199,25 +214,28 @@ static void parse(struct exchange *exchange)
 static void on_time(struct timer *timer)
 {
     struct exchange *exchange = CONTAINER_OF(timer, struct exchange, _timer);
+    const struct upstream_options *options = exchange->_shared->options;
     uint64_t progress_ms = exchange->_stream->progress_ms;
     uint64_t due_ms;
+    bool is_unsent;
 
     switch (exchange->_state) {
     case RESTING:
         break; /* left running by the exchange before */
     case WAITING:
+        is_unsent = stream_unsent(exchange->_stream) > 0;
         due_ms = (progress_ms > exchange->_since_ms ? progress_ms : exchange->_since_ms) +
-                 exchange->_shared->options->first_byte_timeout_ms;
+                 (is_unsent ? options->write_timeout_ms : options->first_byte_timeout_ms);
         if (loop_now_ms(exchange->_shared->loop) < due_ms)
             timer_start_at(exchange->_shared->loop, timer, due_ms, on_time);
+        else if (is_unsent)
+            fail(exchange, ERR_TIMED_OUT, UPSTREAM_WRITE_TIMEOUT, "it does not take the request");
         else
-            fail(exchange, ERR_TIMED_OUT, "upstream_first_byte_timeout",
-                 stream_unsent(exchange->_stream) > 0 ? "it does not take the request"
-                                                      : "it does not answer");
+            fail(exchange, ERR_TIMED_OUT, UPSTREAM_FIRST_BYTE_TIMEOUT, "it does not answer");
         break;
     case HEAD:
     case BODY:
-        fail(exchange, ERR_TIMED_OUT, "upstream_between_bytes_timeout",
+        fail(exchange, ERR_TIMED_OUT, UPSTREAM_BETWEEN_BYTES_TIMEOUT,
              "it does not go on with its answer");
         break;
     }
@@ -229,7 +247,7 @@ void exchange_on_data(struct exchange *exchange)
     if (exchange->_state == WAITING)
         move(exchange, HEAD);
     if (exchange_written(exchange) == 0)
-        fail(exchange, ERR_PROTOCOL, "upstream_protocol", "bytes came before the request was sent");
+        fail(exchange, ERR_PROTOCOL, UPSTREAM_PROTOCOL, "bytes came before the request was sent");
     else
         parse(exchange);
 }
@@ -247,7 +265,7 @@ void exchange_on_end(struct exchange *exchange)
     case HTTP_EVENT_MORE:
     case HTTP_EVENT_HEAD:
     case HTTP_EVENT_BODY:
-        fail(exchange, ERR_CLOSED, "upstream_reset", "it closed the connection without an answer");
+        fail(exchange, ERR_CLOSED, UPSTREAM_RESET, "it closed the connection without an answer");
         break;
     }
 }
@@ -255,7 +273,7 @@ void exchange_on_end(struct exchange *exchange)
 void exchange_on_fail(struct exchange *exchange, enum err err)
 {
     CHECK(exchange->_state != RESTING);
-    fail(exchange, err, "upstream_reset", err_text(err));
+    fail(exchange, err, UPSTREAM_RESET, err_text(err));
 }
 
 /* Life and verbs */
@@ -277,7 +295,7 @@ void exchange_start(struct exchange *exchange, struct span request, bool is_head
     CHECK(stream->in.len == 0);
     move(exchange, WAITING);
     exchange->user = user;
-    exchange->reason = exchange->problem = NULL;
+    exchange->problem = NULL;
     exchange->is_reusable = false;
     exchange->_handler = handler;
     exchange->_since_ms = loop_now_ms(exchange->_shared->loop);
@@ -286,8 +304,8 @@ void exchange_start(struct exchange *exchange, struct span request, bool is_head
     exchange->_received_before = stream->received;
     exchange->_interim = 0;
     http_parser_answers_head(&exchange->_parser, is_head);
-    timer_start(exchange->_shared->loop, &exchange->_timer,
-                exchange->_shared->options->first_byte_timeout_ms, on_time);
+    timer_start(exchange->_shared->loop, &exchange->_timer, waiting_ms(exchange->_shared->options),
+                on_time);
     stream_write(stream, request);
 }
 

@@ -6,7 +6,7 @@
  * Loop:   of one loop; a handler runs from the loop only, never inside exchange_start().
  * Memory: embedded in the connection that it is on; what the handler is shown is good until it
  *         returns.
- * Limits: head_bytes_max, first_byte_timeout_ms and between_bytes_timeout_ms of the options; 8
+ * Limits: head_bytes_max, write_timeout_ms, first_byte_timeout_ms and between_bytes_timeout_ms of the options; 8
  *         interim answers; EXCHANGE_FIELDS_MAX fields.
  */
 #ifndef WEFT_UPSTREAM_EXCHANGE_H
@@ -17,6 +17,7 @@
 #include "http/parser.h"
 #include "loop/loop.h"
 #include "loop/timer.h"
+#include "upstream/failure.h"
 #include "upstream/options.h"
 #include <stdbool.h>
 #include <stdint.h>
@@ -34,7 +35,7 @@ struct exchange_handler {
     /* Some of its body; never empty. */
     enum err (*on_body)(struct exchange *exchange, struct span bytes);
     /* It is over, and the connection may be closed or lent on. ERR_OK: the answer is complete. Else
-     * exchange->reason and ->problem say more: ERR_RESET, ERR_CLOSED (before or within the answer),
+     * exchange->failure and ->problem say more: ERR_RESET, ERR_CLOSED (before or within the answer),
      * ERR_IO, ERR_TIMED_OUT, ERR_PROTOCOL, ERR_TOO_BIG, or what the handler said. */
     void (*on_done)(struct exchange *exchange, enum err err);
 };
@@ -50,7 +51,7 @@ struct exchange_shared {
 /* One after the other on a connection. Embed it; zeroed it is none. */
 struct exchange {
     void *user;                            /* the handler's own */
-    const char *reason;                    /* of a failure: a constant token for the access log */
+    enum upstream_failure failure;         /* of a failure: which one */
     const char *problem;                   /* of a failure: a constant text for people */
     uint32_t keep_ms;                      /* how long the peer keeps the connection; UINT32_MAX:
                                                it did not say */

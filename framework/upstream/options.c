@@ -1,6 +1,7 @@
 /* upstream/options.c - the settings of an [upstream.NAME] section. */
 #include "upstream/options.h"
 #include <stddef.h>
+#include <stdio.h>
 
 /* A day, and the largest sizes that are still sane: a body is held in memory. */
 #define DAY_MS         (24u * 60 * 60 * 1000)
@@ -79,6 +80,15 @@ static const struct field fields[] = {
      .scope = FIELD_PER_WORKER,
      .help = "The longest that connecting to an address may take: 502, upstream_connect_timeout. "
              "Another address is tried after 250ms."},
+    {.key = "write_timeout",
+     .type = FIELD_MS,
+     .offset = MEMBER(write_timeout_ms),
+     .fallback = "4s",
+     .min = 1,
+     .max = DAY_MS,
+     .scope = FIELD_PER_WORKER,
+     .help = "The longest wait for the peer to take some more of a request: 504, "
+             "upstream_write_timeout."},
     {.key = "first_byte_timeout",
      .type = FIELD_MS,
      .offset = MEMBER(first_byte_timeout_ms),
@@ -86,8 +96,8 @@ static const struct field fields[] = {
      .min = 1,
      .max = DAY_MS,
      .scope = FIELD_PER_WORKER,
-     .help = "The longest wait for the first byte of an answer, and for the peer to take some more "
-             "of a long request: 504, upstream_first_byte_timeout."},
+     .help = "The longest wait for the first byte of an answer, once the request was sent: 504, "
+             "upstream_first_byte_timeout."},
     {.key = "between_bytes_timeout",
      .type = FIELD_MS,
      .offset = MEMBER(between_bytes_timeout_ms),
@@ -105,6 +115,123 @@ static const struct field fields[] = {
      .scope = FIELD_PER_WORKER,
      .help = "The longest that a call takes in all, waiting and connecting too: 504, "
              "upstream_timeout. What is left of the request's own budget is a limit besides."},
+    {.key = "eject_failures",
+     .type = FIELD_UINT,
+     .offset = MEMBER(eject_failures),
+     .fallback = "5",
+     .max = 1000,
+     .scope = FIELD_PER_WORKER,
+     .help = "So many calls in a row that failed (no connection, no answer, 502, 503 or 504) take "
+             "an address out for a while, unless it is the last one. Then one call tries it. 0: "
+             "never."},
+    {.key = "eject_time",
+     .type = FIELD_MS,
+     .offset = MEMBER(eject_time_ms),
+     .fallback = "30s",
+     .min = 1,
+     .max = DAY_MS,
+     .scope = FIELD_PER_WORKER,
+     .help = "How long an address is out for the first time; twice that the second time in a row, "
+             "and so on, up to ten times."},
+    {.key = "retries",
+     .type = FIELD_UINT,
+     .offset = MEMBER(retries_max),
+     .fallback = "1",
+     .max = 3,
+     .scope = FIELD_PER_WORKER,
+     .help = "How often a call is sent again to another address where that is safe: no byte of "
+             "the answer came, and nothing was sent or the request is idempotent. A kept "
+             "connection that the peer closed meanwhile is renewed besides."},
+    {.key = "retry_budget",
+     .type = FIELD_UINT,
+     .offset = MEMBER(retry_percent),
+     .fallback = "20",
+     .max = 100,
+     .scope = FIELD_PER_WORKER,
+     .help = "The most of these retries, in percent of all calls, lest an overloaded upstream "
+             "gets more of them. Ten are always saved up."},
+    {.key = "retry_after_max",
+     .type = FIELD_MS,
+     .offset = MEMBER(retry_after_max_ms),
+     .fallback = "1s",
+     .max = 60000,
+     .scope = FIELD_PER_WORKER,
+     .help = "An idempotent call that is answered 429 or 503 with a Retry-After is sent again "
+             "after that time if it is not longer than this, or at once to another address; 0: "
+             "never."},
+    {.key = "breaker",
+     .type = FIELD_UINT,
+     .offset = MEMBER(breaker_percent),
+     .fallback = "0",
+     .max = 100,
+     .scope = FIELD_PER_WORKER,
+     .help = "When at least so many percent of the calls fail, calls fail at once for a while: "
+             "503, upstream_breaker_open. Then one call tries. 0: never."},
+    {.key = "breaker_calls",
+     .type = FIELD_UINT,
+     .offset = MEMBER(breaker_calls),
+     .fallback = "20",
+     .min = 1,
+     .max = 1000000,
+     .scope = FIELD_PER_WORKER,
+     .help = "Fewer calls than this within the window never open it."},
+    {.key = "breaker_window",
+     .type = FIELD_MS,
+     .offset = MEMBER(breaker_window_ms),
+     .fallback = "10s",
+     .min = 2,
+     .max = DAY_MS,
+     .scope = FIELD_PER_WORKER,
+     .help = "The time over which calls are counted."},
+    {.key = "breaker_time",
+     .type = FIELD_MS,
+     .offset = MEMBER(breaker_time_ms),
+     .fallback = "5s",
+     .min = 1,
+     .max = DAY_MS,
+     .scope = FIELD_PER_WORKER,
+     .help = "How long it stays open."},
+    {.key = "check_path",
+     .type = FIELD_TEXT,
+     .offset = MEMBER(check_path),
+     .fallback = "",
+     .max = 1024,
+     .scope = FIELD_PER_WORKER,
+     .help = "Path that is asked of every address again and again, on a connection of its own: "
+             "one that does not answer with 2xx or 3xx gets no calls. The url's prefix does not "
+             "go before it. Empty: no checks."},
+    {.key = "check_interval",
+     .type = FIELD_MS,
+     .offset = MEMBER(check_interval_ms),
+     .fallback = "5s",
+     .min = 10,
+     .max = DAY_MS,
+     .scope = FIELD_PER_WORKER,
+     .help = "The time between two checks of an address."},
+    {.key = "check_timeout",
+     .type = FIELD_MS,
+     .offset = MEMBER(check_timeout_ms),
+     .fallback = "2s",
+     .min = 1,
+     .max = DAY_MS,
+     .scope = FIELD_PER_WORKER,
+     .help = "The longest that a check may take."},
+    {.key = "check_rise",
+     .type = FIELD_UINT,
+     .offset = MEMBER(check_rise),
+     .fallback = "2",
+     .min = 1,
+     .max = 100,
+     .scope = FIELD_PER_WORKER,
+     .help = "Good checks in a row that bring an address back."},
+    {.key = "check_fall",
+     .type = FIELD_UINT,
+     .offset = MEMBER(check_fall),
+     .fallback = "3",
+     .min = 1,
+     .max = 100,
+     .scope = FIELD_PER_WORKER,
+     .help = "Bad checks in a row that take an address out."},
     {.key = "idle_timeout",
      .type = FIELD_MS,
      .offset = MEMBER(idle_timeout_ms),
@@ -129,7 +256,7 @@ static const struct field fields[] = {
      .min = 256,
      .max = HEAD_BYTES_MAX,
      .scope = FIELD_PER_WORKER,
-     .help = "The largest head of an answer: 502, upstream_too_big."},
+     .help = "The largest head of an answer: 502, upstream_head_too_big."},
     {.key = "body_max",
      .type = FIELD_SIZE,
      .offset = MEMBER(body_bytes_max),
@@ -137,7 +264,7 @@ static const struct field fields[] = {
      .max = BODY_BYTES_MAX,
      .scope = FIELD_PER_WORKER,
      .help = "The largest body of an answer, all of which is held in memory: 502, "
-             "upstream_too_big."},
+             "upstream_body_too_big."},
 };
 
 enum err upstream_options_check(const struct upstream_options *options, const char **key,
@@ -152,6 +279,14 @@ enum err upstream_options_check(const struct upstream_options *options, const ch
     err = upstream_url_parse(options->url, &url, problem);
     if (err != ERR_OK)
         return err;
+    *key = "check_path";
+    if (options->check_path[0] != '\0' && !upstream_is_path(span_of(options->check_path))) {
+        snprintf(problem, INI_PROBLEM_SIZE,
+                 "check_path: \"%.200s\", expected a path that begins with '/' and is "
+                 "percent-encoded",
+                 options->check_path);
+        return ERR_SYNTAX;
+    }
     *key = "addresses";
     return upstream_places_parse(options->addresses, &url, places, &count, problem);
 }

@@ -21,14 +21,28 @@ struct upstream_options {
     uint32_t queue_timeout_ms;            /* longest wait for a connection: ERR_UP_BUSY */
     uint32_t resolve_timeout_ms;          /* until the first address is known: ERR_UP_CONNECT */
     uint32_t connect_timeout_ms;          /* to one address: ERR_UP_CONNECT */
-    uint32_t first_byte_timeout_ms;       /* between request and answer, or parts of a request that
-                                          the peer takes: ERR_UP_TIMEOUT */
+    uint32_t write_timeout_ms;            /* for the peer to take some more: ERR_UP_TIMEOUT */
+    uint32_t first_byte_timeout_ms;       /* between request and answer: ERR_UP_TIMEOUT */
     uint32_t between_bytes_timeout_ms;    /* of the answer: ERR_UP_TIMEOUT */
-    uint32_t timeout_ms;      /* of a call in all, in its scope's budget: ERR_UP_TIMEOUT */
-    uint32_t idle_timeout_ms; /* of a kept connection */
-    uint32_t age_max_ms;      /* of a connection that is used again; 0: none */
-    uint64_t head_bytes_max;  /* of an answer: ERR_UP_TOO_BIG */
-    uint64_t body_bytes_max;  /* of an answer: ERR_UP_TOO_BIG */
+    uint32_t timeout_ms;         /* of a call in all, in its scope's budget: ERR_UP_TIMEOUT */
+    uint32_t eject_failures;     /* in a row, by which an address is ejected; 0: never */
+    uint32_t eject_time_ms;      /* for the first time; longer each time */
+    uint32_t retries_max;        /* of a call, to other addresses */
+    uint32_t retry_percent;      /* of the calls that may be such retries */
+    uint32_t retry_after_max_ms; /* longest wait for a Retry-After; 0: none */
+    uint32_t breaker_percent;    /* of failed calls that opens it; 0: never */
+    uint32_t breaker_calls;      /* fewer in a window never do */
+    uint32_t breaker_window_ms;  /* over which is counted */
+    uint32_t breaker_time_ms;    /* it stays open */
+    char *check_path;            /* of active checks; "": none */
+    uint32_t check_interval_ms;  /* between them */
+    uint32_t check_timeout_ms;   /* of one */
+    uint32_t check_rise;         /* good ones in a row that bring an address back */
+    uint32_t check_fall;         /* bad ones in a row that take it out */
+    uint32_t idle_timeout_ms;    /* of a kept connection */
+    uint32_t age_max_ms;         /* of a connection that is used again; 0: none */
+    uint64_t head_bytes_max;     /* of an answer: ERR_UP_TOO_BIG */
+    uint64_t body_bytes_max;     /* of an answer: ERR_UP_TOO_BIG */
 };
 
 /* What the table cannot say: are url and addresses such? `problem` says what is wrong, without file

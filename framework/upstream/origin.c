@@ -18,9 +18,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/mem.h"
 #include <stdio.h>
-#include <string.h>
 
 /* An address that has not answered by then is not waited for alone (RFC 8305 section 5). */
 enum { STAGGER_MS = 250 };
@@ -50,11 +48,27 @@ static void unput(struct origin_conn *conn)
     conn->target->idle_count--;
 }
 
+static bool begin_call(const struct origin_conn *conn)
+{
+    struct health *health = &conn->target->health;
+
+    return health->state != HEALTH_GOOD && health_begin(health, loop_now_ms(conn->origin->_loop));
+}
+
+/* What was to try an ejected address told nothing. */
+static void end_trial(struct origin_conn *conn)
+{
+    if (conn->is_trial)
+        health_untried(&conn->target->health, loop_now_ms(conn->origin->_loop));
+    conn->is_trial = false;
+}
+
 static void lend(struct origin_conn *conn)
 {
     unput(conn);
     conn_lend(conn);
     put(conn);
+    conn->is_trial |= begin_call(conn);
     if (conn->uses > 1)
         conn->origin->_counts->reused++;
 }
@@ -66,6 +80,7 @@ static void release(struct origin_conn *conn)
     struct target *target = conn->target;
 
     unput(conn);
+    end_trial(conn);
     if (conn->state != CONN_OPENING)
         origin->_counts->connections--;
     list_remove(&conn->link);
@@ -156,6 +171,7 @@ static void settle(struct origin *origin, struct origin_loan *loan)
 static struct target *choose(struct origin *origin, const struct origin_loan *loan, bool must_avoid)
 {
     const struct target_wish wish = {
+        .now_ms = loop_now_ms(origin->_loop),
         .places_max = origin->_options->connections_per_address_max,
         .may_open =
             origin->_places < origin->_options->connections_max || origin->_counts->idle > 0,
@@ -185,6 +201,7 @@ static void open_conn(struct origin *origin, struct target *target, struct origi
     conn = conn_open(&origin->_conns_shared, target);
     conn->origin = origin;
     conn->loan = loan;
+    conn->is_trial = begin_call(conn);
     *slot = conn;
     put(conn);
     if (loan->_tried_count < ORIGIN_TRIES_MAX)
@@ -249,6 +266,7 @@ static struct origin_loan *next_borrower(struct origin *origin)
 static void hand_on(struct origin_conn *conn, struct origin_loan *loan, uint32_t idle_ms)
 {
     if (loan == NULL) {
+        end_trial(conn);
         conn_keep(conn, idle_ms);
         put(conn);
         return;
@@ -262,11 +280,13 @@ static void hand_on(struct origin_conn *conn, struct origin_loan *loan, uint32_t
 
 static void on_gone(struct target *target, void *data)
 {
+    struct origin *origin = data;
     struct list *first;
 
-    (void)data;
-    log_info("upstream: address %s is gone, %u connections in use are let finish", target->text,
-             target->places - target->idle_count);
+    log_info("upstream %s: address %s is gone, %u connections in use are let finish", origin->_name,
+             target->text, target->places - target->idle_count);
+    check_destroy(target->check);
+    target->check = NULL;
     target->places++; /* so that it stays until we are done with it */
     while ((first = list_first(&target->idle)) != NULL)
         release(CONTAINER_OF(first, struct origin_conn, link));
@@ -277,12 +297,12 @@ static void on_gone(struct target *target, void *data)
 /* Tells all who wait in line that there is no address; what they do then may bring new ones. */
 static void fail_line(struct origin *origin, enum err err)
 {
-    struct conn_failure failure = {.reason = "upstream_resolve"};
+    struct conn_failure failure = {.what = UPSTREAM_RESOLVE};
     struct list failed;
     struct list *first;
 
     if (err == ERR_TIMED_OUT) {
-        failure.reason = "upstream_resolve_timeout";
+        failure.what = UPSTREAM_RESOLVE_TIMEOUT;
         snprintf(failure.problem, sizeof failure.problem, "no address in %u ms",
                  origin->_options->resolve_timeout_ms);
     } else {
@@ -301,13 +321,84 @@ static void fail_line(struct origin *origin, enum err err)
     }
 }
 
+/* Health */
+
+/* `why` is for people. */
+static void note_failure(struct origin *origin, struct target *target, const char *why)
+{
+    uint64_t now_ms = loop_now_ms(origin->_loop);
+    bool has_other = targets_have_other(&origin->_targets, target, now_ms);
+
+    if (!health_failed(&target->health, origin->_options, now_ms, has_other))
+        return;
+    origin->_counts->ejections++;
+    log_warn("upstream %s: address %s is out for %llu ms after %u failures in a row, the last: %s",
+             origin->_name, target->text, (unsigned long long)(target->health.until_ms - now_ms),
+             target->health.failures, why);
+}
+
+void origin_succeeded(struct origin_conn *conn)
+{
+    struct origin *origin = conn->origin;
+    struct health *health = &conn->target->health;
+
+    conn->is_trial = false;
+    if (health->state == HEALTH_GOOD && health->failures == 0 && health->ejections == 0)
+        return;
+    if (health->state != HEALTH_GOOD)
+        log_info("upstream %s: address %s is back", origin->_name, conn->target->text);
+    health_succeeded(health, origin->_options, loop_now_ms(origin->_loop));
+}
+
+void origin_failed(struct origin_conn *conn, const char *why)
+{
+    conn->is_trial = false;
+    note_failure(conn->origin, conn->target, why);
+}
+
+void origin_rest(struct origin_conn *conn, uint64_t ms)
+{
+    health_rest(&conn->target->health, loop_now_ms(conn->origin->_loop), ms);
+}
+
+bool origin_has_other(const struct origin_conn *conn)
+{
+    const struct origin *origin = conn->origin;
+
+    return targets_have_other(&origin->_targets, conn->target, loop_now_ms(origin->_loop));
+}
+
 /* What the loop calls. */
+
+static void on_checked(struct target *target, bool is_good, const char *why, void *data)
+{
+    struct origin *origin = data;
+
+    origin->_counts->checks++;
+    origin->_counts->checks_failed += is_good ? 0 : 1;
+    if (!health_checked(&target->health, origin->_options, is_good))
+        return;
+    if (is_good)
+        log_info("upstream %s: address %s is up again", origin->_name, target->text);
+    else
+        log_warn("upstream %s: address %s is down: %s", origin->_name, target->text, why);
+}
+
+static void start_checks(struct origin *origin)
+{
+    if (origin->_options->check_path[0] == '\0')
+        return;
+    for (uint32_t i = 0; i < origin->_targets.count; i++)
+        if (origin->_targets.at[i]->check == NULL)
+            origin->_targets.at[i]->check = check_create(&origin->_checks, origin->_targets.at[i]);
+}
 
 static void on_answered(struct names *names, void *data)
 {
     struct origin *origin = data;
 
     targets_update(&origin->_targets, names, on_gone, origin);
+    start_checks(origin);
     if (origin->_targets.count > 0)
         serve_line(origin);
     else if (names_are_answered(names))
@@ -350,6 +441,8 @@ static void on_failed(struct origin_conn *conn, const struct conn_failure *failu
 
     if (loan != NULL)
         *slot_of(loan, conn) = NULL;
+    conn->is_trial = false;
+    note_failure(origin, conn->target, failure->problem);
     release(conn);
     if (loan == NULL) {
         serve_line(origin);
@@ -378,6 +471,7 @@ void origin_init(struct origin *origin, const struct origin_setup *setup)
     CHECK(setup->exchanges->options->connections_max > 0);
     *origin = (struct origin){
         ._loop = setup->exchanges->loop,
+        ._name = setup->name,
         ._options = setup->exchanges->options,
         ._counts = setup->counts,
         ._conns_shared = {.buffers = setup->buffers,
@@ -391,6 +485,14 @@ void origin_init(struct origin *origin, const struct origin_setup *setup)
     names_init(&origin->_names, origin->_loop, setup->resolver, setup->places, setup->place_count);
     targets_init(&origin->_targets, clock_monotonic_us());
     targets_update(&origin->_targets, &origin->_names, on_gone, origin);
+    origin->_checks = (struct check_shared){
+        .name = setup->name,
+        .host = setup->host,
+        .buffers = setup->buffers,
+        .exchanges = setup->exchanges,
+        .fn = on_checked,
+        .data = origin,
+    };
 }
 
 static void release_all(struct list *conns)
@@ -408,8 +510,10 @@ void origin_deinit(struct origin *origin)
     CHECK(list_is_empty(&origin->_conns[CONN_LENT]));
     names_deinit(&origin->_names);
     release_all(&origin->_conns[CONN_OPENING]);
-    for (uint32_t i = 0; i < origin->_targets.count; i++)
+    for (uint32_t i = 0; i < origin->_targets.count; i++) {
+        check_destroy(origin->_targets.at[i]->check);
         release_all(&origin->_targets.at[i]->idle);
+    }
     CHECK(origin->_places == 0);
     targets_deinit(&origin->_targets);
     origin->_loop = NULL;
@@ -417,16 +521,21 @@ void origin_deinit(struct origin *origin)
 
 void origin_start(struct origin *origin)
 {
-    if (!names_are_started(&origin->_names))
-        names_start(&origin->_names, on_answered, origin);
+    if (names_are_started(&origin->_names))
+        return;
+    names_start(&origin->_names, on_answered, origin);
+    start_checks(origin);
 }
 
-struct origin_conn *origin_take(struct origin *origin)
+struct origin_conn *origin_take(struct origin *origin, uint32_t avoid_id)
 {
     const struct target_wish wish = {
+        .now_ms = loop_now_ms(origin->_loop),
         .places_max = origin->_options->connections_per_address_max,
         .may_be_idle = true,
         .may_open = origin->_places < origin->_options->connections_max,
+        .avoid = &avoid_id,
+        .avoid_count = avoid_id != 0 ? 1 : 0,
     };
     struct target *target;
 
@@ -444,11 +553,25 @@ struct origin_conn *origin_take(struct origin *origin)
     return NULL;
 }
 
+bool origin_try(struct origin *origin, struct origin_loan *loan, origin_loan_fn *fn,
+                uint32_t avoid_id)
+{
+    struct target *target;
+
+    CHECK(!is_waiting(loan));
+    *loan =
+        (struct origin_loan){._fn = fn, ._origin = origin, ._tried = {avoid_id}, ._tried_count = 1};
+    target = list_is_empty(&origin->_line) ? choose(origin, loan, false) : NULL;
+    if (target != NULL)
+        open_conn(origin, target, loan);
+    return target != NULL;
+}
+
 bool origin_wait(struct origin *origin, struct origin_loan *loan, origin_loan_fn *fn)
 {
     struct target *target;
 
-    CHECK(!is_dialing(loan));
+    CHECK(!is_waiting(loan));
     origin_start(origin);
     *loan = (struct origin_loan){._fn = fn, ._origin = origin};
     target = list_is_empty(&origin->_line) ? choose(origin, loan, false) : NULL;
@@ -468,7 +591,7 @@ void origin_dial_again(struct origin_conn *conn, struct origin_loan *loan, origi
     uint32_t failed_id = conn->target->id;
     struct target *target;
 
-    CHECK(!is_dialing(loan));
+    CHECK(!is_waiting(loan));
     *loan = (struct origin_loan){
         ._fn = fn, ._origin = origin, ._is_fresh = true, ._tried = {failed_id}, ._tried_count = 1};
     release(conn);

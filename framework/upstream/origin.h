@@ -19,6 +19,7 @@
 
 #include "base/list.h"
 #include "loop/timer.h"
+#include "upstream/check.h"
 #include "upstream/conn.h"
 #include "upstream/names.h"
 #include "upstream/target.h"
@@ -51,11 +52,13 @@ struct origin_loan {
 /* An upstream's connections. Embed it. */
 struct origin {
     struct loop *_loop;                      /* its loop; NULL: none */
+    const char *_name;                       /* of the upstream, for logs */
     const struct upstream_options *_options; /* limits */
     struct upstream_counts *_counts;         /* the upstream's */
     struct conn_shared _conns_shared;        /* what connections stand on */
     struct names _names;                     /* where it is */
     struct targets _targets;                 /* the same as addresses */
+    struct check_shared _checks;             /* what their checks stand on */
     struct list _conns[CONN_STATE_COUNT];    /* OPENING and LENT; the one used last first */
     uint32_t _places;                        /* taken by connections */
     struct list _dialing;                    /* loans with one on its way, oldest first */
@@ -65,6 +68,8 @@ struct origin {
 
 /* What an origin stands on; all of it is the caller's and outlives it. */
 struct origin_setup {
+    const char *name;                        /* of the upstream, for logs */
+    struct span host;                        /* for the Host field of checks */
     struct resolver *resolver;               /* for names; NULL where there are none */
     struct buf_pool *buffers;                /* for the connections */
     const struct exchange_shared *exchanges; /* loop and options too */
@@ -86,12 +91,18 @@ void origin_deinit(struct origin *origin);
 void origin_start(struct origin *origin);
 
 /* An idle connection, lent, whose exchange is to be started at once; NULL: none, or the choice fell
- * on an address without. Looks whether the peer has closed it, or said something. */
-struct origin_conn *origin_take(struct origin *origin);
+ * on an address without. Looks whether the peer has closed it, or said something. `avoid_id`: rather
+ * not of this target; 0: of any. */
+struct origin_conn *origin_take(struct origin *origin, uint32_t avoid_id);
 
 /* Opens a connection for `loan`, or puts it in line. False: the line is full, nothing was done. */
 bool origin_wait(struct origin *origin, struct origin_loan *loan, origin_loan_fn *fn)
     __attribute__((warn_unused_result));
+
+/* Opens a connection for `loan`, rather not to the target `avoid_id`. False: it would have to wait
+ * in line, nothing was done. */
+bool origin_try(struct origin *origin, struct origin_loan *loan, origin_loan_fn *fn,
+                uint32_t avoid_id) __attribute__((warn_unused_result));
 
 /* Closes the lent `conn` and opens another one in its place, for `loan` and before all others; to
  * another address where there is one. */
@@ -105,6 +116,15 @@ bool origin_is_in_line(const struct origin_loan *loan);
 
 /* Is no address known (yet)? Who is in line then waits for a name to be looked up. */
 bool origin_is_nowhere(const struct origin *origin);
+
+/* What a call met on a lent connection tells of its address: it answered; it failed, for people
+ * `why`; it asked for a rest. Who says nothing, since the call was given up, changes nothing. */
+void origin_succeeded(struct origin_conn *conn);
+void origin_failed(struct origin_conn *conn, const char *why);
+void origin_rest(struct origin_conn *conn, uint64_t ms);
+
+/* Is there another address than that of `conn` which is fit to be called? */
+bool origin_has_other(const struct origin_conn *conn);
 
 /* Gives back a lent connection whose exchange left it fit for another; it is kept for the options'
  * time, or for `idle_ms_max` where that is shorter (UINT32_MAX: the peer did not say). */

@@ -1,16 +1,19 @@
 /* upstream/retry.c - may a call that failed be sent once more? */
 #include "upstream/retry.h"
-#include "base/check.h"
+#include "base/number.h"
 
-bool retry_is_safe(const struct retry_facts *facts)
+enum retry retry_decide(const struct retry_facts *facts)
 {
-    CHECK(facts->tries > 0);
     if (facts->err != ERR_RESET && facts->err != ERR_CLOSED && facts->err != ERR_IO)
-        return false;
+        return RETRY_NOT;
+    if (facts->received > 0 || (facts->written > 0 && !facts->is_idempotent))
+        return RETRY_NOT;
+    if (facts->was_kept && !facts->was_renewed)
+        return RETRY_RENEW;
     /* A new connection that breaks says that the peer is unwell, not that the call came late. */
-    if (!facts->was_reused || facts->tries >= RETRY_TRIES_MAX || facts->received > 0)
-        return false;
-    return facts->written == 0 || facts->is_idempotent;
+    if (facts->has_other && facts->retries < facts->retries_max)
+        return RETRY_PAID;
+    return RETRY_NOT;
 }
 
 bool retry_is_idempotent(struct span method)
@@ -23,4 +26,34 @@ bool retry_is_idempotent(struct span method)
         if (span_equal(method, methods[i]))
             return true;
     return false;
+}
+
+void retry_budget_init(struct retry_budget *budget)
+{
+    budget->percents = RETRY_RESERVE * 100;
+}
+
+void retry_budget_add(struct retry_budget *budget, uint32_t percent)
+{
+    budget->percents += percent;
+    if (budget->percents > RETRY_RESERVE * 100)
+        budget->percents = RETRY_RESERVE * 100;
+}
+
+bool retry_budget_take(struct retry_budget *budget)
+{
+    if (budget->percents < 100)
+        return false;
+    budget->percents -= 100;
+    return true;
+}
+
+bool retry_after_ms(struct span value, uint64_t *ms)
+{
+    uint64_t seconds;
+
+    if (!number_uint(value, &seconds) || seconds > 1000000)
+        return false;
+    *ms = seconds * 1000;
+    return true;
 }

@@ -99,7 +99,8 @@ static bool has_room(const struct target *target, const struct target_wish *wish
 
 static bool suits(const struct target *target, const struct target_wish *wish)
 {
-    return has_room(target, wish) && !is_avoided(target, wish);
+    return has_room(target, wish) && !is_avoided(target, wish) &&
+           (wish->_is_panic || health_may_serve(&target->health, wish->now_ms));
 }
 
 /* Calls under way to it, those that wait for a connection to it too. */
@@ -134,7 +135,7 @@ static struct target *pick(struct targets *targets, const struct target_wish *wi
 
 struct target *targets_pick(struct targets *targets, const struct target_wish *wish)
 {
-    struct target_wish anybody = *wish;
+    struct target_wish any = *wish;
     struct target *found;
 
     if (targets->count <= 1) {
@@ -143,8 +144,21 @@ struct target *targets_pick(struct targets *targets, const struct target_wish *w
         return wish->must_avoid && is_avoided(targets->at[0], wish) ? NULL : targets->at[0];
     }
     found = pick(targets, wish);
-    if (found != NULL || wish->must_avoid || wish->avoid_count == 0)
-        return found;
-    anybody.avoid_count = 0;
-    return pick(targets, &anybody);
+    if (found == NULL && !wish->must_avoid && wish->avoid_count > 0) {
+        any.avoid_count = 0;
+        found = pick(targets, &any);
+    }
+    if (found == NULL && !targets_have_other(targets, NULL, wish->now_ms)) {
+        any._is_panic = true; /* none is fit: then all of them are */
+        found = pick(targets, &any);
+    }
+    return found;
+}
+
+bool targets_have_other(const struct targets *targets, const struct target *target, uint64_t now_ms)
+{
+    for (uint32_t i = 0; i < targets->count; i++)
+        if (targets->at[i] != target && health_may_serve(&targets->at[i]->health, now_ms))
+            return true;
+    return false;
 }

@@ -12,9 +12,12 @@
 
 #include "base/list.h"
 #include "net/addr.h"
+#include "upstream/health.h"
 #include "upstream/names.h"
 #include <stdbool.h>
 #include <stdint.h>
+
+struct check;
 
 /* Addresses of one upstream. */
 enum { TARGETS_MAX = 256 };
@@ -24,10 +27,12 @@ struct target {
     struct addr addr;          /* what is connected to */
     char text[ADDR_TEXT_SIZE]; /* the same for people */
     uint32_t id;               /* from 1, never used again */
-    uint32_t places;     /* connections to it, those on their way too; the origin's to count */
-    uint32_t idle_count; /* of them, kept */
-    struct list idle;    /* these: struct origin_conn, the one used last first */
-    bool is_gone;        /* it is no longer one of the upstream's */
+    uint32_t places;      /* connections to it, those on their way too; the origin's to count */
+    uint32_t idle_count;  /* of them, kept */
+    struct list idle;     /* these: struct origin_conn, the one used last first */
+    bool is_gone;         /* it is no longer one of the upstream's */
+    struct health health; /* by what calls met */
+    struct check *check;  /* asks it again and again; NULL: nobody does */
 };
 
 /* Those of one upstream. Embed it; zeroed it is empty. */
@@ -54,15 +59,22 @@ void targets_forget(struct target *target);
 
 /* Whom to choose. */
 struct target_wish {
+    uint64_t now_ms;       /* the loop's time */
     uint32_t places_max;   /* of a target; 0: no limit */
     bool may_be_idle;      /* a kept connection will do */
     bool may_open;         /* a new connection will do */
     const uint32_t *avoid; /* ids, `avoid_count` of them: rather not these */
     uint32_t avoid_count;  /* of avoid */
     bool must_avoid;       /* not these, even where there is no other */
+    bool _is_panic;        /* whether they are fit or not */
 };
 
-/* One that has what is wished for, or NULL. */
+/* One that has what is wished for, or NULL. One that is not fit to be called is not chosen while
+ * there is another one that is. */
 struct target *targets_pick(struct targets *targets, const struct target_wish *wish);
+
+/* Is there one, other than `target`, that is fit to be called? */
+bool targets_have_other(const struct targets *targets, const struct target *target,
+                        uint64_t now_ms);
 
 #endif

@@ -11,6 +11,7 @@
 #include "base/span.h"
 #include "http/message.h"
 #include "task/op.h"
+#include "upstream/failure.h"
 #include "upstream/options.h"
 #include <stdbool.h>
 #include <stdint.h>
@@ -21,16 +22,22 @@ struct upstream;
 
 /* What happened so far, and what there is now. */
 struct upstream_counts {
-    uint64_t calls;       /* settled */
-    uint64_t failed;      /* of them, without an answer, refused ones included */
-    uint64_t refused;     /* of these, no place in line, or too long a wait for a connection */
-    uint64_t canceled;    /* of the calls, given up by their scope or their user; not failed */
-    uint64_t retried;     /* sent once more */
-    uint64_t connects;    /* connections opened */
-    uint64_t reused;      /* calls on a kept connection */
-    uint32_t connections; /* open now */
-    uint32_t idle;        /* of them, kept */
-    uint32_t waiting;     /* calls in line */
+    uint64_t failures[UPSTREAM_FAILURE_COUNT]; /* of the calls, by what went wrong */
+    uint64_t calls;                            /* settled */
+    uint64_t failed;         /* of them, without an answer, refused ones included */
+    uint64_t refused;        /* of these, no place in line, or too long a wait for a connection */
+    uint64_t canceled;       /* of the calls, given up by their scope or their user; not failed */
+    uint64_t retried;        /* sent once more, on a new connection or to another address */
+    uint64_t retries_denied; /* not, since the budget was used up */
+    uint64_t ejections;      /* of addresses */
+    uint64_t breaks;         /* how often the breaker opened */
+    uint64_t checks;         /* of addresses, ended */
+    uint64_t checks_failed;  /* of them */
+    uint64_t connects;       /* connections opened */
+    uint64_t reused;         /* calls on a kept connection */
+    uint32_t connections;    /* open now */
+    uint32_t idle;           /* of them, kept */
+    uint32_t waiting;        /* calls in line */
 };
 
 /* `name` (copied) is for logs and metrics; `options`, which passed upstream_options_check()
@@ -68,12 +75,13 @@ struct upstream_call {
 };
 
 /* Calls. An answer of any status is OK. Errors, with their reasons:
- *   ERR_UP_BUSY     upstream_queue_full, upstream_queue_timeout
+ *   ERR_UP_BUSY     upstream_queue_full, upstream_queue_timeout, upstream_breaker_open
  *   ERR_UP_CONNECT  upstream_resolve, upstream_resolve_timeout, upstream_connect (refused),
  *                   upstream_connect_timeout
  *   ERR_UP_RESET    upstream_reset (it broke off), upstream_protocol (it broke the protocol)
- *   ERR_UP_TIMEOUT  upstream_first_byte_timeout, upstream_between_bytes_timeout, upstream_timeout
- *   ERR_UP_TOO_BIG  upstream_too_big
+ *   ERR_UP_TIMEOUT  upstream_write_timeout, upstream_first_byte_timeout,
+ *                   upstream_between_bytes_timeout, upstream_timeout
+ *   ERR_UP_TOO_BIG  upstream_head_too_big, upstream_body_too_big
  *   ERR_INVALID     upstream_invalid
  * and those of op_init(). op->error has a text for people that names the upstream. */
 struct op *upstream_call(struct scope *scope, struct upstream *upstream,

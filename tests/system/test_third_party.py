@@ -159,10 +159,11 @@ def test_garbage(host, peer, answer):
 
 def test_too_much(start, peer):
     host = start(peer.url, body_max="10k", head_max="1k")
-    for answer in ({"body": "x" * 10241}, {"body": "x" * 10241, "framing": "chunked"},
-                   {"body": "x" * 10241, "framing": "close"}, {"headers": {"X-Long": "y" * 2000}}):
+    for what, answer in (("body", {"body": "x" * 10241}), ("body", {"body": "x" * 10241, "framing": "chunked"}),
+                         ("body", {"body": "x" * 10241, "framing": "close"}),
+                         ("head", {"headers": {"X-Long": "y" * 2000}})):
         peer.on("GET", "/x", fixed(**answer))
-        assert_fails(host, 502, "upstream_too_big")
+        assert_fails(host, 502, f"upstream_{what}_too_big")
     peer.on("GET", "/x", fixed(body="x" * 10240))
     assert len(host.get(call()).body) == 10240
 

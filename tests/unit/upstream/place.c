@@ -46,6 +46,7 @@ int place_set_up(void **state)
     place->options.queue_timeout_ms = 200;
     place->options.resolve_timeout_ms = 300;
     place->options.connect_timeout_ms = 300;
+    place->options.write_timeout_ms = 400;
     place->options.first_byte_timeout_ms = 400;
     place->options.between_bytes_timeout_ms = 100;
     place->options.timeout_ms = 1000;

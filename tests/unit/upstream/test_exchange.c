@@ -108,6 +108,7 @@ static int set_up(void **state)
     place->loop = fake_clock_loop(&place->clock);
     buf_pool_init(&place->buffers, 4);
     place->options.first_byte_timeout_ms = 300;
+    place->options.write_timeout_ms = 300;
     place->options.between_bytes_timeout_ms = 100;
     place->options.body_bytes_max = BODY_MAX;
     place->shared.loop = place->loop;
@@ -271,11 +272,11 @@ static const struct answer answers[] = {
     /* too much */
     {"HTTP/1.1 200 OK\r\n\r\n"
      "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef!",
-     200, NULL, ERR_TOO_BIG, "upstream_too_big", ENDS},
+     200, NULL, ERR_TOO_BIG, "upstream_body_too_big", ENDS},
     {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n41\r\n", 200, "", ERR_TOO_BIG,
-     "upstream_too_big", 0},
+     "upstream_body_too_big", 0},
     {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\nFFFFFFFFFFFFFFFF\r\n", 200,
-     "hi", ERR_TOO_BIG, "upstream_too_big", 0},
+     "hi", ERR_TOO_BIG, "upstream_body_too_big", 0},
 };
 
 static void assert_outcome(const struct place *place, const struct answer *answer, size_t split)
@@ -296,7 +297,7 @@ static void assert_outcome(const struct place *place, const struct answer *answe
         fail_msg("%s, %s", place->exchange.is_reusable ? "is kept" : "is not kept", what);
     if (answer->err == ERR_OK)
         return;
-    assert_string_equal(place->exchange.reason, answer->reason);
+    assert_string_equal(upstream_failure_reason(place->exchange.failure), answer->reason);
     assert_non_null(place->exchange.problem);
 }
 
@@ -354,7 +355,7 @@ static void assert_failed(const struct place *place, enum err err, const char *r
 {
     assert_int_equal(place->done, 1);
     assert_int_equal(place->err, err);
-    assert_string_equal(place->exchange.reason, reason);
+    assert_string_equal(upstream_failure_reason(place->exchange.failure), reason);
     assert_false(place->exchange.is_reusable);
 }
 
@@ -417,13 +418,13 @@ static void test_head_too_big(void **state)
 
         say(place, line, (size_t)len);
     }
-    assert_failed(place, ERR_TOO_BIG, "upstream_too_big");
+    assert_failed(place, ERR_TOO_BIG, "upstream_head_too_big");
 
     connect_with(place, pair_unix);
     ask(place, false);
     for (int i = 0; i < 1100 && place->done == 0; i++)
         say(place, &"HTTP/1.1 200 aaaaaaaa"[i < 20 ? i : 20], 1);
-    assert_failed(place, ERR_TOO_BIG, "upstream_too_big");
+    assert_failed(place, ERR_TOO_BIG, "upstream_head_too_big");
 }
 
 static void test_too_many_fields(void **state)
@@ -437,7 +438,7 @@ static void test_too_many_fields(void **state)
     connect_with(place, pair_unix);
     ask(place, false);
     say(place, head, strlen(head));
-    assert_failed(place, ERR_TOO_BIG, "upstream_too_big");
+    assert_failed(place, ERR_TOO_BIG, "upstream_head_too_big");
 }
 
 static void test_first_byte_timeout(void **state)
@@ -524,7 +525,7 @@ static void test_request_that_is_not_taken(void **state)
     fake_clock_walk(&place->clock, place->loop, 299);
     assert_int_equal(place->done, 0);
     fake_clock_walk(&place->clock, place->loop, 3);
-    assert_failed(place, ERR_TIMED_OUT, "upstream_first_byte_timeout");
+    assert_failed(place, ERR_TIMED_OUT, "upstream_write_timeout");
 }
 
 static void test_request_that_is_taken_slowly(void **state)

@@ -19,7 +19,22 @@ static void test_defaults(void **state)
     assert_int_equal(options.waiting_max, 4096);
     assert_int_equal(options.queue_timeout_ms, 2000);
     assert_int_equal(options.connect_timeout_ms, 2000);
+    assert_int_equal(options.write_timeout_ms, 4000);
     assert_int_equal(options.first_byte_timeout_ms, 4000);
+    assert_int_equal(options.eject_failures, 5);
+    assert_int_equal(options.eject_time_ms, 30000);
+    assert_int_equal(options.retries_max, 1);
+    assert_int_equal(options.retry_percent, 20);
+    assert_int_equal(options.retry_after_max_ms, 1000);
+    assert_int_equal(options.breaker_percent, 0);
+    assert_int_equal(options.breaker_calls, 20);
+    assert_int_equal(options.breaker_window_ms, 10000);
+    assert_int_equal(options.breaker_time_ms, 5000);
+    assert_string_equal(options.check_path, "");
+    assert_int_equal(options.check_interval_ms, 5000);
+    assert_int_equal(options.check_timeout_ms, 2000);
+    assert_int_equal(options.check_rise, 2);
+    assert_int_equal(options.check_fall, 3);
     assert_int_equal(options.between_bytes_timeout_ms, 4000);
     assert_int_equal(options.timeout_ms, 30000);
     assert_int_equal(options.idle_timeout_ms, 4000);
@@ -58,6 +73,21 @@ static void test_each_key(void **state)
                           "queue = 0\n"
                           "queue_timeout = 1ms\n"
                           "connect_timeout = 2ms\n"
+                          "write_timeout = 7ms\n"
+                          "eject_failures = 8\n"
+                          "eject_time = 9ms\n"
+                          "retries = 3\n"
+                          "retry_budget = 11\n"
+                          "retry_after_max = 12ms\n"
+                          "breaker = 13\n"
+                          "breaker_calls = 14\n"
+                          "breaker_window = 15ms\n"
+                          "breaker_time = 16ms\n"
+                          "check_path = /ok\n"
+                          "check_interval = 18ms\n"
+                          "check_timeout = 19ms\n"
+                          "check_rise = 20\n"
+                          "check_fall = 21\n"
                           "first_byte_timeout = 3ms\n"
                           "between_bytes_timeout = 4ms\n"
                           "timeout = 5ms\n"
@@ -75,6 +105,21 @@ static void test_each_key(void **state)
     assert_int_equal(options.waiting_max, 0);
     assert_int_equal(options.queue_timeout_ms, 1);
     assert_int_equal(options.connect_timeout_ms, 2);
+    assert_int_equal(options.write_timeout_ms, 7);
+    assert_int_equal(options.eject_failures, 8);
+    assert_int_equal(options.eject_time_ms, 9);
+    assert_int_equal(options.retries_max, 3);
+    assert_int_equal(options.retry_percent, 11);
+    assert_int_equal(options.retry_after_max_ms, 12);
+    assert_int_equal(options.breaker_percent, 13);
+    assert_int_equal(options.breaker_calls, 14);
+    assert_int_equal(options.breaker_window_ms, 15);
+    assert_int_equal(options.breaker_time_ms, 16);
+    assert_string_equal(options.check_path, "/ok");
+    assert_int_equal(options.check_interval_ms, 18);
+    assert_int_equal(options.check_timeout_ms, 19);
+    assert_int_equal(options.check_rise, 20);
+    assert_int_equal(options.check_fall, 21);
     assert_int_equal(options.first_byte_timeout_ms, 3);
     assert_int_equal(options.between_bytes_timeout_ms, 4);
     assert_int_equal(options.timeout_ms, 5);

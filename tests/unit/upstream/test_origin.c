@@ -55,7 +55,7 @@ static void on_loan(struct origin_loan *loan, const struct conn_failure *failure
     struct place *place = borrower->place;
 
     borrower->told++;
-    strcpy(borrower->reason, failure != NULL ? failure->reason : "");
+    strcpy(borrower->reason, failure != NULL ? upstream_failure_reason(failure->what) : "");
     strcpy(borrower->problem, failure != NULL ? failure->problem : "");
     borrower->conn = conn;
     place->order[place->told++] = (uint32_t)(borrower - place->borrowers);
@@ -78,6 +78,7 @@ static void restart(struct place *place, const char *url)
                                     .resolver = place->resolver,
                                     .buffers = &place->buffers,
                                     .exchanges = &place->shared,
+                                    .name = "partner",
                                     .places = places,
                                     .place_count = count,
                                     .counts = &place->counts,
@@ -188,11 +189,11 @@ static void test_last_used_first(void **state)
     struct origin_conn *conn = place->borrowers[0].conn;
 
     assert_int_equal(conn->uses, 1);
-    assert_null(origin_take(&place->origin));
+    assert_null(origin_take(&place->origin, 0));
     keep(place, 1);
     keep(place, 0);
     assert_int_equal(place->counts.idle, 2);
-    assert_ptr_equal(origin_take(&place->origin), conn);
+    assert_ptr_equal(origin_take(&place->origin, 0), conn);
     assert_int_equal(conn->uses, 2);
     assert_int_equal(place->counts.reused, 1);
     assert_int_equal(place->counts.idle, 1);
@@ -213,7 +214,7 @@ static void test_closed_while_idle(void **state)
     close_fd(&fd);
     run_turns(place->loop, 3);
     assert_int_equal(place->counts.connections, 0);
-    assert_null(origin_take(&place->origin));
+    assert_null(origin_take(&place->origin, 0));
 }
 
 static void test_reset_while_idle(void **state)
@@ -250,7 +251,7 @@ static void test_touched_just_before_lending(void **state)
     keep(place, 1);
     peer_send(first, "H");
     close_fd(&second);
-    assert_null(origin_take(&place->origin));
+    assert_null(origin_take(&place->origin, 0));
     assert_int_equal(place->counts.connections, 0);
     close_fd(&first);
 }
@@ -281,7 +282,7 @@ static void test_idle_for_too_long(void **state)
     keep(place, 0);
     fake_clock_walk(&place->clock, place->loop, 999);
     assert_int_equal(place->counts.idle, 1);
-    place->borrowers[0].conn = origin_take(&place->origin);
+    place->borrowers[0].conn = origin_take(&place->origin, 0);
     fake_clock_walk(&place->clock, place->loop, 2000); /* in use: as long as it likes */
     assert_int_equal(place->counts.connections, 1);
     keep(place, 0);
@@ -299,7 +300,7 @@ static void test_peer_keeps_it_for_less(void **state)
     struct origin_conn *conn = place->borrowers[0].conn;
 
     origin_keep(conn, 300);
-    assert_ptr_equal(origin_take(&place->origin), conn);
+    assert_ptr_equal(origin_take(&place->origin, 0), conn);
     origin_keep(conn, 300);
     fake_clock_walk(&place->clock, place->loop, 299);
     assert_int_equal(place->counts.idle, 1);
@@ -337,8 +338,8 @@ static void test_too_old(void **state)
     second = borrow(place, 1);
     keep(place, 0);
     fake_clock_jump(&place->clock, place->loop, 60000);
-    assert_null(origin_take(&place->origin)); /* the one that is kept */
-    keep(place, 1);                           /* the one that comes back */
+    assert_null(origin_take(&place->origin, 0)); /* the one that is kept */
+    keep(place, 1);                              /* the one that comes back */
     assert_int_equal(place->counts.connections, 0);
     close_fd(&first);
     close_fd(&second);
@@ -354,7 +355,7 @@ static void test_of_any_age(void **state)
     fd = borrow(place, 0);
     keep(place, 0);
     fake_clock_jump(&place->clock, place->loop, 80000000);
-    place->borrowers[0].conn = origin_take(&place->origin);
+    place->borrowers[0].conn = origin_take(&place->origin, 0);
     assert_non_null(place->borrowers[0].conn);
     close_fd(&fd);
 }
@@ -458,7 +459,7 @@ static void test_withdrawn_while_connecting(void **state)
     fd = peer_accept(&place->peer);
     run_until_count(place->loop, &place->counts.idle, 1);
     assert_int_equal(place->borrowers[0].told, 0);
-    place->borrowers[1].conn = origin_take(&place->origin);
+    place->borrowers[1].conn = origin_take(&place->origin, 0);
     assert_non_null(place->borrowers[1].conn);
     assert_int_equal(place->borrowers[1].conn->uses, 1);
     assert_int_equal(place->counts.reused, 0);
@@ -865,7 +866,7 @@ static void random_step(struct place *place, struct borrower *borrower, uint32_t
     } else if (waits(borrower)) {
         if (dice % 4 == 0)
             origin_withdraw(&borrower->loan);
-    } else if ((borrower->conn = origin_take(&place->origin)) != NULL) {
+    } else if ((borrower->conn = origin_take(&place->origin, 0)) != NULL) {
         ask(borrower);
     } else {
         (void)!origin_wait(&place->origin, &borrower->loan, on_random_loan);

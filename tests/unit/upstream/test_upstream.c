@@ -179,7 +179,7 @@ static void test_body_beyond_the_limit(void **state)
         peer_send(fd, heads[i]);
         if (i == 1) /* the others say beforehand how much it will be */
             peer_send(fd, body);
-        place_assert_failed(place, op, ERR_UP_TOO_BIG, "upstream_too_big");
+        place_assert_failed(place, op, ERR_UP_TOO_BIG, "upstream_body_too_big");
         peer_wait_closed(&place->peer, &fd);
     }
     assert_int_equal(place->counts->failed, 3);

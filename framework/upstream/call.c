@@ -1,0 +1,534 @@
+/* upstream/call.c - a call of an upstream as an op.
+ *
+ *   OPEN ──▶ OVER          answered, failed, too slow
+ *    ▲│
+ *    │▼
+ *   PAUSED                 the upstream asked for some time, and there is as much
+ *
+ * An open call has an attempt:
+ *
+ *   NONE ──▶ WAITING ──▶ SENT ──▶ NONE       and again, where retry.h says that it is safe
+ *
+ * WAITING is in line, or while a connection is being opened; an idle connection skips it. What is in
+ * flight belongs to the connection. Canceled in any state: the place in line is given up, or the
+ * connection closed, since HTTP/1 cannot take a request back; nothing points at the op any more, so
+ * it is retired at once.
+ */
+#include "base/check.h"
+#include "base/log.h"
+#include "task/scope.h"
+#include "upstream/inside.h"
+#include "upstream/request.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* A text for people. */
+enum { EXPLAIN_SIZE = 400 };
+
+enum { OPEN, PAUSED, OVER };
+enum { NONE, WAITING, SENT };
+
+struct call;
+
+/* One try. */
+struct attempt {
+    struct call *call;        /* whose */
+    int state;                /* see above */
+    struct origin_loan loan;  /* WAITING: its place in line */
+    struct origin_conn *conn; /* SENT: its connection, lent */
+};
+
+struct call {
+    struct op op;              /* first */
+    struct upstream *upstream; /* whose; NULL: it never began */
+    int state;                 /* see above */
+    bool is_head;              /* HEAD: no body in the answer */
+    bool is_idempotent;        /* may be sent again when it was written */
+    bool was_renewed;          /* was sent again since a kept connection was gone */
+    bool is_trial;             /* the breaker waits for its outcome */
+    uint32_t retries;          /* to other addresses */
+    struct span request;       /* head and body as they are sent, in the arena */
+    uint64_t queue_due_ms;     /* the end of its patience in line */
+    uint64_t due_ms;           /* its end in all */
+    struct timer timer;        /* the soonest limit; PAUSED: the end of the pause */
+    struct attempt attempt;    /* the try under way */
+    uint32_t code;             /* of the answer; 0: no head yet */
+    struct http_fields fields; /* of the answer, in the arena */
+    struct buf body;           /* of the answer */
+};
+
+static const struct op_kind call_kind;
+
+static struct call *call_of(struct op *op)
+{
+    CHECK_OBJ(op, OP_MAGIC);
+    CHECK(op->kind == &call_kind);
+    return CONTAINER_OF(op, struct call, op);
+}
+
+static uint64_t now_of(const struct call *call)
+{
+    return loop_now_ms(call->upstream->loop);
+}
+
+/* Ends */
+
+/* What the breaker learns; `is_good` where the upstream answered, and not with a 502 to 504. */
+static void tell_breaker(struct call *call, bool is_good)
+{
+    struct upstream *upstream = call->upstream;
+    const struct upstream_options *options = upstream->options;
+    bool is_trial = call->is_trial;
+
+    call->is_trial = false;
+    if (!breaker_note(&upstream->breaker, options, now_of(call), is_trial, is_good))
+        return;
+    upstream->counts.breaks++;
+    log_warn("upstream %s: %u percent of the calls failed, calls fail at once for %u ms",
+             upstream->name, options->breaker_percent, options->breaker_time_ms);
+}
+
+/* The call holds neither place nor connection by now. */
+static void end(struct call *call)
+{
+    CHECK(call->attempt.state == NONE);
+    if (call->is_trial)
+        breaker_untried(&call->upstream->breaker, now_of(call));
+    call->state = OVER;
+    timer_stop(&call->timer);
+    call->upstream->counts.calls++;
+}
+
+static bool is_gateway_error(uint32_t code)
+{
+    return code >= 502 && code <= 504;
+}
+
+static void succeed(struct call *call)
+{
+    op_hold(&call->op, call->body.len);
+    if (call->body.len > 0)
+        *buf_reserve(&call->body, 1) = '\0';
+    tell_breaker(call, !is_gateway_error(call->code));
+    end(call);
+    op_finish(&call->op, ERR_OK, NULL);
+}
+
+/* Was it the upstream's doing, and not ours or the caller's? */
+static bool is_upstreams(enum upstream_failure what)
+{
+    return upstream_failure_err(what) != ERR_UP_BUSY && what != UPSTREAM_INVALID;
+}
+
+__attribute__((format(printf, 3, 4))) static void
+fail(struct call *call, enum upstream_failure what, const char *format, ...)
+{
+    struct upstream_counts *counts = &call->upstream->counts;
+    char text[EXPLAIN_SIZE];
+    int len = snprintf(text, sizeof text, "upstream %s: ", call->upstream->name);
+    size_t used = len < (int)sizeof text ? (size_t)len : sizeof text - 1;
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text + used, sizeof text - used, format, args);
+    va_end(args);
+    op_explain(&call->op, span_of(text));
+    counts->failed++;
+    counts->failures[what]++;
+    if (upstream_failure_err(what) == ERR_UP_BUSY)
+        counts->refused++;
+    if (is_upstreams(what))
+        tell_breaker(call, false);
+    buf_release(&call->body);
+    end(call);
+    op_finish(&call->op, upstream_failure_err(what), upstream_failure_reason(what));
+}
+
+/* The answer */
+
+/* One copy of the head's bytes; names and values lie in it and get their NULs, each in place of a
+ * byte that belongs to none of them. */
+static void copy_fields(struct call *call, const struct http_head *head)
+{
+    struct arena *arena = &call->op.scope->arena;
+    char *bytes = arena_bytes(arena, head->bytes.len);
+    struct http_field *to = arena_alloc(arena, head->fields.count * sizeof *to);
+
+    memcpy(bytes, head->bytes.ptr, head->bytes.len);
+    for (uint32_t i = 0; i < head->fields.count; i++) {
+        const struct http_field *from = &head->fields.at[i];
+        char *name = bytes + (from->name.ptr - head->bytes.ptr);
+        char *value = bytes + (from->value.ptr - head->bytes.ptr);
+
+        name[from->name.len] = '\0';
+        value[from->value.len] = '\0';
+        to[i] = (struct http_field){{name, from->name.len}, {value, from->value.len}};
+    }
+    call->fields = (struct http_fields){to, head->fields.count};
+}
+
+static enum err on_head(struct exchange *exchange, const struct http_head *head)
+{
+    struct attempt *attempt = exchange->user;
+    struct call *call = attempt->call;
+
+    CHECK(attempt->state == SENT);
+    if (head->has_body && head->length > (int64_t)call->upstream->options->body_bytes_max)
+        return ERR_TOO_BIG;
+    copy_fields(call, head);
+    call->code = head->code;
+    return ERR_OK;
+}
+
+static enum err on_body(struct exchange *exchange, struct span bytes)
+{
+    struct attempt *attempt = exchange->user;
+    struct call *call = attempt->call;
+
+    CHECK(attempt->state == SENT);
+    if (bytes.len > call->upstream->options->body_bytes_max - call->body.len)
+        return ERR_TOO_BIG;
+    buf_append(&call->body, bytes);
+    return ERR_OK;
+}
+
+/* Sending */
+
+static void on_done(struct exchange *exchange, enum err err);
+
+static const struct exchange_handler exchange_handler = {
+    .on_head = on_head,
+    .on_body = on_body,
+    .on_done = on_done,
+};
+
+static void send_on(struct attempt *attempt, struct origin_conn *conn)
+{
+    struct call *call = attempt->call;
+
+    attempt->state = SENT;
+    attempt->conn = conn;
+    op_begin(&call->op);
+    exchange_start(&conn->exchange, call->request, call->is_head, &exchange_handler, attempt);
+}
+
+static void on_loan(struct origin_loan *loan, const struct conn_failure *failure,
+                    struct origin_conn *conn)
+{
+    struct attempt *attempt = CONTAINER_OF(loan, struct attempt, loan);
+
+    CHECK(attempt->state == WAITING);
+    if (failure == NULL) {
+        send_on(attempt, conn);
+        return;
+    }
+    attempt->state = NONE;
+    fail(attempt->call, failure->what, "%s", failure->problem);
+}
+
+/* Lets go of its place or its connection; nothing of them will call back. */
+static void detach(struct attempt *attempt)
+{
+    int state = attempt->state;
+
+    attempt->state = NONE;
+    if (state == WAITING)
+        origin_withdraw(&attempt->loan);
+    else if (state == SENT)
+        origin_drop(attempt->conn);
+}
+
+static void on_time(struct timer *timer);
+
+/* Begins an attempt; fails where the line is full. */
+static void launch(struct call *call)
+{
+    struct upstream *upstream = call->upstream;
+    const struct upstream_options *options = upstream->options;
+    struct origin_conn *conn = origin_take(&upstream->origin, 0);
+    uint64_t first_ms = call->due_ms;
+
+    call->state = OPEN;
+    if (conn != NULL) {
+        send_on(&call->attempt, conn);
+    } else if (origin_wait(&upstream->origin, &call->attempt.loan, on_loan)) {
+        call->attempt.state = WAITING;
+        call->queue_due_ms = now_of(call) + options->queue_timeout_ms;
+        first_ms = call->queue_due_ms < first_ms ? call->queue_due_ms : first_ms;
+    } else {
+        fail(call, UPSTREAM_QUEUE_FULL, "%u calls are waiting already", upstream->counts.waiting);
+        return;
+    }
+    timer_start_at(upstream->loop, &call->timer, first_ms, on_time);
+}
+
+/* Sending again */
+
+static bool take_from_budget(struct call *call)
+{
+    struct upstream *upstream = call->upstream;
+
+    if (retry_budget_take(&upstream->budget))
+        return true;
+    upstream->counts.retries_denied++;
+    return false;
+}
+
+/* The connection broke; `facts` without what the upstream knows. */
+static bool send_again(struct attempt *attempt, struct retry_facts facts)
+{
+    struct call *call = attempt->call;
+    struct origin_conn *conn = attempt->conn;
+
+    facts.was_kept = conn->was_kept;
+    facts.was_renewed = call->was_renewed;
+    facts.is_idempotent = call->is_idempotent;
+    facts.has_other = origin_has_other(conn);
+    facts.retries = call->retries;
+    facts.retries_max = call->upstream->options->retries_max;
+    switch (retry_decide(&facts)) {
+    case RETRY_NOT:
+        return false;
+    case RETRY_RENEW:
+        call->was_renewed = true;
+        break;
+    case RETRY_PAID:
+        if (!take_from_budget(call))
+            return false;
+        origin_failed(conn, conn->exchange.problem);
+        call->retries++;
+        break;
+    }
+    call->upstream->counts.retried++;
+    attempt->state = WAITING;
+    call->queue_due_ms = now_of(call) + call->upstream->options->queue_timeout_ms;
+    origin_dial_again(conn, &attempt->loan, on_loan);
+    timer_start_at(call->upstream->loop, &call->timer,
+                   call->queue_due_ms < call->due_ms ? call->queue_due_ms : call->due_ms, on_time);
+    return true;
+}
+
+/* It was answered that it should come again later; false: hand that on. */
+static bool come_again(struct call *call, struct origin_conn *conn)
+{
+    uint64_t max_ms = call->upstream->options->retry_after_max_ms;
+    uint64_t wait_ms;
+
+    if (call->code != 429 && call->code != 503)
+        return false;
+    if (!retry_after_ms(http_field_get(&call->fields, SPAN("Retry-After")), &wait_ms))
+        return false;
+    if (call->code == 503) {
+        origin_rest(conn, wait_ms < max_ms * 30 ? wait_ms : max_ms * 30);
+        wait_ms = origin_has_other(conn) ? 0 : wait_ms;
+    }
+    if (!call->is_idempotent || call->retries >= call->upstream->options->retries_max ||
+        wait_ms > max_ms || now_of(call) + wait_ms >= call->due_ms ||
+        wait_ms >= scope_budget_ms(call->op.scope))
+        return false;
+    if (!take_from_budget(call))
+        return false;
+    call->retries++;
+    call->upstream->counts.retried++;
+    call->state = PAUSED;
+    call->code = 0;
+    call->fields = (struct http_fields){0};
+    buf_release(&call->body);
+    timer_start(call->upstream->loop, &call->timer, wait_ms, on_time);
+    return true;
+}
+
+/* What the room's own parts tell, from the loop. */
+
+static void on_answered(struct attempt *attempt)
+{
+    struct call *call = attempt->call;
+    struct origin_conn *conn = attempt->conn;
+    bool is_again;
+
+    if (is_gateway_error(call->code))
+        origin_failed(conn, "it answers with 502, 503 or 504");
+    else
+        origin_succeeded(conn);
+    is_again = come_again(call, conn);
+    attempt->state = NONE;
+    if (conn->exchange.is_reusable)
+        origin_keep(conn, conn->exchange.keep_ms);
+    else
+        origin_drop(conn);
+    if (!is_again)
+        succeed(call);
+}
+
+static void on_done(struct exchange *exchange, enum err err)
+{
+    struct attempt *attempt = exchange->user;
+    struct origin_conn *conn = attempt->conn;
+    const char *problem = exchange->problem;
+    enum upstream_failure what = exchange->failure;
+    const struct retry_facts facts = {
+        .err = err, .written = exchange_written(exchange), .received = exchange_received(exchange)};
+
+    CHECK(attempt->state == SENT);
+    if (err == ERR_OK) {
+        on_answered(attempt);
+        return;
+    }
+    if (send_again(attempt, facts))
+        return;
+    attempt->state = NONE;
+    if (is_upstreams(what) && what != UPSTREAM_BODY_TOO_BIG)
+        origin_failed(conn, problem);
+    origin_drop(conn);
+    fail(attempt->call, what, "%s", problem);
+}
+
+static void wait_on(struct call *call, bool is_in_line)
+{
+    uint64_t now_ms = now_of(call);
+
+    if (now_ms >= call->queue_due_ms) /* it waited for a name, which has a limit of its own */
+        call->queue_due_ms = now_ms + call->upstream->options->queue_timeout_ms;
+    timer_start_at(call->upstream->loop, &call->timer,
+                   is_in_line && call->queue_due_ms < call->due_ms ? call->queue_due_ms
+                                                                   : call->due_ms,
+                   on_time);
+}
+
+static void on_time(struct timer *timer)
+{
+    struct call *call = CONTAINER_OF(timer, struct call, timer);
+    struct attempt *attempt = &call->attempt;
+    uint64_t now_ms = now_of(call);
+    bool is_in_line = attempt->state == WAITING && origin_is_in_line(&attempt->loan);
+
+    CHECK(call->state != OVER);
+    if (call->state == PAUSED) {
+        launch(call);
+    } else if (now_ms >= call->due_ms) {
+        const char *what = attempt->state == SENT ? "the answer is not complete" : "not connected";
+
+        detach(attempt);
+        fail(call, UPSTREAM_TIMEOUT, "too slow in all, %s", what);
+    } else if (is_in_line && now_ms >= call->queue_due_ms &&
+               !origin_is_nowhere(&call->upstream->origin)) {
+        detach(attempt);
+        fail(call, UPSTREAM_QUEUE_TIMEOUT, "all %u connections are in use",
+             call->upstream->counts.connections);
+    } else {
+        wait_on(call, is_in_line);
+    }
+}
+
+/* The op */
+
+static void withdraw(struct op *op)
+{
+    struct call *call = call_of(op);
+
+    detach(&call->attempt);
+    call->upstream->counts.canceled++;
+    end(call);
+    buf_release(&call->body);
+    op_retire(op);
+}
+
+static void release(struct op *op)
+{
+    struct call *call = call_of(op);
+
+    if (call->upstream == NULL)
+        return;
+    buf_release(&call->body);
+    call->upstream->alive--;
+}
+
+static const struct op_kind call_kind = {
+    .name = "upstream call",
+    .account = SCOPE_TIME_CALL,
+    .withdraw = withdraw,
+    .release = release,
+};
+
+static void start(struct call *call, const struct upstream_call *what)
+{
+    struct upstream *upstream = call->upstream;
+    uint32_t timeout_ms = what->timeout_ms != 0 ? what->timeout_ms : upstream->options->timeout_ms;
+
+    call->is_head = span_equal(what->method, SPAN("HEAD"));
+    call->is_idempotent = (what->flags & UPSTREAM_IDEMPOTENT) != 0 || what->method.ptr == NULL ||
+                          retry_is_idempotent(what->method);
+    call->due_ms = now_of(call) + timeout_ms;
+    call->attempt.call = call;
+    if (!breaker_admits(&upstream->breaker, upstream->options, now_of(call), &call->is_trial)) {
+        fail(call, UPSTREAM_BREAKER, "most calls failed lately, this one is not tried");
+        return;
+    }
+    retry_budget_add(&upstream->budget, upstream->options->retry_percent);
+    launch(call);
+}
+
+struct op *upstream_call(struct scope *scope, struct upstream *upstream,
+                         const struct upstream_call *what)
+{
+    char problem[UPSTREAM_PROBLEM_SIZE];
+    struct call *call;
+    bool is_fit;
+
+    CHECK_OBJ(scope, SCOPE_MAGIC);
+    CHECK_OBJ(upstream, UPSTREAM_MAGIC);
+    CHECK(upstream->loop == scope->tasks->loop);
+    call = scope_alloc(scope, sizeof *call);
+    is_fit = upstream_request_check(what, problem);
+    if (is_fit) /* before the op is there: too much memory cancels the scope's ops at once */
+        call->request = upstream_request_render(scope, &upstream->url, what);
+    if (!op_init(&call->op, scope, &call_kind))
+        return &call->op;
+    call->upstream = upstream;
+    upstream->alive++;
+    buf_init(&call->body, &upstream->buffers);
+    if (is_fit)
+        start(call, what);
+    else
+        fail(call, UPSTREAM_INVALID, "%s", problem);
+    return &call->op;
+}
+
+bool op_is_upstream(const struct op *op)
+{
+    CHECK_OBJ(op, OP_MAGIC);
+    return op->kind == &call_kind;
+}
+
+/* The call of `op` if there is an answer; NULL. */
+static const struct call *answered(const struct op *op)
+{
+    if (!op_is_upstream(op) || op->state == OP_PENDING || op->status != ERR_OK)
+        return NULL;
+    return CONTAINER_OF(op, const struct call, op);
+}
+
+uint32_t upstream_code(const struct op *op)
+{
+    const struct call *call = answered(op);
+
+    return call != NULL ? call->code : 0;
+}
+
+const struct http_fields *upstream_fields(const struct op *op)
+{
+    static const struct http_fields none;
+    const struct call *call = answered(op);
+
+    return call != NULL ? &call->fields : &none;
+}
+
+struct span upstream_body(const struct op *op)
+{
+    const struct call *call = answered(op);
+
+    if (call == NULL)
+        return (struct span){NULL, 0};
+    return call->body.len > 0 ? buf_span(&call->body) : SPAN("");
+}
