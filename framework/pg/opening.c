@@ -16,7 +16,9 @@ enum {
     OPENING_MAX = 2,
     BACK_OFF_MIN_MS = 50,
     BACK_OFF_MAX_MS = 10000,
-    BACK_OFF_DOUBLINGS = 8 /* beyond these it is BACK_OFF_MAX_MS anyway */
+    BACK_OFF_DOUBLINGS = 8, /* beyond these it is BACK_OFF_MAX_MS anyway */
+    RETRY_MIN_MS = 5,       /* of transactions */
+    RETRY_DOUBLINGS = 7
 };
 
 static uint32_t random_below(struct pg_pool *pool, uint32_t limit)
@@ -29,6 +31,14 @@ static uint32_t random_below(struct pg_pool *pool, uint32_t limit)
     pool->random ^= pool->random >> 7;
     pool->random ^= pool->random << 17;
     return (uint32_t)(pool->random >> 32) % limit;
+}
+
+uint32_t pg_pool_back_off_ms(struct pg_pool *pool, uint32_t failures)
+{
+    uint32_t doublings = failures < RETRY_DOUBLINGS ? failures : RETRY_DOUBLINGS;
+
+    CHECK_OBJ(pool, PG_POOL_MAGIC);
+    return 1 + random_below(pool, RETRY_MIN_MS << doublings);
 }
 
 static bool is_wanted(const struct pg_pool *pool)

@@ -78,14 +78,14 @@ bool pg_pool_submit(struct pg_pool *pool, struct pg_query *query)
     CHECK(query->state == PG_QUERY_QUEUED);
     /* A transaction can always be ended. */
     if (pool->counts.queued >= pool->options->queue_max &&
-        (query->what == PG_DO_RUN || query->what == PG_DO_BEGIN))
+        (query->what == PG_DO_RUN || query->begins != NULL))
         return false;
     pool->counts.queued++;
     query->order = ++pool->order;
     query->queued_ms = loop_now_ms(pool->loop);
     query->wants_own = wants_own(query);
-    if (query->transaction != NULL && query->what != PG_DO_BEGIN) {
-        pg_transaction_add(query->transaction, query);
+    if (query->transaction != NULL) {
+        pg_transaction_add(query);
         return true;
     }
     list_append(query->wants_own ? &pool->own : &pool->shared, &query->link);
@@ -128,7 +128,7 @@ static void run_own(struct pg_pool *pool, struct pg_session *session, struct pg_
     pg_pool_sent(pool, query);
     pool->counts.syncs++;
     if (query->what == PG_DO_BEGIN)
-        pg_transaction_pin(query->transaction, session);
+        pg_transaction_pin(query->begins, session);
     else if (query->wants_own)
         session->load.is_taken = true;
 }

@@ -70,6 +70,10 @@ const char *pg_pool_name(const struct pg_pool *pool);
 /* As of now; the pool's. */
 const struct pg_pool_counts *pg_pool_counts(struct pg_pool *pool);
 
+/* How long who lost against another transaction waits before it tries again, after so many
+ * `failures` (from 1): by chance, up to twice as long each time. */
+uint32_t pg_pool_back_off_ms(struct pg_pool *pool, uint32_t failures);
+
 /* Makes a statement known: dense id, name for metrics. Texts are copied; the statement is the
  * pool's. The same name and text again: the same statement. ERR_EXISTS: the name has another text
  * or other flags; ERR_INVALID: pg_is_refused(), or a NUL in it. */

@@ -24,7 +24,15 @@ struct pg_stream;
 
 /* ---- a statement on its way: query.c ---- */
 
-enum pg_query_what { PG_DO_RUN, PG_DO_BEGIN, PG_DO_COMMIT, PG_DO_ROLLBACK };
+enum pg_query_what {
+    PG_DO_RUN,
+    PG_DO_BEGIN,
+    PG_DO_COMMIT,
+    PG_DO_ROLLBACK,
+    PG_DO_SAVEPOINT, /* begins a nested transaction */
+    PG_DO_RELEASE,   /* its COMMIT */
+    PG_DO_UNDO       /* its ROLLBACK */
+};
 
 /* Where it is; see query.c. */
 enum pg_query_state { PG_QUERY_QUEUED, PG_QUERY_SENT, PG_QUERY_DONE };
@@ -33,7 +41,8 @@ struct pg_query {
     struct op op;                         /* the async noun; first */
     struct pg_pool *pool;                 /* whose sessions it uses */
     const struct pg_statement *statement; /* declared; NULL: ad hoc */
-    struct pg_transaction *transaction;   /* on which it runs, or that it begins; NULL: none */
+    struct pg_transaction *transaction;   /* on which it waits to be run; NULL: none */
+    struct pg_transaction *begins;        /* that it begins, as long as its op lives; NULL: none */
     struct pg_stream *stream;             /* that it opens; NULL: none */
     struct span sql;                      /* with a NUL behind it */
     const char *const *values;            /* `count` texts, NULL: SQL NULL */
@@ -46,6 +55,7 @@ struct pg_query {
     bool must_run_alone;                  /* it was aborted by a neighbour, or is run again */
     bool was_renewed;                     /* run again, unprepared: its plan was out of date */
     bool is_maybe_applied;                /* see pg_maybe_applied() */
+    uint32_t savepoint;                   /* RELEASE: of which; 0: none */
     uint32_t aborted_count;               /* by neighbours */
     uint64_t order;                       /* of arrival in the pool */
     uint64_t queued_ms;                   /* when */
@@ -144,13 +154,20 @@ struct pg_transaction {
     enum pg_transaction_state state; /* see transaction.c */
     struct pg_pool *pool;            /* whose session it has */
     struct scope *scope;             /* that began it */
+    struct pg_transaction *root;     /* in which it is nested; itself; NULL: that has ended */
     struct pg_session *session;      /* pinned; NULL: not yet, or not any more */
     struct pg_stream *stream;        /* open on it: nothing else may run; NULL: none */
     bool is_spoiled;                 /* a stream on it was given up: it can only be rolled back */
     bool is_lost;                    /* its session broke */
     bool is_committing;              /* COMMIT was asked for, or ROLLBACK: nothing may follow */
-    struct list waiting;             /* struct pg_query: not yet sent */
-    struct list link;                /* among the pool's transactions with something to send */
+    bool is_held;                    /* counted in its root scope's held_count */
+    uint32_t savepoint;              /* nested: its number; else the last that was given */
+    uint32_t nested_count;           /* open ones in it */
+    uint32_t limit_ms;               /* of a statement on its session, as last set; 0: none */
+    struct list waiting;             /* struct pg_query: not yet sent, those of nested ones too */
+    struct list nested;              /* struct pg_transaction: open ones in it, innermost last */
+    struct list link;                /* among the pool's transactions with something to send; of a
+                                      * nested one: among its root's */
 };
 
 #define PG_TRANSACTION_MAGIC 0x70677478u
@@ -158,7 +175,7 @@ struct pg_transaction {
 /* BEGIN was sent on `session`: it is the transaction's. */
 void pg_transaction_pin(struct pg_transaction *transaction, struct pg_session *session);
 
-/* BEGIN was answered. */
+/* BEGIN, or SAVEPOINT, was answered. */
 void pg_transaction_begun(struct pg_transaction *transaction, bool is_ok);
 
 /* It ends with its op: what waits on it fails, its session is rolled back. Twice is fine. */
@@ -177,8 +194,11 @@ void pg_transaction_room(struct pg_transaction *transaction);
  * was given up; ERR_DB_DOWN: its session broke. *problem says so in words. */
 enum err pg_transaction_check(const struct pg_transaction *transaction, const char **problem);
 
-/* Adds a statement, which the pool sends at the end of the turn. */
-void pg_transaction_add(struct pg_transaction *transaction, struct pg_query *query);
+/* Adds a statement to query->transaction, which the pool sends at the end of the turn. */
+void pg_transaction_add(struct pg_query *query);
+
+/* RELEASE failed, since a statement had: what was done since the savepoint is undone. */
+void pg_transaction_undo(struct pg_session *session, const struct pg_query *query);
 
 /* ---- the pool inside: pool.c, opening.c ---- */
 

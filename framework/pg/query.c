@@ -28,8 +28,8 @@ static void release(struct op *op)
         pg_stream_release(query->stream);
     pg_result_clear(query->result);
     query->result = NULL;
-    if (query->what == PG_DO_BEGIN)
-        pg_transaction_end(query->transaction);
+    if (query->begins != NULL)
+        pg_transaction_end(query->begins);
 }
 
 static void withdraw(struct op *op)
@@ -51,8 +51,8 @@ static void withdraw(struct op *op)
     query->state = PG_QUERY_DONE;
     query->pool->pending--;
     query->pool->counts.canceled++;
-    if (query->what == PG_DO_BEGIN)
-        pg_transaction_end(query->transaction);
+    if (query->begins != NULL)
+        pg_transaction_end(query->begins);
     if (query->stream != NULL)
         pg_stream_unopened(query->stream);
     op_retire(op);
@@ -327,6 +327,9 @@ static bool may_have_applied(const struct pg_query *query, const struct pg_sessi
         return true;
     case PG_DO_BEGIN:
     case PG_DO_ROLLBACK:
+    case PG_DO_SAVEPOINT:
+    case PG_DO_RELEASE:
+    case PG_DO_UNDO:
         return false;
     }
     return true;
@@ -360,7 +363,7 @@ static void lost(struct pg_query *query, struct pg_session *session)
     if (is_harmless_again(query, session) && may_run_again(query))
         return;
     query->is_maybe_applied = may_have_applied(query, session);
-    if (query->what == PG_DO_ROLLBACK)
+    if (query->what == PG_DO_ROLLBACK || query->what == PG_DO_UNDO)
         pg_query_settle(query, ERR_OK, NULL);
     else
         pg_query_settle(query, ERR_DB_DOWN, "pg_lost");
@@ -380,8 +383,8 @@ static void too_big(struct pg_query *query, const struct pg_session *session)
     query->is_maybe_applied = may_have_applied(query, session);
     query->pool->counts.failed++;
     op_explain(&query->op, SPAN("the result is larger than result_max"));
-    if (query->what == PG_DO_BEGIN)
-        pg_transaction_begun(query->transaction, false);
+    if (query->begins != NULL)
+        pg_transaction_begun(query->begins, false);
     pg_query_settle(query, ERR_DB, "pg_result_too_big");
 }
 
@@ -437,10 +440,12 @@ static void failed(struct pg_query *query, struct pg_session *session,
     (void)snprintf(query->sqlstate, sizeof query->sqlstate, "%.*s", SPAN_ARG(sqlstate));
     query->pool->counts.failed++;
     report(query);
+    if (query->what == PG_DO_RELEASE)
+        pg_transaction_undo(session, query);
     op_explain(&query->op, pg_result_message(result));
     pg_result_clear(result);
-    if (query->what == PG_DO_BEGIN)
-        pg_transaction_begun(query->transaction, false);
+    if (query->begins != NULL)
+        pg_transaction_begun(query->begins, false);
     pg_query_settle(query, err, err == ERR_DEADLINE ? "pg_timeout" : "pg_error");
 }
 
@@ -454,8 +459,8 @@ static void succeeded(struct pg_query *query, const struct pg_answer *answer)
         statement = query->pool->statements.list[query->statement->id];
     if (statement != NULL && answer->is_typical)
         statement->expected_us = pg_dispatch_learn(statement->expected_us, answer->took_us);
-    if (query->what == PG_DO_BEGIN)
-        pg_transaction_begun(query->transaction, true);
+    if (query->begins != NULL)
+        pg_transaction_begun(query->begins, true);
     if (query->what == PG_DO_COMMIT && !span_equal(pg_result_tag(answer->result), SPAN("COMMIT"))) {
         op_explain(&query->op, SPAN("rolled back, since a statement had failed"));
         pg_query_settle(query, ERR_DB, "pg_error");

@@ -19,6 +19,7 @@
 
 enum {
     PLACES_PER_STATEMENT = 8,       /* DEALLOCATE, PREPARE and GUARD with their Syncs, and more */
+    PLACES_PER_UNDO = 4,            /* ROLLBACK TO and RELEASE with their Syncs */
     NULLS_MAX = 4,                  /* an error at a Sync is followed by one */
     RESULT_SIZE_WORN = 1024 * 1024, /* libpq's buffers grow and never shrink */
     TICK_MS = 1000,                 /* of the timer */
@@ -285,7 +286,7 @@ static bool append_stream(struct pg_session *session, struct pg_query *query, bo
 {
     const struct stream_sql *sql = session->is_pinned ? &stream_sql_in_transaction : &stream_sql;
 
-    if (!session->_has_prepared)
+    if (!session->_has_prepared && !session->is_pinned)
         return append_group(session, query, is_guarded);
     return command(session, sql->lift, false) && append_group(session, query, is_guarded) &&
            command(session, sql->restore, !session->is_pinned);
@@ -687,8 +688,8 @@ struct pg_session *pg_session_create(struct loop *loop, struct pg_conn *conn,
     session->_guard.sql = span_of(guard_sql);
     list_init(&session->batch_queries);
     pg_prepared_set_init(&session->_prepared);
-    pg_flights_init(&session->_flights,
-                    (options->depth_max + 1) * PLACES_PER_STATEMENT + 2 * PG_STALE_MAX);
+    pg_flights_init(&session->_flights, (options->depth_max + 1) * PLACES_PER_STATEMENT +
+                                            2 * PG_STALE_MAX + PLACES_PER_UNDO * PG_NESTED_MAX);
     (void)PQsetNoticeReceiver(conn, on_notice, session);
     CHECK(PQsetnonblocking(conn, 1) == 0);
     CHECK(PQenterPipelineMode(conn) == 1);

@@ -283,7 +283,8 @@ struct op *pg_stream_start(struct scope *scope, const struct pg_call *call)
         return op;
     }
     start_clock(stream);
-    stream->transaction = call->transaction;
+    if (call->transaction != NULL)
+        stream->transaction = call->transaction->root;
     if (stream->transaction != NULL)
         stream->transaction->stream = stream;
     return op;

@@ -6,11 +6,16 @@
  * It holds its session until COMMIT or ROLLBACK is sent; from there the session finds back by
  * itself, once it is idle and outside of a transaction. One whose session broke is lost: OPEN, but
  * nothing can be run on it.
+ *
+ * A nested one is a savepoint of its root, the whole one, and has neither session nor line of its
+ * own. BEGIN is then SAVEPOINT, COMMIT is RELEASE, ROLLBACK is ROLLBACK TO; those that were begun
+ * after it are in it, and end with it.
  */
 #include "pg/transaction.h"
 #include "base/check.h"
 #include "pg/private.h"
 #include "task/scope.h"
+#include <stdio.h>
 
 /* A BEGIN with what it begins. */
 struct begin {
@@ -31,7 +36,7 @@ static struct span begin_sql(struct scope *scope, uint32_t flags)
                         (flags & PG_TX_DEFERRABLE) != 0 ? " deferrable" : "");
 }
 
-struct op *pg_begin(struct scope *scope, struct pg_pool *pool, uint32_t flags)
+static struct begin *make(struct scope *scope, struct pg_pool *pool)
 {
     struct begin *begin = scope_alloc(scope, sizeof *begin);
     struct pg_transaction *transaction = &begin->transaction;
@@ -41,20 +46,85 @@ struct op *pg_begin(struct scope *scope, struct pg_pool *pool, uint32_t flags)
     transaction->state = PG_TX_BEGINNING;
     transaction->pool = pool;
     transaction->scope = scope;
+    transaction->root = transaction;
     list_init(&transaction->waiting);
+    list_init(&transaction->nested);
     list_init(&transaction->link);
-    begin->query.transaction = transaction;
+    begin->query.begins = transaction;
+    return begin;
+}
+
+struct op *pg_begin(struct scope *scope, struct pg_pool *pool, uint32_t flags)
+{
+    struct begin *begin = make(scope, pool);
+
     if (pg_query_init(&begin->query, scope, pool, PG_DO_BEGIN, begin_sql(scope, flags)))
         pg_query_submit(&begin->query);
     return &begin->query.op;
 }
 
+static struct pg_transaction *transaction_in(struct list *link)
+{
+    return link != NULL ? CONTAINER_OF(link, struct pg_transaction, link) : NULL;
+}
+
+static struct op *refuse(struct scope *scope, enum err err, const char *why)
+{
+    return op_failed(scope, err, err == ERR_DB_DOWN ? "pg_lost" : "pg_error", span_of(why));
+}
+
+struct op *pg_begin_nested(struct scope *scope, struct pg_transaction *outer)
+{
+    const char *problem;
+    enum err err = pg_transaction_check(outer, &problem);
+    struct pg_transaction *root;
+    struct begin *begin;
+    struct span sql;
+
+    if (err != ERR_OK)
+        return refuse(scope, err, problem);
+    root = outer->root;
+    if (root->nested_count >= PG_NESTED_MAX)
+        return refuse(scope, ERR_STATE, "too many transactions in one another");
+    begin = make(scope, root->pool);
+    begin->transaction.root = root;
+    begin->transaction.savepoint = ++root->savepoint;
+    sql = arena_format(&scope->arena, "savepoint s%u", root->savepoint);
+    if (!pg_query_init(&begin->query, scope, root->pool, PG_DO_SAVEPOINT, sql))
+        return &begin->query.op;
+    root->nested_count++;
+    list_append(&root->nested, &begin->transaction.link);
+    begin->query.transaction = outer;
+    pg_query_submit(&begin->query);
+    return &begin->query.op;
+}
+
 struct pg_transaction *pg_transaction_of(struct op *begin)
 {
-    if (!op_is_pg(begin) || pg_query_of(begin)->what != PG_DO_BEGIN || begin->state == OP_PENDING ||
+    if (!op_is_pg(begin) || pg_query_of(begin)->begins == NULL || begin->state == OP_PENDING ||
         begin->status != ERR_OK)
         return NULL;
-    return pg_query_of(begin)->transaction;
+    return pg_query_of(begin)->begins;
+}
+
+/* What its session has from its opening; a rollback to a savepoint may go back to that. */
+static void reset_limit(struct pg_transaction *root)
+{
+    const struct pg_options *options = root->pool->options;
+
+    root->limit_ms = options->is_prepared ? options->statement_timeout_ms : 0;
+}
+
+/* The scope's root knows how many sessions are held in its name. */
+static void hold(struct pg_transaction *transaction, bool is_held)
+{
+    if (transaction->is_held == is_held)
+        return;
+    transaction->is_held = is_held;
+    if (is_held)
+        transaction->scope->root->held_count++;
+    else
+        transaction->scope->root->held_count--;
 }
 
 void pg_transaction_pin(struct pg_transaction *transaction, struct pg_session *session)
@@ -62,14 +132,18 @@ void pg_transaction_pin(struct pg_transaction *transaction, struct pg_session *s
     CHECK_OBJ(transaction, PG_TRANSACTION_MAGIC);
     CHECK(transaction->state == PG_TX_BEGINNING);
     transaction->session = session;
+    reset_limit(transaction);
     session->transaction = transaction;
     session->is_pinned = true;
     session->load.is_taken = true;
     transaction->pool->counts.sessions_pinned++;
+    hold(transaction, true);
 }
 
 void pg_transaction_begun(struct pg_transaction *transaction, bool is_ok)
 {
+    if (transaction->state == PG_TX_ENDED)
+        return; /* with its root */
     CHECK(transaction->state == PG_TX_BEGINNING);
     if (is_ok)
         transaction->state = PG_TX_OPEN;
@@ -77,11 +151,55 @@ void pg_transaction_begun(struct pg_transaction *transaction, bool is_ok)
         pg_transaction_end(transaction);
 }
 
+/* Ends */
+
+/* Is it in `nested`, or that itself? */
+static bool is_within(const struct pg_transaction *transaction, const struct pg_transaction *nested)
+{
+    return transaction->root == nested->root && transaction->savepoint >= nested->savepoint;
+}
+
+/* What waits on it, or in it, will not be sent. NULL: all that waits on `root`. */
+static void fail_waiting(struct pg_transaction *root, const struct pg_transaction *nested,
+                         enum err err, const char *reason)
+{
+    LIST_EACH (&root->waiting, link) {
+        struct pg_query *query = CONTAINER_OF(link, struct pg_query, link);
+        bool is_undoing = query->what == PG_DO_ROLLBACK || query->what == PG_DO_UNDO;
+
+        if (nested != NULL &&
+            (query->transaction == root || !is_within(query->transaction, nested)))
+            continue;
+        pg_pool_withdraw(root->pool, query);
+        query->transaction = NULL;
+        pg_query_settle(query, is_undoing ? ERR_OK : err, is_undoing ? NULL : reason);
+    }
+}
+
+/* It is ended, and so is what is in it; its root goes on. */
+static void leave(struct pg_transaction *nested)
+{
+    struct pg_transaction *root = nested->root, *last;
+
+    do {
+        last = transaction_in(list_last(&root->nested));
+        CHECK(last != NULL);
+        list_remove(&last->link);
+        root->nested_count--;
+        last->state = PG_TX_ENDED;
+        last->root = NULL;
+    } while (last != nested);
+}
+
 /* From here on the session finds back by itself. */
 static struct pg_session *let_go(struct pg_transaction *transaction)
 {
     struct pg_session *session = transaction->session;
+    struct pg_transaction *first = transaction_in(list_first(&transaction->nested));
 
+    if (first != NULL)
+        leave(first);
+    hold(transaction, false);
     transaction->state = PG_TX_ENDED;
     transaction->session = NULL;
     list_remove(&transaction->link);
@@ -92,18 +210,30 @@ static struct pg_session *let_go(struct pg_transaction *transaction)
     return session;
 }
 
-/* All that waits on it will not be sent. */
-static void fail_waiting(struct pg_transaction *transaction, enum err err, const char *reason)
+/* Undoes what was done since the savepoint, which is of no use then. */
+static void undo(struct pg_transaction *root, uint32_t savepoint)
 {
-    struct list *link;
+    char sql[64];
 
-    while ((link = list_first(&transaction->waiting)) != NULL) {
-        struct pg_query *query = CONTAINER_OF(link, struct pg_query, link);
-        bool is_rollback = query->what == PG_DO_ROLLBACK;
+    reset_limit(root);
+    (void)snprintf(sql, sizeof sql, "rollback to s%u", savepoint);
+    pg_session_command(root->session, sql);
+    (void)snprintf(sql, sizeof sql, "release s%u", savepoint);
+    pg_session_command(root->session, sql);
+}
 
-        pg_pool_withdraw(transaction->pool, query);
-        pg_query_settle(query, is_rollback ? ERR_OK : err, is_rollback ? NULL : reason);
-    }
+static void end_nested(struct pg_transaction *nested)
+{
+    struct pg_transaction *root = nested->root;
+    uint32_t savepoint = nested->savepoint;
+    bool has_begun = nested->state == PG_TX_OPEN;
+
+    if (root == NULL)
+        return;
+    fail_waiting(root, nested, ERR_STATE, "pg_error");
+    leave(nested);
+    if (has_begun && root->session != NULL)
+        undo(root, savepoint);
 }
 
 void pg_transaction_end(struct pg_transaction *transaction)
@@ -113,11 +243,16 @@ void pg_transaction_end(struct pg_transaction *transaction)
     CHECK_OBJ(transaction, PG_TRANSACTION_MAGIC);
     if (transaction->state == PG_TX_ENDED)
         return;
+    if (transaction->root != transaction) {
+        end_nested(transaction);
+        return;
+    }
     if (transaction->stream != NULL)
         pg_stream_give_up(transaction->stream, ERR_STATE, "pg_error",
                           SPAN("the transaction has ended"));
-    session = let_go(transaction);
-    fail_waiting(transaction, ERR_STATE, "pg_error");
+    session = transaction->session;
+    fail_waiting(transaction, NULL, ERR_STATE, "pg_error");
+    (void)let_go(transaction);
     if (session == NULL)
         return;
     session->is_rolling_back = true;
@@ -125,14 +260,23 @@ void pg_transaction_end(struct pg_transaction *transaction)
     pg_control_notice(&transaction->pool->control);
 }
 
+void pg_transaction_undo(struct pg_session *session, const struct pg_query *query)
+{
+    if (session->transaction != NULL)
+        undo(session->transaction, query->savepoint);
+}
+
 void pg_transaction_lost(struct pg_transaction *transaction)
 {
     CHECK_OBJ(transaction, PG_TRANSACTION_MAGIC);
+    hold(transaction, false);
     transaction->session = NULL;
     transaction->is_lost = true;
     list_remove(&transaction->link);
-    fail_waiting(transaction, ERR_DB_DOWN, "pg_lost");
+    fail_waiting(transaction, NULL, ERR_DB_DOWN, "pg_lost");
 }
+
+/* Statements */
 
 static bool has_ended(const struct pg_transaction *transaction)
 {
@@ -145,6 +289,8 @@ enum err pg_transaction_check(const struct pg_transaction *transaction, const ch
     *problem = "the transaction has ended";
     if (has_ended(transaction))
         return ERR_STATE;
+    if (transaction->root != transaction)
+        return pg_transaction_check(transaction->root, problem);
     if (transaction->is_lost)
         return ERR_DB_DOWN;
     *problem = "a stream is open on the transaction: it is to be read to its end, or released";
@@ -163,24 +309,72 @@ void pg_transaction_room(struct pg_transaction *transaction)
     pg_pool_wake(transaction->pool);
 }
 
-void pg_transaction_add(struct pg_transaction *transaction, struct pg_query *query)
+void pg_transaction_add(struct pg_query *query)
 {
-    CHECK(transaction->session != NULL);
-    list_append(&transaction->waiting, &query->link);
-    pg_transaction_room(transaction);
+    struct pg_transaction *root = query->transaction->root;
+
+    CHECK(root->session != NULL);
+    list_append(&root->waiting, &query->link);
+    pg_transaction_room(root);
 }
 
-static bool send_next(struct pg_transaction *transaction)
+/* The server ends a statement by itself where its op's deadline is sooner than what was set. Again
+ * only where much is gained, since it costs a statement. */
+static void tighten(struct pg_transaction *root, const struct pg_query *query)
 {
-    struct list *link = list_first(&transaction->waiting);
-    struct pg_query *query = CONTAINER_OF(link, struct pg_query, link);
+    uint64_t want_ms = scope_budget_ms(query->op.scope);
+    uint32_t most_ms = root->pool->options->statement_timeout_ms;
+    char sql[64];
 
-    if (!pg_session_run(transaction->session, query, false))
-        return false;
-    pg_pool_sent(transaction->pool, query);
-    query->transaction = NULL;
-    if (query->what != PG_DO_RUN)
+    if (query->stream != NULL)
+        return; /* it lifts the limit, which is not for streams */
+    if (most_ms > 0 && most_ms < want_ms)
+        want_ms = most_ms;
+    if (want_ms >= INT32_MAX ||
+        (root->limit_ms > 0 && want_ms >= root->limit_ms - root->limit_ms / 4))
+        return;
+    root->limit_ms = want_ms > 0 ? (uint32_t)want_ms : 1;
+    (void)snprintf(sql, sizeof sql, "set local statement_timeout = %u", root->limit_ms);
+    pg_session_command(root->session, sql);
+}
+
+/* The query was sent: what does that mean for its transaction? */
+static void note_sent(struct pg_transaction *transaction, const struct pg_query *query)
+{
+    switch (query->what) {
+    case PG_DO_COMMIT:
+    case PG_DO_ROLLBACK:
         (void)let_go(transaction);
+        break;
+    case PG_DO_UNDO:
+        reset_limit(transaction->root);
+        fail_waiting(transaction->root, transaction, ERR_STATE, "pg_error");
+        leave(transaction);
+        break;
+    case PG_DO_RELEASE:
+        fail_waiting(transaction->root, transaction, ERR_STATE, "pg_error");
+        leave(transaction);
+        break;
+    case PG_DO_RUN:
+    case PG_DO_BEGIN:
+    case PG_DO_SAVEPOINT:
+        break;
+    }
+}
+
+static bool send_next(struct pg_transaction *root)
+{
+    struct list *link = list_first(&root->waiting);
+    struct pg_query *query = CONTAINER_OF(link, struct pg_query, link);
+    struct pg_transaction *transaction = query->transaction;
+
+    if (query->what == PG_DO_RUN)
+        tighten(root, query);
+    if (!pg_session_run(root->session, query, false))
+        return false;
+    pg_pool_sent(root->pool, query);
+    query->transaction = NULL;
+    note_sent(transaction, query);
     return true;
 }
 
@@ -201,6 +395,7 @@ void pg_transaction_send(struct pg_transaction *transaction)
 static struct op *finish(struct pg_transaction *transaction, enum pg_query_what what,
                          struct span sql)
 {
+    bool is_undoing = what == PG_DO_ROLLBACK || what == PG_DO_UNDO;
     const char *problem;
     struct pg_query *query;
     enum err err;
@@ -212,27 +407,39 @@ static struct op *finish(struct pg_transaction *transaction, enum pg_query_what 
     if (what == PG_DO_ROLLBACK && !has_ended(transaction) && !transaction->is_lost)
         err = ERR_OK; /* it can always be rolled back */
     if (err == ERR_STATE)
-        return op_failed(transaction->scope, ERR_STATE, "pg_error", span_of(problem));
+        return refuse(transaction->scope, ERR_STATE, problem);
     query = scope_alloc(transaction->scope, sizeof *query);
-    query->transaction = transaction;
     if (!pg_query_init(query, transaction->scope, transaction->pool, what, sql))
         return &query->op;
     transaction->is_committing = true;
-    if (err == ERR_OK)
+    query->transaction = transaction;
+    query->savepoint = transaction->savepoint;
+    if (err == ERR_OK) {
         pg_query_submit(query);
-    else if (what == PG_DO_ROLLBACK)
-        pg_query_settle(query, ERR_OK, NULL);
-    else
-        pg_query_settle(query, ERR_DB_DOWN, "pg_lost");
+        return &query->op;
+    }
+    query->transaction = NULL;
+    pg_query_settle(query, is_undoing ? ERR_OK : ERR_DB_DOWN, is_undoing ? NULL : "pg_lost");
     return &query->op;
+}
+
+static struct op *finish_nested(struct pg_transaction *nested, enum pg_query_what what,
+                                const char *verb)
+{
+    return finish(nested, what,
+                  arena_format(&nested->scope->arena, "%s s%u", verb, nested->savepoint));
 }
 
 struct op *pg_commit(struct pg_transaction *transaction)
 {
+    if (transaction->root != transaction)
+        return finish_nested(transaction, PG_DO_RELEASE, "release");
     return finish(transaction, PG_DO_COMMIT, SPAN("commit"));
 }
 
 struct op *pg_rollback(struct pg_transaction *transaction)
 {
+    if (transaction->root != transaction)
+        return finish_nested(transaction, PG_DO_UNDO, "rollback to");
     return finish(transaction, PG_DO_ROLLBACK, SPAN("rollback"));
 }

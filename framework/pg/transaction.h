@@ -2,7 +2,11 @@
  *
  *   begin ──▶ OPEN ──▶ commit or rollback ──▶ ENDED     the end of the begin op before: rolled back
  *
- * Statements run on it with pg_query_start(); they are pipelined, in order.
+ * One that is begun in another is a savepoint of that: what it did stands or falls with the outer
+ * one, or is undone alone. The end of an outer one ends those in it.
+ *
+ * Statements run on it with pg_query_start(); they are pipelined, in order. Where their deadline is
+ * sooner than the session's statement_timeout, that is tightened for them.
  * A transaction is named by its pg_begin() op: who must not hold addresses keeps that op's handle
  * and asks pg_transaction_of() each time. It lives as long as that op: where the op is released, or
  * its scope ends, an open transaction is rolled back. A session comes back to the pool once it
@@ -11,6 +15,7 @@
  * Memory: of the scope that began it; statements on it may run in other scopes.
  * Limits: pinned sessions and slow statements together leave one session to all others, where the
  *         pool has two or more. Statements that wait on a transaction count for the pool's queue.
+ *         PG_NESTED_MAX open ones in one another.
  */
 #ifndef WEFT_PG_TRANSACTION_H
 #define WEFT_PG_TRANSACTION_H
@@ -29,11 +34,16 @@ enum {
 /* Waits for a session, pins it and begins. Errors as of pg_query_start(). */
 struct op *pg_begin(struct scope *scope, struct pg_pool *pool, uint32_t flags);
 
+enum { PG_NESTED_MAX = 16 };
+
+/* Begins one that is nested in `outer`. ERR_STATE: that has ended, or there are too many in it. */
+struct op *pg_begin_nested(struct scope *scope, struct pg_transaction *outer);
+
 /* The transaction of a pg_begin() op that settled OK; NULL for every other op. Good as long as the
  * op lives. */
 struct pg_transaction *pg_transaction_of(struct op *begin);
 
-/* COMMIT, as an op of the scope that began. ERR_DB_RETRY, ERR_DB_CONSTRAINT (deferred ones), ERR_DB
+/* COMMIT, or for a nested one RELEASE SAVEPOINT, as an op of the scope that began. ERR_DB_RETRY, ERR_DB_CONSTRAINT (deferred ones), ERR_DB
  * where it was rolled back instead since a statement had failed, ERR_DB_DOWN with
  * pg_maybe_applied(). ERR_STATE where it has ended. */
 struct op *pg_commit(struct pg_transaction *transaction);

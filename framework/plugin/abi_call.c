@@ -1,5 +1,7 @@
 /* plugin/abi_call.c - the table `call`: upstreams, calls and their answers. */
+#include "base/check.h"
 #include "base/slots.h"
+#include "observe/blame.h"
 #include "plugin/inside.h"
 #include "upstream/upstream.h"
 #include <assert.h>
@@ -39,6 +41,27 @@ static weft_op *refuse(struct scope *scope, enum err err, const char *why)
     return abi_handle(op_failed(scope, err, NULL, span_of(why)));
 }
 
+/* A session and its locks are held for as long as somebody else's server pleases. Once a route. */
+static void warn_of_transaction(struct scope *scope, const struct upstream *upstream)
+{
+    struct abi *abi = abi_here();
+    uint32_t index = scope->blame_index;
+    struct abi_who who;
+
+    CHECK(index < BLAME_NAMES_MAX);
+    if ((abi->warned[index / 8] >> index % 8 & 1) != 0)
+        return;
+    abi->warned[index / 8] |= (unsigned char)(1u << index % 8);
+    abi_who(abi, scope, &who);
+    const struct log_field fields[] = {who.fields[0],
+                                       who.fields[1],
+                                       who.fields[2],
+                                       {"upstream", span_of(upstream_name(upstream))}};
+    log_write_fields(abi_log_site(SPAN("transaction"), who.fields[1].value), LOG_WARN, fields, 4,
+                     "a database transaction is open while an upstream is called: its session and "
+                     "its locks are held meanwhile");
+}
+
 static weft_op *start(weft_ctx *ctx, weft_upstream *handle, const weft_call *given)
 {
     struct scope *scope = abi_scope(ctx, "call_start");
@@ -50,6 +73,8 @@ static weft_op *start(weft_ctx *ctx, weft_upstream *handle, const weft_call *giv
     upstream = slots_get(abi_here()->upstreams, abi_number(handle));
     if (upstream == NULL)
         return refuse(scope, ERR_STATE, "no upstream of this plugin");
+    if (scope->root->held_count > 0)
+        warn_of_transaction(scope, upstream);
     if (!abi_take_options(&call, sizeof call, given) || (call.flags & ~WEFT_CALL_IDEMPOTENT) != 0)
         return refuse(scope, ERR_UNSUPPORTED, "options that this host does not know");
     if (call.field_count > 0 && call.fields == NULL)

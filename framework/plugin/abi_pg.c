@@ -12,7 +12,10 @@
 #include "task/tasks.h"
 #include <assert.h>
 
-enum { JSON_KEPT_MAX = 256 * 1024 }; /* bytes of abi->json that are kept for the next result */
+enum {
+    JSON_KEPT_MAX = 256 * 1024, /* bytes of abi->json that are kept for the next result */
+    RUNS_MAX = 10               /* of a transaction that others do not let through */
+};
 
 static_assert((int)WEFT_V_NULL == PG_NULL && (int)WEFT_V_BOOL == PG_BOOL &&
                   (int)WEFT_V_INT == PG_INT && (int)WEFT_V_DOUBLE == PG_DOUBLE &&
@@ -28,6 +31,10 @@ static_assert(WEFT_TX_READ_ONLY == PG_TX_READ_ONLY &&
               "flags of a transaction");
 
 static const weft_str absent = {NULL, 0};
+
+/* All that there are. */
+#define TX_FLAGS \
+    (WEFT_TX_READ_ONLY | WEFT_TX_REPEATABLE_READ | WEFT_TX_SERIALIZABLE | WEFT_TX_DEFERRABLE)
 
 /* At init */
 
@@ -267,16 +274,19 @@ static weft_str stream_json(weft_op *handle)
 static weft_op *begin(weft_ctx *ctx, weft_pg *db, uint32_t flags)
 {
     struct scope *scope = abi_scope(ctx, "begin");
-    struct pg_pool *found;
+    struct pg_call call = {0};
 
     if (scope == NULL)
         return NULL;
-    found = slots_get(abi_here()->pools, abi_number(db));
-    if (found == NULL) {
-        abi_misuse("begin", "no pool of this plugin");
+    if (!find_database(db, &call, "begin"))
         return refuse(scope, ERR_STATE, "no such database");
+    if ((flags & ~TX_FLAGS) != 0 || (flags != 0 && call.transaction != NULL)) {
+        abi_misuse("begin", "flags that do not exist, or in a transaction that has its own");
+        return refuse(scope, ERR_INVALID, "flags that this transaction cannot have");
     }
-    return abi_handle(pg_begin(scope, found, flags));
+    if (call.transaction != NULL)
+        return abi_handle(pg_begin_nested(scope, call.transaction));
+    return abi_handle(pg_begin(scope, call.pool, flags));
 }
 
 static weft_pg *tx(weft_op *handle)
@@ -310,6 +320,21 @@ static weft_op *rollback(weft_pg *db)
     struct pg_transaction *transaction = transaction_of(db, "rollback");
 
     return transaction != NULL ? abi_handle(pg_rollback(transaction)) : NULL;
+}
+
+/* A retry waits for others to finish: they, and those that wait as well, must not meet again. */
+static weft_op *back_off(weft_ctx *ctx, weft_pg *db, uint32_t failures)
+{
+    struct scope *scope = abi_scope(ctx, "transact");
+    struct pg_call call = {0};
+
+    if (scope == NULL)
+        return NULL;
+    if (!find_database(db, &call, "transact"))
+        return refuse(scope, ERR_STATE, "no such database");
+    if (call.pool == NULL || failures >= RUNS_MAX)
+        return refuse(scope, ERR_DB_RETRY, "the transaction was run often enough");
+    return abi_handle(op_sleep(scope, pg_pool_back_off_ms(call.pool, failures)));
 }
 
 /* Results */
@@ -487,4 +512,5 @@ const weft_pg_api abi_pg = {
     .stream_sql = stream_sql,
     .stream_next = stream_next,
     .stream_json = stream_json,
+    .back_off = back_off,
 };

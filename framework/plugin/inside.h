@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "http/request.h"
+#include "observe/blame.h"
 #include "plugin/abi.h"
 #include "task/op.h"
 #include "task/scope.h"
@@ -27,6 +28,8 @@ struct abi {
     struct buf json;                 /* for results on their way out; empty between calls */
     struct arena_pool arenas;        /* of stray */
     struct arena stray;              /* what was allocated in a stale ctx */
+    unsigned char warned[BLAME_NAMES_MAX / 8]; /* a bit a route: it called an upstream with a
+                                                * transaction open, and that was told */
 };
 
 /* A route, as data of its http_route. */

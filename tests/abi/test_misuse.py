@@ -104,7 +104,7 @@ def callback(name):
     result, parameters = CALLBACKS[name]
     unused = "".join(f" (void){part.split('*')[-1].split()[-1]};" for part in parameters)
     back = "" if result == "void" else " return 0;"
-    return f"static {result} on_{name}({', '.join(parameters)}) {{{unused} ran++;{back} }}"
+    return f"__attribute__((unused)) static {result} on_{name}({', '.join(parameters)}) {{{unused} ran++;{back} }}"
 
 
 def argument(parameter, index):

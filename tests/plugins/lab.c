@@ -226,6 +226,46 @@ static weft_status transaction(weft_ctx *ctx, void *self)
     return weft_reply_rows(ctx, 200, done);
 }
 
+static int64_t runs; /* of count_in() */
+
+/* A weft_tx_fn: reads, waits for a moment, and writes what it read, plus one. */
+static weft_status count_in(weft_ctx *ctx, weft_pg *tx, void *data)
+{
+    weft_op *read = weft_run_sql(ctx, tx, "select n from counted", 0, WEFT_NO_ARGS);
+
+    (void)data;
+    runs++;
+    WEFT_TRY(weft_await(read));
+    WEFT_TRY(weft_await(weft_sleep(ctx, 2)));
+    return weft_await(weft_run_sql(ctx, tx, "update counted set n = $1", 0,
+                                   WEFT_ARGS(weft_int(weft_col_int(read, 0, 0) + 1))));
+}
+
+static weft_status counting(weft_ctx *ctx, void *self)
+{
+    (void)self;
+    WEFT_TRY(weft_transact(ctx, db, WEFT_TX_SERIALIZABLE, count_in, NULL));
+    return weft_reply_text(ctx, 200, "counted\n");
+}
+
+static weft_status show_runs(weft_ctx *ctx, void *self)
+{
+    (void)self;
+    return weft_reply_text(ctx, 200, weft_fmt(ctx, "%lld", (long long)runs).ptr);
+}
+
+/* GETs ?path= while a transaction is open. */
+static weft_status calling_in_transaction(weft_ctx *ctx, void *self)
+{
+    weft_op *begun = weft_begin(ctx, db, 0);
+
+    (void)self;
+    WEFT_TRY(weft_await(begun));
+    WEFT_TRY(weft_await(weft_call_get(ctx, partner, weft_query(ctx, "path").ptr)));
+    WEFT_TRY(weft_await(weft_commit(weft_tx(begun))));
+    return weft_reply_text(ctx, 200, "called\n");
+}
+
 /* GETs ?path= from the upstream and hands its answer on. */
 static weft_status call(weft_ctx *ctx, void *self)
 {
@@ -245,11 +285,15 @@ static weft_status add_peers(weft_host *host)
         WEFT_TRY(weft_pool(host, name.ptr, &db));
         WEFT_TRY(weft_route(host, "GET", "/lab/sql", sql));
         WEFT_TRY(weft_route(host, "GET", "/lab/transaction", transaction));
+        WEFT_TRY(weft_route(host, "GET", "/lab/count", counting));
+        WEFT_TRY(weft_route(host, "GET", "/lab/counted", show_runs));
     }
     WEFT_TRY(weft_setting(host, "upstream", "", &name));
     if (name.len == 0)
         return WEFT_OK;
     WEFT_TRY(weft_find_upstream(host, name.ptr, &partner));
+    if (db != NULL)
+        WEFT_TRY(weft_route(host, "GET", "/lab/held", calling_in_transaction));
     return weft_route(host, "GET", "/lab/call", call);
 }
 

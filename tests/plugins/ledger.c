@@ -2,7 +2,7 @@
  * what it is: done, not done, or perhaps done.
  *
  * Setting database: the name of the pool. POST /ledger/transfer?id=&from=&to=&amount=, with &pipe all
- * of it in one piece; GET /ledger/balance/:id; GET /ledger/ping, which needs no database. */
+ * of it in one piece, else with weft_transact(); GET /ledger/balance/:id; GET /ledger/ping, which needs no database. */
 #include "weft.h"
 #include <stdlib.h>
 
@@ -16,7 +16,7 @@ static int64_t number_in(weft_ctx *ctx, const char *name)
     return text.ptr != NULL ? strtoll(text.ptr, NULL, 10) : 0;
 }
 
-/* Starts the statements of a transfer; returns how many. */
+/* Starts the statements of a transfer, which its request has; returns how many. */
 static uint32_t start_all(weft_ctx *ctx, weft_pg *tx, weft_op *ops[3])
 {
     weft_value id = weft_int(number_in(ctx, "id")), amount = weft_int(number_in(ctx, "amount"));
@@ -28,38 +28,41 @@ static uint32_t start_all(weft_ctx *ctx, weft_pg *tx, weft_op *ops[3])
     return 3;
 }
 
-/* Runs all, and the COMMIT: *commit is its op, NULL where it did not come to that. */
-static weft_status run_all(weft_ctx *ctx, weft_op **commit)
+/* All of it in one piece, COMMIT too, which alone counts. */
+static weft_status transfer_piped(weft_ctx *ctx, uint32_t *maybe)
 {
-    weft_op *begun = weft_begin(ctx, db, 0), *ops[3];
+    weft_op *begun = weft_begin(ctx, db, 0), *ops[3], *commit;
+    weft_status status;
 
     WEFT_TRY(weft_await(begun));
-    uint32_t count = start_all(ctx, weft_tx(begun), ops);
-    if (weft_query(ctx, "pipe").ptr != NULL)
-        *commit = weft_commit(weft_tx(begun));
-    for (uint32_t i = 0; i < count; i++)
-        WEFT_TRY(weft_await(ops[i]));
-    if (*commit == NULL)
-        *commit = weft_commit(weft_tx(begun));
-    return weft_await(*commit);
+    (void)start_all(ctx, weft_tx(begun), ops);
+    commit = weft_commit(weft_tx(begun));
+    status = weft_await(commit);
+    *maybe = weft_maybe_applied(commit);
+    return status;
 }
 
-/* A statement that failed where COMMIT is under way: it is the COMMIT that counts. */
+/* A weft_tx_fn. */
+static weft_status transfer_in(weft_ctx *ctx, weft_pg *tx, void *data)
+{
+    weft_op *ops[3];
+    uint32_t count = start_all(ctx, tx, ops);
+
+    (void)data;
+    for (uint32_t i = 0; i < count; i++)
+        WEFT_TRY(weft_await(ops[i]));
+    return WEFT_OK;
+}
+
 static weft_status transfer(weft_ctx *ctx, void *self)
 {
-    weft_op *commit = NULL;
-    weft_status status = run_all(ctx, &commit);
-    const char *what = "no";
+    uint32_t maybe = 0;
+    weft_status status = weft_query(ctx, "pipe").ptr != NULL
+                             ? transfer_piped(ctx, &maybe)
+                             : weft_transact_told(ctx, db, 0, transfer_in, ctx, &maybe);
+    const char *what = status == WEFT_OK ? "done" : maybe != 0 ? "maybe" : "no";
 
     (void)self;
-    if (commit != NULL && weft_op_status(commit) == WEFT_PENDING)
-        status = weft_await(commit);
-    else if (commit != NULL)
-        status = weft_op_status(commit);
-    if (status == WEFT_OK)
-        what = "done";
-    else if (commit != NULL && weft_maybe_applied(commit))
-        what = "maybe";
     return weft_reply(ctx, status == WEFT_OK ? 200 : 503, "text/plain",
                       weft_fmt(ctx, "%s %d", what, (int)status));
 }

@@ -400,3 +400,36 @@ def test_conninfo_instead_of_keys(start_weft, books):
     env = books.cluster.env
     made["pg.main"] = {**POOL, "conninfo": f"host={env['PGHOST']} port={env['PGPORT']} user=weft dbname={books.name}"}
     assert is_well(start_weft(made))
+
+
+# transactions
+
+def test_a_transaction_open_across_a_call_is_told_once_a_route(start_weft, books, peer):
+    peer.on("GET", "/slow", lambda exchange: exchange.answer(body="{}"))
+    made = sections(books)
+    made["upstream.thirdparty"] = {"url": peer.url}
+    made["plugin.lab"]["upstream"] = "thirdparty"
+    host = start_weft(made)
+    for _ in range(3):
+        assert host.get("/lab/held?path=/slow").status == 200
+        assert host.get("/lab/call?path=/slow").status == 200
+    line = host.wait_log("a database transaction is open while an upstream is called.*").group()
+    assert "plugin=lab" in line and '"GET /lab/held"' in line and "upstream=thirdparty" in line, line
+    assert host.log.count("a database transaction is open") == 1
+
+
+def test_transactions_that_are_in_each_other_s_way_are_run_again(start_weft, books):
+    """Eight clients count to the same row, serializably: each count counts, none is told to come again."""
+    books.run("create table counted (n int not null); insert into counted values (0); grant all on counted to weft")
+    host = start_weft(sections(books, server={"request_timeout": "30s"}, pool={"queue_timeout": "30s", "sessions": 6}))
+
+    def count(_):
+        with host.connect(timeout=40) as client:
+            return [client.ask("GET", "/lab/count").status for _ in range(10)]
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        statuses = [status for each in pool.map(count, range(4)) for status in each]
+    counted, = books.run("select n from counted")[0]
+    assert counted == statuses.count(200)
+    assert set(statuses) <= {200, 503} and statuses.count(200) > 30, statuses
+    assert int(host.get("/lab/counted").body) > 40  # runs: some were needed more than once

@@ -277,6 +277,34 @@ static weft_status add_names(weft_ctx *ctx, void *self)
                                .ptr);
 }
 
+/* Fails once as if another transaction had been in the way, then adds what `data` says, and undoes
+ * what it adds in a nested one. */
+static weft_status add_in_turns(weft_ctx *ctx, weft_pg *tx, void *data)
+{
+    weft_op *nested = weft_begin(ctx, tx, 0);
+    int *runs = data;
+
+    if (++*runs == 1)
+        return WEFT_E_DB_RETRY;
+    WEFT_TRY(weft_await(nested));
+    WEFT_TRY(weft_await(
+        weft_run(ctx, weft_tx(nested), add, WEFT_ARGS(weft_text(weft_cstr("nested"))))));
+    WEFT_TRY(weft_await(weft_rollback(weft_tx(nested))));
+    return weft_await(weft_run(ctx, tx, add, WEFT_ARGS(weft_text(weft_cstr("turns")))));
+}
+
+/* POST /golden/turns: the transaction that is run again */
+static weft_status run_turns(weft_ctx *ctx, void *self)
+{
+    uint32_t maybe = 7;
+    int runs = 0, more = 1;
+
+    (void)self;
+    WEFT_TRY(weft_transact(ctx, db, 0, add_in_turns, &runs));
+    weft_status twice = weft_transact_told(ctx, db, 0, add_in_turns, &more, &maybe);
+    return weft_reply_text(ctx, 200, weft_fmt(ctx, "%d %d %u", runs, (int)twice, maybe).ptr);
+}
+
 /* GET /golden/calls: one of each kind */
 static weft_status use_calls(weft_ctx *ctx, void *self)
 {
@@ -365,6 +393,7 @@ static weft_status init(weft_host *host, void **self)
     WEFT_TRY(weft_route(host, "GET", "/values", use_values));
     WEFT_TRY(weft_route(host, "GET", "/names", list_names));
     WEFT_TRY(weft_route(host, "POST", "/names", add_names));
+    WEFT_TRY(weft_route(host, "POST", "/turns", run_turns));
     WEFT_TRY(weft_route(host, "GET", "/calls", use_calls));
     WEFT_TRY(weft_route(host, "GET", "/streams", use_streams));
     return weft_route(host, "GET", "/turns", show_turns);

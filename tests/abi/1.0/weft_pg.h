@@ -152,7 +152,11 @@ static inline weft_op *weft_run_sql(weft_ctx *ctx, weft_pg *db, const char *sql,
 #define WEFT_TX_DEFERRABLE      8u
 
 /* Begins a transaction on a session of its own; `flags` are WEFT_TX_.... It is rolled back when the
- * ctx ends or the op is released, unless it was ended before. [loop] */
+ * ctx ends or the op is released, unless it was ended before. Statements in it have the ctx's
+ * deadline as their statement_timeout where that is sooner.
+ * `db` may be a transaction: what is begun in it is a savepoint, without flags, whose
+ * weft_rollback() undoes that part alone, and whose weft_commit() leaves the rest to the outer one,
+ * whose end ends it; WEFT_E_STATE beyond 16 of them. [loop] */
 static inline weft_op *weft_begin(weft_ctx *ctx, weft_pg *db, uint32_t flags)
 {
     return weft__api->pg->begin(ctx, db, flags);
@@ -162,7 +166,9 @@ static inline weft_op *weft_begin(weft_ctx *ctx, weft_pg *db, uint32_t flags)
 static inline weft_pg *weft_tx(weft_op *begin) { return weft__api->pg->tx(begin); }
 
 /* Commits, as an op in the transaction's ctx. WEFT_E_DB_RETRY, WEFT_E_DB_CONSTRAINT, WEFT_E_DB: it
- * was rolled back; WEFT_E_DB_DOWN: see weft_maybe_applied(). [loop] */
+ * was rolled back; WEFT_E_DB_DOWN: see weft_maybe_applied(). The log warns of a route that calls an
+ * upstream while a transaction is open: a session and locks are held as long as others please.
+ * [loop] */
 static inline weft_op *weft_commit(weft_pg *tx) { return weft__api->pg->commit(tx); }
 
 /* Rolls back, as an op in the transaction's ctx. [loop] */
@@ -306,6 +312,63 @@ static inline weft_op *weft_stream_next(weft_op *stream)
  * included, are what weft_rows_json() would be. Good until the next pull; absent: no page, or it is
  * too large for the ctx's memory, which cancels the ctx (WEFT_WHY_MEMORY). [loop] */
 static inline weft_str weft_stream_json(weft_op *page) { return weft__api->pg->stream_json(page); }
+
+/* ---- transactions that are run again -------------------------------------------------------- */
+
+/* What weft_transact() runs in the transaction `tx`; `ctx` is that of this run. A failure that it
+ * returns rolls back; it neither commits nor rolls back by itself. Of what it does beside `tx`
+ * nothing is undone where it is run again. [loop] */
+typedef weft_status weft_tx_fn(weft_ctx *ctx, weft_pg *tx, void *data);
+
+/* One run of `fn`. [loop] */
+static inline weft_status weft__transact_once(weft_ctx *ctx, weft_pg *db, uint32_t flags,
+                                              weft_tx_fn *fn, void *data, uint32_t *maybe_applied)
+{
+    weft_op *begun = weft_begin(ctx, db, flags), *commit;
+    weft_status status = weft_await(begun);
+    if (status == WEFT_OK)
+        status = fn(ctx, weft_tx(begun), data);
+    if (status != WEFT_OK)
+        return status;
+    commit = weft_commit(weft_tx(begun));
+    status = weft_await(commit);
+    *maybe_applied = weft_maybe_applied(commit);
+    return status;
+}
+
+/* As weft_transact(), and tells whether a transaction of which it answers a failure may have been
+ * applied all the same, since the answer to its COMMIT was lost: *maybe_applied is 1 then, else 0.
+ * [loop] */
+static inline weft_status weft_transact_told(weft_ctx *ctx, weft_pg *db, uint32_t flags,
+                                             weft_tx_fn *fn, void *data, uint32_t *maybe_applied)
+{
+    uint32_t failures = 0;
+    weft_status status;
+    for (;;) {
+        weft_ctx *run = weft_child(ctx, 0, 0);
+        *maybe_applied = 0;
+        status = weft__transact_once(run, db, flags, fn, data, maybe_applied);
+        (void)weft_end(run);
+        if (status != WEFT_E_DB_RETRY)
+            return status;
+        status = weft_await(weft__api->pg->back_off(ctx, db, ++failures));
+        if (status != WEFT_OK)
+            return status;
+    }
+}
+
+/* Runs `fn` in a transaction and commits, on the caller's stack. Where the database says that two
+ * transactions cannot both be (WEFT_E_DB_RETRY, which `fn` must hand on), waits for a moment and
+ * runs it again, up to 10 times in all and as long as the ctx has time. Each run has a ctx of its
+ * own, whose memory, ops and results go with it: what is to stay is copied to `data`. In a
+ * transaction (`db`) it is a nested one, and the outermost alone is run again. The statuses of
+ * weft_begin(), `fn` and weft_commit(). [loop] */
+static inline weft_status weft_transact(weft_ctx *ctx, weft_pg *db, uint32_t flags, weft_tx_fn *fn,
+                                        void *data)
+{
+    uint32_t maybe_applied;
+    return weft_transact_told(ctx, db, flags, fn, data, &maybe_applied);
+}
 
 #ifdef __cplusplus
 } /* extern "C" */

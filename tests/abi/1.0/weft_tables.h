@@ -124,6 +124,7 @@ typedef struct weft_pg_api {
                            const weft_value *); /* weft_stream_sql() */
     weft_op *(*stream_next)(weft_op *);         /* weft_stream_next() */
     weft_str (*stream_json)(weft_op *);         /* weft_stream_json() */
+    weft_op *(*back_off)(weft_ctx *, weft_pg *, uint32_t failures); /* weft_transact() */
 } weft_pg_api;
 
 typedef struct weft_call_api {

@@ -221,7 +221,7 @@ static void test_databases_that_are_none(void **state)
 
     assert_body(world, "GET /bad-statements", "-102 -102 0 -102 0 -1 -102");
     assert_log(world, "weft_run_sql(): a database that has gone, or none");
-    assert_non_null(strstr(world->log, "weft_begin(): no pool of this plugin"));
+    assert_non_null(strstr(world->log, "weft_begin(): no database"));
     assert_non_null(strstr(world->log, "weft_commit(): no transaction"));
     assert_non_null(strstr(world->log, "weft_call_start(): no upstream of this plugin"));
 }

@@ -1,0 +1,371 @@
+/* Goal: a transaction in another one stands or falls by itself as long as the outer one is open, and
+ *       with it in the end, in whatever order and way they end; and a statement in a transaction
+ *       runs no longer than its op's deadline, on the server too. */
+#include "lib/loop_driver.h"
+#include "lib/pg_server.h"
+#include "lib/test.h"
+#include "pg/private.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static struct pg_server server;
+static struct pg_world world;
+
+static int start_server(void **state)
+{
+    (void)state;
+    pg_server_init(&server, "");
+    if (!server.is_missing)
+        (void)pg_server_run(&server, "create table t (id int primary key)");
+    return 0;
+}
+
+static int stop_server(void **state)
+{
+    (void)state;
+    pg_server_deinit(&server);
+    return 0;
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    if (server.is_missing)
+        return 0;
+    (void)pg_server_run(&server, "truncate t");
+    pg_world_init(&world, &server);
+    world.options.depth_max = 1; /* so that what is in flight has the least room */
+    pg_world_start(&world);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    if (!server.is_missing)
+        pg_world_deinit(&world);
+    return 0;
+}
+
+static enum err await(struct op *op)
+{
+    return pg_world_await(&world, op);
+}
+
+static struct pg_transaction *begin(void)
+{
+    struct op *op = pg_begin(world.scope, world.pool, 0);
+
+    assert_int_equal(await(op), ERR_OK);
+    return pg_transaction_of(op);
+}
+
+static struct op *begin_op(struct scope *scope, struct pg_transaction *outer)
+{
+    struct op *op = pg_begin_nested(scope, outer);
+
+    assert_int_equal(await(op), ERR_OK);
+    assert_non_null(pg_transaction_of(op));
+    return op;
+}
+
+static struct pg_transaction *nest(struct pg_transaction *outer)
+{
+    return pg_transaction_of(begin_op(world.scope, outer));
+}
+
+static struct op *start_on(struct pg_transaction *transaction, const char *sql)
+{
+    return pg_query_start(world.scope,
+                          &(struct pg_call){.transaction = transaction, .sql = span_of(sql)});
+}
+
+static enum err run_on(struct pg_transaction *transaction, const char *sql)
+{
+    return await(start_on(transaction, sql));
+}
+
+/* Everything is over: the ids that are there are these, and no session is held. */
+static void expect(const char *ids)
+{
+    for (int i = 0; i < 200 && pg_pool_counts(world.pool)->sessions_pinned > 0; i++)
+        loop_turn(world.loop, 10);
+    assert_int_equal(pg_pool_counts(world.pool)->sessions_pinned, 0);
+    assert_int_equal(world.scope->held_count, 0);
+    assert_int_equal(pg_pool_counts(world.pool)->sessions_lost, 0);
+    assert_string_equal(
+        pg_server_run(&server, "select coalesce(string_agg(id::text, ' ' order by id), '') from t"),
+        ids);
+}
+
+static void test_what_is_committed_stands_with_the_outer_one(void **state)
+{
+    struct pg_transaction *outer, *inner;
+
+    (void)state;
+    pg_server_need(&server);
+    outer = begin();
+    assert_int_equal(world.scope->held_count, 1);
+    assert_int_equal(run_on(outer, "insert into t values (1)"), ERR_OK);
+    inner = nest(outer);
+    assert_int_equal(run_on(inner, "insert into t values (2)"), ERR_OK);
+    assert_int_equal(await(pg_commit(inner)), ERR_OK);
+    assert_int_equal(run_on(inner, "insert into t values (9)"), ERR_STATE);
+    assert_int_equal(pg_commit(inner)->status, ERR_STATE);
+    assert_int_equal(run_on(outer, "insert into t values (3)"), ERR_OK);
+    assert_string_equal(pg_server_run(&server, "select count(*) from t"), "0");
+    assert_int_equal(await(pg_commit(outer)), ERR_OK);
+    expect("1 2 3");
+}
+
+static void test_what_is_rolled_back_leaves_the_outer_one(void **state)
+{
+    struct pg_transaction *outer, *inner;
+
+    (void)state;
+    pg_server_need(&server);
+    outer = begin();
+    assert_int_equal(run_on(outer, "insert into t values (1)"), ERR_OK);
+    inner = nest(outer);
+    assert_int_equal(run_on(inner, "insert into t values (2)"), ERR_OK);
+    assert_int_equal(run_on(inner, "insert into t values (1)"), ERR_DB_CONSTRAINT);
+    assert_int_equal(await(pg_rollback(inner)), ERR_OK);
+    assert_int_equal(run_on(outer, "insert into t values (3)"), ERR_OK);
+    assert_int_equal(await(pg_commit(outer)), ERR_OK);
+    expect("1 3");
+}
+
+/* As COMMIT does with a whole one. */
+static void test_one_that_has_failed_is_undone_by_its_commit(void **state)
+{
+    struct pg_transaction *outer, *inner;
+
+    (void)state;
+    pg_server_need(&server);
+    outer = begin();
+    inner = nest(outer);
+    assert_int_equal(run_on(inner, "insert into t values (1), (1)"), ERR_DB_CONSTRAINT);
+    assert_int_equal(await(pg_commit(inner)), ERR_DB);
+    assert_int_equal(run_on(outer, "insert into t values (3)"), ERR_OK);
+    assert_int_equal(await(pg_commit(outer)), ERR_OK);
+    expect("3");
+}
+
+static void test_the_release_of_its_op_undoes_it(void **state)
+{
+    struct pg_transaction *outer;
+    struct op *inner, *late;
+
+    (void)state;
+    pg_server_need(&server);
+    outer = begin();
+    inner = begin_op(world.scope, outer);
+    assert_int_equal(run_on(pg_transaction_of(inner), "insert into t values (2)"), ERR_OK);
+    late = start_on(pg_transaction_of(inner), "insert into t values (4)");
+    assert_int_equal(op_release(inner), ERR_OK);
+    assert_int_equal(await(late), ERR_STATE);
+    assert_int_equal(run_on(outer, "insert into t values (3)"), ERR_OK);
+    assert_int_equal(await(pg_commit(outer)), ERR_OK);
+    expect("3");
+}
+
+static void test_the_end_of_an_outer_one_ends_it(void **state)
+{
+    struct pg_transaction *outer, *middle, *inner;
+
+    (void)state;
+    pg_server_need(&server);
+    outer = begin();
+    middle = nest(outer);
+    inner = nest(middle);
+    assert_int_equal(run_on(inner, "insert into t values (1)"), ERR_OK);
+    assert_int_equal(await(pg_rollback(middle)), ERR_OK);
+    assert_int_equal(run_on(inner, "insert into t values (2)"), ERR_STATE);
+    inner = nest(outer);
+    assert_int_equal(run_on(inner, "insert into t values (5)"), ERR_OK);
+    assert_int_equal(await(pg_commit(outer)), ERR_OK);
+    assert_int_equal(run_on(inner, "insert into t values (6)"), ERR_STATE);
+    assert_int_equal(pg_rollback(inner)->status, ERR_STATE);
+    expect("5");
+}
+
+/* What waits on it behind its end is told so; what waits on the outer one runs. */
+static void test_all_at_once(void **state)
+{
+    struct pg_transaction *outer, *inner;
+    struct op *ops[6];
+
+    (void)state;
+    pg_server_need(&server);
+    outer = begin();
+    inner = nest(outer);
+    ops[0] = start_on(inner, "insert into t values (1)");
+    ops[1] = pg_begin_nested(world.scope, inner);
+    ops[2] = start_on(outer, "insert into t values (2)");
+    ops[3] = pg_rollback(inner);
+    ops[4] = start_on(outer, "insert into t values (3)");
+    ops[5] = pg_commit(outer);
+    assert_int_equal(start_on(inner, "select 1")->status, ERR_STATE);
+    assert_int_equal(await(ops[5]), ERR_OK);
+    for (int i = 0; i < 6; i++)
+        assert_int_equal(await(ops[i]), ERR_OK);
+    assert_int_equal(pg_begin_nested(world.scope, pg_transaction_of(ops[1]))->status, ERR_STATE);
+    expect("3");
+}
+
+static void test_a_canceled_begin(void **state)
+{
+    struct pg_transaction *outer;
+    struct op *waiting, *sent;
+
+    (void)state;
+    pg_server_need(&server);
+    outer = begin();
+    sent = pg_begin_nested(world.scope, outer);
+    loop_turn(world.loop, 0);
+    op_cancel(sent);
+    waiting = pg_begin_nested(world.scope, outer);
+    op_cancel(waiting);
+    assert_int_equal(waiting->status, ERR_CANCELED);
+    assert_int_equal(run_on(outer, "insert into t values (1)"), ERR_OK);
+    assert_int_equal(await(pg_commit(outer)), ERR_OK);
+    expect("1");
+}
+
+static void test_as_many_as_may_be_and_all_let_go(void **state)
+{
+    struct pg_transaction *outer;
+    struct op *ops[PG_NESTED_MAX];
+
+    (void)state;
+    pg_server_need(&server);
+    outer = begin();
+    for (int i = 0; i < PG_NESTED_MAX; i++)
+        ops[i] = begin_op(world.scope, outer);
+    assert_int_equal(pg_begin_nested(world.scope, outer)->status, ERR_STATE);
+    for (int i = PG_NESTED_MAX; i > 0; i--)
+        assert_int_equal(op_release(ops[i - 1]), ERR_OK);
+    assert_int_equal(run_on(outer, "insert into t values (1)"), ERR_OK);
+    assert_int_equal(await(pg_commit(outer)), ERR_OK);
+    expect("1");
+}
+
+/* Its scope ends first, or last. */
+static void test_scopes_that_end(void **state)
+{
+    struct scope *scope;
+    struct pg_transaction *outer;
+    struct op *inner, *begun;
+    const char *problem;
+
+    (void)state;
+    pg_server_need(&server);
+    scope = scope_create(world.tasks, NULL, NULL, 0);
+    outer = begin();
+    inner = begin_op(scope, outer);
+    assert_int_equal(run_on(pg_transaction_of(inner), "insert into t values (1)"), ERR_OK);
+    scope_finish(scope, SCOPE_REPLIED);
+    loop_turn(world.loop, 0);
+    loop_turn(world.loop, 0);
+    assert_int_equal(run_on(outer, "insert into t values (2)"), ERR_OK);
+    assert_int_equal(await(pg_commit(outer)), ERR_OK);
+    scope = scope_create(world.tasks, NULL, NULL, 0);
+    begun = pg_begin(scope, world.pool, 0);
+    assert_int_equal(await(begun), ERR_OK);
+    inner = begin_op(world.scope, pg_transaction_of(begun));
+    assert_int_equal(run_on(pg_transaction_of(inner), "insert into t values (3)"), ERR_OK);
+    scope_finish(scope, SCOPE_REPLIED);
+    loop_turn(world.loop, 0);
+    assert_int_equal(pg_transaction_check(pg_transaction_of(inner), &problem), ERR_STATE);
+    expect("2");
+}
+
+static void test_a_session_that_breaks(void **state)
+{
+    struct pg_transaction *outer, *inner;
+
+    (void)state;
+    pg_server_need(&server);
+    outer = begin();
+    inner = nest(outer);
+    (void)pg_server_run(&server, "select pg_terminate_backend(pid) from pg_stat_activity "
+                                 "where application_name = 'weft'");
+    assert_int_equal(run_on(inner, "select 1"), ERR_DB_DOWN);
+    assert_int_equal(pg_begin_nested(world.scope, inner)->status, ERR_DB_DOWN);
+    assert_int_equal(pg_commit(inner)->status, ERR_DB_DOWN);
+    assert_int_equal(pg_rollback(outer)->status, ERR_OK);
+    assert_int_equal(world.scope->held_count, 0);
+}
+
+/* The limit of time */
+
+static int64_t limit_on(struct pg_transaction *transaction, struct scope *scope)
+{
+    struct op *op = pg_query_start(
+        scope, &(struct pg_call){.transaction = transaction,
+                                 .sql = SPAN("select extract(epoch from setting::int * interval "
+                                             "'1 ms') * 1000 from pg_settings where name = "
+                                             "'statement_timeout'")});
+
+    assert_int_equal(await(op), ERR_OK);
+    return (int64_t)pg_double(op, 0, 0);
+}
+
+static void test_a_deadline_tightens_the_servers_limit(void **state)
+{
+    struct scope *soon = scope_child(world.scope, 3000, 0);
+    struct pg_transaction *outer;
+    struct op *inner;
+
+    (void)state;
+    pg_server_need(&server);
+    outer = begin();
+    assert_int_equal(limit_on(outer, world.scope), 5000);
+    inner = begin_op(world.scope, outer);
+    assert_in_range(limit_on(pg_transaction_of(inner), soon), 1, 3000);
+    assert_int_equal(await(pg_rollback(pg_transaction_of(inner))), ERR_OK);
+    assert_int_equal(limit_on(outer, world.scope), 5000);
+    assert_in_range(limit_on(outer, soon), 1, 3000);
+    assert_int_equal(await(pg_commit(outer)), ERR_OK);
+    pg_world_check(pg_world_run(&world, "show statement_timeout"), "5s");
+    scope_finish(soon, SCOPE_REPLIED);
+}
+
+static void test_without_a_limit_of_its_own_a_session_gets_one(void **state)
+{
+    struct pg_transaction *transaction;
+
+    (void)state;
+    pg_server_need(&server);
+    pg_world_again(&world);
+    world.options.is_prepared = false;
+    pg_world_start(&world);
+    pg_world_check(pg_world_run(&world, "show statement_timeout"), "0");
+    transaction = begin();
+    assert_int_equal(limit_on(transaction, world.scope), 5000);
+    assert_int_equal(await(pg_rollback(transaction)), ERR_OK);
+    pg_world_check(pg_world_run(&world, "show statement_timeout"), "0");
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(test_what_is_committed_stands_with_the_outer_one),
+        TEST(test_what_is_rolled_back_leaves_the_outer_one),
+        TEST(test_one_that_has_failed_is_undone_by_its_commit),
+        TEST(test_the_release_of_its_op_undoes_it),
+        TEST(test_the_end_of_an_outer_one_ends_it),
+        TEST(test_all_at_once),
+        TEST(test_a_canceled_begin),
+        TEST(test_as_many_as_may_be_and_all_let_go),
+        TEST(test_scopes_that_end),
+        TEST(test_a_session_that_breaks),
+        TEST(test_a_deadline_tightens_the_servers_limit),
+        TEST(test_without_a_limit_of_its_own_a_session_gets_one),
+    };
+#undef TEST
+
+    return cmocka_run_group_tests(tests, start_server, stop_server);
+}
