@@ -404,7 +404,7 @@ def test_a_hostile_plugin(tmp_path, start_weft, database, peer, capsys):
     database.cluster.run("set role weft; create table names (name text)", database=database.name)
     peer.on("GET", "/quick", fixed(body="got"))
     made = plugin.build(tmp_path, "hostile", source(), ["-g", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter",
-                                                        "-pthread"])
+                                                        "-Wno-unused-function", "-pthread"])
     host = start_weft({"pg.main": {**database.settings, "sessions": 4}, "upstream.partner": {"url": peer.url},
                        "plugin.hostile": {"path": made, "seed": seed}, "plugin.hello": {"path": "hello.so"}})
     worker = host.workers()
