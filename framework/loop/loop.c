@@ -369,6 +369,16 @@ void loop_turn(struct loop *loop, uint32_t wait_ms)
     loop->is_in_turn = false;
 }
 
+bool loop_has_work(const struct loop *loop)
+{
+    struct epoll_event event; /* level-triggered: to look takes nothing away */
+
+    CHECK_OBJ(loop, LOOP_MAGIC);
+    if (!list_is_empty(&loop->ready) || !list_is_empty(&loop->hooks))
+        return true;
+    return epoll_wait(loop->epoll_fd, &event, 1, 0) > 0;
+}
+
 void loop_run(struct loop *loop)
 {
     CHECK_OBJ(loop, LOOP_MAGIC);

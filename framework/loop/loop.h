@@ -81,6 +81,9 @@ void loop_run(struct loop *loop);
 /* One turn that sleeps at most `wait_ms` (UINT32_MAX: as long as nothing is due). */
 void loop_turn(struct loop *loop, uint32_t wait_ms);
 
+/* Would a turn at this same time run anything but timers? For a test that drives the clock. */
+bool loop_has_work(const struct loop *loop);
+
 /* loop_run() returns after this turn; where it has not begun, at once. */
 void loop_stop(struct loop *loop);
 

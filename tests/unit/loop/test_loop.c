@@ -526,6 +526,22 @@ static void test_run_sleeps_until_its_timer_and_not_longer(void **state)
     loop_destroy(ending.loop);
 }
 
+/* What waits for no timer is seen before the turn that does it, and looking changes nothing. */
+static void test_work_is_seen_before_it_is_done(void **state)
+{
+    struct fixture *fixture = *state;
+    struct end end;
+
+    assert_false(loop_has_work(fixture->loop));
+    open_end(fixture->loop, &end, IO_READ);
+    assert_false(loop_has_work(fixture->loop));
+    assert_int_equal(write(end.fds[1], "x", 1), 1);
+    assert_true(loop_has_work(fixture->loop));
+    assert_true(loop_has_work(fixture->loop));
+    close_end(&end);
+    assert_false(loop_has_work(fixture->loop));
+}
+
 static void test_wait_of_a_turn_is_bounded_by_its_caller(void **state)
 {
     struct loop *loop = loop_create(NULL);
@@ -617,6 +633,7 @@ int main(void)
         TEST(test_one_time_a_turn),
         TEST(test_run_sleeps_until_its_timer_and_not_longer),
         TEST(test_wait_of_a_turn_is_bounded_by_its_caller),
+        TEST(test_work_is_seen_before_it_is_done),
         TEST(test_mistakes_end_the_process),
     };
 
