@@ -148,8 +148,8 @@ static enum err load_code(struct instance *instance)
         .writable_by_all = services->writable_by_all,
     };
     char problem[INI_PROBLEM_SIZE];
-    const void *descriptor;
-    enum err err = loader_load(&request, &descriptor, problem);
+    const void *descriptor = services->linked;
+    enum err err = descriptor == NULL ? loader_load(&request, &descriptor, problem) : ERR_OK;
 
     if (err != ERR_OK)
         instance_fail(instance, 0, "%s", problem);

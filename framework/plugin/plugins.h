@@ -64,6 +64,8 @@ struct plugin_services {
     struct upstream *(*upstream)(void *data, const char *name); /* NULL: no such section */
     void *data;                                                 /* for the two */
     const struct plugin_watch *watch;                           /* NULL: nobody */
+    const void *linked; /* the descriptor of a plugin in this very program, which is then bound
+                         * instead of what `path` says; NULL: none, as in every host */
 };
 
 struct plugins *plugins_create(const struct plugin_services *services);
