@@ -2,7 +2,7 @@
 # plugins, and weft.pc and the CMake package find the headers, from where they lie themselves.
 #
 #   bin/weft  lib/weft/plugins/*.so  include/weft*.h  share/weft/server.ini
-#   lib/pkgconfig/weft.pc  lib/cmake/weft/  share/doc/weft/
+#   lib/libweft_test.so  lib/pkgconfig/weft.pc weft-test.pc  lib/cmake/weft/  share/doc/weft/
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
@@ -13,7 +13,13 @@ file(RELATIVE_PATH WEFT_PLUGINS_FROM_PROGRAM
 file(RELATIVE_PATH WEFT_PREFIX_FROM_PC ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
 string(REGEX REPLACE "/$" "" WEFT_PREFIX_FROM_PC "${WEFT_PREFIX_FROM_PC}")
 
+# What is built with the sanitizers can only be linked with them.
+set(WEFT_SANITIZE_FLAG "")
+if(WEFT_SANITIZE)
+  set(WEFT_SANITIZE_FLAG " -fsanitize=${WEFT_SANITIZE}")
+endif()
 configure_file(cmake/weft.pc.in ${PROJECT_BINARY_DIR}/weft.pc @ONLY)
+configure_file(cmake/weft-test.pc.in ${PROJECT_BINARY_DIR}/weft-test.pc @ONLY)
 configure_package_config_file(cmake/weft-config.cmake.in ${PROJECT_BINARY_DIR}/weft-config.cmake
   INSTALL_DESTINATION ${package_dir}
   PATH_VARS CMAKE_INSTALL_INCLUDEDIR CMAKE_INSTALL_BINDIR WEFT_INSTALL_PLUGINS)
@@ -22,8 +28,10 @@ write_basic_package_version_file(${PROJECT_BINARY_DIR}/weft-config-version.cmake
 
 install(DIRECTORY include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
   FILES_MATCHING PATTERN "*.h" PATTERN "*.hpp")
-install(FILES ${PROJECT_BINARY_DIR}/weft.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+install(FILES ${PROJECT_BINARY_DIR}/weft.pc ${PROJECT_BINARY_DIR}/weft-test.pc
+  DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 install(FILES cmake/WeftPlugin.cmake cmake/plugin.map ${PROJECT_BINARY_DIR}/weft-config.cmake
   ${PROJECT_BINARY_DIR}/weft-config-version.cmake DESTINATION ${package_dir})
+install(EXPORT weft-targets NAMESPACE weft:: DESTINATION ${package_dir})
 install(FILES config/server.ini DESTINATION ${CMAKE_INSTALL_DATADIR}/weft)
 install(FILES README.md CHANGELOG.md LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})

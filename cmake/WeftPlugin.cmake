@@ -28,3 +28,18 @@ function(weft_plugin name)
   endif()
   target_link_libraries(${name} PRIVATE ${plugin_LIBRARIES})
 endfunction()
+
+# weft_plugin_test(NAME SOURCE... [PLUGIN PLUGIN] [LIBRARIES LIBRARY...]): builds the program NAME, a test with
+# weft_test.h, and makes it an entry of ctest. The sources of the plugin are among its own
+# (weft_test_start()), or PLUGIN is a target of weft_plugin(), whose file is WEFT_PLUGIN_FILE in the test
+# (weft_test_load()).
+function(weft_plugin_test name)
+  cmake_parse_arguments(PARSE_ARGV 1 test "" "PLUGIN" "LIBRARIES")
+  add_executable(${name} ${test_UNPARSED_ARGUMENTS})
+  target_link_libraries(${name} PRIVATE weft::test ${test_LIBRARIES})
+  if(test_PLUGIN)
+    target_compile_definitions(${name} PRIVATE WEFT_PLUGIN_FILE="$<TARGET_FILE:${test_PLUGIN}>")
+    add_dependencies(${name} ${test_PLUGIN})
+  endif()
+  add_test(NAME ${name} COMMAND ${name})
+endfunction()

@@ -12,7 +12,7 @@ from entries import functions_of
 from support import place
 
 INCLUDE = place.ROOT / "include"
-HEADERS = ["weft.h", "weft_json.h", "weft_jansson.h", "weft_web.h"]
+HEADERS = ["weft.h", "weft_json.h", "weft_jansson.h"]
 # More than is promised: what plugins may be compiled with.
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wsign-conversion", "-Wshadow", "-Wcast-qual", "-Wundef",
             "-Wdouble-promotion", "-Wformat=2", "-Werror"]
@@ -24,7 +24,6 @@ SOURCE = r"""
 #include "weft.h"
 #include "weft_json.h"
 #include "weft_jansson.h"
-#include "weft_web.h"
 
 static weft_pg *db;
 static weft_stmt *statement;
@@ -126,7 +125,7 @@ FUNCTIONS = [function for name in HEADERS + CHAPTERS for function in functions_o
 
 
 def test_the_functions_are_found():
-    counted = sum(len(re.findall(r"\bstatic inline [^;{]*?\bweft_(?!json__|jansson__|web__|_)\w+\(",
+    counted = sum(len(re.findall(r"\bstatic inline [^;{]*?\bweft_(?!json__|jansson__|_)\w+\(",
                                  (INCLUDE / name).read_text())) for name in HEADERS + CHAPTERS)
     assert len(FUNCTIONS) == counted > 90
 
@@ -166,6 +165,60 @@ def test_each_member_constant_and_type_is_documented():
         for block in blocks:
             if re.search(r"^(#define WEFT_[A-Z]|enum \{|typedef )", block, re.MULTILINE):
                 assert "/*" in block or block.startswith("#define WEFT_NO_ARGS"), block
+
+
+# What is a macro, a template or an overload in the test kit.
+KIT = r"""
+#include "weft_test.h"
+
+int main(void)
+{
+    weft_test *t = weft_test_start("key = value\n");
+    weft_test_step *step = weft_test_query(t, "one", WEFT_ARGS(weft_int(1), weft_text(weft_cstr("a"))));
+
+    weft_test_columns(step, "a int, b");
+    weft_test_row(step, "1", (const char *)NULL);
+    weft_test_query(t, "two", WEFT_NO_ARGS);
+    weft_test_query(t, "three", WEFT_TEST_ANY_ARGS);
+    weft_test_fault(weft_test_call(t, "up", "GET", "/"), WEFT_TEST_LOST);
+    weft_test_is(weft_test_get(t, "/"), 200, NULL);
+    return weft_test_end(t);
+}
+"""
+
+
+@pytest.mark.parametrize("compiler, language, standard", [
+    *[(cc, "c", std) for cc in ("gcc", "clang") for std in ("c99", "c17")],
+    *[(cc, "c++", std) for cc in ("g++", "clang++") for std in ("c++11", "c++20")],
+])
+def test_the_kit_compiles(tmp_path, compiler, language, standard):
+    need(compiler)
+    source = tmp_path / "kit.source"
+    source.write_text(KIT)
+    found = run(compiler, "-x", language, f"-std={standard}", *WARNINGS, "-fsyntax-only", f"-I{INCLUDE}", source)
+    assert found.returncode == 0, found.stderr
+
+
+def kit_functions():
+    """Each function of weft_test.h that is no overload for C++: its name, and the comment before it."""
+    text = (INCLUDE / "weft_test.h").read_text().split("} /* extern")[0]
+    return re.findall(r"/\*((?:(?!\*/).)*)\*/\n(?:WEFT_TEST_API|static inline) [^;{]*?\b(weft_test_\w+)\(", text, re.DOTALL)
+
+
+def test_the_kit_is_documented_and_exports_just_that():
+    functions = {name: " ".join(comment.split()) for comment, name in kit_functions()}
+    library = place.BUILD / "libweft_test.so"
+    text = (INCLUDE / "weft_test.h").read_text()
+    assert exported(library) == set(re.findall(r"WEFT_TEST_API [^;{#]*?\b(weft_test_\w+)\(", text)) > {"weft_test_end"}
+    assert exported(library) <= set(functions)
+    assert all(len(comment) > 10 for comment in functions.values()), functions
+
+
+def test_the_kit_needs_no_database_and_no_network():
+    """In place of libpq and c-ares it has functions of its own: one that is missing would be theirs."""
+    needed = run("readelf", "-d", place.BUILD / "libweft_test.so").stdout
+    assert "libc.so" in needed
+    assert not re.search(r"lib(pq|cares|ssl|crypto|z)\.so", needed), needed
 
 
 def test_plugins_export_one_symbol():
