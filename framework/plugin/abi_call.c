@@ -62,6 +62,18 @@ static void warn_of_transaction(struct scope *scope, const struct upstream *upst
                      "its locks are held meanwhile");
 }
 
+/* Are all of them there, with names and values? */
+static bool has_fields(const weft_call *call)
+{
+    if (call->field_count > 0 && call->fields == NULL)
+        return false;
+    for (uint32_t i = 0; i < call->field_count; i++) {
+        if (call->fields[i].name.ptr == NULL || call->fields[i].value.ptr == NULL)
+            return false;
+    }
+    return true;
+}
+
 static weft_op *start(weft_ctx *ctx, weft_upstream *handle, const weft_call *given)
 {
     struct scope *scope = abi_scope(ctx, "call_start");
@@ -77,8 +89,8 @@ static weft_op *start(weft_ctx *ctx, weft_upstream *handle, const weft_call *giv
         warn_of_transaction(scope, upstream);
     if (!abi_take_options(&call, sizeof call, given) || (call.flags & ~WEFT_CALL_IDEMPOTENT) != 0)
         return refuse(scope, ERR_UNSUPPORTED, "options that this host does not know");
-    if (call.field_count > 0 && call.fields == NULL)
-        return refuse(scope, ERR_INVALID, "no fields where they should be");
+    if (!has_fields(&call))
+        return refuse(scope, ERR_INVALID, "no fields where they should be, or one that is absent");
     {
         const struct upstream_call made = {
             .method = span_of(call.method),

@@ -49,6 +49,25 @@ static weft_str header(weft_ctx *ctx, const char *name)
     return abi_str(http_request_header(request, span_of(name)));
 }
 
+static weft_str query_string(weft_ctx *ctx)
+{
+    const struct http_request *request = abi_request(ctx, "query_string");
+
+    return request != NULL ? abi_str(request->query) : absent;
+}
+
+static weft_field header_at(weft_ctx *ctx, uint32_t index)
+{
+    const struct http_request *request = abi_request(ctx, "header_at");
+    weft_field field = {absent, absent};
+
+    if (request == NULL || index >= request->fields.count)
+        return field;
+    field.name = abi_str(request->fields.at[index].name);
+    field.value = abi_str(request->fields.at[index].value);
+    return field;
+}
+
 static weft_str peer(weft_ctx *ctx)
 {
     struct http_request *request = abi_request(ctx, "peer");
@@ -168,4 +187,6 @@ const weft_http_api abi_http = {
     .problem = problem,
     .body_read = body_read,
     .trailer = trailer,
+    .query_string = query_string,
+    .header_at = header_at,
 };

@@ -129,7 +129,7 @@ def test_the_golden_plugin_calls_every_function():
 
 # Method and target, status, body: what 1.0 answered.
 SCRIPT = [
-    ("GET", "/golden/request/a%20b?q=1", 201, "GET /golden/request/a%20b a b 1 yes 127.0.0.1 [/golden] hello 42 1 1"),
+    ("GET", "/golden/request/a%20b?q=1", 201, "GET /golden/request/a%20b a b 1 yes 127.0.0.1 [/golden] hello 42 1 1 q=1 Host"),
     ("POST", "/golden/echo", 200, '{"a": 1}'),
     ("GET", "/golden/redirect", 303, ""),
     ("GET", "/golden/problem", 418, None),

@@ -134,8 +134,9 @@ def answer(entry, call):
     name, result = f"{entry.table}.{entry.name}", entry.result
     if result == "void":
         return f'{call}; NOTE("{name} -\\n");'
-    if result == "weft_str":
-        return f'NOTE("{name} %s\\n", {call}.ptr == NULL ? "absent" : "there");'
+    if result in ("weft_str", "weft_field"):
+        part = ".name.ptr" if result == "weft_field" else ".ptr"
+        return f'NOTE("{name} %s\\n", {call}{part} == NULL ? "absent" : "there");'
     if result.endswith("*"):
         return f'NOTE("{name} %s\\n", {call} == NULL ? "absent" : "there");'
     return f'NOTE("{name} %lld\\n", (long long){call});'
@@ -167,7 +168,7 @@ def expected(entry, mode):
         return NOTHING[name]
     if entry.result == "weft_status":
         return str(STATE)
-    return "absent" if entry.result == "weft_str" or entry.result.endswith("*") else "0"
+    return "absent" if entry.result in ("weft_str", "weft_field") or entry.result.endswith("*") else "0"
 
 
 def test_every_entry_is_found():

@@ -16,11 +16,11 @@ static uint32_t flag, cleanups, turns;
 /* GET /golden/request/:id */
 static weft_status show_request(weft_ctx *ctx, void *self)
 {
-    weft_str text =
-        weft_fmt(ctx, "%s %s %s %s %s %s [%s] %s %d %u %u", weft_method(ctx).ptr,
-                 weft_path(ctx).ptr, weft_param(ctx, "id").ptr, weft_query(ctx, "q").ptr,
-                 weft_header(ctx, "x-golden").ptr, weft_peer(ctx).ptr, weft_mount(ctx).ptr,
-                 greeting.ptr, (int)number, flag, self == (void *)&number);
+    weft_str text = weft_fmt(
+        ctx, "%s %s %s %s %s %s [%s] %s %d %u %u %s %s", weft_method(ctx).ptr, weft_path(ctx).ptr,
+        weft_param(ctx, "id").ptr, weft_query(ctx, "q").ptr, weft_header(ctx, "x-golden").ptr,
+        weft_peer(ctx).ptr, weft_mount(ctx).ptr, greeting.ptr, (int)number, flag,
+        self == (void *)&number, weft_query_string(ctx).ptr, weft_header_at(ctx, 0).name.ptr);
 
     WEFT_TRY(weft_set_header(ctx, "X-Golden", weft_copy(ctx, greeting)));
     return weft_reply(ctx, 201, "text/plain", text);

@@ -39,7 +39,8 @@ struct weft_call {
 /* May be sent again, whatever its method (it carries an Idempotency-Key, say). */
 #define WEFT_CALL_IDEMPOTENT 1u
 
-/* Calls. An answer of any status, 4xx and 5xx too, is WEFT_OK with that code. [loop] */
+/* Calls. An answer of any status, 4xx and 5xx too, is WEFT_OK with that code. A field must have a
+ * name and a value. [loop] */
 static inline weft_op *weft_call_start(weft_ctx *ctx, weft_upstream *upstream,
                                        const weft_call *call)
 {

@@ -38,6 +38,19 @@ static inline weft_str weft_header(weft_ctx *ctx, const char *name)
     return weft__api->http->header(ctx, name);
 }
 
+/* What stands behind the path's '?', as it came: percent-encoded; absent where there is no '?'. See
+ * weft_web.h for its parts. [loop] */
+static inline weft_str weft_query_string(weft_ctx *ctx)
+{
+    return weft__api->http->query_string(ctx);
+}
+
+/* The header field at `index` (from 0), as they came; its name is absent behind the last. [loop] */
+static inline weft_field weft_header_at(weft_ctx *ctx, uint32_t index)
+{
+    return weft__api->http->header_at(ctx, index);
+}
+
 /* The client's address without its port. [loop] */
 static inline weft_str weft_peer(weft_ctx *ctx) { return weft__api->http->peer(ctx); }
 

@@ -81,8 +81,10 @@ typedef struct weft_http_api {
                          weft_str body);                                /* weft_reply() */
     weft_status (*problem)(weft_ctx *, uint32_t code, weft_str detail); /* weft_problem() */
     /* [loop] streams */
-    weft_op *(*body_read)(weft_ctx *);                 /* weft_body_read() */
-    weft_str (*trailer)(weft_ctx *, const char *name); /* weft_trailer() */
+    weft_op *(*body_read)(weft_ctx *);                   /* weft_body_read() */
+    weft_str (*trailer)(weft_ctx *, const char *name);   /* weft_trailer() */
+    weft_str (*query_string)(weft_ctx *);                /* weft_query_string() */
+    weft_field (*header_at)(weft_ctx *, uint32_t index); /* weft_header_at() */
 } weft_http_api;
 
 typedef struct weft_pg_api {
