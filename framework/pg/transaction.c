@@ -90,8 +90,11 @@ struct op *pg_begin_nested(struct scope *scope, struct pg_transaction *outer)
     begin->transaction.root = root;
     begin->transaction.savepoint = ++root->savepoint;
     sql = arena_format(&scope->arena, "savepoint s%u", root->savepoint);
-    if (!pg_query_init(&begin->query, scope, root->pool, PG_DO_SAVEPOINT, sql))
+    if (!pg_query_init(&begin->query, scope, root->pool, PG_DO_SAVEPOINT, sql)) {
+        begin->transaction.state = PG_TX_ENDED; /* its root knows nothing of it, and may go before */
+        begin->transaction.root = NULL;
         return &begin->query.op;
+    }
     root->nested_count++;
     list_append(&root->nested, &begin->transaction.link);
     begin->query.transaction = outer;

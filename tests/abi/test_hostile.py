@@ -1,6 +1,6 @@
-"""Goal: whatever a plugin does with the ABI's functions, at whatever moment, with whatever handles, whatever its clients
-do meanwhile, the worker lives, no callback runs inside a call, what the host hands out can be read, and in the end
-nothing is left. Random, from a seed that is printed: WEFT_SEED repeats the plugin's choices. The calls are generated
+"""Goal: whatever a plugin does with the ABI's functions, at whatever moment, with whatever handles, whatever its
+clients do meanwhile, the worker lives, no callback runs inside a call, what the host hands out can be read, and in
+the end nothing is left. Random, from a seed that is printed: WEFT_SEED repeats the plugin's choices. The calls are generated
 from the headers: one that is appended is tried here, too."""
 import random
 import re
@@ -289,7 +289,7 @@ def callback(name):
     enter = "bool is_other = other == 0 && pthread_self() != loop; if (is_other) other = 12345;"
     leave = "if (is_other) other = 0;"
     unused = "".join(f" (void){part};" for part in names)
-    return (f"static {result} on_{name}({', '.join(parameters)})\n{{{unused} {enter}\n"
+    return (f"__attribute__((unused)) static {result} on_{name}({', '.join(parameters)})\n{{{unused} {enter}\n"
             f'    must(!inside, "a callback inside a call");{keep}\n    go_on({ctx}, 5); {leave} {back}\n}}')
 
 
@@ -343,8 +343,8 @@ def attempt(entry):
     elif base in HANDLES:
         body = f"{enter}{entry.result} made = {call};{leave} keep_{short(base)}(made);"
     elif entry.result == "void *":
+        call = call.replace(argument(entry.parameters[-1]), "1 + below(3000)")
         body = f'{enter}char *made = {call};{leave} must(made != NULL, "no memory"); *made = 1;'
-        body = body.replace(argument(entry.parameters[-1]), "size").replace(enter, f"size_t size = 1 + below(3000); {enter}")
     else:
         body = f"{enter}(void){call};{leave}"
     return f"static void try_{entry.table}_{entry.name}(weft_ctx *ctx)\n{{ (void)ctx; {body} }}"
@@ -352,7 +352,8 @@ def attempt(entry):
 
 def source():
     handles = "\n".join(ring(name) for name in sorted(HANDLES) if name != "weft_inbox") + "\n" + scratches()
-    loop = "\nstatic pthread_t loop;\n__attribute__((constructor)) static void note_loop(void) { loop = pthread_self(); }\n"
+    loop = ("\nstatic pthread_t loop;\n"
+            "__attribute__((constructor)) static void note_loop(void) { loop = pthread_self(); }\n")
     return (FRAME.replace("@HANDLES@", handles + loop)
             .replace("@CALLBACKS@", "\n".join(callback(name) for name in CALLBACKS))
             .replace("@TRIES@", "\n".join(attempt(entry) for entry in ENTRIES))

@@ -233,6 +233,30 @@ static void test_a_canceled_begin(void **state)
     expect("1");
 }
 
+/* Its op lives on when the outer one's is no more. */
+static void test_one_that_was_born_canceled(void **state)
+{
+    struct scope *scope, *canceled;
+    struct op *outer, *born;
+
+    (void)state;
+    pg_server_need(&server);
+    scope = scope_create(world.tasks, NULL, NULL, 0);
+    canceled = scope_create(world.tasks, NULL, NULL, 0);
+    scope_cancel(canceled, SCOPE_CLIENT_GONE);
+    outer = pg_begin(scope, world.pool, 0);
+    assert_int_equal(await(outer), ERR_OK);
+    born = pg_begin_nested(canceled, pg_transaction_of(outer));
+    assert_int_equal(born->status, ERR_CANCELED);
+    assert_null(pg_transaction_of(born));
+    scope_finish(scope, SCOPE_REPLIED);
+    loop_turn(world.loop, 0);
+    loop_turn(world.loop, 0);
+    scope_finish(canceled, SCOPE_REPLIED);
+    loop_turn(world.loop, 0);
+    loop_turn(world.loop, 0);
+}
+
 static void test_as_many_as_may_be_and_all_let_go(void **state)
 {
     struct pg_transaction *outer;
@@ -359,6 +383,7 @@ int main(void)
         TEST(test_the_end_of_an_outer_one_ends_it),
         TEST(test_all_at_once),
         TEST(test_a_canceled_begin),
+        TEST(test_one_that_was_born_canceled),
         TEST(test_as_many_as_may_be_and_all_let_go),
         TEST(test_scopes_that_end),
         TEST(test_a_session_that_breaks),
