@@ -161,8 +161,9 @@ static void add_defaults(struct parameters *parameters)
 static void add_session_settings(struct parameters *parameters, const struct pg_options *options)
 {
     const char *theirs = find(parameters, "options");
-    char *text = mem_format("%s%s-c statement_timeout=%u -c idle_in_transaction_session_timeout=%u",
-                            theirs != NULL ? theirs : "", theirs != NULL ? " " : "",
+    char *text = mem_format("-c DateStyle=ISO%s%s -c statement_timeout=%u "
+                            "-c idle_in_transaction_session_timeout=%u",
+                            theirs != NULL ? " " : "", theirs != NULL ? theirs : "",
                             options->statement_timeout_ms, IDLE_TRANSACTION_MS);
 
     remove_parameter(parameters, "options");

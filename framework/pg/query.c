@@ -10,13 +10,12 @@
  */
 #include "base/check.h"
 #include "base/log.h"
-#include "base/number.h"
+#include "pg/encode.h"
 #include "pg/private.h"
 #include "task/scope.h"
 #include <stdio.h>
-#include <stdlib.h>
 
-enum { ABORTED_MAX = 2, NUMBER_SIZE = 40 };
+enum { ABORTED_MAX = 2 };
 
 /* Life of the op */
 
@@ -106,101 +105,14 @@ void pg_query_submit(struct pg_query *query)
     pg_query_settle(query, ERR_DB_BUSY, "pg_queue_full");
 }
 
-/* Parameters as text */
-
-static size_t text_size(const struct pg_value *value)
-{
-    switch (value->kind) {
-    case PG_NULL:
-        return 0;
-    case PG_BOOL:
-        return sizeof "t";
-    case PG_INT:
-    case PG_DOUBLE:
-        return NUMBER_SIZE;
-    case PG_TEXT:
-    case PG_JSON:
-        return value->as.text.len + 1;
-    case PG_BYTES:
-        return sizeof "\\x" + 2 * value->as.text.len;
-    }
-    return 0;
-}
-
-static void write_int(int64_t number, char *out)
-{
-    uint64_t size = (uint64_t)number;
-
-    if (number < 0) {
-        *out++ = '-';
-        size = -size;
-    }
-    (void)number_format(size, out);
-}
-
-/* The shortest of the usual precisions that is read back as the same number. A plugin may have
- * called setlocale(): the server wants a point. */
-static void write_double(double number, char *out)
-{
-    for (int precision = 15; precision <= 17; precision++) {
-        (void)snprintf(out, NUMBER_SIZE, "%.*g", precision, number);
-        if (strtod(out, NULL) == number)
-            break;
-    }
-    out[strcspn(out, ",")] = strchr(out, ',') != NULL ? '.' : '\0';
-}
-
-static void write_bytes(struct span bytes, char *out)
-{
-    static const char digits[] = "0123456789abcdef";
-
-    *out++ = '\\';
-    *out++ = 'x';
-    for (size_t i = 0; i < bytes.len; i++) {
-        unsigned char byte = (unsigned char)bytes.ptr[i];
-
-        *out++ = digits[byte >> 4];
-        *out++ = digits[byte & 15];
-    }
-    *out = '\0';
-}
-
-static void write_value(const struct pg_value *value, char *out)
-{
-    switch (value->kind) {
-    case PG_NULL:
-        break;
-    case PG_BOOL:
-        (void)strcpy(out, value->as.i != 0 ? "t" : "f");
-        break;
-    case PG_INT:
-        write_int(value->as.i, out);
-        break;
-    case PG_DOUBLE:
-        write_double(value->as.d, out);
-        break;
-    case PG_TEXT:
-    case PG_JSON:
-        memcpy(out, value->as.text.ptr, value->as.text.len);
-        out[value->as.text.len] = '\0';
-        break;
-    case PG_BYTES:
-        write_bytes(value->as.text, out);
-        break;
-    }
-}
-
-static bool is_null(const struct pg_value *value)
-{
-    return value->kind == PG_NULL || (value->kind >= PG_TEXT && value->as.text.ptr == NULL);
-}
+/* Parameters */
 
 static size_t values_size(const struct pg_call *call)
 {
     size_t size = call->count * sizeof(char *);
 
     for (uint32_t i = 0; i < call->count; i++)
-        size += text_size(&call->values[i]);
+        size += pg_value_size(&call->values[i]);
     return size;
 }
 
@@ -215,11 +127,11 @@ static void copy_values(struct scope *scope, struct pg_query *query, const struc
     values = scope_alloc(scope, size);
     text = (char *)(values + call->count);
     for (uint32_t i = 0; i < call->count; i++) {
-        if (is_null(&call->values[i]))
+        if (pg_value_is_null(&call->values[i]))
             continue;
-        write_value(&call->values[i], text);
+        pg_value_write(&call->values[i], text);
         values[i] = text;
-        text += text_size(&call->values[i]);
+        text += pg_value_size(&call->values[i]);
     }
     query->values = values;
     query->count = call->count;
@@ -236,17 +148,11 @@ static enum err check_values(const struct pg_call *call, const char **problem)
         return ERR_INVALID;
     }
     for (uint32_t i = 0; i < call->count; i++) {
-        const struct pg_value *value = &call->values[i];
+        enum err err;
 
-        if (value->kind > PG_JSON) {
-            *problem = "a parameter of an unknown kind";
-            return ERR_INVALID;
-        }
-        if ((value->kind == PG_TEXT || value->kind == PG_JSON) && value->as.text.len > 0 &&
-            memchr(value->as.text.ptr, '\0', value->as.text.len) != NULL) {
-            *problem = "a text with a NUL in it, which PostgreSQL does not have";
-            return ERR_DB_VALUE;
-        }
+        *problem = pg_value_problem(&call->values[i], &err);
+        if (*problem != NULL)
+            return err;
     }
     return ERR_OK;
 }

@@ -15,16 +15,35 @@
 struct pg_transaction;
 
 /* What a parameter is; the ABI's WEFT_V_ numbers. */
-enum pg_kind { PG_NULL, PG_BOOL, PG_INT, PG_DOUBLE, PG_TEXT, PG_BYTES, PG_JSON };
+enum pg_kind {
+    PG_NULL,
+    PG_BOOL,
+    PG_INT,
+    PG_DOUBLE,
+    PG_TEXT,
+    PG_BYTES,
+    PG_JSON,
+    PG_TIME,
+    PG_INTS,
+    PG_TEXTS
+};
 
 /* A parameter; sent as text, untyped, so that the server decides its type (bytes as \x hex). */
 struct pg_value {
     enum pg_kind kind; /* which member counts */
     union {
-        int64_t i;        /* PG_INT; PG_BOOL: 0 or 1 */
+        int64_t i;        /* PG_INT; PG_BOOL: 0 or 1; PG_TIME: of pg/calendar.h */
         double d;         /* PG_DOUBLE */
         struct span text; /* PG_TEXT, PG_JSON, PG_BYTES; absent: NULL */
-    } as;                 /* the value */
+        struct {
+            const int64_t *items; /* `count` numbers; NULL: SQL NULL */
+            uint32_t count;       /* of items */
+        } ints;                   /* PG_INTS */
+        struct {
+            const struct span *items; /* `count` texts, absent for NULL; NULL: SQL NULL */
+            uint32_t count;           /* of items */
+        } texts;                      /* PG_TEXTS */
+    } as;                             /* the value */
 };
 
 enum { PG_PARAMS_MAX = 64 };

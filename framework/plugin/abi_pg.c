@@ -17,11 +17,6 @@ enum {
     RUNS_MAX = 10               /* of a transaction that others do not let through */
 };
 
-static_assert((int)WEFT_V_NULL == PG_NULL && (int)WEFT_V_BOOL == PG_BOOL &&
-                  (int)WEFT_V_INT == PG_INT && (int)WEFT_V_DOUBLE == PG_DOUBLE &&
-                  (int)WEFT_V_TEXT == PG_TEXT && (int)WEFT_V_BYTES == PG_BYTES &&
-                  (int)WEFT_V_JSON == PG_JSON,
-              "kinds of values");
 static_assert(WEFT_STMT_READ_ONLY == PG_READ_ONLY && WEFT_STMT_SLOW == PG_SLOW,
               "flags of a statement");
 static_assert(WEFT_TX_READ_ONLY == PG_TX_READ_ONLY &&
@@ -106,43 +101,6 @@ static bool find_database(weft_pg *db, struct pg_call *call, const char *entry)
     return call->transaction != NULL;
 }
 
-/* Text with a NUL in it would reach the server cut short. */
-static bool has_nul(const weft_value *value)
-{
-    return (value->kind == WEFT_V_TEXT || value->kind == WEFT_V_JSON) && value->len > 0 &&
-           memchr(value->as.p, '\0', value->len) != NULL;
-}
-
-/* ERR_OK, or what the op fails with, and why. */
-static enum err take_values(const weft_value *from, uint32_t count, struct pg_value *to,
-                            const char **why)
-{
-    if (count > PG_PARAMS_MAX || (count > 0 && from == NULL)) {
-        *why = "too many parameters, or none where they should be";
-        return ERR_INVALID;
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        const weft_value *value = &from[i];
-
-        if (value->kind > WEFT_V_JSON || value->len == UINT32_MAX) {
-            *why = "a parameter of no known kind, or too large";
-            return ERR_INVALID;
-        }
-        if (has_nul(value)) {
-            *why = "a NUL in a text parameter";
-            return ERR_DB_VALUE;
-        }
-        to[i].kind = (enum pg_kind)value->kind;
-        if (value->kind == WEFT_V_BOOL || value->kind == WEFT_V_INT)
-            to[i].as.i = value->as.i;
-        else if (value->kind == WEFT_V_DOUBLE)
-            to[i].as.d = value->as.d;
-        else
-            to[i].as.text = (struct span){value->as.p, value->len};
-    }
-    return ERR_OK;
-}
-
 static weft_op *refuse(struct scope *scope, enum err err, const char *why)
 {
     return abi_handle(op_failed(scope, err, err == ERR_DB_VALUE ? "pg_error" : NULL, span_of(why)));
@@ -156,7 +114,7 @@ static weft_op *start(struct scope *scope, struct pg_call *call, uint32_t count,
 {
     struct pg_value taken[PG_PARAMS_MAX];
     const char *why = NULL;
-    enum err err = take_values(values, count, taken, &why);
+    enum err err = abi_take_values(values, count, taken, &why);
 
     if (err != ERR_OK)
         return refuse(scope, err, why);
@@ -513,4 +471,8 @@ const weft_pg_api abi_pg = {
     .stream_next = stream_next,
     .stream_json = stream_json,
     .back_off = back_off,
+    .col_time = abi_col_time,
+    .col_bytes = abi_col_bytes,
+    .col_ints = abi_col_ints,
+    .col_texts = abi_col_texts,
 };

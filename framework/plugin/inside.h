@@ -16,6 +16,8 @@
 #include "task/scope.h"
 #include "weft.h"
 
+struct pg_value;
+
 /* What the entries of one worker share. */
 struct abi {
     struct plugin_services services; /* the worker's */
@@ -160,6 +162,19 @@ struct span abi_span(weft_str s);
 /* Copies `from`, an options struct that begins with its size, to the `known` bytes at `to`. False:
  * it is longer, and what we do not know of it is not zero. NULL is all zero. */
 bool abi_take_options(void *to, size_t known, const void *from);
+
+/* `count` parameters as the room pg has them, at most PG_PARAMS_MAX. ERR_OK, or what the op fails
+ * with, and why. */
+enum err abi_take_values(const weft_value *from, uint32_t count, struct pg_value *to,
+                         const char **why);
+
+/* The entries of `pg` that abi_values.c has. */
+int64_t abi_col_time(weft_op *handle, uint32_t row, uint32_t column);
+weft_str abi_col_bytes(weft_ctx *ctx, weft_op *handle, uint32_t row, uint32_t column);
+const int64_t *abi_col_ints(weft_ctx *ctx, weft_op *handle, uint32_t row, uint32_t column,
+                            uint32_t *count);
+const weft_str *abi_col_texts(weft_ctx *ctx, weft_op *handle, uint32_t row, uint32_t column,
+                              uint32_t *count);
 
 /* ---- statuses ---- */
 

@@ -238,6 +238,29 @@ static weft_status use_values(weft_ctx *ctx, void *self)
                                .ptr);
 }
 
+/* GET /golden/more-values: times, bytes and arrays */
+static weft_status use_more_values(weft_ctx *ctx, void *self)
+{
+    static const int64_t numbers[] = {3, -4};
+    static const weft_str texts[] = {WEFT_S("a,b"), {NULL, 0}, WEFT_S("\"")};
+    static const weft_str bytes = WEFT_S("xyz");
+    uint32_t number_count, text_count;
+    weft_op *op = weft_run_sql(
+        ctx, db, "select $1::timestamptz, $2::bytea, $3::int[], $4::text[]", WEFT_STMT_READ_ONLY,
+        WEFT_ARGS(weft_time(1000001), weft_bytes(bytes), weft_ints(numbers, 2),
+                  weft_texts(texts, 3)));
+
+    (void)self;
+    WEFT_TRY(weft_await(op));
+    const int64_t *ints = weft_col_ints(ctx, op, 0, 2, &number_count);
+    const weft_str *strs = weft_col_texts(ctx, op, 0, 3, &text_count);
+    return weft_reply_text(ctx, 200,
+                           weft_fmt(ctx, "%d %s %u %d %u %s %d %s", (int)weft_col_time(op, 0, 0),
+                                    weft_col_bytes(ctx, op, 0, 1).ptr, number_count, (int)ints[1],
+                                    text_count, strs[0].ptr, strs[1].ptr == NULL, strs[2].ptr)
+                               .ptr);
+}
+
 static weft_status list_names(weft_ctx *ctx, void *self)
 {
     weft_op *op = weft_run_sql(ctx, db, "select name from names order by 1", 0, WEFT_NO_ARGS);
@@ -391,6 +414,7 @@ static weft_status init(weft_host *host, void **self)
     WEFT_TRY(weft_route(host, "GET", "/pieces", use_pieces));
     WEFT_TRY(weft_route_with(host, "POST", "/upload", read_body, NULL, &streams));
     WEFT_TRY(weft_route(host, "GET", "/values", use_values));
+    WEFT_TRY(weft_route(host, "GET", "/more-values", use_more_values));
     WEFT_TRY(weft_route(host, "GET", "/names", list_names));
     WEFT_TRY(weft_route(host, "POST", "/names", add_names));
     WEFT_TRY(weft_route(host, "POST", "/turns", run_turns));

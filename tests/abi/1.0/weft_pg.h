@@ -22,14 +22,17 @@ enum {
     WEFT_V_DOUBLE, /* as.d */
     WEFT_V_TEXT,   /* len bytes at as.p */
     WEFT_V_BYTES,  /* the same, for bytea */
-    WEFT_V_JSON    /* the same, for json and jsonb */
+    WEFT_V_JSON,   /* the same, for json and jsonb */
+    WEFT_V_TIME,   /* as.i, microseconds since 1970 */
+    WEFT_V_INTS,   /* len int64_t at as.p, an array */
+    WEFT_V_TEXTS   /* len weft_str at as.p, an array */
 };
 
 /* A statement's parameter; made by weft_int() and its like. All go untyped: the server decides, so
  * `uuid = $1` and f(int4) work. Frozen. */
 struct weft_value {
     uint32_t kind; /* WEFT_V_... */
-    uint32_t len;  /* bytes at as.p */
+    uint32_t len;  /* bytes, or items, at as.p */
     union {
         int64_t i;
         double d;
@@ -95,6 +98,34 @@ static inline weft_value weft_bytes(weft_str s) { return weft__value_bytes(WEFT_
 
 /* A JSON text as a parameter; absent is SQL NULL. [any] */
 static inline weft_value weft_value_json(weft_str s) { return weft__value_bytes(WEFT_V_JSON, s); }
+
+/* A point in time as a parameter, for timestamptz, timestamp (which gets UTC) and date:
+ * microseconds since 1970-01-01 00:00 UTC; INT64_MAX and INT64_MIN are infinity and -infinity.
+ * [any] */
+static inline weft_value weft_time(int64_t us) { return weft__value_int(WEFT_V_TIME, us); }
+
+/* An array of `count` items as a parameter; NULL without any. [any] */
+static inline weft_value weft__value_items(uint32_t kind, const void *items, size_t count)
+{
+    weft_value v = {items != NULL ? kind : 0, 0, {0}};
+    v.len = count < UINT32_MAX ? (uint32_t)count : UINT32_MAX;
+    v.as.p = items;
+    return v;
+}
+
+/* An array of `count` numbers as a parameter, for int[] and bigint[]: `id = any($1)`. An array
+ * without items has a pointer, too: NULL is SQL NULL. The items must stay until the statement was
+ * started. [any] */
+static inline weft_value weft_ints(const int64_t *items, size_t count)
+{
+    return weft__value_items(WEFT_V_INTS, items, count);
+}
+
+/* The same of texts, for text[], absent ones as NULL. As with weft_text(), none has a NUL. [any] */
+static inline weft_value weft_texts(const weft_str *items, size_t count)
+{
+    return weft__value_items(WEFT_V_TEXTS, items, count);
+}
 
 /* ---- at init -------------------------------------------------------------------------------- */
 
@@ -217,6 +248,35 @@ static inline double weft_col_double(weft_op *op, uint32_t row, uint32_t column)
 static inline uint32_t weft_col_bool(weft_op *op, uint32_t row, uint32_t column)
 {
     return weft__api->pg->boolean(op, row, column);
+}
+
+/* The value of a timestamptz, timestamp (as UTC) or date in microseconds since 1970-01-01 00:00
+ * UTC, INT64_MAX and INT64_MIN for infinity and -infinity; 0 where it is none of these. [loop] */
+static inline int64_t weft_col_time(weft_op *op, uint32_t row, uint32_t column)
+{
+    return weft__api->pg->col_time(op, row, column);
+}
+
+/* The bytes of a bytea, in the ctx's memory; absent: NULL, or none. One that is too large for the
+ * ctx's memory cancels it, here and with arrays. [loop] */
+static inline weft_str weft_col_bytes(weft_ctx *ctx, weft_op *op, uint32_t row, uint32_t column)
+{
+    return weft__api->pg->col_bytes(ctx, op, row, column);
+}
+
+/* The items of an array of numbers, in the ctx's memory, *count of them, a NULL among them as 0;
+ * NULL: SQL NULL, or no array of one dimension. [loop] */
+static inline const int64_t *weft_col_ints(weft_ctx *ctx, weft_op *op, uint32_t row,
+                                           uint32_t column, uint32_t *count)
+{
+    return weft__api->pg->col_ints(ctx, op, row, column, count);
+}
+
+/* The items of any array as texts, absent for NULL; otherwise the same. [loop] */
+static inline const weft_str *weft_col_texts(weft_ctx *ctx, weft_op *op, uint32_t row,
+                                             uint32_t column, uint32_t *count)
+{
+    return weft__api->pg->col_texts(ctx, op, row, column, count);
 }
 
 /* 1: the value is NULL, or there is no such row or column. [loop] */

@@ -127,6 +127,14 @@ typedef struct weft_pg_api {
     weft_op *(*stream_next)(weft_op *);         /* weft_stream_next() */
     weft_str (*stream_json)(weft_op *);         /* weft_stream_json() */
     weft_op *(*back_off)(weft_ctx *, weft_pg *, uint32_t failures); /* weft_transact() */
+    /* [loop] values */
+    int64_t (*col_time)(weft_op *, uint32_t row, uint32_t column); /* weft_col_time() */
+    weft_str (*col_bytes)(weft_ctx *, weft_op *, uint32_t row,
+                          uint32_t column); /* weft_col_bytes() */
+    const int64_t *(*col_ints)(weft_ctx *, weft_op *, uint32_t row, uint32_t column,
+                               uint32_t *count); /* weft_col_ints() */
+    const weft_str *(*col_texts)(weft_ctx *, weft_op *, uint32_t row, uint32_t column,
+                                 uint32_t *count); /* weft_col_texts() */
 } weft_pg_api;
 
 typedef struct weft_call_api {
