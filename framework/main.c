@@ -18,6 +18,10 @@ static const char usage[] =
     "  weft check FILE.so    load a plugin without a server: its name, version and ABI, what "
     "settings it reads,\n"
     "                        its pools, upstreams and routes, and exit 0; or say what is wrong\n"
+    "  weft reload -c FILE   have the host that runs with FILE read settings and plugins anew; "
+    "exit "
+    "0 when they serve,\n"
+    "                        1 with the reason when nothing has changed\n"
     "  weft stop -c FILE     end the host that runs with FILE, when its requests are done; --now: "
     "at "
     "once\n"
@@ -28,10 +32,11 @@ static const char usage[] =
     "  -o section.key=value  a setting in place of the file's; again and again:\n"
     "                        -o server.listen=127.0.0.1:80 -o plugin.hello.greeting=Ahoy\n"
     "\n"
-    "SIGTERM and SIGINT finish the requests under way and exit 0; SIGUSR1 reopens the logs.\n";
+    "SIGTERM and SIGINT finish the requests under way and exit 0, SIGQUIT does not wait for them;\n"
+    "SIGHUP reloads, SIGUSR1 reopens the logs.\n";
 
 struct arguments {
-    const char *command;  /* "run", "check", "stop", "defaults" */
+    const char *command;  /* "run", "check", "reload", ... */
     const char *settings; /* the file of -c, or NULL */
     const char *plugin;   /* the file that `check` is about, or NULL: -c */
     bool is_now;          /* --now */
@@ -86,18 +91,31 @@ static bool parse_arguments(int argc, char **argv, struct arguments *arguments, 
 }
 
 /* Runs the host; where its log is a file, who started it is told at least that it failed. */
-static int run(const struct settings *settings)
+static int run(struct settings *settings, const struct arguments *arguments)
 {
     int terminal = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    char *log = mem_copy(span_of(settings->server.error_log));
+    int code = 1;
 
-    if (error_log_open(settings) != ERR_OK) {
-        fprintf(stderr, "weft: error_log: %s: %s\n", settings->server.error_log, strerror(errno));
-        return 1;
+    if (error_log_open(settings) == ERR_OK) {
+        code = master_run(settings, arguments->settings, arguments->options);
+        if (code != 0 && terminal >= 0 && strcmp(log, "stderr") != 0)
+            dprintf(terminal, "weft: failed; %s says why\n", log);
+    } else {
+        fprintf(stderr, "weft: error_log: %s: %s\n", log, strerror(errno));
+        settings_free(settings);
     }
-    int code = master_run(settings);
-    if (code != 0 && terminal >= 0 && strcmp(settings->server.error_log, "stderr") != 0)
-        dprintf(terminal, "weft: failed; %s says why\n", settings->server.error_log);
     close(terminal);
+    mem_free(log);
+    return code;
+}
+
+static int check(struct settings *settings, const struct arguments *arguments)
+{
+    int code = master_check(settings);
+
+    (void)arguments;
+    settings_free(settings);
     return code;
 }
 
@@ -127,8 +145,9 @@ static int ask(const struct arguments *arguments, const char *line)
     return ask_host(arguments->settings, arguments->options, line);
 }
 
+/* `verb` takes over the settings. */
 static int with_settings(const struct arguments *arguments,
-                         int (*verb)(const struct settings *settings))
+                         int (*verb)(struct settings *settings, const struct arguments *arguments))
 {
     char problem[INI_PROBLEM_SIZE];
     struct settings *settings;
@@ -143,9 +162,7 @@ static int with_settings(const struct arguments *arguments,
         fprintf(stderr, "weft: %s\n", problem);
         return 1;
     }
-    int code = verb(settings);
-    settings_free(settings);
-    return code;
+    return verb(settings, arguments);
 }
 
 static int obey(const struct arguments *arguments)
@@ -153,7 +170,9 @@ static int obey(const struct arguments *arguments)
     if (strcmp(arguments->command, "run") == 0)
         return with_settings(arguments, run);
     if (strcmp(arguments->command, "check") == 0)
-        return with_settings(arguments, master_check);
+        return with_settings(arguments, check);
+    if (strcmp(arguments->command, "reload") == 0)
+        return ask(arguments, "reload");
     if (strcmp(arguments->command, "stop") == 0)
         return ask(arguments, arguments->is_now ? "stop now" : "stop");
     if (strcmp(arguments->command, "defaults") == 0) {

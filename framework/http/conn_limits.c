@@ -8,9 +8,8 @@
 #include "http/inside.h"
 
 enum {
-    LINGER_MS = 5000,      /* in all */
-    LINGER_IDLE_MS = 1000, /* without a byte */
-    DRAIN_GRACE_MS = 250   /* a request that is on its way to an idle connection */
+    LINGER_MS = 5000,     /* in all */
+    LINGER_IDLE_MS = 1000 /* without a byte */
 };
 
 #define NEVER UINT64_MAX
@@ -38,7 +37,12 @@ static uint64_t idle_due_ms(const struct http_conn *conn)
 
     if (!list_is_empty(&conn->pipeline))
         return NEVER;
-    return server->is_draining ? soonest(due, server->draining_since_ms + DRAIN_GRACE_MS) : due;
+    if (!server->is_draining)
+        return due;
+    uint64_t since_ms = after(conn->since_us, 0); /* it may have come while the server drains */
+    if (since_ms < server->draining_since_ms)
+        since_ms = server->draining_since_ms;
+    return soonest(due, since_ms + server->options->drain_idle_ms);
 }
 
 /* When the rest of a body has been due for too long; not while it is us who don't take it. */

@@ -66,6 +66,16 @@ static const struct field fields[] = {
      .max = DAY_MS,
      .scope = FIELD_PER_WORKER,
      .help = "A connection on which no request is under way is closed after this time."},
+    {.key = "drain_idle",
+     .type = FIELD_MS,
+     .offset = MEMBER(drain_idle_ms),
+     .fallback = "2s",
+     .min = 0,
+     .max = DAY_MS,
+     .scope = FIELD_PER_WORKER,
+     .help =
+         "The same once the worker is to end, after a reload or SIGTERM: a kept connection gets "
+         "one more answer, with Connection: close, or is closed after this time."},
     {.key = "write_timeout",
      .type = FIELD_MS,
      .offset = MEMBER(write_timeout_ms),

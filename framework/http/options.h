@@ -17,6 +17,7 @@ struct http_options {
     uint32_t header_timeout_ms;      /* from the first byte of a head to its end, absolute: 408 */
     uint32_t body_timeout_ms;        /* without a byte of the body: 408 */
     uint32_t idle_timeout_ms;        /* of a connection between requests: closed */
+    uint32_t drain_idle_ms;          /* the same, once the worker is to end: closed then */
     uint32_t write_timeout_ms;       /* without the client taking a byte: closed */
     uint32_t request_timeout_ms;     /* budget of a request, where its route has none: 504 */
     uint32_t connections_max;        /* of a worker; beyond it nothing is accepted */

@@ -92,6 +92,13 @@ void http_server_drain(struct http_server *server, void (*drained)(void *data), 
     http_server_lost(server);
 }
 
+void http_server_resume(struct http_server *server)
+{
+    CHECK_OBJ(server, HTTP_SERVER_MAGIC);
+    server->is_draining = false;
+    server->on_drained = NULL;
+}
+
 uint32_t http_server_abort(struct http_server *server)
 {
     struct list *link;

@@ -51,11 +51,14 @@ void http_server_accept(struct http_server *server, int fd, const struct addr *p
 /* Below connections_max? */
 bool http_server_has_room(const struct http_server *server);
 
-/* From here answers say `Connection: close`, and connections that are idle are closed: after a short
- * while, in which a request that is on its way is still served. `drained(data)` runs once when
+/* From here answers say `Connection: close`, and connections that are idle are closed: after
+ * drain_idle, in which a request that comes, or is on its way, is still served. `drained(data)` runs once when
  * the last connection went and the last request ended, not inside this call. Requests under way go
  * on. */
 void http_server_drain(struct http_server *server, void (*drained)(void *data), void *data);
+
+/* Takes http_server_drain() back: connections may stay again; drained() does not run any more. */
+void http_server_resume(struct http_server *server);
 
 /* Cancels every request (SCOPE_SHUTDOWN) and closes every connection: the end of the drain's
  * patience. Their scopes end in later turns. Returns how many requests were cut off. */

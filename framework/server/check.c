@@ -21,11 +21,11 @@ static _Noreturn void try_start(const struct settings *settings, const char *cop
         .blame = blame,
         .generation = 1,
         .inspection = settings->is_of_one_plugin ? inspection_create() : NULL,
-        .report_fd = -1,
+        .channel = -1,
     };
     char problem[INI_PROBLEM_SIZE];
 
-    enum err err = worker_check(&setup, stdout, problem);
+    enum err err = worker_check(&setup, stdout, stderr, problem);
     if (err != ERR_OK)
         fprintf(stderr, "weft: %s\n", problem);
     exit(err != ERR_OK);

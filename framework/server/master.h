@@ -1,12 +1,8 @@
 /* server/master.h - the process that holds the sockets and watches the workers. It never runs
  * plugin code and has one thread.
  *
- * A slot has its listening sockets, its page of blame and, for each generation that lives, one
- * worker.
- *
- *   slot: EMPTY ──▶ STARTING (forked, not ready) ──▶ SERVING ──▶ (died) WAITING (back-off) ──▶ STARTING
- *                       └──▶ REFUSED (exit 78: not started again)          any ──▶ STOPPING ──▶ EMPTY
- *
+ * What runs with one set of settings is a generation (server/generation.h); which one serves is
+ * decided in server/reload.h.
  * Loop:   its own.
  */
 #ifndef WEFT_SERVER_MASTER_H
@@ -14,9 +10,11 @@
 
 #include "server/settings.h"
 
-/* Runs the host until SIGTERM, SIGINT or SIGQUIT. Returns the exit code: 0; 1 where it could not
- * start (said on stderr or in the error log). */
-int master_run(const struct settings *settings);
+/* Runs the host until SIGTERM, SIGINT or SIGQUIT, or `weft stop`. Takes over `settings`, which were
+ * loaded from `path` and `overrides` (settings_load()); these are read again by each reload.
+ * Returns the exit code: 0; 1 where it could not start (said on stderr or in the error log), or
+ * workers had to be killed. */
+int master_run(struct settings *settings, const char *path, const char *const *overrides);
 
 /* `weft check`: runs a worker's start in a process of its own. 0, or 1 with the reason on
  * stderr. */

@@ -162,15 +162,34 @@ enum err runtime_open(struct runtime *runtime, const char *configured, const cha
     }
     if (runtime->lock_fd < 0)
         return fail(problem, runtime->path);
-    if (snprintf(runtime->generation, sizeof runtime->generation, "%s/%u", runtime->path,
-                 generation) >= PATH_MAX) {
-        errno = ENAMETOOLONG;
-        return fail(problem, runtime->path);
-    }
-    remove_tree(runtime->generation); /* of a host that was killed */
-    if (!make_private(runtime->generation))
-        return fail(problem, runtime->generation);
-    return ERR_OK;
+    runtime_name_generation(runtime, generation, runtime->generation);
+    return runtime_make_generation(runtime, generation, problem);
+}
+
+void runtime_name_generation(const struct runtime *runtime, uint32_t number, char path[PATH_MAX])
+{
+    if (snprintf(path, PATH_MAX, "%s/%u", runtime->path, number) >= PATH_MAX)
+        path[0] = '\0'; /* no folder can be made of it: refused there */
+}
+
+enum err runtime_make_generation(const struct runtime *runtime, uint32_t number,
+                                 char problem[INI_PROBLEM_SIZE])
+{
+    char path[PATH_MAX];
+
+    runtime_name_generation(runtime, number, path);
+    if (path[0] != '\0')
+        remove_tree(path); /* of a host that was killed, or of a try */
+    return path[0] != '\0' && make_private(path) ? ERR_OK : fail(problem, path);
+}
+
+void runtime_remove_generation(const struct runtime *runtime, uint32_t number)
+{
+    char path[PATH_MAX];
+
+    runtime_name_generation(runtime, number, path);
+    if (path[0] != '\0')
+        remove_tree(path);
 }
 
 static bool each_in(const char *base, uint64_t hash, bool (*visit)(void *data, const char *folder),

@@ -19,7 +19,7 @@
 
 struct runtime {
     char path[PATH_MAX];       /* the host's folder */
-    char generation[PATH_MAX]; /* the folder of the present generation, below it */
+    char generation[PATH_MAX]; /* the folder of the first generation, below it */
     int lock_fd;               /* of the pid file; -1: none */
 };
 
@@ -28,6 +28,17 @@ struct runtime {
 enum err runtime_open(struct runtime *runtime, const char *configured, const char *ini_path,
                       uint32_t generation, char problem[INI_PROBLEM_SIZE])
     __attribute__((warn_unused_result));
+
+/* The folder of generation `number`, whether it exists or not. */
+void runtime_name_generation(const struct runtime *runtime, uint32_t number, char path[PATH_MAX]);
+
+/* Makes it, empty. On failure `problem` says which folder and why. */
+enum err runtime_make_generation(const struct runtime *runtime, uint32_t number,
+                                 char problem[INI_PROBLEM_SIZE])
+    __attribute__((warn_unused_result));
+
+/* Removes it and all in it; none there is fine. */
+void runtime_remove_generation(const struct runtime *runtime, uint32_t number);
 
 /* Every folder in which a host with these settings may have its control socket, the likeliest
  * first, whether it exists or not, until `visit` returns true. Makes nothing. Returns what the last

@@ -103,7 +103,8 @@ static const struct field server_fields[] = {
      .max = 3600000,
      .scope = FIELD_PER_WORKER,
      .help =
-         "How long requests under way may go on after SIGTERM or SIGINT before they are cut off."},
+         "How long requests under way may go on after a reload, SIGTERM or SIGINT before they are "
+         "cut off."},
     {.key = "crash_limit",
      .type = FIELD_UINT,
      .offset = MEMBER(crash_limit),
@@ -137,6 +138,15 @@ static const struct field server_fields[] = {
      .max = 3600000,
      .help = "After so long the worker is killed with SIGABRT and replaced; the route counts as "
              "crashed. 0: never."},
+    {.key = "rollback_window",
+     .type = FIELD_MS,
+     .offset = MEMBER(rollback_window_ms),
+     .fallback = "5s",
+     .min = 0,
+     .max = 3600000,
+     .scope = FIELD_PER_HOST,
+     .help = "How long after a reload the workers before it stay at hand: where a new worker dies "
+             "within this time, they take back over. 0: they end at once."},
     {.key = "fibers",
      .type = FIELD_UINT,
      .offset = MEMBER(fibers_max),

@@ -30,6 +30,7 @@ struct server_options {
     char *control;                /* the control socket, absolute; "": in the host's folder */
     uint32_t start_timeout_ms;    /* of a worker, until it is ready */
     uint32_t drain_timeout_ms;    /* of a worker, from the signal to its end */
+    uint32_t rollback_window_ms;  /* of a new generation, to prove itself; 0: it need not */
     uint32_t crash_limit;         /* deaths in one route before it is closed; 0: never */
     uint32_t crash_window_ms;     /* within which they count */
     uint32_t stall_warn_ms;       /* a turn's time before it is logged; 0: never */

@@ -1,21 +1,18 @@
-/* server/sockets.c - makes, retires and closes the host's listening sockets. */
+/* server/sockets.c - makes and closes the host's listening sockets. */
 #include "server/sockets.h"
 #include "base/check.h"
-#include "base/log.h"
 #include "base/mem.h"
 #include "net/listener.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
-void sockets_init(struct sockets *sockets, const struct settings *settings)
+void sockets_init(struct sockets *sockets)
 {
-    CHECK(settings->workers > 0);
-    sockets->_settings = settings;
-    sockets->_fds = mem_calloc(settings->workers, sizeof *sockets->_fds);
-    for (uint32_t slot = 0; slot < settings->workers; slot++)
-        for (uint32_t a = 0; a < SETTINGS_LISTEN_MAX; a++)
-            sockets->_fds[slot][a] = -1;
+    *sockets = (struct sockets){0};
 }
 
 static bool is_unix(const struct addr *addr)
@@ -23,26 +20,33 @@ static bool is_unix(const struct addr *addr)
     return addr->storage.ss_family == AF_UNIX;
 }
 
-/* A Unix socket cannot be bound once a slot: the slots share the first one's. */
-static enum err open_one(const struct sockets *sockets, uint32_t slot, uint32_t a, int *fd)
+static bool is_wanted(const struct settings *settings, const struct addr *addr)
 {
-    const struct settings *settings = sockets->_settings;
-    const struct addr *addr = &settings->listen[a];
+    for (uint32_t i = 0; settings != NULL && i < settings->listen_count; i++)
+        if (addr_equal(&settings->listen[i], addr))
+            return true;
+    return false;
+}
+
+/* A Unix socket cannot be bound once a slot: the slots share the first one's. */
+static enum err open_one(struct sockets_row *row, uint32_t slot, const struct settings *settings)
+{
     bool may_share = settings->server.reuseport || slot > 0;
 
-    if (!is_unix(addr))
-        return listener_socket(addr, settings->server.backlog,
-                               may_share ? LISTENER_REUSEPORT : LISTENER_REUSEPORT_LATER, fd);
+    if (!is_unix(&row->addr))
+        return listener_socket(&row->addr, settings->server.backlog,
+                               may_share ? LISTENER_REUSEPORT : LISTENER_REUSEPORT_LATER,
+                               &row->fds[slot]);
     if (slot == 0)
-        return listener_socket(addr, settings->server.backlog, 0, fd);
-    int copy = fcntl(sockets->_fds[0][a], F_DUPFD_CLOEXEC, 0);
+        return listener_socket(&row->addr, settings->server.backlog, 0, &row->fds[slot]);
+    int copy = fcntl(row->fds[0], F_DUPFD_CLOEXEC, 0);
     if (copy < 0)
         return ERR_IO;
-    *fd = copy;
+    row->fds[slot] = copy;
     return ERR_OK;
 }
 
-static void log_failure(const struct addr *addr, enum err err)
+static void explain(const struct addr *addr, enum err err, char *problem)
 {
     const char *why = strerror(errno), *hint = "";
     char text[ADDR_TEXT_SIZE];
@@ -52,74 +56,167 @@ static void log_failure(const struct addr *addr, enum err err)
                              : "; is another host running? (reuseport = on lets hosts "
                                "share an address)";
     addr_format(addr, text);
-    log_error("listen: %s: %s%s", text, why, hint);
+    snprintf(problem, INI_PROBLEM_SIZE, "listen: %s: %s%s", text, why, hint);
 }
 
-enum err sockets_open(struct sockets *sockets)
+static void deafen_row(struct sockets_row *row, uint32_t slots)
 {
-    const struct settings *settings = sockets->_settings;
+    const struct sockaddr_un *name = (const struct sockaddr_un *)&row->addr.storage;
 
-    for (uint32_t slot = 0; slot < settings->workers; slot++)
-        for (uint32_t a = 0; a < settings->listen_count; a++) {
-            enum err err = open_one(sockets, slot, a, &sockets->_fds[slot][a]);
-            if (err != ERR_OK) {
-                log_failure(&settings->listen[a], err);
-                return err;
-            }
+    if (row->is_leaving)
+        return;
+    row->is_leaving = true;
+    for (uint32_t slot = 0; slot < slots; slot++)
+        if (row->fds[slot] >= 0)
+            listener_deafen(row->fds[slot]);
+    if (is_unix(&row->addr) && name->sun_path[0] != '\0' && row->fds[0] >= 0)
+        unlink(name->sun_path);
+}
+
+static void close_row(struct sockets_row *row, uint32_t from)
+{
+    for (uint32_t slot = from; slot < SETTINGS_WORKERS_MAX; slot++) {
+        if (row->fds[slot] >= 0)
+            close(row->fds[slot]);
+        row->fds[slot] = -1;
+    }
+}
+
+static struct sockets_row *make_row(const struct addr *addr)
+{
+    struct sockets_row *row = mem_alloc(sizeof *row);
+
+    row->addr = *addr;
+    for (uint32_t slot = 0; slot < SETTINGS_WORKERS_MAX; slot++)
+        row->fds[slot] = -1;
+    return row;
+}
+
+static struct sockets_row *find(const struct sockets *sockets, const struct addr *addr)
+{
+    for (uint32_t i = 0; i < sockets->row_count; i++)
+        if (!sockets->_rows[i]->is_leaving && addr_equal(&sockets->_rows[i]->addr, addr))
+            return sockets->_rows[i];
+    return NULL;
+}
+
+const struct sockets_row *sockets_row(const struct sockets *sockets, const struct addr *addr)
+{
+    return find(sockets, addr);
+}
+
+/* Opens what is missing in each row, up to `slots` of them. */
+static enum err fill(struct sockets *sockets, const struct settings *settings, uint32_t slots,
+                     char *problem)
+{
+    for (uint32_t i = 0; i < sockets->row_count; i++) {
+        struct sockets_row *row = sockets->_rows[i];
+        for (uint32_t slot = 0; slot < slots && !row->is_leaving; slot++) {
+            enum err err = row->fds[slot] < 0 ? open_one(row, slot, settings) : ERR_OK;
+            if (err == ERR_OK)
+                continue;
+            explain(&row->addr, err, problem);
+            return err;
         }
+    }
     return ERR_OK;
 }
 
-const int *sockets_of(const struct sockets *sockets, uint32_t slot)
+/* Back to `count` rows and the slots of before. */
+static void take_back(struct sockets *sockets, uint32_t count)
 {
-    CHECK(slot < sockets->_settings->workers);
-    return sockets->_fds[slot];
+    while (sockets->row_count > count) {
+        struct sockets_row *row = sockets->_rows[--sockets->row_count];
+        deafen_row(row, SETTINGS_WORKERS_MAX);
+        close_row(row, 0);
+        mem_free(row);
+    }
+    for (uint32_t i = 0; i < count; i++)
+        close_row(sockets->_rows[i], sockets->slots);
 }
 
-uint32_t sockets_of_others(const struct sockets *sockets, uint32_t slot, int *others)
+enum err sockets_open(struct sockets *sockets, const struct settings *settings,
+                      char problem[INI_PROBLEM_SIZE])
+{
+    uint32_t slots = settings->workers > sockets->slots ? settings->workers : sockets->slots;
+    uint32_t before = sockets->row_count;
+
+    CHECK(settings->workers > 0);
+    for (uint32_t i = 0; i < settings->listen_count; i++)
+        if (find(sockets, &settings->listen[i]) == NULL) {
+            CHECK(sockets->row_count < SOCKETS_ROWS_MAX);
+            sockets->_rows[sockets->row_count++] = make_row(&settings->listen[i]);
+        }
+    enum err err = fill(sockets, settings, slots, problem);
+    if (err != ERR_OK) {
+        take_back(sockets, before);
+        return err;
+    }
+    sockets->slots = slots;
+    for (uint32_t i = 0; i < before; i++)
+        for (uint32_t slot = 0; slot < slots && !sockets->_rows[i]->is_leaving; slot++)
+            (void)listen(sockets->_rows[i]->fds[slot], (int)settings->server.backlog);
+    return ERR_OK;
+}
+
+uint32_t sockets_only_of(const struct sockets *sockets, const struct settings *settings,
+                         const struct settings *others, int *fds)
 {
     uint32_t count = 0;
 
-    for (uint32_t i = 0; i < sockets->_settings->workers; i++)
-        for (uint32_t a = 0; a < sockets->_settings->listen_count && i != slot; a++)
-            others[count++] = sockets->_fds[i][a];
+    for (uint32_t i = 0; i < sockets->row_count; i++) {
+        const struct sockets_row *row = sockets->_rows[i];
+        if (is_wanted(settings, &row->addr) && !is_wanted(others, &row->addr))
+            for (uint32_t slot = 0; slot < sockets->slots; slot++)
+                fds[count++] = row->fds[slot];
+    }
     return count;
 }
 
-void sockets_retire(struct sockets *sockets, uint32_t slot)
+void sockets_deafen(struct sockets *sockets, const struct settings *settings)
 {
-    const struct settings *settings = sockets->_settings;
-
-    CHECK(slot < settings->workers);
-    for (uint32_t a = 0; a < settings->listen_count; a++)
-        if (!is_unix(&settings->listen[a])) /* the slots share one */
-            shutdown(sockets->_fds[slot][a], SHUT_RD);
+    for (uint32_t i = 0; i < sockets->row_count; i++)
+        if (!is_wanted(settings, &sockets->_rows[i]->addr))
+            deafen_row(sockets->_rows[i], sockets->slots);
 }
 
-static void close_one(const struct addr *addr, bool is_first, int *fd)
+void sockets_prune(struct sockets *sockets, const struct settings *settings,
+                   const struct settings *others)
 {
-    const struct sockaddr_un *name = (const struct sockaddr_un *)&addr->storage;
+    uint32_t left = 0;
 
-    listener_deafen(*fd);
-    if (is_first && is_unix(addr) && name->sun_path[0] != '\0')
-        unlink(name->sun_path);
-    close(*fd);
-    *fd = -1;
+    for (uint32_t i = 0; i < sockets->row_count; i++) {
+        struct sockets_row *row = sockets->_rows[i];
+        bool stays =
+            !row->is_leaving && (is_wanted(settings, &row->addr) || is_wanted(others, &row->addr));
+        if (stays || (row->is_leaving && is_wanted(others, &row->addr))) {
+            sockets->_rows[left++] = row;
+            continue;
+        }
+        deafen_row(row, sockets->slots);
+        close_row(row, 0);
+        mem_free(row);
+    }
+    sockets->row_count = left;
 }
 
-void sockets_close(struct sockets *sockets)
+void sockets_close_others(const struct sockets *sockets, const struct settings *settings)
 {
-    const struct settings *settings = sockets->_settings;
-
-    for (uint32_t slot = 0; slot < settings->workers; slot++)
-        for (uint32_t a = 0; a < settings->listen_count; a++)
-            if (sockets->_fds[slot][a] >= 0)
-                close_one(&settings->listen[a], slot == 0, &sockets->_fds[slot][a]);
+    for (uint32_t i = 0; i < sockets->row_count; i++) {
+        const struct sockets_row *row = sockets->_rows[i];
+        if (!row->is_leaving && is_wanted(settings, &row->addr))
+            continue;
+        for (uint32_t slot = 0; slot < SETTINGS_WORKERS_MAX; slot++)
+            if (row->fds[slot] >= 0)
+                close(row->fds[slot]);
+    }
 }
 
 void sockets_deinit(struct sockets *sockets)
 {
-    sockets_close(sockets);
-    mem_free(sockets->_fds);
-    sockets->_fds = NULL;
+    for (uint32_t i = 0; i < sockets->row_count; i++) {
+        close_row(sockets->_rows[i], 0);
+        mem_free(sockets->_rows[i]);
+    }
+    sockets_init(sockets);
 }

@@ -1,8 +1,11 @@
-/* server/sockets.h - the listening sockets of the host: one for each slot and address.
+/* server/sockets.h - the listening sockets of the host: a row for each address, in it one socket for
+ * each slot.
  *
- * The master makes them and keeps them for as long as it lives: closing one resets the clients that
- * are queued on it. Workers inherit all of them.
- * Memory: embedded in the master; the settings are the caller's and outlive it.
+ * The master makes them and keeps them for as long as an address is wanted: closing one resets the
+ * clients that are queued on it, and so the slots of a host never become fewer. Workers inherit all
+ * of them. A reload adds rows and slots before it starts workers, and closes rows when the last worker
+ * that accepts from them has gone.
+ * Memory: embedded in the master; addresses are copied.
  */
 #ifndef WEFT_SERVER_SOCKETS_H
 #define WEFT_SERVER_SOCKETS_H
@@ -11,35 +14,53 @@
 #include "server/settings.h"
 #include <stdint.h>
 
+/* At most two generations live, each with SETTINGS_LISTEN_MAX addresses. */
+enum { SOCKETS_ROWS_MAX = 2 * SETTINGS_LISTEN_MAX };
+
+/* One address. */
+struct sockets_row {
+    struct addr addr;              /* bound */
+    int fds[SETTINGS_WORKERS_MAX]; /* one for each slot */
+    bool is_leaving;               /* sockets_deafen(): nobody new is queued */
+};
+
 struct sockets {
-    const struct settings *_settings; /* how many, and where */
-    int (*_fds)[SETTINGS_LISTEN_MAX]; /* a row for each slot, an fd for each address; -1: none */
+    struct sockets_row *_rows[SOCKETS_ROWS_MAX]; /* row_count of them */
+    uint32_t row_count;                          /* of _rows */
+    uint32_t slots;                              /* sockets in each row */
 };
 
 /* Makes none yet. */
-void sockets_init(struct sockets *sockets, const struct settings *settings);
+void sockets_init(struct sockets *sockets);
 
-/* Binds and listens, for every slot. What fails is logged with the address and the reason. The
- * first slot's are bound before SO_REUSEPORT is set, so that a second host is refused unless
- * it has reuseport = on itself. */
-enum err sockets_open(struct sockets *sockets) __attribute__((warn_unused_result));
+/* Binds and listens at the addresses of `settings` where nobody does yet, for as many slots as there
+ * are workers, or were. On failure nothing has changed, and `problem` names the address and the
+ * reason. The first slot's are bound before SO_REUSEPORT is set, so that a second host is refused
+ * unless it has reuseport = on itself. The backlog is set anew everywhere. */
+enum err sockets_open(struct sockets *sockets, const struct settings *settings,
+                      char problem[INI_PROBLEM_SIZE]) __attribute__((warn_unused_result));
 
-/* Those of `slot`, one for each of settings->listen. */
-const int *sockets_of(const struct sockets *sockets, uint32_t slot);
+/* The row of `addr`, or NULL. */
+const struct sockets_row *sockets_row(const struct sockets *sockets, const struct addr *addr);
 
-/* Copies those of all other slots to `others` (room for workers * SETTINGS_LISTEN_MAX); returns how
- * many. */
-uint32_t sockets_of_others(const struct sockets *sockets, uint32_t slot, int *others);
+/* Copies the sockets that `settings` have and `others` (NULL: none) have not to `fds`, which has room
+ * for SETTINGS_LISTEN_MAX * SETTINGS_WORKERS_MAX; returns how many. */
+uint32_t sockets_only_of(const struct sockets *sockets, const struct settings *settings,
+                         const struct settings *others, int *fds);
 
-/* Nobody will accept from those of `slot` any more, and the kernel would go on queueing clients
- * there: takes them out of the group that shares the address, in every process. */
-void sockets_retire(struct sockets *sockets, uint32_t slot);
+/* Nobody new is queued at addresses that `settings` (NULL: nobody) do not want; who is can be
+ * accepted. Files of Unix sockets are removed. */
+void sockets_deafen(struct sockets *sockets, const struct settings *settings);
 
-/* For good: no new client is queued (the workers accept those who are), ours are closed, files of
- * Unix sockets removed. Twice is fine. */
-void sockets_close(struct sockets *sockets);
+/* Closes the rows that neither `settings` nor `others` (NULL: none) want. */
+void sockets_prune(struct sockets *sockets, const struct settings *settings,
+                   const struct settings *others);
 
-/* Closes and frees. */
+/* In a worker: closes what is not of an address of `settings`, and touches nothing else. */
+void sockets_close_others(const struct sockets *sockets, const struct settings *settings);
+
+/* Closes all and frees the rows. What was not deafened goes on in whoever else has it open. Twice is
+ * fine. */
 void sockets_deinit(struct sockets *sockets);
 
 #endif

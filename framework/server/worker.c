@@ -1,27 +1,33 @@
 /* server/worker.c - the life of a worker.
  *
- *   STARTING ──▶ SERVING ──▶ DRAINING ──▶ ENDED
- *                    └──────────┴───────▶ CUT (the drain's time is over, or SIGQUIT, or a second SIGTERM) ──▶ ENDED
+ *   STARTING ──▶ READY ──▶ SERVING ⇄ HOLDING
+ *                  └──────────┴─────────┴───▶ DRAINING ──▶ ENDED
+ *                                                 └──────▶ CUT (its time is over, SIGQUIT, a second SIGTERM) ──▶ ENDED
  *
- * DRAINING accepts what the kernel has queued, closes the listening sockets, lets requests under
- * way finish and plugins' background work end. CUT cancels what is left; what does not end within
- * CUT_MS even so is left to the end of the process.
+ * READY waits for the master's word. HOLDING accepts nobody and winds its connections up, but would
+ * serve again. DRAINING accepts what the kernel has queued where nobody else will, closes the
+ * listening sockets, lets requests under way finish and plugins' background work end. The drain's
+ * time counts from the first of the two. CUT cancels what is left; what does not end within CUT_MS
+ * even so is left to the end of the process.
  */
 #include "server/worker.h"
 #include "base/check.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "loop/signals.h"
-#include "net/listener.h"
 #include "observe/access.h"
+#include "server/cover.h"
 #include "server/crash.h"
 #include "server/error_log.h"
 #include "server/hang.h"
 #include "server/inspect.h"
+#include "server/orphan.h"
 #include "server/parts.h"
 #include "server/report.h"
 #include <errno.h>
+#include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 enum {
@@ -31,36 +37,30 @@ enum {
     ID_COUNT_BITS = 40,
 };
 
-enum worker_state { STARTING, SERVING, DRAINING, CUT, ENDED };
-
-struct door {
-    struct listener listener; /* of one listening socket */
-    struct worker *worker;    /* whose */
-};
+enum worker_state { STARTING, READY, SERVING, HOLDING, DRAINING, CUT, ENDED };
 
 struct worker {
-    const struct worker_setup *setup;       /* the master's */
-    struct parts parts;                     /* all that lives on the loop */
-    struct door doors[SETTINGS_LISTEN_MAX]; /* one a listening socket */
-    struct signals signals;                 /* TERM, QUIT, INT, USR1 */
+    const struct worker_setup *setup; /* the master's */
+    struct parts parts;               /* all that lives on the loop */
+    struct cover cover;               /* the listening sockets */
+    struct signals signals;           /* TERM, QUIT, INT, USR1 */
+    struct io channel;                /* to the master */
     struct timer tick;       /* flushes logs; while draining, looks whether all has ended */
     struct timer patience;   /* of the drain, then of the cut */
+    uint64_t due_ms;         /* when the drain's patience ends; 0: it has not begun */
     enum worker_state state; /* see above */
     bool is_http_drained;    /* its last connection went */
+    bool is_orphan;          /* the master died */
 };
 
 static void report(const struct worker_setup *setup, char what, const char *text)
 {
-    if (setup->report_fd < 0)
-        return;
-    dprintf(setup->report_fd, "%c%s\n", what, text);
-    close(setup->report_fd);
-}
+    char message[INI_PROBLEM_SIZE + 1];
+    int len = snprintf(message, sizeof message, "%c%s", what, text);
 
-static void each_listener(struct worker *worker, void (*verb)(struct listener *listener))
-{
-    for (uint32_t i = 0; i < worker->setup->listener_count; i++)
-        verb(&worker->doors[i].listener);
+    CHECK(len > 0);
+    if (setup->channel >= 0)
+        (void)send(setup->channel, message, strlen(message), MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 static void end_if_done(struct worker *worker)
@@ -90,10 +90,12 @@ static void cut(struct worker *worker)
         loop_stop(worker->parts.loop);
         return;
     }
-    worker->state = CUT;
     uint32_t count = http_server_abort(worker->parts.http);
     if (count > 0)
         log_warn("the drain's time is over: %u requests were cut off", count);
+    if (worker->state == HOLDING)
+        return;
+    worker->state = CUT;
     timer_start(worker->parts.loop, &worker->patience, CUT_MS, on_patience_over);
 }
 
@@ -102,25 +104,70 @@ static void on_patience_over(struct timer *timer)
     cut(CONTAINER_OF(timer, struct worker, patience));
 }
 
-/* Takes what the kernel has accepted for us already, so that closing the socket resets nobody. */
-static void close_sockets(struct worker *worker)
+/* Connections are wound up; their time begins. */
+static void wind_up(struct worker *worker)
 {
-    each_listener(worker, listener_drain);
-    for (uint32_t i = 0; i < worker->setup->listener_count; i++)
-        close(worker->setup->listeners[i]);
-    for (uint32_t i = 0; i < worker->setup->other_count; i++)
-        close(worker->setup->others[i]);
+    worker->due_ms =
+        loop_now_ms(worker->parts.loop) + worker->setup->settings->server.drain_timeout_ms;
+    timer_start_at(worker->parts.loop, &worker->patience, worker->due_ms, on_patience_over);
+    http_server_drain(worker->parts.http, on_http_drained, worker);
 }
 
 static void drain(struct worker *worker)
 {
+    bool is_winding_up = worker->state == HOLDING;
+
     worker->state = DRAINING;
     log_info("draining");
-    close_sockets(worker);
+    cover_drain(&worker->cover);
     plugins_stop(worker->parts.plugins);
-    timer_start(worker->parts.loop, &worker->patience,
-                worker->setup->settings->server.drain_timeout_ms, on_patience_over);
-    http_server_drain(worker->parts.http, on_http_drained, worker);
+    if (is_winding_up)
+        timer_start_at(worker->parts.loop, &worker->patience, worker->due_ms, on_patience_over);
+    else
+        wind_up(worker);
+    if (worker->is_orphan)
+        orphan_heard(worker->setup->settings->server.drain_timeout_ms + CUT_MS);
+}
+
+static void hold(struct worker *worker)
+{
+    bool was_serving = worker->state == SERVING;
+
+    worker->state = HOLDING;
+    cover_hold(&worker->cover);
+    wind_up(worker);
+    if (was_serving)
+        log_info("holding: another generation accepts");
+    report(worker->setup, REPORT_HELD, "");
+}
+
+static void go(struct worker *worker)
+{
+    if (worker->state == HOLDING) {
+        timer_stop(&worker->patience);
+        http_server_resume(worker->parts.http);
+        worker->is_http_drained = false;
+        log_info("serving again");
+    }
+    worker->state = SERVING;
+    cover_go(&worker->cover);
+}
+
+/* Does what the roster says. */
+static void obey(struct worker *worker)
+{
+    switch (roster_word(worker->setup->roster)) {
+    case ROSTER_WAIT:
+        break;
+    case ROSTER_GO:
+        if (worker->state == READY || worker->state == HOLDING)
+            go(worker);
+        break;
+    case ROSTER_HOLD:
+        if (worker->state == READY || worker->state == SERVING)
+            hold(worker);
+        break;
+    }
 }
 
 static void reopen_logs(struct worker *worker)
@@ -146,11 +193,38 @@ static void on_signal(struct signals *signals, int number, int pid)
     }
     if (number == SIGINT) /* the terminal's, for the master too: it will tell us */
         return;
-    bool was_serving = worker->state == SERVING;
-    if (was_serving)
+    bool is_first = worker->state < DRAINING;
+    if (is_first)
         drain(worker);
-    if (worker->state == DRAINING && (!was_serving || number == SIGQUIT))
+    if (worker->state == DRAINING && (!is_first || number == SIGQUIT))
         cut(worker);
+}
+
+/* Anything that comes is a reason to look at the roster; the end is the master's. */
+static void on_channel(struct io *io, uint32_t events)
+{
+    struct worker *worker = CONTAINER_OF(io, struct worker, channel);
+    char bytes[64];
+    ssize_t got = recv(worker->setup->channel, bytes, sizeof bytes, MSG_DONTWAIT);
+
+    (void)events;
+    if (got > 0) {
+        obey(worker);
+        return;
+    }
+    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    io_stop(io);
+    worker->is_orphan = true;
+    if (worker->state >= DRAINING)
+        return;
+    log_error("the master has died");
+    drain(worker);
+}
+
+static void on_cover_tick(void *data)
+{
+    obey(data);
 }
 
 static void on_tick(struct timer *timer)
@@ -167,14 +241,14 @@ static void on_tick(struct timer *timer)
 
 static void on_connection(struct listener *listener, int fd, const struct addr *peer)
 {
-    struct worker *worker = CONTAINER_OF(listener, struct door, listener)->worker;
+    struct worker *worker = cover_data(listener);
 
     http_server_accept(worker->parts.http, fd, peer);
 }
 
-static bool on_may_accept(struct listener *listener)
+static bool has_room(void *data)
 {
-    struct worker *worker = CONTAINER_OF(listener, struct door, listener)->worker;
+    const struct worker *worker = data;
 
     return http_server_has_room(worker->parts.http);
 }
@@ -183,8 +257,7 @@ static void on_room(void *data)
 {
     struct worker *worker = data;
 
-    if (worker->state == SERVING)
-        each_listener(worker, listener_resume);
+    cover_resume(&worker->cover);
 }
 
 static enum err serve(struct worker *worker, char *problem)
@@ -192,18 +265,30 @@ static enum err serve(struct worker *worker, char *problem)
     const struct worker_setup *setup = worker->setup;
     uint64_t id_base = (uint64_t)setup->slot << (64 - ID_SLOT_BITS) |
                        (uint64_t)(setup->life & 0xffffu) << ID_COUNT_BITS;
-    enum err err = parts_serve(&worker->parts, id_base, on_room, worker, problem);
+    enum err err = error_log_open(setup->settings); /* a reload may have named another one */
 
+    if (err != ERR_OK) {
+        snprintf(problem, INI_PROBLEM_SIZE, "error_log: %.300s: %s",
+                 setup->settings->server.error_log, strerror(errno));
+        return err;
+    }
+    err = parts_serve(&worker->parts, id_base, on_room, worker, problem);
     if (err != ERR_OK)
         return err;
-    for (uint32_t i = 0; i < setup->listener_count; i++) {
-        struct door *door = &worker->doors[i];
-        door->worker = worker;
-        listener_start(worker->parts.loop, &door->listener, setup->listeners[i], on_connection);
-        door->listener.may_accept = on_may_accept;
-    }
+    cover_init(&worker->cover, &(struct cover_setup){
+                                   .loop = worker->parts.loop,
+                                   .roster = setup->roster,
+                                   .sockets = setup->sockets,
+                                   .settings = setup->settings,
+                                   .index = setup->slot,
+                                   .on_connection = on_connection,
+                                   .has_room = has_room,
+                                   .on_tick = on_cover_tick,
+                                   .data = worker,
+                               });
+    io_start(worker->parts.loop, &worker->channel, setup->channel, IO_READ, on_channel);
     timer_start(worker->parts.loop, &worker->tick, TICK_MS, on_tick);
-    worker->state = SERVING;
+    worker->state = READY;
     return ERR_OK;
 }
 
@@ -256,9 +341,9 @@ int worker_run(const struct worker_setup *setup)
 
     worker->setup = setup;
     worker->signals._fd = -1;
-    for (uint32_t i = 0; i < SETTINGS_LISTEN_MAX; i++)
-        worker->doors[i].listener._fd = -1;
     name_process(setup);
+    orphan_watch(setup->master);
+    roster_seal(setup->roster);
     enum err err = parts_init(&worker->parts, setup, problem);
     if (err == ERR_OK) {
         crash_watch_fibers(worker->parts.tasks->fibers);
@@ -273,11 +358,14 @@ int worker_run(const struct worker_setup *setup)
         code = WORKER_EXIT_REFUSED;
     } else {
         report(setup, REPORT_READY, "");
-        log_info("ready: %u plugins", plugins_count(worker->parts.plugins));
+        log_info("ready: generation %u, %u plugins", setup->generation,
+                 plugins_count(worker->parts.plugins));
         loop_run(worker->parts.loop);
     }
     stop_signals(worker);
-    each_listener(worker, listener_stop);
+    io_stop(&worker->channel);
+    close(setup->channel);
+    cover_deinit(&worker->cover);
     timer_stop(&worker->tick);
     timer_stop(&worker->patience);
     if (parts_are_busy(&worker->parts)) {
@@ -301,11 +389,13 @@ static void print_routes(const struct router *router, const char *before, FILE *
         fprintf(out, "%s%-7s %-40s %s\n", before, route->method, route->pattern, route->owner);
 }
 
-enum err worker_check(const struct worker_setup *setup, FILE *out, char problem[INI_PROBLEM_SIZE])
+enum err worker_check(const struct worker_setup *setup, FILE *out, FILE *warnings,
+                      char problem[INI_PROBLEM_SIZE])
 {
     struct parts parts;
     enum err err;
 
+    (void)warnings;
     crash_install("check", setup->blame);
     err = parts_init(&parts, setup, problem);
 

@@ -1,7 +1,10 @@
 /* server/worker.h - one worker: a loop and all that lives on it.
  *
- *   STARTING ──▶ READY (told on the report pipe) ──▶ DRAINING (SIGTERM) ──▶ exit 0
- *       └──▶ FAILED (the reason on the report pipe), exit WORKER_EXIT_REFUSED
+ *   STARTING ──▶ READY ──▶ SERVING ⇄ HOLDING (accepts nobody, finishes what it has) ──▶ DRAINING (SIGTERM) ──▶ exit 0
+ *       └──▶ FAILED (the reason on the channel), exit WORKER_EXIT_REFUSED
+ *
+ * The channel is a socket to the master: reports go up, and anything that comes down means: look at
+ * the roster. Its end is the master's end.
  *
  * Loop:   runs in a process of its own, forked from the master; plugin code runs here and nowhere
  *         else.
@@ -13,6 +16,7 @@
 #include "server/settings.h"
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/types.h>
 
 /* Exit code of a worker that cannot work with these settings or plugins: it is not started
  * again. */
@@ -22,6 +26,8 @@ struct blame;
 struct board;
 struct inspection;
 struct quarantine_list;
+struct roster;
+struct sockets;
 
 struct worker_setup {
     const struct settings *settings;          /* the master's */
@@ -29,30 +35,28 @@ struct worker_setup {
     struct blame *blame;                      /* this slot's page */
     struct board *board;                      /* the same; NULL: nobody reads it */
     const struct quarantine_list *quarantine; /* the master's; NULL: none */
-    const int
-        *listeners; /* of this slot, listener_count of them; the worker closes them as it drains */
-    uint32_t listener_count; /* of listeners */
-    const int
-        *others; /* listening sockets of other slots, other_count of them: closed as it drains */
-    uint32_t other_count; /* of others */
-    uint32_t slot;        /* from 0 */
-    uint32_t generation;  /* from 1 */
+    struct roster *roster;                    /* the generation's; NULL: it never serves */
+    const struct sockets *sockets;            /* the host's; the worker's copies are its own */
+    uint32_t slot;                            /* from 0 */
+    uint32_t generation;                      /* from 1 */
     uint32_t life; /* differs from that of every other worker: tells their requests' ids apart */
     struct inspection *inspection; /* of `weft check FILE.so`; NULL: none */
-    int report_fd;                 /* the write end of the report pipe; the worker closes it */
+    int channel;                   /* to the master; the worker closes it; -1: none */
+    pid_t master;                  /* the master's process */
 };
 
-/* The first byte of what a worker writes on its report pipe; after REPORT_FAILED one line
- * follows. */
-enum { REPORT_READY = 'R', REPORT_FAILED = 'F' };
+/* The first byte of a message on the channel: it is ready; it cannot work, and one line says why; it
+ * holds. */
+enum { REPORT_READY = 'R', REPORT_FAILED = 'F', REPORT_HELD = 'H' };
 
 /* The worker's whole life. Returns its exit code. */
 int worker_run(const struct worker_setup *setup);
 
-/* The same start without sockets, for `weft check`: loads all, writes the routes to `out`, lets go
- * of all. With an inspection, which goes too, writes what that has noted as well, even where it
- * fails. ERR_OK, or `problem` says what is wrong. */
-enum err worker_check(const struct worker_setup *setup, FILE *out, char problem[INI_PROBLEM_SIZE])
-    __attribute__((warn_unused_result));
+/* The same start without sockets, for `weft check` and a reload's trial: loads all, writes the routes
+ * to `out` and to `warnings` what is no reason to refuse it, a line each, and lets go of all. With an
+ * inspection, which goes too, writes what that has noted as well, even where it fails. ERR_OK, or
+ * `problem` says what is wrong. */
+enum err worker_check(const struct worker_setup *setup, FILE *out, FILE *warnings,
+                      char problem[INI_PROBLEM_SIZE]) __attribute__((warn_unused_result));
 
 #endif

@@ -154,13 +154,51 @@ static void test_drain_with_idle_connections(void **state)
     assert_string_equal(http_world_answers(&http, quiet, 0), "");
     http_world_send(&http, busy, SPAN(G("/hello")));
     assert_string_equal(http_world_answers(&http, busy, 0), "200x(hello)$");
-    walk(240);
+    walk(1980);
     assert_string_equal(http_world_answers(&http, quiet, 0), "");
-    walk(20);
+    walk(40);
     assert_string_equal(http_world_answers(&http, quiet, 0), "$");
     assert_int_equal(http.drained, 1);
     close_fd(&quiet);
     close_fd(&busy);
+}
+
+/* One that the kernel had queued has as long to ask as one that was there before. */
+static void test_drain_and_a_connection_that_comes_late(void **state)
+{
+    int first = http_world_connect(&http), late;
+
+    (void)state;
+    drain();
+    walk(1900);
+    late = http_world_connect(&http);
+    walk(1000);
+    assert_string_equal(http_world_answers(&http, first, 0), "$");
+    assert_string_equal(http_world_answers(&http, late, 0), "");
+    http_world_send(&http, late, SPAN(G("/hello")));
+    assert_string_equal(http_world_answers(&http, late, 0), "200x(hello)$");
+    close_fd(&first);
+    close_fd(&late);
+}
+
+/* Taken back: who is there may stay, and whoever waited for the end is not told. */
+static void test_drain_and_resume(void **state)
+{
+    int fd = http_world_connect(&http);
+
+    (void)state;
+    drain();
+    walk(1000);
+    http_server_resume(http.server);
+    walk(5000);
+    http_world_send(&http, fd, SPAN(G("/hello")));
+    assert_string_equal(http_world_answers(&http, fd, 0), "200(hello)");
+    close_fd(&fd);
+    walk(10);
+    assert_int_equal(http.drained, 0);
+    drain();
+    walk(10);
+    assert_int_equal(http.drained, 1);
 }
 
 static void test_drain_with_requests_under_way(void **state)
@@ -440,6 +478,8 @@ int main(void)
         TEST(test_why),
         TEST(test_drain_of_nothing),
         TEST(test_drain_with_idle_connections),
+        TEST(test_drain_and_a_connection_that_comes_late),
+        TEST(test_drain_and_resume),
         TEST(test_drain_with_requests_under_way),
         TEST(test_drain_waits_for_the_last_request),
         TEST(test_abort),

@@ -1,0 +1,286 @@
+/* server/generation.c - the workers that run with one set of settings and plugins. */
+#include "server/generation.h"
+#include "base/check.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "loop/loop.h"
+#include <signal.h>
+#include <stdio.h>
+
+enum {
+    GRACE_MS = 3000,    /* beyond a drain's time, before a worker is killed */
+    HOLD_MS = 1000,     /* for workers to say that they hold */
+    CLOSING_MS = 60000, /* the longest that a killed process may be in the kernel */
+};
+
+static void move(struct generation *generation, enum generation_state state)
+{
+    generation->state = state;
+    generation->since_ms = loop_now_ms(generation->host->loop);
+}
+
+struct generation *generation_create(struct host *host, struct settings *settings, uint32_t number,
+                                     const struct generation_events *events, void *owner)
+{
+    struct generation *generation = mem_alloc(sizeof *generation);
+
+    generation->host = host;
+    generation->settings = settings;
+    generation->number = number;
+    generation->events = events;
+    generation->owner = owner;
+    runtime_name_generation(&host->runtime, number, generation->folder);
+    roster_init(&generation->roster);
+    generation->slots = mem_calloc(settings->workers, sizeof *generation->slots);
+    for (uint32_t i = 0; i < settings->workers; i++)
+        slot_init(&generation->slots[i], generation, i);
+    list_append(&host->generations, &generation->link);
+    return generation;
+}
+
+void generation_destroy(struct generation *generation)
+{
+    if (generation == NULL)
+        return;
+    timer_stop(&generation->patience);
+    timer_stop(&generation->hold);
+    for (uint32_t i = 0; i < generation->settings->workers; i++)
+        slot_deinit(&generation->slots[i]);
+    mem_free(generation->slots);
+    roster_deinit(&generation->roster);
+    runtime_remove_generation(&generation->host->runtime, generation->number);
+    list_remove(&generation->link);
+    settings_free(generation->settings);
+    mem_free(generation);
+}
+
+uint32_t generation_alive(const struct generation *generation)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < generation->settings->workers; i++)
+        count += generation->slots[i].pid != 0;
+    return count;
+}
+
+static struct slot *first_in(const struct generation *generation, enum slot_state state)
+{
+    for (uint32_t i = 0; i < generation->settings->workers; i++)
+        if (generation->slots[i].state == state)
+            return &generation->slots[i];
+    return NULL;
+}
+
+struct slot *generation_find(struct host *host, pid_t pid)
+{
+    LIST_EACH (&host->generations, link) {
+        struct generation *generation = CONTAINER_OF(link, struct generation, link);
+        for (uint32_t i = 0; i < generation->settings->workers; i++)
+            if (generation->slots[i].pid == pid)
+                return &generation->slots[i];
+    }
+    return NULL;
+}
+
+static void fail(struct generation *generation, const struct slot *slot)
+{
+    char problem[sizeof slot->problem];
+
+    if (generation->state != GENERATION_STARTING)
+        return;
+    snprintf(problem, sizeof problem, "%s", slot->problem);
+    move(generation, GENERATION_FAILED);
+    generation->events->failed(generation, problem);
+}
+
+/* ---- starting ---- */
+
+/* False: one could not be forked, and the owner knows. */
+static bool start_empty(struct generation *generation)
+{
+    struct slot *slot;
+
+    while ((slot = first_in(generation, SLOT_EMPTY)) != NULL)
+        if (!slot_start(slot)) {
+            fail(generation, slot);
+            return false;
+        }
+    return true;
+}
+
+void generation_start(struct generation *generation, bool is_tried)
+{
+    CHECK(generation->state == GENERATION_STARTING);
+    generation->goes_at_once = !is_tried;
+    move(generation, GENERATION_STARTING);
+    if (is_tried)
+        (void)start_empty(generation);
+    else if (!slot_start(&generation->slots[0]))
+        fail(generation, &generation->slots[0]);
+}
+
+static void serve(struct slot *slot)
+{
+    slot->state = SLOT_SERVING;
+    slot_wake(slot);
+    if (slot->deaths > 0)
+        log_info("worker %u is back as process %d", slot->index, (int)slot->pid);
+}
+
+void generation_on_ready(struct generation *generation, struct slot *slot)
+{
+    bool is_starting = generation->state == GENERATION_STARTING;
+
+    if (generation->state == GENERATION_SERVING || (is_starting && generation->goes_at_once)) {
+        roster_say(&generation->roster, ROSTER_GO, NULL, 0);
+        serve(slot);
+    }
+    if (!is_starting || !start_empty(generation) || first_in(generation, SLOT_STARTING) != NULL)
+        return;
+    move(generation, generation->goes_at_once ? GENERATION_SERVING : GENERATION_READY);
+    generation->events->ready(generation);
+}
+
+void generation_go(struct generation *generation)
+{
+    bool was_holding = generation->state == GENERATION_HOLDING;
+
+    CHECK(was_holding || generation->state == GENERATION_READY);
+    timer_stop(&generation->hold);
+    roster_say(&generation->roster, ROSTER_GO, NULL, 0);
+    move(generation, GENERATION_SERVING);
+    for (uint32_t i = 0; i < generation->settings->workers; i++) {
+        struct slot *slot = &generation->slots[i];
+        if (slot->state == SLOT_READY || slot->state == SLOT_HOLDING || slot->state == SLOT_SERVING)
+            serve(slot);
+        else if (slot->state == SLOT_EMPTY && !slot_start(slot))
+            slot_start_again(slot);
+    }
+}
+
+/* ---- holding ---- */
+
+static void tell_held(struct generation *generation)
+{
+    timer_stop(&generation->hold);
+    generation->events->held(generation);
+}
+
+static void on_hold_over(struct timer *timer)
+{
+    tell_held(CONTAINER_OF(timer, struct generation, hold));
+}
+
+void generation_on_held(struct generation *generation)
+{
+    if (generation->state == GENERATION_HOLDING && timer_is_on(&generation->hold) &&
+        first_in(generation, SLOT_SERVING) == NULL)
+        tell_held(generation);
+}
+
+void generation_hold(struct generation *generation, const int *kept, uint32_t kept_count)
+{
+    CHECK(generation->state == GENERATION_SERVING);
+    move(generation, GENERATION_HOLDING);
+    roster_say(&generation->roster, ROSTER_HOLD, kept, kept_count);
+    for (uint32_t i = 0; i < generation->settings->workers; i++) {
+        struct slot *slot = &generation->slots[i];
+        if (slot->state == SLOT_WAITING || slot->state == SLOT_STARTING)
+            slot_stop(slot, SIGTERM); /* it would come too late for anything */
+        else
+            slot_wake(slot);
+    }
+    timer_start(generation->host->loop, &generation->hold,
+                first_in(generation, SLOT_SERVING) != NULL ? HOLD_MS : 0, on_hold_over);
+}
+
+/* ---- ending ---- */
+
+static void on_patience_over(struct timer *timer)
+{
+    struct generation *generation = CONTAINER_OF(timer, struct generation, patience);
+
+    for (uint32_t i = 0; i < generation->settings->workers; i++) {
+        const struct slot *slot = &generation->slots[i];
+        if (slot->pid == 0)
+            continue;
+        log_error("worker %u (process %d) does not end: killed", i, (int)slot->pid);
+        generation->killed++;
+        kill(slot->pid, SIGKILL);
+    }
+    timer_start(generation->host->loop, timer, CLOSING_MS, on_patience_over);
+}
+
+/* Its owner is told by the loop, never inside the call. */
+static void on_nobody_left(struct timer *timer)
+{
+    struct generation *generation = CONTAINER_OF(timer, struct generation, patience);
+
+    move(generation, GENERATION_GONE);
+    generation->events->gone(generation);
+}
+
+static void end_if_gone(struct generation *generation)
+{
+    if (generation_alive(generation) == 0)
+        timer_start(generation->host->loop, &generation->patience, 0, on_nobody_left);
+}
+
+void generation_end(struct generation *generation, int number)
+{
+    uint64_t wait = generation->settings->server.drain_timeout_ms;
+
+    if (generation->state == GENERATION_GONE)
+        return;
+    timer_stop(&generation->hold);
+    if (generation->state != GENERATION_ENDING)
+        move(generation, GENERATION_ENDING);
+    for (uint32_t i = 0; i < generation->settings->workers; i++)
+        slot_stop(&generation->slots[i], number);
+    timer_start(generation->host->loop, &generation->patience, wait + GRACE_MS, on_patience_over);
+    end_if_gone(generation);
+}
+
+/* While it serves: dead workers are started again, if the owner does not want something else. */
+static void replace(struct generation *generation, struct slot *slot)
+{
+    if (!generation->events->died(generation, slot) || generation->state != GENERATION_SERVING)
+        return;
+    if (slot->state != SLOT_REFUSED) {
+        slot_start_again(slot);
+        return;
+    }
+    log_error("worker %u is not started again; others serve its clients", slot->index);
+    if (generation_alive(generation) == 0 && first_in(generation, SLOT_WAITING) == NULL)
+        generation->events->failed(generation, slot->problem);
+}
+
+void generation_on_ended(struct generation *generation, struct slot *slot, enum slot_state before)
+{
+    switch (generation->state) {
+    case GENERATION_STARTING:
+        fail(generation, slot);
+        break;
+    case GENERATION_READY: /* the owner is about to have it go: too late for that */
+        generation->state = GENERATION_STARTING;
+        fail(generation, slot);
+        break;
+    case GENERATION_SERVING:
+        if (before == SLOT_STOPPING) /* it was told to: to hold, or to make room for another */
+            slot_start_again(slot);
+        else
+            replace(generation, slot);
+        break;
+    case GENERATION_HOLDING:
+        slot->state = SLOT_EMPTY;
+        generation_on_held(generation);
+        break;
+    case GENERATION_FAILED:
+    case GENERATION_GONE:
+        break;
+    case GENERATION_ENDING:
+        slot->state = SLOT_EMPTY;
+        end_if_gone(generation);
+        break;
+    }
+}

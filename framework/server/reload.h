@@ -1,0 +1,91 @@
+/* server/reload.h - which generation serves: the first one, and those that reloads put in its place.
+ *
+ *   IDLE ──reload_ask()──▶ TRYING (a child tries settings and plugins)
+ *     ▲                      │
+ *     │                   CLEARING (until no older generation lives: two are the most)
+ *     │                      │
+ *     │                   STARTING (the new workers, until all are ready)
+ *     │                      │
+ *     └── served ──────── TAKING (the new ones accept, until the old ones hold)
+ *     └── failed, from any: nothing has changed
+ *
+ * The old generation then holds for rollback_window. Where a worker of the new one dies within it,
+ * the old one takes back over; else it ends.
+ * Loop:   of the master's.
+ * Memory: embedded; owns the generations and their settings.
+ */
+#ifndef WEFT_SERVER_RELOAD_H
+#define WEFT_SERVER_RELOAD_H
+
+#include "server/generation.h"
+#include "server/trial.h"
+
+/* Tickets of reloads, for control_wait(), begin here. */
+enum { RELOAD_TICKET_FIRST = 1000 };
+
+enum reload_state {
+    RELOAD_IDLE,
+    RELOAD_TRYING,
+    RELOAD_CLEARING,
+    RELOAD_STARTING,
+    RELOAD_TAKING,
+};
+
+/* What the master is told; `lost` and `stopped` also inside reload_begin() and reload_stop(). */
+struct reload_events {
+    void (*serving)(void *data);                   /* the first generation does */
+    void (*lost)(void *data, const char *problem); /* nothing serves, or can */
+    void (*stopped)(void *data); /* the last worker has ended, after reload_stop() */
+    void *data;                  /* for these */
+};
+
+struct reload {
+    struct host *host;                   /* the master's */
+    const char *path;                    /* of the ini */
+    const char *const *overrides;        /* of the command line */
+    struct reload_events events;         /* of the master */
+    struct generation *current;          /* serves */
+    struct generation *old;              /* holds or ends; NULL: none */
+    struct generation *next;             /* starts; NULL: none */
+    struct settings *settings;           /* being tried; NULL: none */
+    struct trial trial;                  /* of them */
+    struct timer probation;              /* of the current one, while the old one holds */
+    struct timer begin;                  /* of the next reload: soon */
+    enum reload_state state;             /* see above */
+    uint32_t last_number;                /* of a generation */
+    uint32_t killed;                     /* workers that did not end by themselves */
+    uint32_t ticket;                     /* of those whom the reload under way answers */
+    bool is_wanted;                      /* another was asked for meanwhile */
+    bool is_stopping;                    /* nothing is started any more */
+    char outcome[INI_PROBLEM_SIZE + 64]; /* of the last reload, for people; "": there was none */
+};
+
+/* Nothing serves yet. `path` and `overrides` as settings_load() takes them. */
+void reload_init(struct reload *reload, struct host *host, const char *path,
+                 const char *const *overrides, const struct reload_events *events);
+
+/* Starts the first generation, with `settings`, which are its own from here. */
+void reload_begin(struct reload *reload, struct settings *settings);
+
+/* Has settings and plugins read anew, now or, where a reload is under way, after it. Returns the
+ * ticket with which askers are answered: 0 when the new generation serves, 1 when nothing has
+ * changed. */
+uint32_t reload_ask(struct reload *reload);
+
+/* Ends all generations, by SIGTERM or SIGQUIT; what is under way is given up. Again: they are told
+ * again. */
+void reload_stop(struct reload *reload, int number);
+
+/* A child has ended: one of ours? */
+bool reload_reap(struct reload *reload, pid_t pid, int status);
+
+/* Sends `number` to every worker. */
+void reload_signal(const struct reload *reload, int number);
+
+/* Everything has stopped, or nothing was begun. */
+void reload_deinit(struct reload *reload);
+
+/* In a forked child. */
+void reload_abandon(const struct reload *reload);
+
+#endif
