@@ -2,20 +2,18 @@
 clients do meanwhile, the worker lives, no callback runs inside a call, what the host hands out can be read, and in
 the end nothing is left. Random, from a seed that is printed: WEFT_SEED repeats the plugin's choices. The calls are generated
 from the headers: one that is appended is tried here, too."""
-import random
 import re
-import threading
-import time
 
 import pytest
 from entries import CALLBACKS, ENTRIES, HANDLES, STRUCTS
 
 from support import plugin, soak
-from support.client import Client, Closed
 from support.peer import fixed
+from support.visitors import storm
 
 STORM_S = 900 if soak.IS_ON else 6
-CLIENTS = 8
+REQUESTS = [("GET", "/hostile/1?n=2", None), ("GET", "/hostile/finish", None), ("POST", "/hostile/a", b"x" * 100),
+            ("POST", "/hostile/b", b"x" * 3000)]
 
 FRAME = r"""
 #include "weft.h"
@@ -362,41 +360,6 @@ def source():
                                             if entry.thread == "init")))
 
 
-class Visitor(threading.Thread):
-    """A client that asks, and leaves whenever it likes."""
-
-    def __init__(self, host, number, until):
-        super().__init__()
-        self.host, self.random, self.until, self.answers = host, random.Random(number), until, 0
-
-    def run(self):
-        while time.monotonic() < self.until:
-            try:
-                self.visit()
-            except (Closed, OSError):
-                pass
-
-    def visit(self):
-        pick = self.random.randrange
-        with Client(self.host.address, 5) as client:
-            for _ in range(1 + pick(3)):
-                client.request(*[("GET", "/hostile/1?n=2"), ("GET", "/hostile/finish"),
-                                 ("POST", "/hostile/a", {}, b"x" * pick(3000))][pick(3)])
-            how = pick(6)
-            if how == 0:
-                client.reset()
-            elif how == 1:
-                time.sleep(pick(20) / 1000)
-                client.reset()
-            elif how == 2:
-                client.send(b"GET /hostile/b HTTP/1.1\r\nHo")
-            elif how == 3:
-                client.finish()
-            elif how > 3:
-                client.read_answer()
-                self.answers += 1
-
-
 @pytest.mark.limit(STORM_S + 120)
 def test_a_hostile_plugin(tmp_path, start_weft, database, peer, capsys):
     seed = soak.seed()
@@ -409,13 +372,9 @@ def test_a_hostile_plugin(tmp_path, start_weft, database, peer, capsys):
     host = start_weft({"pg.main": {**database.settings, "sessions": 4}, "upstream.partner": {"url": peer.url},
                        "plugin.hostile": {"path": made, "seed": seed}, "plugin.hello": {"path": "hello.so"}})
     worker = host.workers()
-    visitors = [Visitor(host, seed * 100 + number, time.monotonic() + STORM_S) for number in range(CLIENTS)]
-    for visitor in visitors:
-        visitor.start()
-    for visitor in visitors:
-        visitor.join()
+    answers = storm(host, REQUESTS, seed, STORM_S)
     assert host.workers() == worker, f"WEFT_SEED={seed}: the worker has gone\n{host.log[-20000:]}"
-    assert sum(visitor.answers for visitor in visitors) > 20
+    assert answers > 20
     assert database.run("select count(*) from names")[0][0] > 0 and len(peer.requests) > 0   # some of it was right
     assert host.get("/hello").status == 200
     host.stop()
