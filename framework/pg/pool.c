@@ -369,8 +369,29 @@ static void on_rest(struct pg_session *session, struct pg_query *query)
     pg_stream_rest(query->stream);
 }
 
+static void on_open(struct pg_session *session, struct pg_query *query, bool is_in)
+{
+    (void)session;
+    pg_stream_ready(query->stream, is_in);
+}
+
+static void on_data(struct pg_session *session, struct pg_query *query, struct span data)
+{
+    (void)session;
+    pg_stream_data(query->stream, data);
+}
+
+static void on_space(struct pg_session *session, struct pg_query *query)
+{
+    (void)session;
+    pg_copy_space(query->stream);
+}
+
 static const struct pg_session_owner session_owner = {
     .on_answer = on_answer,
+    .on_open = on_open,
+    .on_data = on_data,
+    .on_space = on_space,
     .on_row = on_row,
     .on_rest = on_rest,
     .on_room = on_room,

@@ -91,7 +91,10 @@ struct pg_pool *pg_statement_pool(const struct pg_statement *statement);
  * before the keyword are skipped; functions with such effects are not seen. */
 const char *pg_is_refused(struct span sql);
 
-/* The same for a statement in a transaction, where SET LOCAL, SAVEPOINT, LOCK, cursors and their
+/* Does it begin with the keyword COPY? */
+bool pg_is_copy(struct span sql);
+
+/* The same as pg_is_refused() for a statement in a transaction, where SET LOCAL, SAVEPOINT, LOCK, cursors and their
  * like may be used. */
 const char *pg_is_refused_in_transaction(struct span sql);
 

@@ -96,26 +96,70 @@ struct op *pg_query_start_as(struct scope *scope, const struct pg_call *call,
 /* The statement behind an op of this room, a stream's pulls included; NULL: none. */
 const struct pg_query *pg_query_behind(const struct op *op);
 
-/* ---- streams: stream.c ---- */
+/* ---- streams: stream.c, copy.c ---- */
+
+/* What lifts the server's limit for a statement, and what sets it as it was. */
+struct pg_stream_sql {
+    const char *lift, *restore; /* constant; NULL: the session keeps what it has */
+};
+
+/* For the session as it is now, pinned or not. */
+struct pg_stream_sql pg_stream_sql(const struct pg_session *session);
+
+/* What it brings, or takes. */
+enum pg_stream_kind { PG_STREAM_ROWS, PG_STREAM_COPY_OUT, PG_STREAM_COPY_IN };
 
 /* See stream.c. */
 enum pg_stream_state { PG_STREAM_OPENING, PG_STREAM_FLOWING, PG_STREAM_ENDED };
 
 struct pg_stream {
     struct pg_query query;              /* first: the op that opens it */
+    enum pg_stream_kind kind;           /* see above */
     enum pg_stream_state state;         /* see stream.c */
-    enum err err;                       /* ENDED: what the pulls get from now on */
+    enum err err;                       /* ENDED: what its ops get from now on */
     const char *reason;                 /* of err: a token for the access log, or NULL */
     struct span error;                  /* of err: for people, in the arena; absent */
-    bool is_fresh;                      /* the page holds what no pull has brought yet */
     struct pg_transaction *transaction; /* on which it is open; NULL: none */
-    struct pg_page page;                /* what the last pull brought, or the next one will */
-    struct buf json;      /* the same as a piece of an array; "" before it was asked for */
+    struct timer timer;                 /* it stands still for too long */
+    uint64_t moved_ms;                  /* when it last did not */
+    /* what it brings */
+    bool is_fresh;        /* there is what no pull has brought yet */
+    struct pg_page page;  /* rows that the last pull brought, or the next one will */
+    struct buf piece;     /* the same of a COPY */
+    struct buf json;      /* the page as a piece of an array; empty before it was asked for */
     struct pg_pull *pull; /* the last one; NULL: none, or it was released */
     uint64_t pulls;       /* that brought something, or the end */
-    struct timer timer;   /* it stands still for too long */
-    uint64_t moved_ms;    /* when it last did not */
+    /* what it takes: copy.c */
+    struct list writes;     /* struct pg_write: pending */
+    struct pg_write *write; /* the last one; NULL: none, or it was released */
+    struct pg_write *close; /* the end that was asked for, pending; NULL: none */
+    bool is_closing;        /* it was asked for */
 };
+
+/* Opens one of this kind; the op. */
+struct op *pg_stream_open(struct scope *scope, const struct pg_call *call,
+                          enum pg_stream_kind kind);
+
+/* Pulls the next page or piece of one of this kind. */
+struct op *pg_stream_pull(struct op *open, enum pg_stream_kind kind);
+
+/* The server is ready for a COPY, in or out. */
+void pg_stream_ready(struct pg_stream *stream, bool is_in);
+
+/* The next piece of a COPY TO STDOUT, which is copied. */
+void pg_stream_data(struct pg_stream *stream, struct span data);
+
+/* All that was written to a COPY FROM STDIN has left. */
+void pg_copy_space(struct pg_stream *stream);
+
+/* It has ended: its writes and its end are told. */
+void pg_copy_ended(struct pg_stream *stream);
+
+/* Its op goes; it has ended. */
+void pg_copy_release(struct pg_stream *stream);
+
+/* The statement behind a write or an end; NULL: it is neither. */
+const struct pg_query *pg_copy_query(const struct op *op);
 
 /* The next row; NULL is not one. The callee's. */
 void pg_stream_row(struct pg_stream *stream, struct pg_result *row);

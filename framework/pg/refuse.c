@@ -10,7 +10,7 @@
 static const char use_transaction[] =
     "transactions are begun and ended by the pool's own calls, on "
     "a session of their own";
-static const char use_copy[] = "COPY does not go through a statement";
+static const char use_copy[] = "COPY has calls of its own";
 static const char use_listen[] = "a shared session cannot listen";
 static const char use_local[] =
     "it would change a session that others share: use SET LOCAL in a transaction, or the role's or "
@@ -161,6 +161,11 @@ static const char *refused(struct span sql, bool in_transaction)
         return refusals[i].text;
     }
     return NULL;
+}
+
+bool pg_is_copy(struct span sql)
+{
+    return is_word(next_word(&sql), "copy");
 }
 
 const char *pg_is_refused(struct span sql)

@@ -64,19 +64,30 @@ struct span pg_result_sqlstate(const struct pg_result *result)
     return span_of(PQresultErrorField(result, PG_DIAG_SQLSTATE));
 }
 
+/* One line, cut where it is very long. */
+static struct span cut(struct span text)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        if (text.ptr[i] == '\n' || i == MESSAGE_MAX)
+            text.len = i;
+    }
+    while (text.len == MESSAGE_MAX && ((unsigned char)text.ptr[text.len] & 0xc0) == 0x80)
+        text.len--; /* not within a character */
+    return text;
+}
+
 struct span pg_result_message(const struct pg_result *result)
 {
     struct span message = span_of(PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY));
 
     if (message.ptr == NULL)
         message = span_of(PQresultErrorMessage(result));
-    for (size_t i = 0; i < message.len; i++) {
-        if (message.ptr[i] == '\n' || i == MESSAGE_MAX)
-            message.len = i;
-    }
-    while (message.len == MESSAGE_MAX && ((unsigned char)message.ptr[message.len] & 0xc0) == 0x80)
-        message.len--; /* not within a character */
-    return message;
+    return cut(message);
+}
+
+struct span pg_result_context(const struct pg_result *result)
+{
+    return cut(span_of(PQresultErrorField(result, PG_DIAG_CONTEXT)));
 }
 
 struct span pg_result_tag(const struct pg_result *result)
@@ -98,6 +109,7 @@ enum err pg_sqlstate_error(struct span sqlstate)
         {"22007", ERR_DB_VALUE}, /* no date or time */
         {"22008", ERR_DB_VALUE}, /* a date out of range */
         {"22021", ERR_DB_VALUE}, /* bytes that are not of the encoding */
+        {"22P04", ERR_DB_VALUE}, /* a line of a COPY that has another form than it should */
         {"23", ERR_DB_CONSTRAINT}, {"40", ERR_DB_RETRY},
         {"57014", ERR_DEADLINE}, /* canceled, which the server's own limit does, too */
     };

@@ -43,6 +43,10 @@ struct span pg_result_sqlstate(const struct pg_result *result);
 /* The error's message, one line, cut where it is very long; the result's. */
 struct span pg_result_message(const struct pg_result *result);
 
+/* Where in what it was doing the error happened: "COPY t, line 3, column id"; one line, absent: not
+ * told; the result's. */
+struct span pg_result_context(const struct pg_result *result);
+
 /* The command's tag, "COMMIT". */
 struct span pg_result_tag(const struct pg_result *result);
 

@@ -28,16 +28,6 @@ enum {
 
 static const char guard_sql[] = "select set_config('transaction_read_only', 'on', true)";
 
-/* A stream takes as long as whoever reads it: the server's limit for a statement is not for it. In
- * a transaction, whose user may have set a limit, by settings that end with it. */
-static const struct stream_sql {
-    const char *lift, *restore;
-} stream_sql = {"set statement_timeout = 0", "reset statement_timeout"},
-  stream_sql_in_transaction = {
-      "select set_config('weft.statement_timeout', current_setting('statement_timeout'), true), "
-      "set_config('statement_timeout', '0', true)",
-      "select set_config('statement_timeout', current_setting('weft.statement_timeout'), true)"};
-
 bool pg_session_is_idle(const struct pg_session *session)
 {
     CHECK_OBJ(session, PG_SESSION_MAGIC);
@@ -98,7 +88,7 @@ static void start_clock(struct pg_session *session)
 
 /* Sending */
 
-static void note_problem(struct pg_session *session, struct span problem)
+void pg_session_note_problem(struct pg_session *session, struct span problem)
 {
     if (session->_problem[0] == '\0')
         (void)snprintf(session->_problem, sizeof session->_problem, "%.*s", SPAN_ARG(problem));
@@ -114,40 +104,41 @@ static void on_broken(struct ready *ready)
 
 /* Nothing more is sent on it, and its owner is told soon. libpq's message is lines for people; the
  * first says what happened. */
-static bool broke(struct pg_session *session)
+bool pg_session_broke(struct pg_session *session)
 {
     const char *message = PQerrorMessage(session->conn);
 
-    note_problem(session, (struct span){message, strcspn(message, "\n")});
-    note_problem(session, SPAN("libpq gave no reason"));
+    pg_session_note_problem(session, (struct span){message, strcspn(message, "\n")});
+    pg_session_note_problem(session, SPAN("libpq gave no reason"));
     session->load.is_taken = true;
     ready_start(session->loop, &session->_broken, on_broken);
     return false;
 }
 
-static bool flush(struct pg_session *session)
+bool pg_session_flush(struct pg_session *session)
 {
     int left = PQflush(session->conn);
+    bool wants_more = left > 0 || session->_copying.is_blocked;
 
     if (left < 0)
-        return broke(session);
+        return pg_session_broke(session);
     if (io_is_on(&session->_io))
-        io_update(&session->_io, left > 0 ? IO_READ | IO_WRITE : IO_READ);
+        io_update(&session->_io, wants_more ? IO_READ | IO_WRITE : IO_READ);
     return true;
 }
 
 static bool sync_up(struct pg_session *session)
 {
     if (PQpipelineSync(session->conn) == 0)
-        return broke(session);
+        return pg_session_broke(session);
     (void)pg_flight_push(&session->_flights, PG_FLIGHT_SYNC);
-    return flush(session);
+    return pg_session_flush(session);
 }
 
 static bool append_text(struct pg_session *session, const char *sql)
 {
     if (PQsendQueryParams(session->conn, sql, 0, NULL, NULL, NULL, NULL, 0) == 0)
-        return broke(session);
+        return pg_session_broke(session);
     return true;
 }
 
@@ -163,7 +154,16 @@ static bool command(struct pg_session *session, const char *sql, bool must_work)
 void pg_session_command(struct pg_session *session, const char *sql)
 {
     CHECK_OBJ(session, PG_SESSION_MAGIC);
+    if (pg_session_is_copying(session)) {
+        buf_append(&session->_copying.deferred, (struct span){sql, strlen(sql) + 1});
+        return;
+    }
     (void)command(session, sql, false); /* the owner hears of a failure */
+}
+
+bool pg_session_restore(struct pg_session *session, const char *sql, bool must_work)
+{
+    return command(session, sql, must_work);
 }
 
 /* Beyond the array the server keeps a plan that nobody uses, until the session ends. */
@@ -195,7 +195,7 @@ static bool prepare(struct pg_session *session, struct pg_prepared *prepared)
 
     pg_prepared_begin(&session->_prepared, prepared);
     if (PQsendPrepare(session->conn, prepared->name, prepared->sql.ptr, 0, NULL) == 0)
-        return broke(session);
+        return pg_session_broke(session);
     flight = pg_flight_push(&session->_flights, PG_FLIGHT_PREPARE);
     flight->prepared = prepared;
     flight->number = prepared->number;
@@ -209,7 +209,7 @@ static bool append_prepared(struct pg_session *session, struct pg_prepared *prep
     if (prepared->state == PG_UNPREPARED && !prepare(session, prepared))
         return false;
     if (PQsendQueryPrepared(session->conn, prepared->name, (int)count, values, NULL, NULL, 0) == 0)
-        return broke(session);
+        return pg_session_broke(session);
     return true;
 }
 
@@ -217,12 +217,12 @@ static bool append_guard(struct pg_session *session)
 {
     struct pg_flight *flight;
 
-    if (session->_has_prepared ? !append_prepared(session, &session->_guard, 0, NULL)
-                               : !append_text(session, guard_sql))
+    if (session->has_prepared ? !append_prepared(session, &session->_guard, 0, NULL)
+                              : !append_text(session, guard_sql))
         return false;
     flight = pg_flight_push(&session->_flights, PG_FLIGHT_GUARD);
-    flight->prepared = session->_has_prepared ? &session->_guard : NULL;
-    session->_guard.users += session->_has_prepared;
+    flight->prepared = session->has_prepared ? &session->_guard : NULL;
+    session->_guard.users += session->has_prepared;
     return true;
 }
 
@@ -231,7 +231,7 @@ static struct pg_prepared *prepared_of(struct pg_session *session, const struct 
     struct pg_prepared *prepared;
     uint32_t evicted = 0;
 
-    if (!session->_has_prepared || query->was_renewed)
+    if (!session->has_prepared || query->was_renewed)
         return NULL;
     if (query->statement != NULL)
         return pg_prepared_declared(&session->_prepared, query->statement);
@@ -254,7 +254,7 @@ static bool append_run(struct pg_session *session, struct pg_query *query)
         query->number = prepared->number;
     } else if (PQsendQueryParams(session->conn, query->sql.ptr, (int)query->count, NULL,
                                  query->values, NULL, NULL, 0) == 0) {
-        return broke(session);
+        return pg_session_broke(session);
     }
     query->place = session->_flights.tail;
     query->session = session;
@@ -281,23 +281,31 @@ static bool append_group(struct pg_session *session, struct pg_query *query, boo
            append_run(session, query) && sync_up(session);
 }
 
-/* The session of a pooler is not ours: it keeps its settings. */
 static bool append_stream(struct pg_session *session, struct pg_query *query, bool is_guarded)
 {
-    const struct stream_sql *sql = session->is_pinned ? &stream_sql_in_transaction : &stream_sql;
+    struct pg_stream_sql sql = pg_stream_sql(session);
 
-    if (!session->_has_prepared && !session->is_pinned)
+    if (sql.lift == NULL)
         return append_group(session, query, is_guarded);
-    return command(session, sql->lift, false) && append_group(session, query, is_guarded) &&
-           command(session, sql->restore, !session->is_pinned);
+    return command(session, sql.lift, false) && append_group(session, query, is_guarded) &&
+           command(session, sql.restore, !session->is_pinned);
+}
+
+/* One that runs alone among the rest. */
+static bool run_alone(struct pg_session *session, struct pg_query *query, bool is_guarded)
+{
+    if (query->stream == NULL)
+        return append_group(session, query, is_guarded);
+    if (query->stream->kind == PG_STREAM_ROWS)
+        return append_stream(session, query, is_guarded);
+    return pg_copying_start(session, query);
 }
 
 bool pg_session_run(struct pg_session *session, struct pg_query *query, bool is_guarded)
 {
     CHECK_OBJ(session, PG_SESSION_MAGIC);
     start_clock(session);
-    if (query->stream != NULL ? append_stream(session, query, is_guarded)
-                              : append_group(session, query, is_guarded))
+    if (run_alone(session, query, is_guarded))
         return true;
     take_back(session, query);
     return false;
@@ -375,6 +383,13 @@ void pg_session_forget(struct pg_session *session, struct pg_query *query)
         return;
     session->load.head_since_us = loop_now_us(session->loop); /* from here on nobody wants it */
     pg_session_resume(session);
+    if (pg_session_is_copying(session))
+        pg_copying_give_up(session);
+}
+
+bool pg_session_is_copying(const struct pg_session *session)
+{
+    return session->_copying.state != PG_COPY_OFF;
 }
 
 bool pg_session_is_streaming(const struct pg_session *session)
@@ -386,7 +401,7 @@ bool pg_session_is_streaming(const struct pg_session *session)
 void pg_session_end(struct pg_session *session, const char *reason)
 {
     CHECK_OBJ(session, PG_SESSION_MAGIC);
-    note_problem(session, span_of(reason));
+    pg_session_note_problem(session, span_of(reason));
     session->load.is_taken = true;
     ready_start(session->loop, &session->_broken, on_broken);
 }
@@ -410,6 +425,12 @@ static void end_group(struct pg_session *session)
     session->load.head_since_us = now_us;
 }
 
+void pg_session_end_copy(struct pg_session *session)
+{
+    session->_flights.cursor++;
+    end_group(session);
+}
+
 /* Keeps the first result of a flight, unless nobody wants it. */
 static void keep(struct pg_session *session, struct pg_flight *flight, struct pg_result *result)
 {
@@ -420,7 +441,7 @@ static void keep(struct pg_session *session, struct pg_flight *flight, struct pg
 
     flight->is_answered = true;
     if (!is_ok && flight->must_work)
-        note_problem(session, pg_result_message(result));
+        pg_session_note_problem(session, pg_result_message(result));
     flight->is_too_big |= is_ok && size > session->_result_max;
     session->is_worn |= size > RESULT_SIZE_WORN || flight->is_too_big;
     if (flight->result != NULL || (is_ok && (is_tombstone || flight->is_too_big)))
@@ -443,7 +464,7 @@ static void take_row(struct pg_session *session, struct pg_flight *flight, struc
 
 static bool out_of_step(struct pg_session *session)
 {
-    note_problem(session, SPAN("answers are out of step"));
+    pg_session_note_problem(session, SPAN("answers are out of step"));
     return false;
 }
 
@@ -491,10 +512,10 @@ static bool take(struct pg_session *session, struct pg_result *result)
         pg_result_clear(result);
         return end_sync(session, flight);
     case PG_RESULT_FATAL:
-        note_problem(session, pg_result_message(result));
+        pg_session_note_problem(session, pg_result_message(result));
         break;
     case PG_RESULT_UNWANTED:
-        note_problem(session, SPAN("COPY on a session for statements"));
+        pg_session_note_problem(session, SPAN("COPY on a session for statements"));
         break;
     }
     pg_result_clear(result);
@@ -508,7 +529,7 @@ static bool read_input(struct pg_session *session)
 
     do {
         if (PQconsumeInput(conn) == 0)
-            return broke(session);
+            return pg_session_broke(session);
     } while (PQsslInUse(conn) && pg_has_pending(PQgetssl(conn)));
     return true;
 }
@@ -577,7 +598,7 @@ static void end_flooded(struct pg_session *session)
     const struct pg_answer answer = {.outcome = PG_TOO_BIG};
     struct pg_query *query = flight->query;
 
-    note_problem(session, SPAN("an answer is larger than result_max"));
+    pg_session_note_problem(session, SPAN("an answer is larger than result_max"));
     session->is_overfull = true;
     if (query == NULL)
         return;
@@ -600,11 +621,14 @@ static void go_on(struct pg_session *session, bool is_fine)
 {
     uint32_t head = session->_flights.head;
 
-    is_fine = take_answers(session) && is_fine;
+    if (pg_session_is_copying(session))
+        is_fine = pg_copying_go_on(session) && is_fine;
+    else
+        is_fine = take_answers(session) && is_fine;
     drop_notifications(session);
     if (is_fine && is_flooded(session))
         end_flooded(session);
-    if (!is_fine || session->_problem[0] != '\0' || !flush(session)) {
+    if (!is_fine || session->_problem[0] != '\0' || !pg_session_flush(session)) {
         session->owner->on_lost(session, session->_problem);
         return;
     }
@@ -619,6 +643,7 @@ static void on_socket(struct io *io, uint32_t events)
 
     CHECK_OBJ(session, PG_SESSION_MAGIC);
     (void)events;
+    pg_copying_look(session);
     go_on(session, read_input(session));
 }
 
@@ -627,8 +652,15 @@ static void on_resume(struct ready *ready)
     struct pg_session *session = CONTAINER_OF(ready, struct pg_session, _resume);
 
     CHECK_OBJ(session, PG_SESSION_MAGIC);
-    io_start(session->loop, &session->_io, PQsocket(session->conn), IO_READ, on_socket);
+    if (!io_is_on(&session->_io))
+        io_start(session->loop, &session->_io, PQsocket(session->conn), IO_READ, on_socket);
     go_on(session, true);
+}
+
+void pg_session_step(struct pg_session *session)
+{
+    if (!session->_is_paused)
+        ready_start(session->loop, &session->_resume, on_resume);
 }
 
 /* Without its socket in the loop: a peer that is gone would wake us again and again. */
@@ -659,7 +691,7 @@ static void on_notice(void *data, const PGresult *result)
 
     if (severity == NULL || strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0 ||
         strcmp(severity, "ERROR") == 0)
-        note_problem(session, message);
+        pg_session_note_problem(session, message);
     else
         log_debug("pg session %u: %s: %.*s", session->number, severity, SPAN_ARG(message));
 }
@@ -683,7 +715,7 @@ struct pg_session *pg_session_create(struct loop *loop, struct pg_conn *conn,
     session->stall_ms = options->stall_ms;
     session->_result_max = options->result_max;
     session->number = options->number;
-    session->_has_prepared = options->is_prepared;
+    session->has_prepared = options->is_prepared;
     session->canceled_place = PG_NOWHERE;
     session->_guard.sql = span_of(guard_sql);
     list_init(&session->batch_queries);
@@ -710,6 +742,7 @@ void pg_session_destroy(struct pg_session *session)
     ready_stop(&session->_resume);
     pg_flights_lose(&session->_flights, on_answer, session);
     PQfinish(session->conn);
+    pg_copying_deinit(&session->_copying);
     pg_flights_deinit(&session->_flights);
     pg_prepared_set_deinit(&session->_prepared);
     session->magic = 0;

@@ -15,6 +15,7 @@
 #include "base/list.h"
 #include "loop/loop.h"
 #include "loop/timer.h"
+#include "pg/copying.h"
 #include "pg/dispatch.h"
 #include "pg/flight.h"
 #include "pg/intake.h"
@@ -38,6 +39,12 @@ struct pg_session_owner {
     void (*on_row)(struct pg_session *session, struct pg_query *query, struct pg_result *row);
     /* All rows that have come of that statement so far were told. */
     void (*on_rest)(struct pg_session *session, struct pg_query *query);
+    /* The server is ready for a COPY: to be written to where it `is_in`, else to bring some. */
+    void (*on_open)(struct pg_session *session, struct pg_query *query, bool is_in);
+    /* The next piece of a COPY TO STDOUT; good during the call. As on_row(). */
+    void (*on_data)(struct pg_session *session, struct pg_query *query, struct span data);
+    /* All that was written to a COPY FROM STDIN has left. */
+    void (*on_space)(struct pg_session *session, struct pg_query *query);
     /* The server has answered up to a Sync: there is room, perhaps the session is idle. */
     void (*on_room)(struct pg_session *session);
     /* It broke, or was closed by the server: `reason` for people. The owner destroys it, which
@@ -71,9 +78,10 @@ struct pg_session {
     struct io _io;                        /* of the socket */
     struct ready _broken;                 /* a send failed: the owner is told */
     struct ready _resume;                 /* what libpq holds is looked at again */
+    struct pg_copying _copying;           /* a COPY under way */
     bool _is_paused;                      /* nothing is read: whoever takes the rows wants none */
     struct timer _timer;                  /* stall and idleness */
-    bool _has_prepared;                   /* statements are prepared on it */
+    bool has_prepared;                    /* statements are prepared on it: it is our own */
     struct pg_prepared_set _prepared;     /* what the server has prepared */
     struct pg_prepared _guard;            /* the guard's */
     uint32_t _stale[PG_STALE_MAX];        /* numbers of names to deallocate with the next send */
@@ -136,7 +144,10 @@ bool pg_session_is_streaming(const struct pg_session *session);
 /* It cannot go on, for a constant `reason`: nothing more is sent, and on_lost() comes soon. */
 void pg_session_end(struct pg_session *session, const char *reason);
 
-/* Appends a command of the pool's own (a constant text), and a Sync. Where the session breaks,
+/* Is a COPY under way? Nothing can be sent until it has ended. */
+bool pg_session_is_copying(const struct pg_session *session);
+
+/* Appends a command of the pool's own, and a Sync; behind a COPY that is under way. Where the session breaks,
  * on_lost() comes soon. */
 void pg_session_command(struct pg_session *session, const char *sql);
 
@@ -149,6 +160,29 @@ void pg_session_unprepare(struct pg_session *session, const struct pg_query *que
 
 /* Takes the op's statement out of the ring: a tombstone stays. */
 void pg_session_forget(struct pg_session *session, struct pg_query *query);
+
+/* ---- for copying.c ---- */
+
+/* The COPY was answered: its place in the ring has the result. */
+void pg_session_end_copy(struct pg_session *session);
+
+/* Runs a constant text that undoes a setting. Where it `must_work` and does not, the session
+ * ends. */
+bool pg_session_restore(struct pg_session *session, const char *sql, bool must_work);
+
+/* Sends what libpq holds. False: it broke. */
+bool pg_session_flush(struct pg_session *session) __attribute__((warn_unused_result));
+
+/* libpq cannot go on: the owner is told soon. False always. */
+bool pg_session_broke(struct pg_session *session);
+
+/* Notes why it cannot go on; the first reason stands. */
+void pg_session_note_problem(struct pg_session *session, struct span problem);
+
+/* Has it look again at what libpq holds, or wants, in this turn. */
+void pg_session_step(struct pg_session *session);
+
+/* ---- */
 
 /* Where its ring begins: changes when what runs now has ended. */
 uint32_t pg_session_place(const struct pg_session *session);

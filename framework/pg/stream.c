@@ -18,10 +18,26 @@ struct pg_pull {
     struct pg_stream *stream; /* whose page it has; NULL: none, or not any more */
 };
 
-enum { JSON_KEPT_MAX = 256 * 1024 }; /* bytes of storage that are kept for the next piece */
+enum { TEXT_KEPT_MAX = 256 * 1024 }; /* bytes of storage that are kept for the next piece */
 
 static const struct span no_text = {NULL, 0};
 static const struct span too_big = SPAN("a row is larger than result_max");
+
+/* A stream takes as long as whoever reads it: the server's limit for a statement is not for it. The
+ * session of a pooler is not ours, and keeps its settings; a transaction's limit, which its user may
+ * have set, comes and goes by settings that end with it. */
+struct pg_stream_sql pg_stream_sql(const struct pg_session *session)
+{
+    if (session->is_pinned)
+        return (struct pg_stream_sql){
+            "select set_config('weft.statement_timeout', current_setting('statement_timeout'), "
+            "true), set_config('statement_timeout', '0', true)",
+            "select set_config('statement_timeout', current_setting('weft.statement_timeout'), "
+            "true)"};
+    if (session->has_prepared)
+        return (struct pg_stream_sql){"set statement_timeout = 0", "reset statement_timeout"};
+    return (struct pg_stream_sql){NULL, NULL};
+}
 
 static struct pg_pull *pull_of(const struct op *op)
 {
@@ -67,26 +83,49 @@ void pg_stream_leave(struct pg_stream *stream)
 
 /* Pulls */
 
+static bool has_data(const struct pg_stream *stream)
+{
+    return stream->page.rows > 0 || stream->piece.len > 0;
+}
+
 static void settle_pull(struct pg_stream *stream)
 {
     struct op *op = &stream->pull->op;
-    bool has_rows = stream->page.rows > 0;
 
-    CHECK(stream->state == PG_STREAM_ENDED || has_rows);
+    CHECK(stream->state == PG_STREAM_ENDED || has_data(stream));
     stream->is_fresh = false;
     stream->moved_ms = loop_now_ms(stream->query.pool->loop);
-    if (!has_rows && stream->err != ERR_OK) {
+    if (!has_data(stream) && stream->err != ERR_OK) {
         op_explain(op, stream->error);
         op_finish(op, stream->err, stream->reason);
         return;
     }
     stream->pulls++;
+    if (stream->piece.len > 0) {
+        *buf_reserve(&stream->piece, 1) = '\0'; /* as behind every text */
+        op->piece = buf_span(&stream->piece);
+    }
     op_finish(op, ERR_OK, NULL);
 }
 
 static bool is_pulled(const struct pg_stream *stream)
 {
     return stream->pull != NULL && stream->pull->op.state == OP_PENDING;
+}
+
+/* It has ended: whoever waits is told. */
+static void tell(struct pg_stream *stream)
+{
+    if (is_pulled(stream))
+        settle_pull(stream);
+    pg_copy_ended(stream);
+}
+
+/* May it have changed something, though that was not confirmed? */
+static bool may_have_applied(const struct pg_stream *stream, bool is_pinned)
+{
+    return (stream->query.flags & PG_READ_ONLY) == 0 && !is_pinned &&
+           (stream->kind != PG_STREAM_COPY_IN || stream->is_closing);
 }
 
 void pg_stream_give_up(struct pg_stream *stream, enum err err, const char *reason,
@@ -104,10 +143,9 @@ void pg_stream_give_up(struct pg_stream *stream, enum err err, const char *reaso
     pg_stream_leave(stream);
     query->state = PG_QUERY_DONE;
     query->pool->counts.canceled++;
-    query->is_maybe_applied = (query->flags & PG_READ_ONLY) == 0 && stream->transaction == NULL;
+    query->is_maybe_applied = may_have_applied(stream, stream->transaction != NULL);
     end(stream, err, reason, error);
-    if (is_pulled(stream))
-        settle_pull(stream);
+    tell(stream);
 }
 
 static void withdraw_pull(struct op *op)
@@ -149,7 +187,9 @@ const struct pg_query *pg_query_behind(const struct op *op)
 {
     if (op_is_pg(op))
         return pg_query_of(op);
-    return op_is_pg_pull(op) && pull_of(op)->stream != NULL ? &pull_of(op)->stream->query : NULL;
+    if (!op_is_pg_pull(op))
+        return pg_copy_query(op);
+    return pull_of(op)->stream != NULL ? &pull_of(op)->stream->query : NULL;
 }
 
 const struct pg_page *pg_stream_page(const struct op *pull)
@@ -162,15 +202,28 @@ const struct pg_page *pg_stream_page(const struct op *pull)
 
 /* What the session brings */
 
-static void open(struct pg_stream *stream, const struct pg_result *row)
+static void open(struct pg_stream *stream)
 {
     struct pg_query *query = &stream->query;
 
     stream->state = PG_STREAM_FLOWING;
-    query->result = pg_result_shape(row);
+    stream->moved_ms = loop_now_ms(query->pool->loop);
     query->pool->pending--;
     query->pool->counts.statements++;
     op_finish(&query->op, ERR_OK, NULL);
+}
+
+static bool is_full(const struct pg_stream *stream)
+{
+    return pg_page_is_full(&stream->page) || stream->piece.len >= PG_PAGE_SIZE;
+}
+
+static void note_data(struct pg_stream *stream)
+{
+    stream->is_fresh = true;
+    stream->moved_ms = loop_now_ms(stream->query.pool->loop);
+    if (is_full(stream) || !is_pulled(stream))
+        pg_stream_rest(stream);
 }
 
 void pg_stream_row(struct pg_stream *stream, struct pg_result *row)
@@ -180,15 +233,39 @@ void pg_stream_row(struct pg_stream *stream, struct pg_result *row)
         pg_stream_give_up(stream, ERR_DB, "pg_result_too_big", too_big);
         return;
     }
-    if (stream->state == PG_STREAM_OPENING)
-        open(stream, row);
+    if (stream->state == PG_STREAM_OPENING) {
+        stream->query.result = pg_result_shape(row);
+        open(stream);
+    }
     CHECK(stream->state == PG_STREAM_FLOWING);
     pg_page_add(&stream->page, row);
     pg_result_clear(row);
-    stream->is_fresh = true;
-    stream->moved_ms = loop_now_ms(stream->query.pool->loop);
-    if (pg_page_is_full(&stream->page) || !is_pulled(stream))
-        pg_stream_rest(stream);
+    note_data(stream);
+}
+
+void pg_stream_ready(struct pg_stream *stream, bool is_in)
+{
+    CHECK(stream->state == PG_STREAM_OPENING);
+    if (is_in != (stream->kind == PG_STREAM_COPY_IN)) {
+        pg_stream_give_up(stream, ERR_INVALID, "pg_error",
+                          is_in ? SPAN("COPY FROM STDIN: it is to be written to, not read")
+                                : SPAN("COPY TO STDOUT: it is to be read, not written to"));
+        return;
+    }
+    open(stream);
+    if (!is_in)
+        pg_session_pause(stream->query.session);
+}
+
+void pg_stream_data(struct pg_stream *stream, struct span data)
+{
+    CHECK(stream->state == PG_STREAM_FLOWING);
+    if (data.len > stream->query.pool->options->result_max) {
+        pg_stream_give_up(stream, ERR_DB, "pg_result_too_big", too_big);
+        return;
+    }
+    buf_append(&stream->piece, data);
+    note_data(stream);
 }
 
 void pg_stream_rest(struct pg_stream *stream)
@@ -198,6 +275,17 @@ void pg_stream_rest(struct pg_stream *stream)
     pg_session_pause(stream->query.session);
     if (is_pulled(stream))
         settle_pull(stream);
+}
+
+/* The server says in which line of what was copied. */
+static struct span describe(const struct pg_stream *stream, const struct pg_result *result)
+{
+    struct arena *arena = &stream->query.op.scope->arena;
+    struct span message = pg_result_message(result), where = pg_result_context(result);
+
+    if (stream->kind != PG_STREAM_COPY_IN || where.ptr == NULL)
+        return arena_copy(arena, message);
+    return arena_format(arena, "%.*s (%.*s)", SPAN_ARG(message), SPAN_ARG(where));
 }
 
 static void end_answered(struct pg_stream *stream, struct pg_result *result)
@@ -214,8 +302,7 @@ static void end_answered(struct pg_stream *stream, struct pg_result *result)
     }
     (void)snprintf(query->sqlstate, sizeof query->sqlstate, "%.*s", SPAN_ARG(sqlstate));
     query->pool->counts.failed++;
-    end(stream, err, err == ERR_DEADLINE ? "pg_timeout" : "pg_error",
-        arena_copy(&query->op.scope->arena, pg_result_message(result)));
+    end(stream, err, err == ERR_DEADLINE ? "pg_timeout" : "pg_error", describe(stream, result));
     pg_result_clear(result);
 }
 
@@ -226,7 +313,7 @@ void pg_stream_answered(struct pg_stream *stream, struct pg_session *session,
 
     CHECK(stream->state == PG_STREAM_FLOWING);
     query->is_maybe_applied =
-        answer->outcome != PG_ANSWERED && (query->flags & PG_READ_ONLY) == 0 && !session->is_pinned;
+        answer->outcome != PG_ANSWERED && may_have_applied(stream, session->is_pinned);
     switch (answer->outcome) {
     case PG_ANSWERED:
         end_answered(stream, answer->result);
@@ -241,8 +328,7 @@ void pg_stream_answered(struct pg_stream *stream, struct pg_session *session,
         end(stream, ERR_DB_DOWN, "pg_lost", no_text);
         break;
     }
-    if (is_pulled(stream))
-        settle_pull(stream);
+    tell(stream);
 }
 
 /* Standing still */
@@ -271,11 +357,13 @@ static void start_clock(struct pg_stream *stream)
 
 /* For users */
 
-struct op *pg_stream_start(struct scope *scope, const struct pg_call *call)
+struct op *pg_stream_open(struct scope *scope, const struct pg_call *call, enum pg_stream_kind kind)
 {
     struct pg_stream *stream = scope_alloc(scope, sizeof *stream);
     struct op *op;
 
+    stream->kind = kind;
+    list_init(&stream->writes);
     stream->query.stream = stream;
     op = pg_query_start_as(scope, call, &stream->query);
     if (op != &stream->query.op || op->state != OP_PENDING) {
@@ -290,14 +378,21 @@ struct op *pg_stream_start(struct scope *scope, const struct pg_call *call)
     return op;
 }
 
+struct op *pg_stream_start(struct scope *scope, const struct pg_call *call)
+{
+    return pg_stream_open(scope, call, PG_STREAM_ROWS);
+}
+
 void pg_stream_release(struct pg_stream *stream)
 {
     pg_stream_give_up(stream, ERR_STATE, NULL, no_text);
     if (stream->pull != NULL)
         stream->pull->stream = NULL;
     stream->pull = NULL;
+    pg_copy_release(stream);
     timer_stop(&stream->timer);
     pg_page_deinit(&stream->page);
+    buf_release(&stream->piece);
     buf_release(&stream->json);
 }
 
@@ -316,21 +411,27 @@ static struct pg_pull *make_pull(struct pg_stream *stream)
     return last;
 }
 
-static void drop_page(struct pg_stream *stream)
+static void empty(struct buf *buf)
+{
+    if (buf->_size > TEXT_KEPT_MAX)
+        buf_release(buf);
+    else
+        buf_consume(buf, buf->len);
+}
+
+static void drop_data(struct pg_stream *stream)
 {
     pg_page_clear(&stream->page);
-    if (stream->json._size > JSON_KEPT_MAX)
-        buf_release(&stream->json);
-    else
-        buf_consume(&stream->json, stream->json.len);
+    empty(&stream->piece);
+    empty(&stream->json);
 }
 
 static void begin_pull(struct pg_stream *stream)
 {
     stream->moved_ms = loop_now_ms(stream->query.pool->loop);
     if (!stream->is_fresh)
-        drop_page(stream);
-    if (stream->is_fresh && stream->state == PG_STREAM_FLOWING && !pg_page_is_full(&stream->page))
+        drop_data(stream);
+    if (stream->is_fresh && stream->state == PG_STREAM_FLOWING && !is_full(stream))
         pg_session_resume(stream->query.session); /* there may be more: it settles in on_rest() */
     else if (stream->is_fresh || stream->state == PG_STREAM_ENDED)
         settle_pull(stream);
@@ -343,12 +444,13 @@ static struct op *refuse(const struct op *open, const char *why)
     return op_failed(open->scope, ERR_STATE, "pg_error", span_of(why));
 }
 
-struct op *pg_stream_next(struct op *open)
+struct op *pg_stream_pull(struct op *open, enum pg_stream_kind kind)
 {
     struct pg_stream *stream = op_is_pg(open) ? pg_query_of(open)->stream : NULL;
     struct pg_pull *pull;
 
-    if (stream == NULL || open->state == OP_PENDING || open->status != ERR_OK)
+    if (stream == NULL || stream->kind != kind || open->state == OP_PENDING ||
+        open->status != ERR_OK)
         return refuse(open, "no stream, or none that is open");
     if (is_pulled(stream))
         return refuse(open, "a pull of the stream is pending");
@@ -360,6 +462,11 @@ struct op *pg_stream_next(struct op *open)
     pull->stream = stream;
     begin_pull(stream);
     return &pull->op;
+}
+
+struct op *pg_stream_next(struct op *open)
+{
+    return pg_stream_pull(open, PG_STREAM_ROWS);
 }
 
 struct span pg_stream_json(const struct op *pull, size_t size_max)

@@ -91,7 +91,8 @@ struct op *pg_begin_nested(struct scope *scope, struct pg_transaction *outer)
     begin->transaction.savepoint = ++root->savepoint;
     sql = arena_format(&scope->arena, "savepoint s%u", root->savepoint);
     if (!pg_query_init(&begin->query, scope, root->pool, PG_DO_SAVEPOINT, sql)) {
-        begin->transaction.state = PG_TX_ENDED; /* its root knows nothing of it, and may go before */
+        begin->transaction.state =
+            PG_TX_ENDED; /* its root knows nothing of it, and may go before */
         begin->transaction.root = NULL;
         return &begin->query.op;
     }
@@ -321,6 +322,16 @@ void pg_transaction_add(struct pg_query *query)
     pg_transaction_room(root);
 }
 
+/* A COPY wants the session for itself. */
+static bool is_turn(const struct pg_transaction *root)
+{
+    const struct list *link = list_first(&root->waiting);
+    const struct pg_query *query = CONTAINER_OF(link, const struct pg_query, link);
+    bool is_copy = query->stream != NULL && query->stream->kind != PG_STREAM_ROWS;
+
+    return !pg_session_is_copying(root->session) && (!is_copy || pg_session_is_idle(root->session));
+}
+
 /* The server ends a statement by itself where its op's deadline is sooner than what was set. Again
  * only where much is gained, since it costs a statement. */
 static void tighten(struct pg_transaction *root, const struct pg_query *query)
@@ -388,7 +399,8 @@ void pg_transaction_send(struct pg_transaction *transaction)
     CHECK_OBJ(transaction, PG_TRANSACTION_MAGIC);
     list_remove(&transaction->link);
     while (!list_is_empty(&transaction->waiting)) {
-        if (transaction->session->load.statements >= depth_max || !send_next(transaction))
+        if (transaction->session->load.statements >= depth_max || !is_turn(transaction) ||
+            !send_next(transaction))
             return;
     }
 }
