@@ -179,7 +179,10 @@ static struct upstream *find_upstream(void *data, const char *name)
         refuse(t, problem);
         return NULL;
     }
-    peer->upstream = upstream_create(t->loop, t->resolver, peer->name, &peer->upstream_options);
+    peer->upstream =
+        upstream_create(t->loop, t->resolver, peer->name, &peer->upstream_options, problem);
+    if (peer->upstream == NULL)
+        refuse(t, problem);
     return peer->upstream;
 }
 

@@ -19,6 +19,7 @@
  */
 #include "net/stream.h"
 #include "base/check.h"
+#include "net/tls.h"
 
 #include <errno.h>
 #include <sys/socket.h>
@@ -100,7 +101,12 @@ static void receive(struct stream *stream)
         (void)buf_reserve(&stream->in, wanted < READ_ROOM_MIN ? wanted : READ_ROOM_MIN);
         room = buf_room(&stream->in);
     }
-    got = recv(stream->fd, stream->in.data + stream->in.len, room < wanted ? room : wanted, 0);
+    if (room > wanted)
+        room = wanted;
+    if (stream->_tls == NULL)
+        got = recv(stream->fd, stream->in.data + stream->in.len, room, 0);
+    else
+        got = tls_recv(stream->_tls, stream->in.data + stream->in.len, room);
     if (got > 0) {
         buf_commit(&stream->in, (size_t)got);
         stream->received += (uint64_t)got;
@@ -122,6 +128,11 @@ static void peer_closed(struct stream *stream)
     if (stream->_is_peer_closed || stream->_is_ended)
         return;
     stream->_is_peer_closed = true;
+    if (stream->_tls != NULL) { /* whether it said goodbye is known when that has been read */
+        if (stream->_handler->on_peer_closed != NULL)
+            stream->_handler->on_peer_closed(stream);
+        return;
+    }
     got = recv(stream->fd, &byte, 1, MSG_PEEK);
     if (got == 0)
         end(stream);
@@ -147,7 +158,9 @@ static void socket_error(struct stream *stream)
 /* Sends what there is; the kernel may take less. */
 static void send_out(struct stream *stream)
 {
-    ssize_t taken = send(stream->fd, stream->out.data, stream->out.len, MSG_NOSIGNAL);
+    ssize_t taken = stream->_tls == NULL
+                        ? send(stream->fd, stream->out.data, stream->out.len, MSG_NOSIGNAL)
+                        : tls_send(stream->_tls, stream->out.data, stream->out.len);
 
     if (taken < 0 && errno != EAGAIN && errno != EINTR) {
         stream->_write_err = err_of(errno);
@@ -188,6 +201,8 @@ static void watch(struct stream *stream)
 
 /* What the loop calls. */
 
+static void on_again(struct ready *ready);
+
 static void on_turn_end(struct hook *hook)
 {
     struct stream *stream = CONTAINER_OF(hook, struct stream, _settle);
@@ -207,6 +222,8 @@ static void on_turn_end(struct hook *hook)
         buf_release(&stream->in);
     if (stream->out.len == 0)
         buf_release(&stream->out);
+    if (stream->_tls != NULL && may_read(stream) && tls_has_unread(stream->_tls))
+        ready_start(stream->_loop, &stream->_again, on_again); /* the kernel will not say so */
     watch(stream);
 }
 
@@ -215,6 +232,10 @@ static void on_again(struct ready *ready)
     struct stream *stream = CONTAINER_OF(ready, struct stream, _again);
 
     CHECK(stream->fd >= 0);
+    if (stream->_tls != NULL && may_read(stream) && tls_has_unread(stream->_tls)) {
+        receive(stream);
+        return;
+    }
     if (stream->in.len == 0)
         return;
     settle_later(stream);
@@ -260,6 +281,29 @@ void stream_start(struct loop *loop, struct stream *stream, int fd, struct buf_p
     buf_init(&stream->out, pool);
     stream->progress_ms = loop_now_ms(loop);
     io_start(loop, &stream->_io, fd, IO_READ | IO_PEER_CLOSED, on_io);
+}
+
+void stream_set_tls(struct stream *stream, struct tls *tls)
+{
+    CHECK(stream->fd >= 0);
+    CHECK(stream->received == 0);
+    CHECK(stream->sent == 0);
+    stream->_tls = tls;
+    settle_later(stream); /* what came with the handshake's end */
+}
+
+bool stream_is_quiet(struct stream *stream)
+{
+    char byte;
+
+    if (stream->_tls != NULL)
+        return tls_is_quiet(stream->_tls);
+    return recv(stream->fd, &byte, sizeof byte, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
+}
+
+const char *stream_problem(const struct stream *stream)
+{
+    return stream->_tls != NULL ? tls_problem(stream->_tls) : NULL;
 }
 
 static bool is_writable(const struct stream *stream)
@@ -337,6 +381,7 @@ int stream_detach(struct stream *stream)
     int fd = stream->fd;
 
     CHECK(fd >= 0);
+    CHECK(stream->_tls == NULL);
     CHECK(stream->in.len == 0);
     CHECK(stream->out.len == 0);
     stop_all(stream);
@@ -353,6 +398,8 @@ void stream_close(struct stream *stream)
     stop_all(stream);
     buf_release(&stream->in);
     buf_release(&stream->out);
+    tls_destroy(stream->_tls);
+    stream->_tls = NULL;
     (void)close(stream->fd);
     stream->fd = -1;
 }

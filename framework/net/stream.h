@@ -2,7 +2,7 @@
  *
  * One recv a readiness (level-triggered, no second read to see EAGAIN); what is written during a
  * turn is sent once, at its end. While nothing is buffered the stream holds no storage: an idle
- * connection costs its struct. TLS will sit below this interface.
+ * connection costs its struct. With TLS below, it is the same.
  *
  *   OPEN ──▶ ENDED (the peer sent FIN; writing goes on) ──▶ FAILED (reset, timeout, write error)
  *
@@ -20,6 +20,7 @@
 #include "loop/loop.h"
 
 struct stream;
+struct tls;
 
 /* What the owner of a stream is told. One constant table serves all streams of a kind. */
 struct stream_handler {
@@ -45,6 +46,7 @@ struct stream_handler {
 struct stream {
     struct loop *_loop;                    /* its loop */
     const struct stream_handler *_handler; /* what runs */
+    struct tls *_tls;                      /* what it reads and writes through; NULL: the socket */
     struct io _io;                         /* of the socket */
     struct hook _settle;                   /* sends and tidies up at the end of the turn */
     struct ready _again;                   /* on_data without an event */
@@ -72,6 +74,16 @@ struct stream {
  * lends the buffers. `handler` is not copied; on_data and on_fail are not NULL. */
 void stream_start(struct loop *loop, struct stream *stream, int fd, struct buf_pool *pool,
                   size_t in_max, const struct stream_handler *handler);
+
+/* From now on reads and writes through `tls`, whose handshake is done, and which is the stream's from
+ * now on. Nothing was read or written before. */
+void stream_set_tls(struct stream *stream, struct tls *tls);
+
+/* Is there nothing to be read, as far as the kernel knows: neither bytes nor an end nor an error? */
+bool stream_is_quiet(struct stream *stream);
+
+/* What is wrong where on_fail came, a constant for people; NULL: nothing is known but the error. */
+const char *stream_problem(const struct stream *stream);
 
 /* Copies `bytes` behind what is unsent; goes out at the end of the turn. Ignored on a failed
  * stream; not after stream_shutdown() (checked). */
@@ -106,7 +118,8 @@ bool stream_is_ended(const struct stream *stream);
 void stream_close(struct stream *stream);
 
 /* Gives the descriptor away (keep-alive pools, upgrades): what close would do but for closing.
- * Buffers must be empty (checked). */
+ * Buffers must be empty, and there is no
+ * TLS (checked). */
 int stream_detach(struct stream *stream);
 
 #endif

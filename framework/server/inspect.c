@@ -119,12 +119,15 @@ struct upstream *inspection_upstream(struct inspection *inspection, struct loop 
                                      struct resolver *resolver, const char *name)
 {
     struct stand_in *stand_in = find(inspection, name, false);
+    char problem[INI_PROBLEM_SIZE];
 
     CHECK(name != NULL);
     note(inspection, mem_format("%-9s [upstream.%s]\n", "upstream", name));
     if (stand_in == NULL) {
         stand_in = add(inspection, name);
-        stand_in->upstream = upstream_create(loop, resolver, name, &stand_in->upstream_options);
+        stand_in->upstream =
+            upstream_create(loop, resolver, name, &stand_in->upstream_options, problem);
+        CHECK(stand_in->upstream != NULL); /* it has no TLS */
     }
     return stand_in->upstream;
 }

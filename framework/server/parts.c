@@ -49,7 +49,7 @@ static struct upstream *find_upstream(void *data, const char *name)
     return NULL;
 }
 
-static void make_peers(struct parts *parts)
+static enum err make_peers(struct parts *parts, char problem[INI_PROBLEM_SIZE])
 {
     const struct settings *settings = parts->settings;
 
@@ -58,10 +58,14 @@ static void make_peers(struct parts *parts)
         parts->pools[i] = pg_pool_create(parts->loop, parts->helpers, settings->pgs[i].name,
                                          &settings->pgs[i].options);
     parts->upstreams = mem_calloc(settings->upstream_count + 1, sizeof *parts->upstreams);
-    for (uint32_t i = 0; i < settings->upstream_count; i++)
+    for (uint32_t i = 0; i < settings->upstream_count; i++) {
         parts->upstreams[i] =
             upstream_create(parts->loop, parts->resolver, settings->upstreams[i].name,
-                            &settings->upstreams[i].options);
+                            &settings->upstreams[i].options, problem);
+        if (parts->upstreams[i] == NULL)
+            return ERR_INVALID;
+    }
+    return ERR_OK;
 }
 
 static enum err load_plugins(struct parts *parts, const struct worker_setup *setup, char *problem)
@@ -123,6 +127,8 @@ enum err parts_init(struct parts *parts, const struct worker_setup *setup,
         .count_max = settings->server.fibers_max,
     };
 
+    enum err err;
+
     *parts = (struct parts){.settings = settings,
                             .inspection = setup->inspection,
                             .board = setup->board,
@@ -137,8 +143,8 @@ enum err parts_init(struct parts *parts, const struct worker_setup *setup,
     parts->resolver = resolver_create(
         parts->loop, settings->server.resolver[0] != '\0' ? settings->server.resolver : NULL);
     parts->router = router_create();
-    make_peers(parts);
-    return load_plugins(parts, setup, problem);
+    err = make_peers(parts, problem);
+    return err == ERR_OK ? load_plugins(parts, setup, problem) : err;
 }
 
 /* Every connection needs a descriptor, and so does every session and every connection to an

@@ -24,7 +24,7 @@
 #include <string.h>
 
 /* A text for people. */
-enum { EXPLAIN_SIZE = 400 };
+enum { EXPLAIN_SIZE = 700 };
 
 enum { OPEN, PAUSED, OVER };
 enum { NONE, WAITING, SENT };
@@ -75,7 +75,7 @@ static uint64_t now_of(const struct call *call)
 /* Ends */
 
 /* What the breaker learns; `is_good` where the upstream answered, and not with a 502 to 504. */
-static void tell_breaker(struct call *call, bool is_good)
+__attribute__((noinline)) static void note_outcome(struct call *call, bool is_good)
 {
     struct upstream *upstream = call->upstream;
     const struct upstream_options *options = upstream->options;
@@ -87,6 +87,12 @@ static void tell_breaker(struct call *call, bool is_good)
     upstream->counts.breaks++;
     log_warn("upstream %s: %u percent of the calls failed, calls fail at once for %u ms",
              upstream->name, options->breaker_percent, options->breaker_time_ms);
+}
+
+static inline void tell_breaker(struct call *call, bool is_good)
+{
+    if (call->upstream->options->breaker_percent != 0)
+        note_outcome(call, is_good);
 }
 
 /* The call holds neither place nor connection by now. */
@@ -461,7 +467,8 @@ static void start(struct call *call, const struct upstream_call *what)
                           retry_is_idempotent(what->method);
     call->due_ms = now_of(call) + timeout_ms;
     call->attempt.call = call;
-    if (!breaker_admits(&upstream->breaker, upstream->options, now_of(call), &call->is_trial)) {
+    if (upstream->options->breaker_percent != 0 &&
+        !breaker_admits(&upstream->breaker, upstream->options, now_of(call), &call->is_trial)) {
         fail(call, UPSTREAM_BREAKER, "most calls failed lately, this one is not tried");
         return;
     }

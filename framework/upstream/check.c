@@ -134,7 +134,12 @@ struct check *check_create(const struct check_shared *shared, struct target *tar
     check->shared = shared;
     check->target = target;
     check->conns = (struct conn_shared){
-        .buffers = shared->buffers, .exchanges = shared->exchanges, .handler = &conn_handler};
+        .tls = shared->tls,
+        .tls_name = shared->tls_name,
+        .buffers = shared->buffers,
+        .exchanges = shared->exchanges,
+        .handler = &conn_handler,
+    };
     buf_init(&check->request, NULL);
     buf_format(&check->request,
                "GET %s HTTP/1.1\r\nHost: %.*s\r\nUser-Agent: weft-check\r\nConnection: "

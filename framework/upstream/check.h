@@ -18,12 +18,15 @@
 struct check;
 struct exchange_shared;
 struct target;
+struct tls_context;
 
 /* A check has ended; `why` is for people where it was bad. */
 typedef void check_fn(struct target *target, bool is_good, const char *why, void *data);
 
 /* What the checks of an upstream share; the caller's, and outlives them. */
 struct check_shared {
+    struct tls_context *tls;                 /* NULL: without TLS */
+    struct span tls_name;                    /* whom a certificate must name */
     const char *name;                        /* of the upstream, for logs */
     struct span host;                        /* for the Host field */
     struct buf_pool *buffers;                /* for the connections */

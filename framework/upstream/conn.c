@@ -4,6 +4,8 @@
  *      │          │         │                  closed by the owner
  *      └──────────┴─────────┴──▶ (gone)
  *
+ * OPENING is a connect and, with TLS, a handshake, each with its limit. Canceled in either: closed.
+ *
  * Idle connections are being read: whatever comes on one spoils it, since nothing was asked for.
  * What comes between the read part of a turn and the lending in it is found by conn_is_quiet().
  */
@@ -12,12 +14,12 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "net/dial.h"
+#include "net/tls.h"
 #include "upstream/target.h"
 #include <assert.h>
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
+#include <unistd.h>
 
 static const struct {
     const char *name;
@@ -34,6 +36,10 @@ static_assert(CONN_STATE_COUNT == sizeof states / sizeof states[0], "a name for 
 struct origin_dial {
     struct dial dial;         /* of the socket */
     struct origin_conn *conn; /* whose */
+    struct tls *tls;          /* the handshake under way; NULL: not yet */
+    struct io io;             /* what it waits for */
+    struct timer timer;       /* for how long */
+    int fd;                   /* with `tls`: the socket */
 };
 
 /* A head is parsed when it is whole: so much is buffered, and what came with its last bytes. */
@@ -117,15 +123,109 @@ static void refused(struct origin_conn *conn, enum err err, int os_error)
     conn->_shared->handler->on_failed(conn, &failure);
 }
 
-static void connected(struct origin_conn *conn, int fd)
+/* Lets go of what was needed to open it, and of the socket where it is still there. */
+static void end_dial(struct origin_conn *conn)
+{
+    struct origin_dial *dial = conn->_dial;
+
+    if (dial == NULL)
+        return;
+    conn->_dial = NULL;
+    dial_cancel(&dial->dial);
+    io_stop(&dial->io);
+    timer_stop(&dial->timer);
+    tls_destroy(dial->tls);
+    if (dial->fd >= 0)
+        (void)close(dial->fd);
+    mem_free(dial);
+}
+
+static void connected(struct origin_conn *conn, int fd, struct tls *tls)
 {
     const struct exchange_shared *exchanges = conn->_shared->exchanges;
+    uint32_t age_max_ms = exchanges->options->age_max_ms;
 
     stream_start(exchanges->loop, &conn->stream, fd, conn->_shared->buffers,
                  (size_t)exchanges->options->head_bytes_max + IN_BEHIND_HEAD, &stream_handler);
+    if (tls != NULL)
+        stream_set_tls(&conn->stream, tls);
     exchange_init(&conn->exchange, exchanges, &conn->stream);
     conn->connected_us = loop_now_us(exchanges->loop);
+    conn->old_at_ms = age_max_ms != 0 ? loop_now_ms(exchanges->loop) + age_max_ms : UINT64_MAX;
     conn->_shared->handler->on_open(conn);
+}
+
+/* TLS */
+
+static void tls_failed(struct origin_conn *conn, enum upstream_failure what, const char *problem)
+{
+    struct conn_failure failure = {.what = what};
+    const char *about = tls_is_distrusted(conn->_dial->tls) ? "its certificate is refused: " : "";
+
+    snprintf(failure.problem, sizeof failure.problem, "%s: TLS with %.*s: %s%.150s",
+             conn->target->text, SPAN_ARG(conn->_shared->tls_name), about, problem);
+    end_dial(conn);
+    conn->_shared->handler->on_failed(conn, &failure);
+}
+
+static void on_tls_too_slow(struct timer *timer)
+{
+    struct origin_conn *conn = CONTAINER_OF(timer, struct origin_dial, timer)->conn;
+
+    tls_failed(conn, UPSTREAM_TLS_TIMEOUT, "the handshake took too long");
+}
+
+static void on_handshake(struct io *io, uint32_t events);
+
+static void wait_for(struct origin_dial *dial, uint32_t events)
+{
+    if (io_is_on(&dial->io))
+        io_update(&dial->io, events);
+    else
+        io_start(loop_of(dial->conn), &dial->io, dial->fd, events, on_handshake);
+}
+
+static void shake_hands(struct origin_conn *conn)
+{
+    struct origin_dial *dial = conn->_dial;
+    struct tls *tls = dial->tls;
+    int fd = dial->fd;
+
+    switch (tls_handshake(tls)) {
+    case TLS_DONE:
+        dial->tls = NULL;
+        dial->fd = -1;
+        end_dial(conn);
+        connected(conn, fd, tls);
+        break;
+    case TLS_WANTS_READ:
+        wait_for(dial, IO_READ);
+        break;
+    case TLS_WANTS_WRITE:
+        wait_for(dial, IO_WRITE);
+        break;
+    case TLS_FAILED:
+        tls_failed(conn, UPSTREAM_TLS, tls_problem(tls));
+        break;
+    }
+}
+
+static void on_handshake(struct io *io, uint32_t events)
+{
+    (void)events;
+    shake_hands(CONTAINER_OF(io, struct origin_dial, io)->conn);
+}
+
+static void start_tls(struct origin_conn *conn, int fd)
+{
+    const struct conn_shared *shared = conn->_shared;
+    struct origin_dial *dial = conn->_dial;
+
+    dial->fd = fd;
+    dial->tls = tls_create(shared->tls, fd, shared->tls_name, &conn->target->sessions);
+    timer_start(loop_of(conn), &dial->timer, shared->exchanges->options->tls_timeout_ms,
+                on_tls_too_slow);
+    shake_hands(conn);
 }
 
 static void on_dialed(struct dial *dial, enum err err, int fd)
@@ -134,12 +234,15 @@ static void on_dialed(struct dial *dial, enum err err, int fd)
     int os_error = dial->os_error;
 
     CHECK(conn->state == CONN_OPENING);
-    mem_free(conn->_dial);
-    conn->_dial = NULL;
+    if (err == ERR_OK && conn->_shared->tls != NULL) {
+        start_tls(conn, fd);
+        return;
+    }
+    end_dial(conn);
     if (err != ERR_OK)
         refused(conn, err, os_error);
     else
-        connected(conn, fd);
+        connected(conn, fd, NULL);
 }
 
 /* Life and verbs */
@@ -159,6 +262,7 @@ struct origin_conn *conn_open(const struct conn_shared *shared, struct target *t
     conn->asked_us = loop_now_us(shared->exchanges->loop);
     conn->_dial = mem_alloc(sizeof *conn->_dial);
     conn->_dial->conn = conn;
+    conn->_dial->fd = -1;
     dial_start(shared->exchanges->loop, NULL, &conn->_dial->dial, &where, on_dialed);
     return conn;
 }
@@ -168,9 +272,7 @@ void conn_close(struct origin_conn *conn)
     exchange_stop(&conn->exchange);
     stream_close(&conn->stream);
     timer_stop(&conn->_timer);
-    if (conn->_dial != NULL)
-        dial_cancel(&conn->_dial->dial);
-    mem_free(conn->_dial);
+    end_dial(conn);
     mem_free(conn);
 }
 
@@ -188,18 +290,7 @@ void conn_keep(struct origin_conn *conn, uint32_t idle_ms)
     timer_start(loop_of(conn), &conn->_timer, idle_ms, on_idle_over);
 }
 
-bool conn_is_quiet(const struct origin_conn *conn)
+bool conn_is_quiet(struct origin_conn *conn)
 {
-    char byte;
-
-    return recv(conn->stream.fd, &byte, sizeof byte, MSG_PEEK | MSG_DONTWAIT) < 0 &&
-           errno == EAGAIN;
-}
-
-bool conn_is_too_old(const struct origin_conn *conn)
-{
-    const struct upstream_options *options = conn->_shared->exchanges->options;
-
-    return options->age_max_ms != 0 &&
-           loop_now_us(loop_of(conn)) - conn->connected_us >= (uint64_t)options->age_max_ms * 1000;
+    return stream_is_quiet(&conn->stream);
 }

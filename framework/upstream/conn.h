@@ -2,7 +2,7 @@
  *
  * Loop:   of one loop; what it tells, it tells from the loop only.
  * Memory: allocated by conn_open(), gone with conn_close(); origin.c is its one user.
- * Limits: connect_timeout_ms of the options.
+ * Limits: connect_timeout_ms and tls_timeout_ms of the options.
  */
 #ifndef WEFT_UPSTREAM_CONN_H
 #define WEFT_UPSTREAM_CONN_H
@@ -22,9 +22,10 @@ struct origin_conn;
 struct origin_dial;
 struct origin_loan;
 struct target;
+struct tls_context;
 
 /* Room for what a failure to connect has to say. */
-enum { CONN_PROBLEM_SIZE = 256 };
+enum { CONN_PROBLEM_SIZE = 640 };
 
 /* Why there is no connection. */
 struct conn_failure {
@@ -44,6 +45,8 @@ struct conn_handler {
 
 /* What connections of an upstream share; the caller's, and outlives them. */
 struct conn_shared {
+    struct tls_context *tls;                 /* NULL: without TLS */
+    struct span tls_name;                    /* whom a certificate must name */
     struct buf_pool *buffers;                /* for their streams */
     const struct exchange_shared *exchanges; /* loop and options too */
     const struct conn_handler *handler;      /* who is told */
@@ -59,6 +62,7 @@ struct origin_conn {
     struct stream stream;              /* once connected */
     uint64_t asked_us;                 /* loop time when it began to be opened */
     uint64_t connected_us;             /* loop time when it was there */
+    uint64_t old_at_ms;                /* not to be used again from then on */
     uint32_t uses;                     /* how often it was lent, this time included */
     bool was_kept;                     /* nobody used it for a while before this time: the peer may
                                           have closed it meanwhile */
@@ -87,9 +91,12 @@ void conn_lend(struct origin_conn *conn);
 void conn_keep(struct origin_conn *conn, uint32_t idle_ms);
 
 /* Is there nothing to be read: neither bytes nor an end nor an error? */
-bool conn_is_quiet(const struct origin_conn *conn);
+bool conn_is_quiet(struct origin_conn *conn);
 
 /* Has it reached age_max_ms? */
-bool conn_is_too_old(const struct origin_conn *conn);
+static inline bool conn_is_too_old(const struct origin_conn *conn, uint64_t now_ms)
+{
+    return now_ms >= conn->old_at_ms;
+}
 
 #endif

@@ -272,8 +272,10 @@ void exchange_on_end(struct exchange *exchange)
 
 void exchange_on_fail(struct exchange *exchange, enum err err)
 {
+    const char *problem = stream_problem(exchange->_stream);
+
     CHECK(exchange->_state != RESTING);
-    fail(exchange, err, UPSTREAM_RESET, err_text(err));
+    fail(exchange, err, UPSTREAM_RESET, problem != NULL ? problem : err_text(err));
 }
 
 /* Life and verbs */

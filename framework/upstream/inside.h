@@ -19,6 +19,7 @@ struct upstream {
     const struct upstream_options *options; /* the caller's */
     struct upstream_url url;                /* slices of options->url */
     struct buf_pool buffers;                /* for connections and bodies */
+    struct tls_context *tls;                /* NULL: without TLS */
     struct exchange_shared exchanges;       /* what they share */
     struct origin origin;                   /* the connections */
     struct retry_budget budget;             /* for calls that are sent again */

@@ -1,5 +1,6 @@
 /* upstream/options.c - the settings of an [upstream.NAME] section. */
 #include "upstream/options.h"
+#include "net/tls.h"
 #include <stddef.h>
 #include <stdio.h>
 
@@ -10,6 +11,8 @@
 
 #define MEMBER(name) offsetof(struct upstream_options, name)
 
+static const char *const tls_versions[] = {"1.2", "1.3", NULL};
+
 static const struct field fields[] = {
     {.key = "url",
      .type = FIELD_TEXT,
@@ -18,7 +21,7 @@ static const struct field fields[] = {
      .max = 1024,
      .scope = FIELD_PER_HOST,
      .help = "Where it is: http://host[:port][/prefix], or http://unix:/path[:/prefix] for a Unix "
-             "socket. The prefix goes before the path of every call. Required."},
+             "socket; https likewise. The prefix goes before the path of every call. Required."},
     {.key = "addresses",
      .type = FIELD_TEXT,
      .offset = MEMBER(addresses),
@@ -80,6 +83,59 @@ static const struct field fields[] = {
      .scope = FIELD_PER_WORKER,
      .help = "The longest that connecting to an address may take: 502, upstream_connect_timeout. "
              "Another address is tried after 250ms."},
+    {.key = "tls_timeout",
+     .type = FIELD_MS,
+     .offset = MEMBER(tls_timeout_ms),
+     .fallback = "2s",
+     .min = 1,
+     .max = DAY_MS,
+     .scope = FIELD_PER_WORKER,
+     .help = "The longest that the TLS handshake with an https upstream may take, once connected: "
+             "502, upstream_tls_timeout."},
+    {.key = "tls_ca",
+     .type = FIELD_PATH,
+     .offset = MEMBER(tls_ca),
+     .fallback = "",
+     .max = 4096,
+     .scope = FIELD_PER_WORKER,
+     .help = "File with the authorities (PEM) whose certificates are trusted. Empty: the "
+             "system's."},
+    {.key = "tls_cert",
+     .type = FIELD_PATH,
+     .offset = MEMBER(tls_cert),
+     .fallback = "",
+     .max = 4096,
+     .scope = FIELD_PER_WORKER,
+     .help = "File with the certificate (PEM, and its chain) that we show. Empty: none."},
+    {.key = "tls_key",
+     .type = FIELD_PATH,
+     .offset = MEMBER(tls_key),
+     .fallback = "",
+     .max = 4096,
+     .scope = FIELD_PER_WORKER,
+     .help = "File with its key (PEM, not encrypted). Empty: it is in tls_cert."},
+    {.key = "tls_name",
+     .type = FIELD_TEXT,
+     .offset = MEMBER(tls_name),
+     .fallback = "",
+     .max = 253,
+     .scope = FIELD_PER_WORKER,
+     .help = "The name or address that the server's certificate must be for. Empty: the url's "
+             "host."},
+    {.key = "tls_verify",
+     .type = FIELD_BOOL,
+     .offset = MEMBER(tls_verify),
+     .fallback = "on",
+     .scope = FIELD_PER_WORKER,
+     .help = "off: any certificate will do, which protects from nobody who can reach the "
+             "connection."},
+    {.key = "tls_min",
+     .type = FIELD_CHOICE,
+     .offset = MEMBER(tls_min),
+     .fallback = "1.2",
+     .choices = tls_versions,
+     .scope = FIELD_PER_WORKER,
+     .help = "The oldest version of TLS: 1.2 or 1.3."},
     {.key = "write_timeout",
      .type = FIELD_MS,
      .offset = MEMBER(write_timeout_ms),
@@ -267,11 +323,30 @@ static const struct field fields[] = {
              "upstream_body_too_big."},
 };
 
+struct tls_context *upstream_tls_context(const struct upstream_options *options,
+                                         char problem[INI_PROBLEM_SIZE])
+{
+    const struct tls_options how = {
+        .ca_path = options->tls_ca,
+        .cert_path = options->tls_cert,
+        .key_path = options->tls_key,
+        .is_13_only = options->tls_min == 1,
+        .trusts_anybody = !options->tls_verify,
+    };
+    char what[TLS_PROBLEM_SIZE];
+    struct tls_context *made = tls_context_create(&how, what);
+
+    if (made == NULL)
+        snprintf(problem, INI_PROBLEM_SIZE, "TLS: %s", what);
+    return made;
+}
+
 enum err upstream_options_check(const struct upstream_options *options, const char **key,
                                 char problem[INI_PROBLEM_SIZE])
 {
     struct upstream_place places[UPSTREAM_PLACES_MAX];
     struct upstream_url url;
+    struct tls_context *tls;
     uint32_t count;
     enum err err;
 
@@ -288,7 +363,13 @@ enum err upstream_options_check(const struct upstream_options *options, const ch
         return ERR_SYNTAX;
     }
     *key = "addresses";
-    return upstream_places_parse(options->addresses, &url, places, &count, problem);
+    err = upstream_places_parse(options->addresses, &url, places, &count, problem);
+    if (err != ERR_OK || !url.is_tls)
+        return err;
+    *key = "url";
+    tls = upstream_tls_context(options, problem);
+    tls_context_destroy(tls);
+    return tls != NULL ? ERR_OK : ERR_INVALID;
 }
 
 const struct field_table upstream_option_table = {

@@ -9,7 +9,10 @@
 
 #include "settings/field.h"
 #include "upstream/url.h"
+#include <stdbool.h>
 #include <stdint.h>
+
+struct tls_context;
 
 /* One upstream's. */
 struct upstream_options {
@@ -21,6 +24,13 @@ struct upstream_options {
     uint32_t queue_timeout_ms;            /* longest wait for a connection: ERR_UP_BUSY */
     uint32_t resolve_timeout_ms;          /* until the first address is known: ERR_UP_CONNECT */
     uint32_t connect_timeout_ms;          /* to one address: ERR_UP_CONNECT */
+    uint32_t tls_timeout_ms;              /* of a handshake: ERR_UP_CONNECT */
+    char *tls_ca;                         /* file of the authorities; "": the system's */
+    char *tls_cert;                       /* file of our certificate; "": none */
+    char *tls_key;                        /* file of its key; "": in tls_cert */
+    char *tls_name;                       /* whom a certificate must name; "": the url's host */
+    bool tls_verify;                      /* or trust anybody */
+    uint32_t tls_min;                     /* 0: TLS 1.2, 1: TLS 1.3 */
     uint32_t write_timeout_ms;            /* for the peer to take some more: ERR_UP_TIMEOUT */
     uint32_t first_byte_timeout_ms;       /* between request and answer: ERR_UP_TIMEOUT */
     uint32_t between_bytes_timeout_ms;    /* of the answer: ERR_UP_TIMEOUT */
@@ -45,10 +55,15 @@ struct upstream_options {
     uint64_t body_bytes_max;     /* of an answer: ERR_UP_TOO_BIG */
 };
 
-/* What the table cannot say: are url and addresses such? `problem` says what is wrong, without file
+/* What the table cannot say: are url and addresses such, and what is in the files of TLS? `problem` says what is wrong, without file
  * and line, and `key` with which key. */
 enum err upstream_options_check(const struct upstream_options *options, const char **key,
                                 char problem[INI_PROBLEM_SIZE]) __attribute__((warn_unused_result));
+
+/* What TLS of this upstream stands on; reads the files. NULL: `problem` names the file and says what
+ * is wrong. */
+struct tls_context *upstream_tls_context(const struct upstream_options *options,
+                                         char problem[INI_PROBLEM_SIZE]);
 
 /* The table of these fields, for server/settings.c. */
 extern const struct field_table upstream_option_table;

@@ -40,7 +40,7 @@ static void put(struct origin_conn *conn)
 }
 
 /* Before it changes its state, or goes. */
-static void unput(struct origin_conn *conn)
+static inline void unput(struct origin_conn *conn)
 {
     if (conn->state != CONN_IDLE)
         return;
@@ -337,14 +337,12 @@ static void note_failure(struct origin *origin, struct target *target, const cha
              target->health.failures, why);
 }
 
-void origin_succeeded(struct origin_conn *conn)
+void origin_recovered(struct origin_conn *conn)
 {
     struct origin *origin = conn->origin;
     struct health *health = &conn->target->health;
 
     conn->is_trial = false;
-    if (health->state == HEALTH_GOOD && health->failures == 0 && health->ejections == 0)
-        return;
     if (health->state != HEALTH_GOOD)
         log_info("upstream %s: address %s is back", origin->_name, conn->target->text);
     health_succeeded(health, origin->_options, loop_now_ms(origin->_loop));
@@ -474,7 +472,9 @@ void origin_init(struct origin *origin, const struct origin_setup *setup)
         ._name = setup->name,
         ._options = setup->exchanges->options,
         ._counts = setup->counts,
-        ._conns_shared = {.buffers = setup->buffers,
+        ._conns_shared = {.tls = setup->tls,
+                          .tls_name = setup->tls_name,
+                          .buffers = setup->buffers,
                           .exchanges = setup->exchanges,
                           .handler = &conn_handler},
     };
@@ -487,6 +487,8 @@ void origin_init(struct origin *origin, const struct origin_setup *setup)
     targets_update(&origin->_targets, &origin->_names, on_gone, origin);
     origin->_checks = (struct check_shared){
         .name = setup->name,
+        .tls = setup->tls,
+        .tls_name = setup->tls_name,
         .host = setup->host,
         .buffers = setup->buffers,
         .exchanges = setup->exchanges,
@@ -527,7 +529,8 @@ void origin_start(struct origin *origin)
     start_checks(origin);
 }
 
-struct origin_conn *origin_take(struct origin *origin, uint32_t avoid_id)
+/* Where a call goes at best; without any wish where there is one address only. */
+static struct target *choose_kept(struct origin *origin, uint32_t avoid_id)
 {
     const struct target_wish wish = {
         .now_ms = loop_now_ms(origin->_loop),
@@ -537,14 +540,22 @@ struct origin_conn *origin_take(struct origin *origin, uint32_t avoid_id)
         .avoid = &avoid_id,
         .avoid_count = avoid_id != 0 ? 1 : 0,
     };
-    struct target *target;
 
-    while (origin->_counts->idle > 0 && (target = targets_pick(&origin->_targets, &wish)) != NULL &&
-           target->idle_count > 0) {
-        struct origin_conn *conn =
-            CONTAINER_OF(list_first(&target->idle), struct origin_conn, link);
+    return targets_pick(&origin->_targets, &wish);
+}
 
-        if (!conn_is_too_old(conn) && conn_is_quiet(conn)) {
+struct origin_conn *origin_take(struct origin *origin, uint32_t avoid_id)
+{
+    while (origin->_counts->idle > 0) {
+        struct target *target =
+            origin->_targets.count == 1 ? origin->_targets.at[0] : choose_kept(origin, avoid_id);
+        struct list *first = target != NULL ? list_first(&target->idle) : NULL;
+        struct origin_conn *conn;
+
+        if (first == NULL)
+            return NULL;
+        conn = CONTAINER_OF(first, struct origin_conn, link);
+        if (!conn_is_too_old(conn, loop_now_ms(origin->_loop)) && conn_is_quiet(conn)) {
             lend(conn);
             return conn;
         }
@@ -631,8 +642,8 @@ void origin_keep(struct origin_conn *conn, uint32_t idle_ms_max)
     if (idle_ms > idle_ms_max)
         idle_ms = idle_ms_max;
     loan = next_borrower(origin);
-    if (idle_ms == 0 || conn->target->is_gone || conn_is_too_old(conn) ||
-        (loan != NULL && !conn_is_quiet(conn)))
+    if (idle_ms == 0 || conn->target->is_gone ||
+        conn_is_too_old(conn, loop_now_ms(origin->_loop)) || (loan != NULL && !conn_is_quiet(conn)))
         discard(conn);
     else
         hand_on(conn, loan, idle_ms);

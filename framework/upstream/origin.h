@@ -68,6 +68,8 @@ struct origin {
 
 /* What an origin stands on; all of it is the caller's and outlives it. */
 struct origin_setup {
+    struct tls_context *tls;                 /* NULL: without TLS */
+    struct span tls_name;                    /* whom a certificate must name */
     const char *name;                        /* of the upstream, for logs */
     struct span host;                        /* for the Host field of checks */
     struct resolver *resolver;               /* for names; NULL where there are none */
@@ -119,7 +121,14 @@ bool origin_is_nowhere(const struct origin *origin);
 
 /* What a call met on a lent connection tells of its address: it answered; it failed, for people
  * `why`; it asked for a rest. Who says nothing, since the call was given up, changes nothing. */
-void origin_succeeded(struct origin_conn *conn);
+void origin_recovered(struct origin_conn *conn);
+static inline void origin_succeeded(struct origin_conn *conn)
+{
+    const struct health *health = &conn->target->health;
+
+    if (health->state != HEALTH_GOOD || health->failures > 0 || health->ejections > 0)
+        origin_recovered(conn);
+}
 void origin_failed(struct origin_conn *conn, const char *why);
 void origin_rest(struct origin_conn *conn, uint64_t ms);
 

@@ -33,13 +33,6 @@ void retry_budget_init(struct retry_budget *budget)
     budget->percents = RETRY_RESERVE * 100;
 }
 
-void retry_budget_add(struct retry_budget *budget, uint32_t percent)
-{
-    budget->percents += percent;
-    if (budget->percents > RETRY_RESERVE * 100)
-        budget->percents = RETRY_RESERVE * 100;
-}
-
 bool retry_budget_take(struct retry_budget *budget)
 {
     if (budget->percents < 100)

@@ -49,7 +49,12 @@ enum { RETRY_RESERVE = 10 };
 void retry_budget_init(struct retry_budget *budget);
 
 /* A call is made. */
-void retry_budget_add(struct retry_budget *budget, uint32_t percent);
+static inline void retry_budget_add(struct retry_budget *budget, uint32_t percent)
+{
+    budget->percents += percent;
+    if (budget->percents > RETRY_RESERVE * 100)
+        budget->percents = RETRY_RESERVE * 100;
+}
 
 /* False: there is none left. */
 bool retry_budget_take(struct retry_budget *budget) __attribute__((warn_unused_result));

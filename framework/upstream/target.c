@@ -11,6 +11,7 @@ void targets_init(struct targets *targets, uint64_t seed)
 static void free_target(struct target *target)
 {
     CHECK(target->places == 0);
+    tls_sessions_clear(&target->sessions);
     mem_free(target);
 }
 

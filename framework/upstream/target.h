@@ -12,6 +12,7 @@
 
 #include "base/list.h"
 #include "net/addr.h"
+#include "net/tls.h"
 #include "upstream/health.h"
 #include "upstream/names.h"
 #include <stdbool.h>
@@ -32,7 +33,8 @@ struct target {
     struct list idle;     /* these: struct origin_conn, the one used last first */
     bool is_gone;         /* it is no longer one of the upstream's */
     struct health health; /* by what calls met */
-    struct check *check;  /* asks it again and again; NULL: nobody does */
+    struct tls_sessions sessions; /* of TLS with it */
+    struct check *check;          /* asks it again and again; NULL: nobody does */
 };
 
 /* Those of one upstream. Embed it; zeroed it is empty. */

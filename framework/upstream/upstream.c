@@ -3,16 +3,17 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "http/parser.h"
+#include "net/tls.h"
 #include "upstream/inside.h"
 
 /* Storage that is kept for the next answers. */
 enum { BUFFERS_KEPT = 256 };
 
 struct upstream *upstream_create(struct loop *loop, struct resolver *resolver, const char *name,
-                                 const struct upstream_options *options)
+                                 const struct upstream_options *options,
+                                 char problem[INI_PROBLEM_SIZE])
 {
     struct upstream *upstream = mem_alloc(sizeof *upstream);
-    char problem[INI_PROBLEM_SIZE];
     struct upstream_place places[UPSTREAM_PLACES_MAX];
     uint32_t count = 0;
     enum err err = upstream_url_parse(options->url, &upstream->url, problem);
@@ -20,6 +21,13 @@ struct upstream *upstream_create(struct loop *loop, struct resolver *resolver, c
     CHECK(err == ERR_OK);
     err = upstream_places_parse(options->addresses, &upstream->url, places, &count, problem);
     CHECK(err == ERR_OK);
+    if (upstream->url.is_tls) {
+        upstream->tls = upstream_tls_context(options, problem);
+        if (upstream->tls == NULL) {
+            mem_free(upstream);
+            return NULL;
+        }
+    }
     upstream->magic = UPSTREAM_MAGIC;
     upstream->name = mem_copy(span_of(name));
     upstream->loop = loop;
@@ -32,16 +40,21 @@ struct upstream *upstream_create(struct loop *loop, struct resolver *resolver, c
         .head = http_head_create(EXCHANGE_FIELDS_MAX),
         .limits = {.head_bytes_max = (size_t)options->head_bytes_max},
     };
-    origin_init(&upstream->origin, &(struct origin_setup){
-                                       .resolver = resolver,
-                                       .buffers = &upstream->buffers,
-                                       .exchanges = &upstream->exchanges,
-                                       .name = upstream->name,
-                                       .host = upstream->url.authority,
-                                       .places = places,
-                                       .place_count = count,
-                                       .counts = &upstream->counts,
-                                   });
+    origin_init(&upstream->origin,
+                &(struct origin_setup){
+                    .resolver = resolver,
+                    .buffers = &upstream->buffers,
+                    .exchanges = &upstream->exchanges,
+                    .name = upstream->name,
+                    .host = upstream->url.authority,
+                    .tls = upstream->tls,
+                    .tls_name = options->tls_name[0] != '\0' ? span_of(options->tls_name)
+                                : upstream->url.port != 0    ? upstream->url.host
+                                                             : upstream->url.authority,
+                    .places = places,
+                    .place_count = count,
+                    .counts = &upstream->counts,
+                });
     return upstream;
 }
 
@@ -58,6 +71,7 @@ void upstream_destroy(struct upstream *upstream)
     CHECK_OBJ(upstream, UPSTREAM_MAGIC);
     CHECK(upstream->alive == 0);
     origin_deinit(&upstream->origin);
+    tls_context_destroy(upstream->tls);
     http_head_destroy(upstream->exchanges.head);
     buf_pool_deinit(&upstream->buffers);
     mem_free(upstream->name);

@@ -41,9 +41,11 @@ struct upstream_counts {
 };
 
 /* `name` (copied) is for logs and metrics; `options`, which passed upstream_options_check()
- * (checked), is the caller's and outlives it. Connects to nothing yet, and looks no name up. */
+ * (checked), is the caller's and outlives it. Connects to nothing yet, and looks no name up. NULL: the files of TLS are
+ * not what they were then; `problem` names the file. */
 struct upstream *upstream_create(struct loop *loop, struct resolver *resolver, const char *name,
-                                 const struct upstream_options *options);
+                                 const struct upstream_options *options,
+                                 char problem[INI_PROBLEM_SIZE]);
 
 /* Looks its names up, and keeps doing so; else the first call does. Twice is fine. */
 void upstream_start(struct upstream *upstream);
@@ -77,7 +79,7 @@ struct upstream_call {
 /* Calls. An answer of any status is OK. Errors, with their reasons:
  *   ERR_UP_BUSY     upstream_queue_full, upstream_queue_timeout, upstream_breaker_open
  *   ERR_UP_CONNECT  upstream_resolve, upstream_resolve_timeout, upstream_connect (refused),
- *                   upstream_connect_timeout
+ *                   upstream_connect_timeout, upstream_tls, upstream_tls_timeout
  *   ERR_UP_RESET    upstream_reset (it broke off), upstream_protocol (it broke the protocol)
  *   ERR_UP_TIMEOUT  upstream_write_timeout, upstream_first_byte_timeout,
  *                   upstream_between_bytes_timeout, upstream_timeout

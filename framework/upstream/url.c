@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PORT_HTTP = 80, PORT_MAX = 65535, NAME_MAX_LEN = 253 };
+enum { PORT_HTTP = 80, PORT_HTTPS = 443, PORT_MAX = 65535, NAME_MAX_LEN = 253 };
 
 /* What is left of a text while it is taken apart. */
 static struct span rest_of(struct span text, size_t from)
@@ -66,15 +66,16 @@ static const char *parse_prefix(struct span text, struct upstream_url *parts)
 
 static const char *parse_port(struct span text, struct upstream_url *parts)
 {
+    uint16_t usual = parts->is_tls ? PORT_HTTPS : PORT_HTTP;
     uint64_t port;
 
-    parts->port = PORT_HTTP;
+    parts->port = usual;
     if (text.len == 0)
         return NULL;
     if (text.ptr[0] != ':' || !number_uint(rest_of(text, 1), &port) || port == 0 || port > PORT_MAX)
         return "has a port that is none";
     parts->port = (uint16_t)port;
-    if (port != PORT_HTTP)
+    if (port != usual)
         parts->authority.len += text.len;
     return NULL;
 }
@@ -126,10 +127,11 @@ static const char *parse(struct span text, struct upstream_url *parts)
     struct span server;
     const char *wrong;
 
-    if (!starts_with(text, SPAN("http://")))
+    parts->is_tls = starts_with(text, SPAN("https://"));
+    if (!parts->is_tls && !starts_with(text, SPAN("http://")))
         return "is of another kind";
-    parts->scheme = (struct span){text.ptr, SPAN("http").len};
-    text = rest_of(text, SPAN("http://").len);
+    parts->scheme = (struct span){text.ptr, parts->is_tls ? 5 : 4};
+    text = rest_of(text, parts->scheme.len + SPAN("://").len);
     if (starts_with(text, SPAN("unix:/")))
         return parse_unix(text, parts);
     server = until(text, "/?#");
@@ -145,11 +147,6 @@ enum err upstream_url_parse(const char *url, struct upstream_url *parts,
 
     CHECK(url != NULL);
     CHECK(parts != NULL);
-    if (starts_with(span_of(url), SPAN("https://"))) {
-        snprintf(problem, INI_PROBLEM_SIZE, "url = %.200s: https is not supported yet, expected %s",
-                 url, "http://host[:port][/prefix]");
-        return ERR_UNSUPPORTED;
-    }
     wrong = parse(span_of(url), &found);
     if (wrong != NULL) {
         snprintf(problem, INI_PROBLEM_SIZE,

@@ -1,6 +1,6 @@
 /* upstream/url.h - where an upstream is.
  *
- * http://host[:port][/prefix], or http://unix:/path[:/prefix] for a Unix socket.
+ * http://host[:port][/prefix], or http://unix:/path[:/prefix] for a Unix socket; https likewise.
  *
  * Memory: the parts are slices of the text, which must outlive them.
  */
@@ -15,11 +15,13 @@
 
 /* The url in its parts. */
 struct upstream_url {
-    struct span scheme;    /* "http" */
-    struct span host;      /* a name or a literal address without brackets, or "unix:/path" */
-    struct span authority; /* what the Host field says: the host, with a port that is not 80 */
-    struct span prefix;    /* the path, without a slash at its end; may be empty */
-    uint16_t port;         /* given, or the scheme's; 0 for a Unix socket */
+    struct span scheme; /* "http" or "https" */
+    struct span host;   /* a name or a literal address without brackets, or "unix:/path" */
+    struct span
+        authority; /* what the Host field says: the host, with a port that is not the scheme's */
+    struct span prefix; /* the path, without a slash at its end; may be empty */
+    uint16_t port;      /* given, or the scheme's; 0 for a Unix socket */
+    bool is_tls;        /* https */
 };
 
 /* One of the places where an upstream is: what is connected to. */
@@ -32,7 +34,7 @@ struct upstream_place {
 enum { UPSTREAM_PLACES_MAX = 64 };
 
 /* Splits and checks `url`. On failure `problem` says what was expected, without file and line:
- * ERR_SYNTAX, or ERR_UNSUPPORTED for https. */
+ * ERR_SYNTAX. */
 enum err upstream_url_parse(const char *url, struct upstream_url *parts,
                             char problem[INI_PROBLEM_SIZE]) __attribute__((warn_unused_result));
 

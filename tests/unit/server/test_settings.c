@@ -134,6 +134,9 @@ static void test_refusals(void **state)
     refused("[server]\nresolver = 127.0.0.1:53,ns1\n",
             ":2: resolver: \"ns1\", expected addresses of name servers with their ports, such as "
             "127.0.0.1:53 or [::1]:53");
+    refused("[upstream.api]\nurl = https://x\ntls_ca = /nonexistent/ca.pem\n",
+            ":2: TLS: /nonexistent/ca.pem: no certificates of authorities: No such file or "
+            "directory");
     refused("[pg]\nhost = x\n", ":1: [pg]: unknown section, expected [server], [pg.NAME], "
                                 "[upstream.NAME] or [plugin.NAME]");
     refused("[server.x]\n", ":1: [server.x]: unknown section, expected [server], [pg.NAME], "

@@ -21,11 +21,15 @@ void place_renew_scope(struct place *place, uint64_t budget_ms)
 
 void place_restart(struct place *place, char *url)
 {
+    char problem[INI_PROBLEM_SIZE];
+
     place_renew_scope(place, 0);
     upstream_destroy(place->upstream);
     place->options.url = url;
     place->upstream =
-        upstream_create(place->world.loop, place->resolver, "partner", &place->options);
+        upstream_create(place->world.loop, place->resolver, "partner", &place->options, problem);
+    if (place->upstream == NULL)
+        fail_msg("%s", problem);
     place->counts = upstream_counts(place->upstream);
 }
 

@@ -19,6 +19,13 @@ static void test_defaults(void **state)
     assert_int_equal(options.waiting_max, 4096);
     assert_int_equal(options.queue_timeout_ms, 2000);
     assert_int_equal(options.connect_timeout_ms, 2000);
+    assert_int_equal(options.tls_timeout_ms, 2000);
+    assert_string_equal(options.tls_ca, "");
+    assert_string_equal(options.tls_cert, "");
+    assert_string_equal(options.tls_key, "");
+    assert_string_equal(options.tls_name, "");
+    assert_true(options.tls_verify);
+    assert_int_equal(options.tls_min, 0);
     assert_int_equal(options.write_timeout_ms, 4000);
     assert_int_equal(options.first_byte_timeout_ms, 4000);
     assert_int_equal(options.eject_failures, 5);
@@ -73,6 +80,13 @@ static void test_each_key(void **state)
                           "queue = 0\n"
                           "queue_timeout = 1ms\n"
                           "connect_timeout = 2ms\n"
+                          "tls_timeout = 22ms\n"
+                          "tls_ca = /ca\n"
+                          "tls_cert = /cert\n"
+                          "tls_key = /key\n"
+                          "tls_name = name\n"
+                          "tls_verify = off\n"
+                          "tls_min = 1.3\n"
                           "write_timeout = 7ms\n"
                           "eject_failures = 8\n"
                           "eject_time = 9ms\n"
@@ -105,6 +119,13 @@ static void test_each_key(void **state)
     assert_int_equal(options.waiting_max, 0);
     assert_int_equal(options.queue_timeout_ms, 1);
     assert_int_equal(options.connect_timeout_ms, 2);
+    assert_int_equal(options.tls_timeout_ms, 22);
+    assert_string_equal(options.tls_ca, "/ca");
+    assert_string_equal(options.tls_cert, "/cert");
+    assert_string_equal(options.tls_key, "/key");
+    assert_string_equal(options.tls_name, "name");
+    assert_false(options.tls_verify);
+    assert_int_equal(options.tls_min, 1);
     assert_int_equal(options.write_timeout_ms, 7);
     assert_int_equal(options.eject_failures, 8);
     assert_int_equal(options.eject_time_ms, 9);

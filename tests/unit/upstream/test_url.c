@@ -124,14 +124,23 @@ static void test_names_too_long(void **state)
     assert_int_equal(upstream_url_parse(url, &parts, problem), ERR_SYNTAX);
 }
 
-static void test_https_is_not_yet(void **state)
+static void test_https(void **state)
 {
     char problem[INI_PROBLEM_SIZE];
     struct upstream_url parts;
 
     (void)state;
-    assert_int_equal(upstream_url_parse("https://api", &parts, problem), ERR_UNSUPPORTED);
-    assert_non_null(strstr(problem, "https is not supported"));
+    assert_int_equal(upstream_url_parse("https://api.test/v1", &parts, problem), ERR_OK);
+    assert_true(parts.is_tls);
+    assert_int_equal(parts.port, 443);
+    assert_true(span_equal(parts.authority, SPAN("api.test")));
+    assert_int_equal(upstream_url_parse("HTTPS://api.test:80", &parts, problem), ERR_OK);
+    assert_int_equal(parts.port, 80);
+    assert_true(span_equal(parts.authority, SPAN("api.test:80")));
+    assert_int_equal(upstream_url_parse("https://unix:/run/a.sock:/v1", &parts, problem), ERR_OK);
+    assert_int_equal(parts.port, 0);
+    assert_int_equal(upstream_url_parse("http://api.test", &parts, problem), ERR_OK);
+    assert_false(parts.is_tls);
 }
 
 static enum err parse_places(const char *text, struct upstream_place *places, uint32_t *count)
@@ -212,7 +221,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_good),           cmocka_unit_test(test_bad),
-        cmocka_unit_test(test_names_too_long), cmocka_unit_test(test_https_is_not_yet),
+        cmocka_unit_test(test_names_too_long), cmocka_unit_test(test_https),
         cmocka_unit_test(test_path),           cmocka_unit_test(test_places),
         cmocka_unit_test(test_bad_places),
     };
