@@ -38,7 +38,7 @@ uint32_t pg_pool_back_off_ms(struct pg_pool *pool, uint32_t failures)
     uint32_t doublings = failures < RETRY_DOUBLINGS ? failures : RETRY_DOUBLINGS;
 
     CHECK_OBJ(pool, PG_POOL_MAGIC);
-    return 1 + random_below(pool, RETRY_MIN_MS << doublings);
+    return 1 + random_below(pool, (uint32_t)RETRY_MIN_MS << doublings);
 }
 
 static bool is_wanted(const struct pg_pool *pool)
