@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 /* Room for pg_time_write(), with its NUL. */
-enum { PG_TIME_SIZE = 48 };
+enum { PG_TIME_SIZE = 64 };
 
 /* "2024-02-29 12:00:00.000001+00", for timestamptz, timestamp (UTC then) and date; what is beyond
  * these types is for the server to refuse. */
