@@ -99,6 +99,22 @@ static void a_quote_is_fetched(void **state)
     assert_int_equal(weft_test_end(t), 0);
 }
 
+/* The settings may be those of the real thing: no certificate is looked for. */
+static void an_upstream_is_https(void **state)
+{
+    weft_test *t = weft_test_start("[upstream.thirdparty]\n"
+                                   "url = https://thirdparty.test\n"
+                                   "tls_ca = /nowhere/ca.pem\n");
+
+    (void)state;
+    assert_null(weft_test_problem(t));
+    a_quote(t);
+    weft_test_is(weft_test_get(t, "/quote"), 200, "{\"text\":\"x\"}");
+    weft_test_fault(a_quote(t), WEFT_TEST_LOST);
+    weft_test_is(weft_test_get(t, "/quote"), 502, NULL);
+    assert_int_equal(weft_test_end(t), 0);
+}
+
 static void both_at_once(void **state)
 {
     weft_test *t = begin();
@@ -149,9 +165,10 @@ static void whatever_goes_wrong(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_book_is_found), cmocka_unit_test(all_books),
-        cmocka_unit_test(a_book_is_added), cmocka_unit_test(a_quote_is_fetched),
-        cmocka_unit_test(both_at_once),    cmocka_unit_test(whatever_goes_wrong),
+        cmocka_unit_test(a_book_is_found),      cmocka_unit_test(all_books),
+        cmocka_unit_test(a_book_is_added),      cmocka_unit_test(a_quote_is_fetched),
+        cmocka_unit_test(an_upstream_is_https), cmocka_unit_test(both_at_once),
+        cmocka_unit_test(whatever_goes_wrong),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
