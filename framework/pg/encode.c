@@ -36,7 +36,7 @@ bool pg_value_is_null(const struct pg_value *value)
 
 static bool has_nul(struct span text)
 {
-    return text.len > 0 && memchr(text.ptr, '\0', text.len) != NULL;
+    return text.ptr != NULL && text.len > 0 && memchr(text.ptr, '\0', text.len) != NULL;
 }
 
 static bool has_nul_within(const struct pg_value *value)
@@ -67,7 +67,9 @@ static size_t texts_size(const struct pg_value *value)
     size_t size = sizeof "{}";
 
     for (uint32_t i = 0; i < value->as.texts.count; i++)
-        size += NULL_ITEM_SIZE + 2 * value->as.texts.items[i].len;
+        size += NULL_ITEM_SIZE + (value->as.texts.items[i].ptr != NULL
+                                      ? 2 * value->as.texts.items[i].len
+                                      : 0); /* absent, whatever its length says */
     return size;
 }
 

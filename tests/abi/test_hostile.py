@@ -96,14 +96,29 @@ static uint32_t pick_code(void)
 
 static const weft_value *pick_values(void)
 {
+    static const uint32_t others[] = {WEFT_V_NULL, WEFT_V_BOOL, WEFT_V_INT, WEFT_V_TIME, 99, UINT32_MAX};
     static weft_value values[LIST];
+    static int64_t ints[LIST];
+    static weft_str items[LIST];
 
     for (uint32_t i = 0; i < LIST; i++) {
-        weft_str s = pick_str();
-        values[i] = (weft_value){below(9), 0, {.i = (int64_t)below(UINT32_MAX) - 1000}};
-        if (values[i].kind >= WEFT_V_TEXT) {
-            values[i].len = (uint32_t)(s.ptr != NULL ? s.len : 0);
-            values[i].as.p = s.ptr;
+        items[i] = pick_str();
+        ints[i] = (int64_t)below(UINT32_MAX) << below(32);
+        values[i] = (weft_value){others[below(6)], 0, {.i = ints[i]}};
+        switch (below(6)) {
+        case 0:
+            values[i] = weft_ints(ints, below(i + 2));
+            break;
+        case 1:
+            values[i] = weft_texts(items, below(i + 2));
+            break;
+        case 2:
+            values[i] = weft_double((double)ints[i] / 3);
+            break;
+        case 3:
+            values[i] = weft_text(items[i]);
+            values[i].kind = WEFT_V_TEXT + below(3);
+            break;
         }
     }
     return below(20) == 0 ? NULL : values;
