@@ -25,6 +25,10 @@ static const char usage[] =
     "  weft stop -c FILE     end the host that runs with FILE, when its requests are done; --now: "
     "at "
     "once\n"
+    "  weft status -c FILE   what the host that runs with FILE does: workers, routes, pools, "
+    "upstreams; "
+    "--requests: what is\n"
+    "                        under way and what it waits for; --json: as JSON\n"
     "  weft defaults         print every setting at its default, with what it is for\n"
     "  weft --version\n"
     "  weft --help\n"
@@ -40,6 +44,8 @@ struct arguments {
     const char *settings; /* the file of -c, or NULL */
     const char *plugin;   /* the file that `check` is about, or NULL: -c */
     bool is_now;          /* --now */
+    bool is_json;         /* --json */
+    bool wants_requests;  /* --requests */
     const char **options; /* each -o, NULL at their end; on the heap */
 };
 
@@ -48,6 +54,7 @@ static bool parse_arguments(int argc, char **argv, struct arguments *arguments, 
 {
     static const struct option options[] = {
         {"config", required_argument, NULL, 'c'}, {"option", required_argument, NULL, 'o'},
+        {"json", no_argument, NULL, 'j'},         {"requests", no_argument, NULL, 'r'},
         {"now", no_argument, NULL, 'n'},          {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, 'V'},      {NULL, 0, NULL, 0}};
     size_t option_count = 0;
@@ -68,6 +75,12 @@ static bool parse_arguments(int argc, char **argv, struct arguments *arguments, 
             break;
         case 'n':
             arguments->is_now = true;
+            break;
+        case 'j':
+            arguments->is_json = true;
+            break;
+        case 'r':
+            arguments->wants_requests = true;
             break;
         case 'h':
             fputs(usage, stdout);
@@ -146,6 +159,15 @@ static int ask(const struct arguments *arguments, const char *line)
 }
 
 /* `verb` takes over the settings. */
+static int ask_status(const struct arguments *arguments)
+{
+    char line[64];
+
+    snprintf(line, sizeof line, "status%s%s", arguments->is_json ? " --json" : "",
+             arguments->wants_requests ? " --requests" : "");
+    return ask(arguments, line);
+}
+
 static int with_settings(const struct arguments *arguments,
                          int (*verb)(struct settings *settings, const struct arguments *arguments))
 {
@@ -175,6 +197,8 @@ static int obey(const struct arguments *arguments)
         return ask(arguments, "reload");
     if (strcmp(arguments->command, "stop") == 0)
         return ask(arguments, arguments->is_now ? "stop now" : "stop");
+    if (strcmp(arguments->command, "status") == 0)
+        return ask_status(arguments);
     if (strcmp(arguments->command, "defaults") == 0) {
         settings_print_defaults(stdout);
         return fflush(stdout) == 0 ? 0 : 1;

@@ -13,9 +13,10 @@ static const struct field fields[] = {
      .fallback = "1m",
      .max = 1ull << 40,
      .scope = FIELD_PER_WORKER,
-     .help = "The largest body of a request, inclusive; a larger one is answered with 413. A route "
-             "may have a limit of its own. A body is held in memory until its request ends, but on a "
-             "route that reads it in pieces."},
+     .help =
+         "The largest body of a request, inclusive; a larger one is answered with 413. A route "
+         "may have a limit of its own. A body is held in memory until its request ends, but on a "
+         "route that reads it in pieces."},
     {.key = "fields_max",
      .type = FIELD_UINT,
      .offset = MEMBER(fields_max),
@@ -96,6 +97,15 @@ static const struct field fields[] = {
      .help = "The budget of a request, from when its handler is called: everything that it waits "
              "for is canceled then, and the client gets a 504. A route may have a budget of its "
              "own."},
+    {.key = "slow_request",
+     .type = FIELD_MS,
+     .offset = MEMBER(slow_request_ms),
+     .fallback = "0",
+     .min = 0,
+     .max = DAY_MS,
+     .scope = FIELD_PER_WORKER,
+     .help = "A request that takes so long, from its first byte to the last of its answer, is "
+             "logged with plugin, route and where its time went. 0: none."},
     {.key = "connections_max",
      .type = FIELD_UINT,
      .offset = MEMBER(connections_max),

@@ -20,6 +20,7 @@ struct http_options {
     uint32_t drain_idle_ms;          /* the same, once the worker is to end: closed then */
     uint32_t write_timeout_ms;       /* without the client taking a byte: closed */
     uint32_t request_timeout_ms;     /* budget of a request, where its route has none: 504 */
+    uint32_t slow_request_ms;        /* one that takes longer is logged; 0: none */
     uint32_t connections_max;        /* of a worker; beyond it nothing is accepted */
     uint32_t pipelined_max;          /* requests that wait on a connection; at it, reading stops */
 };

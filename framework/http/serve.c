@@ -15,6 +15,8 @@
 #include "http/inside.h"
 #include "http/response.h"
 #include "observe/access.h"
+#include "observe/blame.h"
+#include <stdio.h>
 
 /* ---- made ---- */
 
@@ -325,7 +327,7 @@ static uint32_t status_of(const struct http_request *request, enum scope_why why
     return why == SCOPE_CLIENT_GONE ? 499 : 0;
 }
 
-static void write_access(const struct http_request *request, enum scope_why why)
+static void write_access(const struct http_request *request, enum scope_why why, uint64_t total_us)
 {
     const struct http_server *server = request->server;
     const struct http_route *route = request->match.route;
@@ -337,8 +339,7 @@ static void write_access(const struct http_request *request, enum scope_why why)
                                .path = request->target,
                                .status = status_of(request, why),
                                .bytes_out = request->_out_bytes,
-                               /* the turn's own time too: a handler may have used it */
-                               .total_us = loop_refresh_us(server->loop) - request->begun_us,
+                               .total_us = total_us,
                                .queue_us = scope->spent_us[SCOPE_TIME_QUEUE],
                                .pg_us = scope->spent_us[SCOPE_TIME_PG],
                                .call_us = scope->spent_us[SCOPE_TIME_CALL],
@@ -352,16 +353,51 @@ static void write_access(const struct http_request *request, enum scope_why why)
     access_write(server->setup.access, &line);
 }
 
+static void log_slow(const struct http_request *request, enum scope_why why, uint64_t total_us)
+{
+    const struct scope *scope = request->scope;
+    char queue[24], pg[24], call[24];
+    struct scope_who who;
+
+    scope_who(scope, &who);
+    snprintf(queue, sizeof queue, "%.3f", (double)scope->spent_us[SCOPE_TIME_QUEUE] / 1000);
+    snprintf(pg, sizeof pg, "%.3f", (double)scope->spent_us[SCOPE_TIME_PG] / 1000);
+    snprintf(call, sizeof call, "%.3f", (double)scope->spent_us[SCOPE_TIME_CALL] / 1000);
+    log_fields(LOG_WARN,
+               LOG_FIELDS(who.fields[0], who.fields[1], who.fields[2], {"queue_ms", span_of(queue)},
+                          {"pg_ms", span_of(pg)}, {"call_ms", span_of(call)},
+                          {"why", span_of(why_of(request, why))}),
+               "slow request: %.3f ms, answered %u", (double)total_us / 1000,
+               status_of(request, why));
+}
+
+/* Counts it, and writes the lines about it. */
+static void note_over(struct http_request *request, enum scope_why why)
+{
+    const struct http_server *server = request->server;
+    const struct http_route *route = request->match.route;
+    uint32_t slow_ms = server->options->slow_request_ms;
+    /* The turn's own time too: a handler may have used it. */
+    uint64_t total_us = loop_refresh_us(server->loop) - request->begun_us;
+    bool is_slow = slow_ms > 0 && total_us / 1000 >= slow_ms;
+
+    blame_request(request->scope->tasks->blame, route != NULL ? route->blame_index : BLAME_HOST,
+                  status_of(request, why), total_us);
+    if (server->setup.access != NULL || is_slow)
+        scope_cancel(request->scope, why); /* what is under way has cost what it has cost */
+    if (server->setup.access != NULL)
+        write_access(request, why, total_us);
+    if (is_slow)
+        log_slow(request, why, total_us);
+}
+
 void http_request_over(struct http_request *request, enum scope_why why)
 {
     CHECK(!request->_is_over);
     CHECK(request->conn == NULL);
     request->_is_over = true;
     list_remove(&request->_link);
-    if (request->server->setup.access != NULL) {
-        scope_cancel(request->scope, why); /* what is under way has cost what it has cost */
-        write_access(request, why);
-    }
+    note_over(request, why);
     CHECK(request->server->counts->requests_open > 0);
     request->server->counts->requests_open--;
     scope_finish(request->scope, why);

@@ -64,6 +64,22 @@ uint32_t blame_name(struct blame *page, struct span plugin, struct span route)
     return index;
 }
 
+void blame_request(struct blame *page, uint32_t index, uint32_t status, uint64_t us)
+{
+    struct blame_tally *tally;
+
+    if (page == NULL)
+        return;
+    CHECK(index < BLAME_NAMES_MAX);
+    tally = &page->names[index].tally;
+    histogram_add(&tally->latency, us);
+    if (status >= 100 && status < 400)
+        return;
+    tally->failed += status >= 500;
+    tally->refused += status >= 400 && status < 499;
+    tally->gone += status < 100 || status == 499;
+}
+
 static void read_name(const struct blame *page, uint32_t index, struct blame_culprit *culprit)
 {
     if (index == BLAME_HOST || index >= BLAME_NAMES_MAX)

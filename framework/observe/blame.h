@@ -12,7 +12,9 @@
 #define WEFT_OBSERVE_BLAME_H
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/span.h"
+#include "observe/metrics.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -24,16 +26,33 @@ enum { BLAME_NAMES_MAX = 16384, BLAME_PLUGIN_SIZE = 48, BLAME_ROUTE_SIZE = 80 };
 /* The index that stands for the host itself. */
 enum { BLAME_HOST = 0 };
 
+/* What a route has done and cost. Written by one thread with plain stores; readers may see one
+ * number newer than another. */
+struct blame_tally {
+    uint64_t refused;       /* requests that were answered with 400 to 498 */
+    uint64_t failed;        /* the same with 500 and more */
+    uint64_t gone;          /* requests that were left by the client (499), or cut off */
+    uint64_t busy_ticks;    /* that its code was running on the loop: clock_ticks() */
+    uint64_t longest_ticks; /* the most of that at one time */
+    uint64_t live;          /* ctx that live, children included: as of the last count, as are: */
+    uint64_t live_bytes;    /* of their memory */
+    uint64_t live_ops;      /* of their ops, those that are pending */
+    struct histogram
+        latency; /* of all requests that are over, from the head's first byte to the answer's last */
+};
+
 /* What an index stands for. */
 struct blame_name {
     char plugin[BLAME_PLUGIN_SIZE]; /* the instance's name in server.ini */
     char route[BLAME_ROUTE_SIZE];   /* "GET /books/:id", or "init" and the like */
     uint64_t entries;               /* how often it was entered */
+    struct blame_tally tally;       /* of the host itself: requests that found no route */
 };
 
 /* One worker's page. */
 struct blame {
     uint64_t turn;                            /* turns of the loop so far: the heartbeat */
+    uint64_t since_ticks;                     /* when what runs now was entered, or gone on with */
     uint64_t turn_start_us;                   /* when this one began, monotonic; 0: it sleeps */
     uint64_t request;                         /* the id of the request that is being served, or 0 */
     uint64_t last_request;                    /* the same of whoever was entered last */
@@ -83,6 +102,24 @@ void blame_read_last(const struct blame *page, struct blame_culprit *culprit);
  * `size`. Returns its length. */
 size_t blame_describe(const struct blame *page, char *text, size_t size);
 
+/* Counts the time since whoever runs was entered, and starts anew: for entries within another one.
+ * Never NULL. */
+static inline void blame_charge(struct blame *page)
+{
+    struct blame_tally *tally = &page->names[page->index].tally;
+    uint64_t now = clock_ticks(), ran = now - page->since_ticks;
+
+    page->since_ticks = now;
+    if (page->index == BLAME_HOST)
+        return;
+    tally->busy_ticks += ran;
+    if (ran > tally->longest_ticks)
+        tally->longest_ticks = ran;
+}
+
+/* Counts a request that is over: `status` of its answer, 0: it was cut off. NULL is fine. */
+void blame_request(struct blame *page, uint32_t index, uint32_t status, uint64_t us);
+
 /* The worker, before each entry into plugin code: `index` runs now, for `request` (or 0). NULL is
  * fine. */
 static inline void blame_enter(struct blame *page, uint32_t index, uint64_t request)
@@ -90,6 +127,7 @@ static inline void blame_enter(struct blame *page, uint32_t index, uint64_t requ
     if (page == NULL)
         return;
     CHECK(index < BLAME_NAMES_MAX);
+    blame_charge(page);
     page->request = page->last_request = request;
     page->index = page->last_index = index;
     page->entries++;
@@ -101,6 +139,7 @@ static inline void blame_leave(struct blame *page)
 {
     if (page == NULL)
         return;
+    blame_charge(page);
     page->index = BLAME_HOST;
     page->request = 0;
 }

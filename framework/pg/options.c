@@ -57,6 +57,10 @@ static const struct field fields[] = {
      "be "
      "larger while it comes ends its session, too; what else was on its way there and is not read "
      "only fails then: 503."},
+    {"slow_query", FIELD_MS, AT(slow_query_ms), "0", 0, 86400000, NULL, FIELD_PER_WORKER,
+     "A statement that takes so long, its wait for a session included, is logged with its name, "
+     "plugin, route and "
+     "request. 0: none."},
     {"prepared", FIELD_BOOL, AT(is_prepared), "on", 0, 0, NULL, FIELD_PER_WORKER,
      "Prepare statements. Off for a pooler that hands each transaction to another session of the "
      "server; the server then gets no settings from weft, statement_timeout included."},

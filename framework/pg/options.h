@@ -38,6 +38,7 @@ struct pg_options {
     uint32_t stream_timeout_ms;    /* the longest that a stream may stand still */
     uint64_t result_max;           /* bytes of an answer, or of a row of a stream; else ERR_DB */
     uint32_t depth_max;            /* statements in flight on a session */
+    uint32_t slow_query_ms;        /* a statement that takes longer is logged; 0: none */
     bool is_prepared;              /* false: for poolers that lose prepared statements */
 };
 

@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 struct helpers;
+struct histogram;
 struct loop;
 struct pg_pool;
 struct pg_statement;
@@ -82,6 +83,13 @@ enum err pg_pool_declare(struct pg_pool *pool, const char *name, const char *sql
 
 /* The name it was declared by. */
 const char *pg_statement_name(const struct pg_statement *statement);
+
+/* The pool's declared statement number `index`, from 0; NULL beyond the last. */
+const struct pg_statement *pg_pool_statement(const struct pg_pool *pool, uint32_t index);
+
+/* How long its runs took, from the call to the answer; *failed is how many of them failed. The
+ * statement's. */
+const struct histogram *pg_statement_times(const struct pg_statement *statement, uint64_t *failed);
 
 /* The pool that it was declared on. */
 struct pg_pool *pg_statement_pool(const struct pg_statement *statement);

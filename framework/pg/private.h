@@ -73,6 +73,14 @@ static inline struct pg_query *pg_query_of(const struct op *op)
     return CONTAINER_OF(op, struct pg_query, op);
 }
 
+/* ---- notes.c, for the kind of every statement's op ---- */
+
+/* Counts it for its declared statement, and says in the log that it was slow. */
+void pg_note_settled(const struct op *op, uint64_t us);
+
+/* "statement book_by_id of main, backend 4711". */
+void pg_note_describe(const struct op *op, char *text, size_t size);
+
 /* The answer to a query, which settles it or queues it again. */
 void pg_query_answered(struct pg_query *query, struct pg_session *session,
                        const struct pg_answer *answer);

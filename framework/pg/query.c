@@ -62,6 +62,8 @@ static const struct op_kind query_kind = {
     .account = SCOPE_TIME_PG,
     .withdraw = withdraw,
     .release = release,
+    .settled = pg_note_settled,
+    .describe = pg_note_describe,
 };
 
 bool op_is_pg(const struct op *op)

@@ -14,17 +14,20 @@
 #include "base/list.h"
 #include "base/span.h"
 #include "base/table.h"
+#include "observe/metrics.h"
 #include "pg/pool.h"
 
 /* A declared statement. */
 struct pg_statement {
-    uint32_t magic;       /* STATEMENT_MAGIC */
-    uint32_t id;          /* dense, from 0 */
-    uint32_t flags;       /* PG_READ_ONLY, PG_SLOW */
-    uint32_t expected_us; /* moving average of its runs; 0: none yet */
-    struct pg_pool *pool; /* whose */
-    char *name;           /* for logs and metrics */
-    struct span sql;      /* with a NUL behind it */
+    uint32_t magic;         /* STATEMENT_MAGIC */
+    uint32_t id;            /* dense, from 0 */
+    uint32_t flags;         /* PG_READ_ONLY, PG_SLOW */
+    uint32_t expected_us;   /* moving average of its runs; 0: none yet */
+    uint64_t failed;        /* runs that ended with an error; canceled ones too */
+    struct histogram times; /* of all its runs, from the call to the answer */
+    struct pg_pool *pool;   /* whose */
+    char *name;             /* for logs and metrics */
+    struct span sql;        /* with a NUL behind it */
 };
 
 #define PG_STATEMENT_MAGIC 0x70677374u

@@ -12,6 +12,7 @@
 #include "loop/loop.h"
 #include "loop/signals.h"
 #include "loop/timer.h"
+#include "server/desk.h"
 #include "server/error_log.h"
 #include "server/host.h"
 #include "server/reload.h"
@@ -23,14 +24,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { TICKET_STOP = 1 }; /* of askers that wait for the host's end */
+/* Of askers that wait: for the host's end, for its status (DESK_FORMS of them). */
+enum { TICKET_STOP = 1, TICKET_STATUS = 2 };
 
 struct master {
-    struct host host;     /* what workers share */
-    struct reload reload; /* the generations of workers */
-    struct timer tick;    /* flushes the log's repeats */
-    bool is_stopping;     /* no worker is started any more */
-    int code;             /* of the exit */
+    struct host host;        /* what workers share */
+    struct reload reload;    /* the generations of workers */
+    struct fresh_desk fresh; /* has workers show what they have */
+    struct desk desk;        /* answers who asks for the host's status */
+    struct timer tick;       /* flushes the log's repeats */
+    bool is_stopping;        /* no worker is started any more */
+    int code;                /* of the exit */
 };
 
 static struct master *master_of(struct host *host)
@@ -43,6 +47,7 @@ static struct master *master_of(struct host *host)
 static void stop_all(struct master *master, int number)
 {
     master->is_stopping = true;
+    watch_set_phase(&master->host.watch, WATCH_DRAINING);
     reload_stop(&master->reload, number);
 }
 
@@ -69,9 +74,10 @@ static void on_stopped(void *data)
 
 static void on_serving(void *data)
 {
-    const struct master *master = data;
+    struct master *master = data;
     const struct generation *first = master->reload.current;
 
+    watch_set_phase(&master->host.watch, WATCH_SERVING);
     log_info("serving: %u workers, generation %u", first->settings->workers, first->number);
 }
 
@@ -84,6 +90,10 @@ static void on_command(void *data, struct control_asker *asker, const char *verb
         log_info("told to stop%s", is_now ? " at once" : "");
         control_wait(asker, TICKET_STOP);
         stop_all(master, is_now ? SIGQUIT : SIGTERM);
+        return;
+    }
+    if (strcmp(verb, "status") == 0) {
+        desk_status(&master->desk, asker, rest);
         return;
     }
     if (strcmp(verb, "reload") == 0 && !master->is_stopping) {
@@ -223,6 +233,13 @@ static void init(struct master *master, const struct settings *settings)
     list_init(&master->host.generations);
     sockets_init(&master->host.sockets);
     watch_init(&master->host.watch, master->host.loop, &settings->server);
+    fresh_init(&master->fresh, &master->host.watch);
+    master->desk = (struct desk){.fresh = &master->fresh,
+                                 .watch = &master->host.watch,
+                                 .control = &master->host.control,
+                                 .tickets = TICKET_STATUS,
+                                 .reload = &master->reload};
+    desk_init(&master->desk);
 }
 
 static void deinit(struct master *master)
@@ -231,6 +248,8 @@ static void deinit(struct master *master)
     sockets_deinit(&master->host.sockets);
     timer_stop(&master->tick);
     stop_signals(master);
+    desk_deinit(&master->desk);
+    fresh_deinit(&master->fresh);
     control_close(&master->host.control);
     watch_deinit(&master->host.watch);
     runtime_close(&master->host.runtime);

@@ -97,9 +97,9 @@ static bool is_too_often(const struct quarantine *book, const struct quarantine_
 {
     uint64_t first;
 
-    if (book->limit == 0 || culprit->crashes < book->limit)
+    if (book->limit == 0 || culprit->recent < book->limit)
         return false;
-    first = culprit->times[(culprit->crashes - book->limit) % QUARANTINE_LIMIT_MAX];
+    first = culprit->times[(culprit->recent - book->limit) % QUARANTINE_LIMIT_MAX];
     return now_ms - first <= book->window_ms;
 }
 
@@ -114,7 +114,8 @@ bool quarantine_note_crash(struct quarantine *book, const struct blame_culprit *
     if (culprit == NULL)
         return false;
     culprit->heard_ms = now_ms;
-    culprit->times[culprit->crashes++ % QUARANTINE_LIMIT_MAX] = now_ms;
+    culprit->crashes++;
+    culprit->times[culprit->recent++ % QUARANTINE_LIMIT_MAX] = now_ms;
     if (culprit->is_closed || culprit->route[0] == '(' || !is_too_often(book, culprit, now_ms))
         return false;
     close_route(book, culprit);
@@ -142,7 +143,10 @@ void quarantine_clear(struct quarantine *book, uint32_t limit, uint32_t window_m
         log_info("quarantine: %u routes are served again", book->list->count);
     book->limit = limit;
     book->window_ms = window_ms;
-    book->count = 0;
+    for (uint32_t i = 0; i < book->count; i++) {
+        book->culprits[i].recent = 0;
+        book->culprits[i].is_closed = false;
+    }
     book->list->count = 0;
     publish(book->list);
 }

@@ -33,10 +33,11 @@ struct quarantine_list {
 struct quarantine_culprit {
     char plugin[BLAME_PLUGIN_SIZE];
     char route[BLAME_ROUTE_SIZE];         /* "(plugin)": its own jobs; these are never closed */
-    uint64_t crashes;                     /* workers that died in it */
+    uint64_t crashes;                     /* workers that died in it, ever */
+    uint64_t recent;                      /* of them, since the routes were last opened */
     uint64_t stalls;                      /* turns of it that took too long */
     uint64_t heard_ms;                    /* when it was blamed last */
-    uint64_t times[QUARANTINE_LIMIT_MAX]; /* of its last crashes, a ring by `crashes` */
+    uint64_t times[QUARANTINE_LIMIT_MAX]; /* of its last crashes, a ring by `recent` */
     bool is_closed;                       /* in the list */
 };
 
@@ -64,7 +65,8 @@ bool quarantine_note_crash(struct quarantine *book, const struct blame_culprit *
 void quarantine_note_stall(struct quarantine *book, const struct blame_culprit *culprit,
                            uint64_t now_ms);
 
-/* New settings or plugins serve: every route is open again and every count of crashes at 0. */
+/* New settings or plugins serve: every route is open again, and
+ * crashes of before do not count against it. */
 void quarantine_clear(struct quarantine *book, uint32_t limit, uint32_t window_ms);
 
 /* ---- the worker ---- */

@@ -181,7 +181,8 @@ bool slot_start(struct slot *slot)
     slot->pid = pid;
     slot->state = SLOT_STARTING;
     watch_begin(&host->watch, &slot->watched,
-                &(struct watch_worker){pid, slot->index, slot->blame, slot->board});
+                &(struct watch_worker){pid, slot->index, slot->blame, slot->board,
+                                       slot->generation->number});
     io_start(host->loop, &slot->io, ends[0], IO_READ, on_channel);
     timer_start(host->loop, &slot->timer, generation->settings->server.start_timeout_ms,
                 on_start_timeout);

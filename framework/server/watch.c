@@ -1,12 +1,16 @@
 /* server/watch.c - the master's eye on its workers. */
 #include "server/watch.h"
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "loop/loop.h"
 #include "server/board.h"
 #include "server/hang.h"
 #include <signal.h>
+#include <stdio.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 enum {
     PERIOD_MS_MIN = 5,
@@ -41,7 +45,7 @@ static void ask(struct watched *worker)
     worker->_is_asked = true;
     blame_read(worker->blame, &culprit);
     log_stall(worker, &culprit, LOG_WARN, "");
-    quarantine_note_stall(&watch->quarantine, &culprit, loop_now_ms(watch->_loop));
+    quarantine_note_stall(&watch->quarantine, &culprit, loop_now_ms(watch->loop));
     (void)hang_ask(worker->pid, worker->_turn);
 }
 
@@ -97,7 +101,7 @@ static void look_at(struct watched *worker, uint32_t elapsed_ms)
 static void on_beat(struct timer *timer)
 {
     struct watch *watch = CONTAINER_OF(timer, struct watch, _timer);
-    uint64_t now_ms = loop_now_ms(watch->_loop);
+    uint64_t now_ms = loop_now_ms(watch->loop);
     uint64_t elapsed_ms = now_ms - watch->_beat_ms;
 
     /* Whoever was not looked at for longer may have been kept from running just as we were. */
@@ -107,7 +111,7 @@ static void on_beat(struct timer *timer)
     LIST_EACH (&watch->workers, link) {
         look_at(CONTAINER_OF(link, struct watched, _link), (uint32_t)elapsed_ms);
     }
-    timer_start(watch->_loop, &watch->_timer, watch->_period_ms, on_beat);
+    timer_start(watch->loop, &watch->_timer, watch->_period_ms, on_beat);
 }
 
 /* ---- life ---- */
@@ -126,33 +130,44 @@ static void take_limits(struct watch *watch, const struct server_options *option
         watch->_period_ms = PERIOD_MS_MIN;
     if (watch->_period_ms > PERIOD_MS_MAX)
         watch->_period_ms = PERIOD_MS_MAX;
-    watch->_beat_ms = loop_now_ms(watch->_loop);
+    watch->_beat_ms = loop_now_ms(watch->loop);
     if (shorter > 0)
-        timer_start(watch->_loop, &watch->_timer, watch->_period_ms, on_beat);
+        timer_start(watch->loop, &watch->_timer, watch->_period_ms, on_beat);
 }
 
 void watch_init(struct watch *watch, struct loop *loop, const struct server_options *options)
 {
-    *watch = (struct watch){._loop = loop};
+    *watch = (struct watch){.loop = loop, .since_ms = loop_now_ms(loop)};
     list_init(&watch->workers);
     quarantine_init(&watch->quarantine, options->crash_limit, options->crash_window_ms);
+    census_init(&watch->past);
+    watch->slots = mem_calloc(SETTINGS_WORKERS_MAX, sizeof *watch->slots);
+    watch->_ticks = clock_ticks();
+    watch->_ticks_us = clock_monotonic_us();
     take_limits(watch, options);
 }
 
 void watch_deinit(struct watch *watch)
 {
-    if (watch->_loop == NULL)
+    if (watch->loop == NULL)
         return;
     CHECK(list_is_empty(&watch->workers));
     timer_stop(&watch->_timer);
     quarantine_deinit(&watch->quarantine);
-    watch->_loop = NULL;
+    census_deinit(&watch->past);
+    mem_free(watch->slots);
+    watch->loop = NULL;
 }
 
 void watch_renew(struct watch *watch, const struct server_options *options)
 {
     quarantine_clear(&watch->quarantine, options->crash_limit, options->crash_window_ms);
     take_limits(watch, options);
+}
+
+void watch_set_phase(struct watch *watch, enum watch_phase phase)
+{
+    watch->phase = phase;
 }
 
 void watch_begin(struct watch *watch, struct watched *worker, const struct watch_worker *what)
@@ -162,7 +177,9 @@ void watch_begin(struct watch *watch, struct watched *worker, const struct watch
                                .blame = what->blame,
                                .board = what->board,
                                .pid = what->pid,
-                               .slot = what->slot};
+                               .slot = what->slot,
+                               .generation = what->generation,
+                               .started_ms = loop_now_ms(watch->loop)};
     list_append(&watch->workers, &worker->_link);
 }
 
@@ -203,10 +220,17 @@ static void describe_last(const struct watched *worker, char *text, size_t size)
     snprintf(text, size, ", after last_plugin=%s last_route=%s", plugin, route);
 }
 
+static struct watch_slot *slot_of(const struct watched *worker)
+{
+    CHECK(worker->slot < SETTINGS_WORKERS_MAX);
+    return &worker->_watch->slots[worker->slot];
+}
+
 static void log_death(const struct watched *worker, int status)
 {
     uint32_t lost = worker->board->http.requests_open;
     char culprit[BLAME_TEXT_SIZE], last[BLAME_TEXT_SIZE], what[96];
+    struct watch_slot *slot = slot_of(worker);
 
     blame_describe(worker->blame, culprit, sizeof culprit);
     describe_last(worker, last, sizeof last);
@@ -215,6 +239,7 @@ static void log_death(const struct watched *worker, int status)
                  strsignal(WTERMSIG(status)));
     else
         snprintf(what, sizeof what, "exited with code %d", WEXITSTATUS(status));
+    snprintf(slot->why, sizeof slot->why, "%s while it ran %.400s", what, culprit);
     log_error("worker %u (process %d) %s while it ran %s%s; requests lost: %u", worker->slot,
               (int)worker->pid, what, culprit, last, lost <= LOST_MAX ? lost : 0);
 }
@@ -226,12 +251,42 @@ void watch_end(struct watched *worker, int status, enum watch_end how)
 
     if (watch == NULL)
         return;
+    if (how != WATCH_TOLD) {
+        slot_of(worker)->deaths++;
+        slot_of(worker)->died_us = clock_wall_us();
+        snprintf(slot_of(worker)->why, sizeof slot_of(worker)->why, "could not start");
+    }
     if (how == WATCH_DIED) {
         log_death(worker, status);
         blame_read(worker->blame, &culprit);
         if (is_own_fault(worker, status))
-            (void)quarantine_note_crash(&watch->quarantine, &culprit, loop_now_ms(watch->_loop));
+            (void)quarantine_note_crash(&watch->quarantine, &culprit, loop_now_ms(watch->loop));
     }
+    census_add(&watch->past, worker->blame, worker->board, false);
     list_remove(&worker->_link);
     *worker = (struct watched){._watch = NULL};
+}
+
+uint64_t watch_ticks_us(const struct watch *watch, uint64_t ticks)
+{
+    uint64_t us = clock_monotonic_us() - watch->_ticks_us;
+    uint64_t passed = clock_ticks() - watch->_ticks;
+
+    return us > 0 && passed > 0 ? (uint64_t)((double)ticks * (double)us / (double)passed) : 0;
+}
+
+uint64_t watch_memory(pid_t pid)
+{
+    unsigned long long pages = 0;
+    char path[32];
+    FILE *file;
+
+    snprintf(path, sizeof path, "/proc/%d/statm", (int)pid);
+    file = fopen(path, "re");
+    if (file == NULL)
+        return 0;
+    if (fscanf(file, "%*u %llu", &pages) != 1)
+        pages = 0;
+    (void)fclose(file);
+    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }

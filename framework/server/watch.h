@@ -16,6 +16,7 @@
 
 #include "base/list.h"
 #include "loop/timer.h"
+#include "server/census.h"
 #include "server/quarantine.h"
 #include "server/settings.h"
 #include <sys/types.h>
@@ -28,18 +29,30 @@ struct watched {
     struct list _link;         /* among the watch's */
     struct watch *_watch;      /* whose; NULL: none */
     const struct blame *blame; /* the worker's page */
-    const struct board *board; /* the same */
+    struct board *board;       /* the same */
     pid_t pid;                 /* of the process */
-    uint32_t slot;             /* for the log */
+    uint32_t slot;             /* its place */
+    uint32_t generation;       /* of its settings and plugins */
+    uint64_t started_ms;       /* loop time when it was forked */
     uint64_t _turn;            /* in which it was seen last */
     uint32_t _stuck_ms;        /* for how long, at least */
     uint32_t _condemned_ms;    /* since when it is to die of SIGABRT; 0: it is not */
     bool _is_asked;            /* in this turn */
 };
 
+/* What is remembered of a place for workers. */
+struct watch_slot {
+    uint32_t deaths;  /* of workers that nobody had told to end */
+    uint64_t died_us; /* the last one's, wall time; 0: none */
+    char why[512];    /* of what; "" : none */
+};
+
+/* Of the host as a whole. */
+enum watch_phase { WATCH_STARTING, WATCH_SERVING, WATCH_DRAINING };
+
 /* The master's. Embed it. */
 struct watch {
-    struct loop *_loop;           /* its loop */
+    struct loop *loop;            /* its loop */
     struct list workers;          /* struct watched */
     struct timer _timer;          /* the heartbeat */
     uint32_t _period_ms;          /* of it */
@@ -47,6 +60,12 @@ struct watch {
     uint32_t _warn_ms;            /* stall_warn; 0: never */
     uint32_t _kill_ms;            /* stall_kill; 0: never */
     struct quarantine quarantine; /* of routes */
+    struct census past;           /* of workers that are gone */
+    struct watch_slot *slots;     /* SETTINGS_WORKERS_MAX of them */
+    enum watch_phase phase;       /* see watch_set_phase() */
+    uint64_t since_ms;            /* loop time of watch_init() */
+    uint64_t _ticks;              /* clock_ticks() at watch_init() */
+    uint64_t _ticks_us;           /* when that was */
 };
 
 /* What is known of a worker as it begins. */
@@ -54,7 +73,8 @@ struct watch_worker {
     pid_t pid;                 /* of the process */
     uint32_t slot;             /* for the log */
     const struct blame *blame; /* fresh */
-    const struct board *board; /* fresh */
+    struct board *board;       /* fresh */
+    uint32_t generation;       /* of its settings and plugins */
 };
 
 /* Watches nobody yet. */
@@ -65,6 +85,9 @@ void watch_deinit(struct watch *watch);
 
 /* New settings serve: the routes that were closed are open again. */
 void watch_renew(struct watch *watch, const struct server_options *options);
+
+/* The host as a whole is that far. */
+void watch_set_phase(struct watch *watch, enum watch_phase phase);
 
 /* A worker was forked. */
 void watch_begin(struct watch *watch, struct watched *worker, const struct watch_worker *what);
@@ -79,5 +102,11 @@ enum watch_end {
 /* It ended with `status`, as waitpid() tells it: what it died of is written to the log, and counted
  * against plugin and route. Twice, and zeroed, is fine. */
 void watch_end(struct watched *worker, int status, enum watch_end how);
+
+/* For people: clock_ticks() of a page in microseconds. */
+uint64_t watch_ticks_us(const struct watch *watch, uint64_t ticks);
+
+/* Bytes of memory that the process uses (RSS); 0: it is gone. */
+uint64_t watch_memory(pid_t pid);
 
 #endif

@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "loop/signals.h"
 #include "observe/access.h"
+#include "server/board.h"
 #include "server/cover.h"
 #include "server/crash.h"
 #include "server/error_log.h"
@@ -24,6 +25,7 @@
 #include "server/orphan.h"
 #include "server/parts.h"
 #include "server/report.h"
+#include "server/show.h"
 #include <errno.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -49,6 +51,7 @@ struct worker {
     struct timer patience;   /* of the drain, then of the cut */
     uint64_t due_ms;         /* when the drain's patience ends; 0: it has not begun */
     enum worker_state state; /* see above */
+    uint64_t show_ms;        /* when the board is to be written next */
     bool is_http_drained;    /* its last connection went */
     bool is_orphan;          /* the master died */
 };
@@ -61,6 +64,12 @@ static void report(const struct worker_setup *setup, char what, const char *text
     CHECK(len > 0);
     if (setup->channel >= 0)
         (void)send(setup->channel, message, strlen(message), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static void show_state(const struct worker *worker, enum board_state state)
+{
+    if (worker->setup->board != NULL)
+        worker->setup->board->state = state;
 }
 
 static void end_if_done(struct worker *worker)
@@ -118,6 +127,7 @@ static void drain(struct worker *worker)
     bool is_winding_up = worker->state == HOLDING;
 
     worker->state = DRAINING;
+    show_state(worker, BOARD_DRAINING);
     log_info("draining");
     cover_drain(&worker->cover);
     plugins_stop(worker->parts.plugins);
@@ -134,6 +144,7 @@ static void hold(struct worker *worker)
     bool was_serving = worker->state == SERVING;
 
     worker->state = HOLDING;
+    show_state(worker, BOARD_HOLDING);
     cover_hold(&worker->cover);
     wind_up(worker);
     if (was_serving)
@@ -150,6 +161,7 @@ static void go(struct worker *worker)
         log_info("serving again");
     }
     worker->state = SERVING;
+    show_state(worker, BOARD_SERVING);
     cover_go(&worker->cover);
 }
 
@@ -233,6 +245,7 @@ static void on_tick(struct timer *timer)
 
     log_flush_repeats();
     access_flush(worker->parts.access);
+    show_tick(&worker->parts, &worker->show_ms);
     if (worker->state >= DRAINING)
         end_if_done(worker);
     if (worker->state != ENDED)

@@ -14,6 +14,7 @@
 #include "base/slots.h"
 #include "task/fiber.h"
 #include "task/inside.h"
+#include <stdio.h>
 
 /* Waits in a canceled scope that are answered at once, and for what failed at once in another one;
  * and how long each further one takes: a handler or callback that ignores every error goes on for
@@ -53,7 +54,7 @@ bool op_init(struct op *op, struct scope *scope, const struct op_kind *kind)
     op->scope = scope;
     op->kind = kind;
     op->handle = slots_add(tasks->op_handles, op);
-    op->started_us = loop_now_us(tasks->loop);
+    op->born_us = op->started_us = loop_now_us(tasks->loop);
     list_init(&op->_watchers);
     list_append(&scope->ops, &op->_link);
     tasks->ops_started++;
@@ -72,6 +73,13 @@ struct op *op_of(const struct tasks *tasks, uint64_t handle)
 {
     CHECK(tasks != NULL);
     return slots_get(tasks->op_handles, handle);
+}
+
+const struct op *op_next(const struct scope *scope, const struct op *op)
+{
+    const struct list *next = op != NULL ? op->_link.next : scope->ops.next;
+
+    return next != &scope->ops ? CONTAINER_OF(next, struct op, _link) : NULL;
 }
 
 static void tell_watchers(struct op *op)
@@ -226,6 +234,7 @@ void op_begin(struct op *op)
     if (op->has_begun || op->state != OP_PENDING)
         return;
     account(op);
+    op->begun_after_us = op->started_us - op->born_us;
     op->has_begun = true;
 }
 
@@ -241,6 +250,8 @@ void op_settle(struct op *op, enum err err, const char *reason)
     if (err != ERR_OK && reason != NULL)
         scope->reason = scope->root->reason = reason;
     account(op);
+    if (op->kind->settled != NULL)
+        op->kind->settled(op, loop_now_us(scope->tasks->loop) - op->born_us);
     if (op->is_deaf || !list_is_empty(&op->_watchers)) {
         start_telling(op);
         return;
@@ -421,6 +432,16 @@ struct sleep {
     struct timer timer;
 };
 
+static void describe_sleep(const struct op *op, char *text, size_t size)
+{
+    const struct sleep *sleep = CONTAINER_OF(op, struct sleep, op);
+    uint64_t now_ms = loop_now_ms(op->scope->tasks->loop);
+    uint64_t due_ms = sleep->timer.deadline_ms;
+
+    snprintf(text, size, "timer: %llu ms left",
+             (unsigned long long)(due_ms > now_ms ? due_ms - now_ms : 0));
+}
+
 static void withdraw_sleep(struct op *op)
 {
     timer_stop(&CONTAINER_OF(op, struct sleep, op)->timer);
@@ -428,7 +449,7 @@ static void withdraw_sleep(struct op *op)
 }
 
 static const struct op_kind sleep_kind = {
-    .name = "sleep", .account = -1, .withdraw = withdraw_sleep};
+    .name = "sleep", .account = -1, .withdraw = withdraw_sleep, .describe = describe_sleep};
 
 static void on_awake(struct timer *timer)
 {

@@ -35,6 +35,12 @@ struct op_kind {
     void (*withdraw)(struct op *op);
     /* Lets go of the result; once, the op is retired. NULL: nothing to let go of. */
     void (*release)(struct op *op);
+    /* For who counts: it has just settled, canceled too, `us` after its start; nobody was told yet.
+     * Starts nothing. May be NULL. */
+    void (*settled)(const struct op *op, uint64_t us);
+    /* For who wants to know what is awaited: writes it to `text` (`size` bytes, with the NUL, longer
+     * ones are cut). NULL: its name must do. */
+    void (*describe)(const struct op *op, char *text, size_t size);
 };
 
 /* Told that `op` settled. It may release `op`. */
@@ -59,7 +65,9 @@ struct op {
     struct span piece;          /* what a pull of a stream brought, set by its provider before it
                                  * settles OK; absent: the stream's end, or no pull. Good until the
                                  * next pull of that stream */
-    uint64_t started_us;        /* loop time */
+    uint64_t born_us;           /* loop time of its start */
+    uint64_t begun_after_us;    /* how long it was in its queue, once it has begun */
+    uint64_t started_us;        /* the same; once it has begun: when it did */
     struct list _link;          /* among the scope's ops */
     struct list _watchers;      /* struct op_watch: groups */
     struct ready _tell;         /* in the ready list while SETTLED */
@@ -114,6 +122,9 @@ void op_retire(struct op *op);
 void op_finish(struct op *op, enum err err, const char *reason);
 
 /* ---- for users ---- */
+
+/* The scope's op after `op` (NULL: the first), in the order of their start; NULL at the end. */
+const struct op *op_next(const struct scope *scope, const struct op *op);
 
 /* The living op of `handle`; NULL for a stale one. */
 struct op *op_of(const struct tasks *tasks, uint64_t handle);

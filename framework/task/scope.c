@@ -20,6 +20,7 @@
 #include "observe/blame.h"
 #include "task/fiber.h"
 #include "task/inside.h"
+#include <stdio.h>
 
 enum {
     FREE_SCOPES_MAX = 1024,
@@ -82,6 +83,18 @@ static struct scope *next_below(const struct scope *top, struct scope *scope, bo
         scope = scope->parent;
     }
     return NULL;
+}
+
+struct scope *scope_next_root(const struct tasks *tasks, const struct scope *root)
+{
+    struct list *next = root != NULL ? root->_link.next : tasks->scopes.next;
+
+    return next != &tasks->scopes ? scope_at(next) : NULL;
+}
+
+struct scope *scope_next_in(const struct scope *root, struct scope *scope)
+{
+    return next_below(root, scope, true);
 }
 
 /* The step: what is told from the ready list */
@@ -384,6 +397,7 @@ static void leave(struct tasks *tasks, struct visit before)
     tasks->_current = before.scope;
     if (tasks->blame == NULL)
         return;
+    blame_charge(tasks->blame);
     tasks->blame->index = before.index;
     tasks->blame->request = before.request;
 }
@@ -441,6 +455,22 @@ struct scope *scope_current(const struct tasks *tasks)
 {
     CHECK(tasks != NULL);
     return tasks->_current;
+}
+
+void scope_who(const struct scope *scope, struct scope_who *who)
+{
+    const struct blame *page = scope->tasks->blame;
+
+    CHECK_OBJ(scope, SCOPE_MAGIC);
+    *who = (struct scope_who){.fields = {{.key = "plugin"}, {.key = "route"}, {.key = "request"}}};
+    if (page != NULL && scope->blame_index != BLAME_HOST) {
+        who->fields[0].value = span_of(page->names[scope->blame_index].plugin);
+        who->fields[1].value = span_of(page->names[scope->blame_index].route);
+    }
+    if (scope->request_id == 0)
+        return;
+    snprintf(who->request, sizeof who->request, "%016llx", (unsigned long long)scope->request_id);
+    who->fields[2].value = span_of(who->request);
 }
 
 /* Memory */

@@ -20,6 +20,7 @@
 #include "base/arena.h"
 #include "base/error.h"
 #include "base/list.h"
+#include "base/log.h"
 #include "loop/loop.h"
 #include "loop/timer.h"
 #include "task/tasks.h"
@@ -182,8 +183,22 @@ struct scope *scope_current(const struct tasks *tasks);
 /* Has it begun to end: do its cleanups run? It cannot be finished then, nor have children. */
 bool scope_is_ending(const struct scope *scope);
 
+/* Who it is, as fields of a log line: plugin and route by the page of blame, and the request's id;
+ * absent where they are not known. `who` must stay put until they were written. */
+struct scope_who {
+    struct log_field fields[3]; /* plugin, route, request */
+    char request[17];           /* the last one's text */
+};
+void scope_who(const struct scope *scope, struct scope_who *who);
+
 /* Does nothing of it go on: neither a fiber of it or of a child, nor a pending or undelivered op? */
 bool scope_is_idle(const struct scope *scope);
+
+/* For who looks at all of them: the root after `root` (NULL: the first), in the order of their start,
+ * and the scope after `scope` in the tree of `root`, parents first; NULL at the end. Nothing may
+ * start or end meanwhile. */
+struct scope *scope_next_root(const struct tasks *tasks, const struct scope *root);
+struct scope *scope_next_in(const struct scope *root, struct scope *scope);
 
 /* Memory */
 

@@ -450,11 +450,34 @@ static void release(struct op *op)
     call->upstream->alive--;
 }
 
+static void on_settled(const struct op *op, uint64_t us)
+{
+    const struct call *call = CONTAINER_OF(op, struct call, op);
+
+    if (call->upstream != NULL)
+        upstream_note_settled(call->upstream, op, us);
+}
+
+static void describe(const struct op *op, char *text, size_t size)
+{
+    const struct call *call = CONTAINER_OF(op, struct call, op);
+    const struct origin_conn *conn = call->attempt.conn;
+    const char *name = call->upstream != NULL ? call->upstream->name : "-";
+
+    if (call->state == PAUSED)
+        snprintf(text, size, "upstream %s, pauses before it is asked again", name);
+    else
+        snprintf(text, size, "upstream %s, %s", name,
+                 conn != NULL ? conn->target->text : "waits for a connection");
+}
+
 static const struct op_kind call_kind = {
     .name = "upstream call",
     .account = SCOPE_TIME_CALL,
     .withdraw = withdraw,
     .release = release,
+    .settled = on_settled,
+    .describe = describe,
 };
 
 static void start(struct call *call, const struct upstream_call *what)

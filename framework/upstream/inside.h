@@ -24,8 +24,14 @@ struct upstream {
     struct origin origin;                   /* the connections */
     struct retry_budget budget;             /* for calls that are sent again */
     struct breaker breaker;                 /* stops calls when most fail */
+    struct histogram times;                 /* of the calls, failed ones too */
     struct upstream_counts counts;          /* for whoever asks */
     uint32_t alive;                         /* calls that were not released */
 };
+
+/* ---- notes.c ---- */
+
+/* A call of it has settled, canceled too, `us` after its start: counted, and logged where it was slow. */
+void upstream_note_settled(struct upstream *upstream, const struct op *op, uint64_t us);
 
 #endif

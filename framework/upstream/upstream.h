@@ -10,6 +10,7 @@
 
 #include "base/span.h"
 #include "http/message.h"
+#include "observe/metrics.h"
 #include "task/op.h"
 #include "upstream/failure.h"
 #include "upstream/options.h"
@@ -59,6 +60,9 @@ const char *upstream_name(const struct upstream *upstream);
 
 /* What it has counted; changes as it goes on. */
 const struct upstream_counts *upstream_counts(const struct upstream *upstream);
+
+/* How long its calls took, from the start to the answer or the failure; the upstream's. */
+const struct histogram *upstream_times(const struct upstream *upstream);
 
 /* Flags of a call: it may be sent again, whatever its method. */
 enum { UPSTREAM_IDEMPOTENT = 1 };
