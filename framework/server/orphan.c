@@ -13,10 +13,14 @@ static int death_signal(void)
     return SIGRTMAX - 4; /* hang.c has the one above */
 }
 
+/* The channel's end may be heard of first. A handler is given nothing, so this must be global. */
+static volatile sig_atomic_t is_heard;
+
 static void on_death(int number)
 {
     (void)number;
-    (void)alarm(NOTICE_S);
+    if (!is_heard)
+        (void)alarm(NOTICE_S);
 }
 
 void orphan_watch(pid_t master)
@@ -32,5 +36,6 @@ void orphan_watch(pid_t master)
 
 void orphan_heard(uint64_t ms)
 {
+    is_heard = 1;
     (void)alarm((unsigned)(ms / 1000) + NOTICE_S);
 }

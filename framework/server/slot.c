@@ -114,9 +114,14 @@ static void on_start_timeout(struct timer *timer)
 {
     struct slot *slot = CONTAINER_OF(timer, struct slot, timer);
 
-    snprintf(slot->problem, sizeof slot->problem,
-             "worker %u has not started within start_timeout (%u ms): killed", slot->index,
-             slot->generation->settings->server.start_timeout_ms);
+    while (take_message(slot)) /* it may have been in time, and we were stopped meanwhile */
+        ;
+    if (slot->state != SLOT_STARTING)
+        return;
+    if (slot->problem[0] == '\0')
+        snprintf(slot->problem, sizeof slot->problem,
+                 "worker %u has not started within start_timeout (%u ms): killed", slot->index,
+                 slot->generation->settings->server.start_timeout_ms);
     log_error("%s", slot->problem);
     kill(slot->pid, SIGKILL);
 }

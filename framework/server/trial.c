@@ -71,10 +71,21 @@ static void on_readable(struct io *io, uint32_t events)
     (void)read_some(CONTAINER_OF(io, struct trial, _io));
 }
 
+/* It may have ended in time where we were stopped meanwhile: then SIGCHLD is about to say how. */
+static bool has_ended(const struct trial *trial)
+{
+    siginfo_t info = {.si_pid = 0};
+
+    return waitid(P_PID, (id_t)trial->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+           info.si_pid != 0;
+}
+
 static void on_timeout(struct timer *timer)
 {
     struct trial *trial = CONTAINER_OF(timer, struct trial, _timer);
 
+    if (has_ended(trial))
+        return;
     trial->_is_late = true;
     kill(trial->pid, SIGKILL);
 }
