@@ -289,6 +289,17 @@ static inline WEFT_MUST_USE weft_status weft_open_inbox(weft_host *host, weft_in
     return weft__api->core->open_inbox(host, inbox);
 }
 
+/* `bytes` of memory that all workers share, those after a reload too, under a name that is the
+ * whole host's: the same name and size is the same memory, zeroed at first, aligned to 64. Use it
+ * with atomic operations; a worker may die at any point of what it does there. `*memory` is good as
+ * long as the plugin. WEFT_E_INVALID: no name, one of more than 63 bytes,
+ * or no size; WEFT_E_OVERLOAD: [server] shared_memory is used up. [init] */
+static inline WEFT_MUST_USE weft_status weft_shared(weft_host *host, const char *name, size_t bytes,
+                                                    void **memory)
+{
+    return weft__api->core->shared(host, name, bytes, memory);
+}
+
 /* ---- anywhere ------------------------------------------------------------------------------- */
 
 /* Levels of weft_log(). */

@@ -60,6 +60,8 @@ typedef struct weft_core_api {
     weft_status (*open_inbox)(weft_host *, weft_inbox **);       /* [init] weft_open_inbox() */
     weft_status (*post)(weft_inbox *, weft_handler *, void *);   /* [any] weft_post() */
     weft_str (*piece)(weft_op *);                                /* weft_piece() */
+    weft_status (*shared)(weft_host *, const char *name, size_t bytes,
+                          void **memory); /* [init] weft_shared() */
 } weft_core_api;
 
 typedef struct weft_http_api {
@@ -123,9 +125,9 @@ typedef struct weft_pg_api {
     weft_op *(*stream)(weft_ctx *, weft_pg *, weft_stmt *, uint32_t count,
                        const weft_value *); /* weft_stream() */
     weft_op *(*stream_sql)(weft_ctx *, weft_pg *, const char *sql, uint32_t flags, uint32_t count,
-                           const weft_value *); /* weft_stream_sql() */
-    weft_op *(*stream_next)(weft_op *);         /* weft_stream_next() */
-    weft_str (*stream_json)(weft_op *);         /* weft_stream_json() */
+                           const weft_value *);                     /* weft_stream_sql() */
+    weft_op *(*stream_next)(weft_op *);                             /* weft_stream_next() */
+    weft_str (*stream_json)(weft_op *);                             /* weft_stream_json() */
     weft_op *(*back_off)(weft_ctx *, weft_pg *, uint32_t failures); /* weft_transact() */
     /* [loop] values */
     int64_t (*col_time)(weft_op *, uint32_t row, uint32_t column); /* weft_col_time() */

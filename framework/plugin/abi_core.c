@@ -544,4 +544,5 @@ const weft_core_api abi_core = {
     .open_inbox = abi_inbox,
     .post = abi_post,
     .piece = piece,
+    .shared = abi_shared,
 };

@@ -1,4 +1,4 @@
-/* plugin/abi_init.c - the part of the table `core` that init() uses: routes and settings. */
+/* plugin/abi_init.c - the part of the table `core` that init() uses: routes, settings, shared memory. */
 #include "base/number.h"
 #include "http/router.h"
 #include "observe/blame.h"
@@ -176,4 +176,40 @@ weft_status abi_setting_bool(weft_host *host, const char *key, uint32_t fallback
     }
     *value = found;
     return WEFT_OK;
+}
+
+static weft_status refuse_shared(struct instance *instance, const char *name, size_t bytes,
+                                 enum err err)
+{
+    if (err == ERR_INVALID)
+        instance_fail(instance, 0, "shared memory: a name of 1 to 63 bytes and a size expected");
+    else
+        instance_fail(instance, 0, "shared memory '%s', %zu bytes: %s", name, bytes,
+                      err == ERR_TOO_BIG ? "more than [server] shared_memory leaves"
+                                         : "a plugin has overwritten the list of what is shared");
+    return err == ERR_TOO_BIG ? WEFT_E_OVERLOAD : abi_status(err);
+}
+
+static weft_status share_with_nobody(struct instance *instance, size_t bytes, void **memory)
+{
+    *memory = arena_alloc(&instance->arena, bytes);
+    return WEFT_OK;
+}
+
+weft_status abi_shared(weft_host *host, const char *name, size_t bytes, void **memory)
+{
+    struct instance *instance = abi_init_of(host, "shared");
+    const struct plugin_services *services;
+    enum err err = ERR_INVALID;
+
+    if (memory != NULL)
+        *memory = NULL;
+    if (instance == NULL)
+        return WEFT_E_STATE;
+    services = abi_services(instance->abi);
+    if (name != NULL && memory != NULL && services->shared == NULL)
+        return share_with_nobody(instance, bytes, memory);
+    if (name != NULL && memory != NULL)
+        err = services->shared(services->data, name, bytes, memory);
+    return err == ERR_OK ? WEFT_OK : refuse_shared(instance, name, bytes, err);
 }

@@ -68,6 +68,8 @@ weft_status abi_setting_int(weft_host *host, const char *key, int64_t min, int64
                             int64_t fallback, int64_t *value);
 weft_status abi_setting_bool(weft_host *host, const char *key, uint32_t fallback, uint32_t *value);
 
+weft_status abi_shared(weft_host *host, const char *name, size_t bytes, void **memory);
+
 /* The entries of `core` that abi_post.c has. */
 weft_status abi_inbox(weft_host *host, weft_inbox **found);
 weft_status abi_post(weft_inbox *inbox, weft_handler *fn, void *data);

@@ -62,8 +62,11 @@ struct plugin_services {
     const char *copy_dir;        /* <runtime_dir>/<generation>, exists: where private copies go */
     struct pg_pool *(*pool)(void *data, const char *name);      /* NULL: no such section */
     struct upstream *(*upstream)(void *data, const char *name); /* NULL: no such section */
-    void *data;                                                 /* for the two */
-    const struct plugin_watch *watch;                           /* NULL: nobody */
+    /* Memory by its name, shared with the plugins of all workers: ERR_INVALID, ERR_TOO_BIG, ERR_IO.
+     * NULL: there are no others, and each call has its own. */
+    enum err (*shared)(void *data, const char *name, size_t size, void **block);
+    void *data;                       /* for the three */
+    const struct plugin_watch *watch; /* NULL: nobody */
     const void *linked; /* the descriptor of a plugin in this very program, which is then bound
                          * instead of what `path` says; NULL: none, as in every host */
 };

@@ -20,6 +20,8 @@ void changes_list(const struct settings *before, const struct settings *after, s
         add(keys, "control");
     if (old->reuseport != new->reuseport)
         add(keys, "reuseport");
+    if (old->shared_memory != new->shared_memory)
+        add(keys, "shared_memory");
     /* What standard error was is not known any more once a file has taken its place. */
     if (strcmp(old->error_log, new->error_log) != 0 && strcmp(new->error_log, "stderr") == 0)
         add(keys, "error_log");

@@ -13,6 +13,8 @@
 #include "server/watch.h"
 #include <sys/types.h>
 
+struct shared;
+
 struct host {
     struct loop *loop;       /* the master's */
     struct signals signals;  /* CHLD, TERM, INT, QUIT, HUP, USR1, USR2 */
@@ -21,6 +23,7 @@ struct host {
     struct sockets sockets;  /* every address's */
     struct watch watch;      /* over the workers */
     struct list generations; /* struct generation, the oldest first */
+    struct shared *shared;   /* what plugins of all workers share */
     pid_t pid;               /* the master's */
     uint32_t lives;          /* goes up with each worker's fork, from a start of its own */
     void (*abandon)(const struct host *host); /* in a forked child: host_abandon() calls it */

@@ -16,6 +16,7 @@
 #include "server/error_log.h"
 #include "server/host.h"
 #include "server/reload.h"
+#include "server/shared.h"
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -253,7 +254,18 @@ static void deinit(struct master *master)
     control_close(&master->host.control);
     watch_deinit(&master->host.watch);
     runtime_close(&master->host.runtime);
+    shared_destroy(master->host.shared);
     loop_destroy(master->host.loop);
+}
+
+static enum err make_shared(struct master *master, const struct settings *settings, char *problem)
+{
+    master->host.shared = shared_create(settings->server.shared_memory);
+    if (master->host.shared != NULL)
+        return ERR_OK;
+    snprintf(problem, INI_PROBLEM_SIZE, "[server] shared_memory: %llu bytes cannot be had: %s",
+             (unsigned long long)settings->server.shared_memory, strerror(errno));
+    return ERR_IO;
 }
 
 /* All that must be there before workers are. */
@@ -267,6 +279,8 @@ static enum err prepare(struct master *master, const struct settings *settings)
         err = open_control(master, settings, problem);
     if (err == ERR_OK)
         err = sockets_open(&master->host.sockets, settings, problem);
+    if (err == ERR_OK)
+        err = make_shared(master, settings, problem);
     if (err != ERR_OK)
         log_error("%s", problem);
     return err;

@@ -12,6 +12,7 @@
 #include "server/board.h"
 #include "server/inspect.h"
 #include "server/quarantine.h"
+#include "server/shared.h"
 #include "server/worker.h"
 #include "task/fiber.h"
 #include "task/tasks.h"
@@ -49,6 +50,28 @@ static struct upstream *find_upstream(void *data, const char *name)
     return NULL;
 }
 
+static enum err find_shared(void *data, const char *name, size_t size, void **block)
+{
+    const struct parts *parts = data;
+
+    return shared_find(parts->shared, name, size, block);
+}
+
+/* A try has its own: what it counts is nobody's business. */
+static enum err make_shared(struct parts *parts, const struct worker_setup *setup, char *problem)
+{
+    parts->shared = setup->shared;
+    parts->is_shared_own = setup->shared == NULL;
+    if (!parts->is_shared_own)
+        return ERR_OK;
+    parts->shared = shared_create(setup->settings->server.shared_memory);
+    if (parts->shared != NULL)
+        return ERR_OK;
+    snprintf(problem, INI_PROBLEM_SIZE, "[server] shared_memory: cannot be had: %s",
+             strerror(errno));
+    return ERR_IO;
+}
+
 static enum err make_peers(struct parts *parts, char problem[INI_PROBLEM_SIZE])
 {
     const struct settings *settings = parts->settings;
@@ -81,6 +104,7 @@ static enum err load_plugins(struct parts *parts, const struct worker_setup *set
         .copy_dir = setup->copy_dir,
         .pool = find_pool,
         .upstream = find_upstream,
+        .shared = find_shared,
         .data = parts,
         .watch = inspection_watch(setup->inspection),
     };
@@ -143,7 +167,9 @@ enum err parts_init(struct parts *parts, const struct worker_setup *setup,
     parts->resolver = resolver_create(
         parts->loop, settings->server.resolver[0] != '\0' ? settings->server.resolver : NULL);
     parts->router = router_create();
-    err = make_peers(parts, problem);
+    err = make_shared(parts, setup, problem);
+    if (err == ERR_OK)
+        err = make_peers(parts, problem);
     return err == ERR_OK ? load_plugins(parts, setup, problem) : err;
 }
 
@@ -213,6 +239,8 @@ void parts_deinit(struct parts *parts)
     mem_free(parts->pools);
     mem_free(parts->upstreams);
     router_destroy(parts->router);
+    if (parts->is_shared_own)
+        shared_destroy(parts->shared);
     resolver_destroy(parts->resolver);
     tasks_destroy(parts->tasks);
     helpers_destroy(parts->helpers);

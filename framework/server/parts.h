@@ -20,6 +20,7 @@ struct helpers;
 struct inspection;
 struct quarantine_list;
 struct resolver;
+struct shared;
 struct tasks;
 struct worker_setup;
 
@@ -32,12 +33,14 @@ struct parts {
     struct resolver *resolver;       /* names of upstreams */
     struct pg_pool **pools;          /* one for each of settings->pgs */
     struct upstream **upstreams;     /* one for each of settings->upstreams */
+    struct shared *shared;           /* what plugins of all workers share */
     struct router *router;           /* every plugin's routes */
     struct plugins *plugins;         /* loaded, in the order of the file */
     struct inspection *inspection;   /* makes pools and upstreams that are missing; NULL: none */
     struct access_log *access;       /* NULL: off */
     struct http_server *http;        /* NULL until parts_serve() */
     struct hook flush;               /* writes a turn's access lines at its end */
+    bool is_shared_own;              /* `shared` is nobody else's */
     struct board *board;             /* what the master is shown; NULL: nobody looks */
     const struct quarantine_list *quarantine; /* routes that are closed; NULL: none */
     uint32_t quarantine_version;              /* of the list, as it was applied */

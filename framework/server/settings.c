@@ -63,6 +63,14 @@ static const struct field server_fields[] = {
      .fallback = "off",
      .help = "off: a plugin is refused where everybody on the machine may write its file or the "
              "folder it lies in, since it runs with the host's rights. on: it is loaded."},
+    {.key = "shared_memory",
+     .type = FIELD_SIZE,
+     .offset = MEMBER(shared_memory),
+     .fallback = "64M",
+     .min = 4096,
+     .max = (uint64_t)1 << 40,
+     .help = "What plugins may share between workers in all, such as counters of a rate limit; it "
+             "is taken from the system as it is used. A change needs a restart."},
     {.key = "runtime_dir",
      .type = FIELD_PATH,
      .offset = MEMBER(runtime_dir),

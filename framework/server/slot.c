@@ -140,6 +140,7 @@ static _Noreturn void become_worker(struct slot *slot, int channel)
         .board = slot->board,
         .quarantine = host->watch.quarantine.list,
         .roster = &generation->roster,
+        .shared = host->shared,
         .sockets = &host->sockets,
         .slot = slot->index,
         .generation = generation->number,

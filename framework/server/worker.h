@@ -27,6 +27,7 @@ struct board;
 struct inspection;
 struct quarantine_list;
 struct roster;
+struct shared;
 struct sockets;
 
 struct worker_setup {
@@ -36,6 +37,7 @@ struct worker_setup {
     struct board *board;                      /* the same; NULL: nobody reads it */
     const struct quarantine_list *quarantine; /* the master's; NULL: none */
     struct roster *roster;                    /* the generation's; NULL: it never serves */
+    struct shared *shared;                    /* the host's; NULL: the worker makes its own */
     const struct sockets *sockets;            /* the host's; the worker's copies are its own */
     uint32_t slot;                            /* from 0 */
     uint32_t generation;                      /* from 1 */

@@ -9,6 +9,7 @@ static weft_pg *db;
 static weft_upstream *partner;
 static weft_stmt *add, *count;
 static weft_inbox *inbox;
+static uint32_t *shared;
 static weft_str greeting;
 static int64_t number;
 static uint32_t flag, cleanups, turns;
@@ -377,7 +378,7 @@ static weft_status use_streams(weft_ctx *ctx, void *self)
 static weft_status show_turns(weft_ctx *ctx, void *self)
 {
     (void)self;
-    return weft_reply_text(ctx, 200, turns > 0 ? "started" : "not yet");
+    return weft_reply_text(ctx, 200, turns > 0 && *shared == 0 ? "started" : "not yet");
 }
 
 static weft_status find(weft_host *host)
@@ -385,6 +386,7 @@ static weft_status find(weft_host *host)
     WEFT_TRY(weft_setting(host, "greeting", NULL, &greeting));
     WEFT_TRY(weft_setting_int(host, "number", 0, 100, 17, &number));
     WEFT_TRY(weft_setting_bool(host, "flag", 0, &flag));
+    WEFT_TRY(weft_shared(host, "golden", sizeof *shared, (void **)&shared));
     WEFT_TRY(weft_pool(host, "main", &db));
     WEFT_TRY(weft_find_upstream(host, "partner", &partner));
     WEFT_TRY(weft_declare(host, db, "add", "insert into names values ($1)", 0, &add));
