@@ -231,7 +231,8 @@ enum {
                         * weft_maybe_applied(); WEFT_E_UP_RESET */
     WEFT_TEST_TIMEOUT, /* too slow: the server's statement_timeout ends it (WEFT_E_DEADLINE), the
                         * upstream's first_byte_timeout (WEFT_E_UP_TIMEOUT); 5 and 4 seconds,
-                        * unless settings say else */
+                        * unless settings say else; the request's own time, 5 seconds, may be
+                        * over before */
     WEFT_TEST_NEVER,   /* no answer at all: whoever waits runs into a limit of its own */
     WEFT_TEST_TOO_BIG, /* the answer is larger than result_max (WEFT_E_DB) or body_max
                         * (WEFT_E_UP_TOO_BIG) */

@@ -47,10 +47,9 @@ struct kit_failure {
     char text[];      /* with its NUL */
 };
 
-/* Who started something, kept until the edge where a step answers it. */
+/* Who started a statement or a call, for messages. */
 struct kit_start {
-    struct list link;         /* among those that have not reached the edge */
-    uint64_t op;              /* its handle */
+    struct list link;         /* of a call: among those that have not arrived */
     const char *call;         /* "partner GET /quote"; NULL: it is a statement */
     const char *where;        /* "GET /books/:id" */
     weft_test_request *owner; /* the request that it is for; NULL: none */
@@ -101,7 +100,8 @@ struct weft_test {
 
     struct list steps;              /* struct weft_test_step, as written */
     weft_test_step *in_transaction; /* the "begin" after which steps are written; NULL: none */
-    struct list starts;             /* struct kit_start, the oldest first */
+    uint32_t depth;                 /* of transactions in one another there */
+    struct list starts; /* struct kit_start: of calls that have not arrived, the oldest first */
 
     int log_fd;                   /* where the host logs */
     struct buf log;               /* what the test has not read of it */
@@ -193,6 +193,7 @@ struct weft_test_step {
     uint32_t count;                /* parameters; UINT32_MAX: any */
     char **values;                 /* as texts; NULL: SQL NULL */
     weft_test_step *begin;         /* the transaction that it belongs to; NULL: none */
+    bool is_nested;                /* in one within that, or the begin of such */
     uint32_t times;                /* how often it is to be met; 0: any number */
     uint32_t met;                  /* how often it was */
     uint32_t after_ms;             /* before it is answered */
@@ -273,7 +274,7 @@ void kit_calls_address(const struct kit_peer *peer, struct addr *addr);
 /* From here on the plugin's calls go through us. */
 void kit_watch(const weft_plugin *plugin);
 
-/* Who has started the statement that is being sent; NULL: the host itself, or not known. */
+/* Who has started the statement that is being sent; NULL: the host itself. */
 const struct kit_start *kit_start_of_query(weft_test *t, const char *sql,
                                            const char *const *values);
 

@@ -250,6 +250,7 @@ int PQconsumeInput(PGconn *conn)
     uint64_t count;
 
     (void)!read(conn->fd, &count, sizeof count);
+    conn->is_broken |= conn->is_breaking;
     return !conn->is_broken;
 }
 

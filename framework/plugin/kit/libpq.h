@@ -48,7 +48,8 @@ struct pg_conn {
     const char *pool;              /* whose; the peer's name */
     int fd;                        /* an eventfd: something has come */
     int pid;                       /* of the server's process */
-    bool is_broken;                /* the server has closed it */
+    bool is_breaking;              /* the server has closed it */
+    bool is_broken;                /* and that was noticed */
     bool is_loss_told;             /* by a result */
     bool is_read_only;             /* until the next Sync */
     bool is_aborted;               /* nothing is run before the next Sync */

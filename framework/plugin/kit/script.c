@@ -77,11 +77,11 @@ weft_test_step *weft_test_query_at(weft_test *t, const char *file, int line, con
         step->values = arena_alloc(&t->arena, (count + 1) * sizeof *step->values);
     for (uint32_t i = 0; i < count && count != UINT32_MAX; i++)
         step->values[i] = text_of(t, &values[i]);
-    if (!is_begin(statement))
-        step->begin = t->in_transaction;
-    if (is_begin(statement))
+    step->begin = t->in_transaction;
+    step->is_nested = t->depth > 1 || (t->depth == 1 && is_begin(statement));
+    if (is_begin(statement) && t->depth++ == 0)
         t->in_transaction = step;
-    else if (is_end(statement))
+    else if (is_end(statement) && t->depth > 0 && --t->depth == 0)
         t->in_transaction = NULL;
     return step;
 }
@@ -291,12 +291,24 @@ static bool has_values(const weft_test_step *step, const struct kit_statement *s
     return true;
 }
 
+/* What the host sends for a transaction within another one: a savepoint's. */
+static bool is_of_nested(const char *sql, const char *name)
+{
+    if (is_begin(name))
+        return strncmp(sql, "savepoint ", 10) == 0;
+    if (strcasecmp(name, "commit") == 0)
+        return strncmp(sql, "release ", 8) == 0;
+    return strncmp(sql, "rollback to ", 12) == 0;
+}
+
 static bool has_name(const weft_test_step *step, const struct kit_statement *statement)
 {
     const char *name = kit_statement_name(step->t, statement->pool, statement->sql);
 
     if (step->is_call)
         return false;
+    if (step->is_nested && (is_begin(step->name) || is_end(step->name)))
+        return is_of_nested(statement->sql, step->name);
     if (is_begin(step->name))
         return is_begin(statement->sql);
     return (name != NULL && strcmp(step->name, name) == 0) ||
@@ -469,4 +481,5 @@ void kit_end_steps(weft_test *t)
     }
     list_init(&t->steps);
     t->in_transaction = NULL;
+    t->depth = 0;
 }

@@ -14,6 +14,7 @@
 
 static const char guard_start[] = "select set_config('transaction_read_only'";
 static const char cancel_start[] = "select pg_cancel_backend(";
+static const char undo_start[] = "rollback to ";
 
 static void done(struct pg_conn *conn, struct pg_result *result)
 {
@@ -53,7 +54,7 @@ const char *kit_statement_name(const weft_test *t, const char *pool, const char 
 static void begin(struct pg_conn *conn, const struct entry *entry)
 {
     conn->begin = conn->step;
-    conn->owner = entry->start != NULL ? entry->start->owner : NULL;
+    conn->owner = entry->start->owner;
 }
 
 static void end_transaction(struct pg_conn *conn)
@@ -63,15 +64,20 @@ static void end_transaction(struct pg_conn *conn)
     conn->owner = NULL;
 }
 
-/* The host rolls back what the plugin has left open. */
-static void on_left_open(struct pg_conn *conn)
+/* A step may be written for what the host does by itself, but need not. */
+static void meet_if_next(const struct pg_conn *conn, const char *sql)
 {
-    weft_test *t = kit_here;
-    const struct kit_statement statement = {conn->pool, "rollback", 0, NULL, conn->begin};
-    weft_test_step *step = kit_find_query(t, &statement);
+    const struct kit_statement statement = {.pool = conn->pool, .sql = sql, .begin = conn->begin};
+    weft_test_step *step = kit_find_query(kit_here, &statement);
 
     if (step != NULL && conn->begin != NULL)
         kit_meet(step);
+}
+
+/* The host rolls back what the plugin has left open. */
+static void on_left_open(struct pg_conn *conn)
+{
+    meet_if_next(conn, "rollback");
     if (conn->owner != NULL && conn->begin != NULL)
         kit_client_left_open(conn->owner, conn->begin);
 }
@@ -111,29 +117,24 @@ static void cancel(int pid)
     }
 }
 
-/* False: it is none of them. */
-static bool run_hosts_own(struct pg_conn *conn, const struct entry *entry)
+/* Commands that no op has asked for: all that they are to be told is that all is well. */
+static void run_hosts_own(struct pg_conn *conn, const struct entry *entry)
 {
-    if (begins_with(entry->sql, guard_start)) {
+    if (begins_with(entry->sql, guard_start))
         conn->is_read_only = true;
-        done(conn, one_row());
-        return true;
-    }
-    if (entry->start != NULL)
-        return false;
-    if (begins_with(entry->sql, cancel_start)) {
+    if (begins_with(entry->sql, cancel_start))
         cancel(atoi(entry->sql + strlen(cancel_start)));
-        done(conn, one_row());
-    } else if (begins_with(entry->sql, "deallocate ")) {
-        done(conn, kit_result(PGRES_COMMAND_OK));
-    } else if (strcmp(entry->sql, "rollback") == 0) {
+    if (strcmp(entry->sql, "rollback") == 0) {
         if (conn->state != PQTRANS_IDLE)
             on_left_open(conn);
         end_by(conn, entry->sql);
-    } else {
-        return false;
+        return;
     }
-    return true;
+    if (begins_with(entry->sql, undo_start)) {
+        meet_if_next(conn, entry->sql);
+        conn->state = PQTRANS_INTRANS;
+    }
+    done(conn, one_row());
 }
 
 /* Statements */
@@ -162,21 +163,28 @@ static void answer(struct pg_conn *conn)
     } else if (strcasecmp(entry->sql, "commit") == 0 || strcasecmp(entry->sql, "rollback") == 0) {
         end_by(conn, entry->sql);
     } else {
-        if (begins_with(entry->sql, "begin"))
+        if (begins_with(entry->sql, "begin") || begins_with(entry->sql, undo_start))
             conn->state = PQTRANS_INTRANS;
         done(conn, result_of(step));
     }
 }
 
+/* Whoever has just sent it learns of that later, when it reads. */
 static void lose(struct pg_conn *conn)
 {
-    conn->is_broken = true;
+    conn->is_breaking = true;
     conn->current = NULL;
 }
 
 static void finish(struct pg_conn *conn)
 {
     switch (conn->step->fault) {
+    case WEFT_TEST_BUSY:
+    case WEFT_TEST_DOWN:
+        kit_fail(kit_here, conn->step->file, conn->step->line,
+                 "a fault that the kit has no place for here");
+        answer(conn);
+        return;
     case WEFT_TEST_LOST:
         lose(conn);
         return;
@@ -237,10 +245,9 @@ static void run(struct pg_conn *conn, struct entry *entry)
 {
     const struct kit_statement statement = {conn->pool, entry->sql, entry->count,
                                             (const char *const *)entry->values, conn->begin};
-    const char *where = entry->start != NULL ? entry->start->where : "the plugin";
     bool is_end = strcasecmp(entry->sql, "commit") == 0 || strcasecmp(entry->sql, "rollback") == 0;
 
-    if (conn->state == PQTRANS_INERROR && !is_end) {
+    if (conn->state == PQTRANS_INERROR && !is_end && !begins_with(entry->sql, undo_start)) {
         fail(conn, kit_result_error("ERROR", "25P02",
                                     "current transaction is aborted, commands ignored until end "
                                     "of transaction block"));
@@ -251,7 +258,7 @@ static void run(struct pg_conn *conn, struct entry *entry)
                                     "cannot execute a write in a read-only transaction"));
         return;
     }
-    conn->step = kit_take_query(kit_here, &statement, where);
+    conn->step = kit_take_query(kit_here, &statement, entry->start->where);
     if (conn->step != NULL) {
         if (begins_with(entry->sql, "begin"))
             begin(conn, entry);
@@ -273,7 +280,9 @@ static void work_on(struct pg_conn *conn, struct entry *entry)
         done(conn, kit_result(PGRES_PIPELINE_ABORTED));
     } else if (entry->kind == ENTRY_PREPARE) {
         done(conn, kit_result(PGRES_COMMAND_OK));
-    } else if (!run_hosts_own(conn, entry)) {
+    } else if (entry->start == NULL) {
+        run_hosts_own(conn, entry);
+    } else {
         run(conn, entry);
     }
 }
@@ -285,7 +294,7 @@ void kit_server_work(struct pg_conn *conn)
     LIST_EACH (&conn->entries, link) {
         struct entry *entry = CONTAINER_OF(link, struct entry, link);
 
-        if (conn->current != NULL || conn->is_broken)
+        if (conn->current != NULL || conn->is_breaking)
             break;
         if (entry->is_done)
             continue;

@@ -75,6 +75,7 @@ static void jump(weft_test *t, uint64_t us_max)
         wait_us = us_max;
     t->now_us += wait_us;
     watch_canceled(t, wait_us);
+    kit_clock_set(t->now_us - t->begin_us);
     loop_turn(t->loop, 0); /* timers are no work that waits */
     kit_settle(t);
 }

@@ -37,17 +37,6 @@ static const char *where_is(const struct scope *scope)
     return kit_copy(kit_here, route != NULL ? route->text : "the plugin's background");
 }
 
-static struct kit_start *note(const struct op *op)
-{
-    struct kit_start *start = arena_alloc(&kit_here->arena, sizeof *start);
-
-    start->op = op->handle;
-    start->where = where_is(op->scope);
-    start->owner = owner_of(op->scope);
-    list_append(&kit_here->starts, &start->link);
-    return start;
-}
-
 /* A fault before anything was sent. */
 static void fail_at_once(struct op *op, enum err err, const char *reason, const char *text)
 {
@@ -73,16 +62,17 @@ static struct kit_statement statement_of(const struct pg_query *query)
                                   .values = query->values};
 }
 
-static weft_op *note_query(weft_op *handle)
+/* Where its step has it fail before anything is sent, it does. */
+static weft_op *look_at_query(weft_op *handle)
 {
     struct op *op = started(handle);
+    const struct pg_query *query = op != NULL ? pg_query_behind(op) : NULL;
     struct kit_statement statement;
     weft_test_step *step;
 
-    if (op == NULL || !op_is_pg(op))
+    if (query == NULL)
         return handle;
-    (void)note(op);
-    statement = statement_of(pg_query_of(op));
+    statement = statement_of(query);
     step = kit_find_query(kit_here, &statement);
     if (step == NULL || (step->fault != WEFT_TEST_BUSY && step->fault != WEFT_TEST_DOWN))
         return handle;
@@ -94,49 +84,93 @@ static weft_op *note_query(weft_op *handle)
     return handle;
 }
 
-const struct kit_start *kit_start_of_query(weft_test *t, const char *sql, const char *const *values)
+/* Is this the statement that is being sent? */
+static bool is_being_sent(const struct op *op, const char *sql, const char *const *values)
 {
-    LIST_EACH (&t->starts, link) {
-        struct kit_start *start = CONTAINER_OF(link, struct kit_start, link);
-        const struct op *op = op_of(t->tasks, start->op);
-        const struct pg_query *query = op != NULL && op_is_pg(op) ? pg_query_of(op) : NULL;
+    const struct pg_query *query = op->state == OP_PENDING ? pg_query_behind(op) : NULL;
 
-        if (op == NULL)
-            list_remove(&start->link);
-        if (query == NULL || op->state != OP_PENDING || query->values != values ||
-            strcmp(query->sql.ptr, sql) != 0)
-            continue;
-        list_remove(&start->link);
-        return start;
+    return query != NULL && &query->op == op && query->session == NULL && query->values == values &&
+           strcmp(query->sql.ptr, sql) == 0;
+}
+
+/* The newest first: a handler that runs thousands of statements keeps their ops. */
+static const struct op *find_among(const struct scope *scope, const char *sql,
+                                   const char *const *values)
+{
+    for (const struct list *at = scope->ops.prev; at != &scope->ops; at = at->prev) {
+        const struct op *op = CONTAINER_OF(at, const struct op, _link);
+
+        if (is_being_sent(op, sql, values))
+            return op;
     }
     return NULL;
+}
+
+static const struct op *find_being_sent(const struct list *scopes, const char *sql,
+                                        const char *const *values)
+{
+    LIST_EACH (scopes, link) {
+        const struct scope *scope = CONTAINER_OF(link, const struct scope, _link);
+        const struct op *found = find_being_sent(&scope->children, sql, values);
+
+        if (found == NULL)
+            found = find_among(scope, sql, values);
+        if (found != NULL)
+            return found;
+    }
+    return NULL;
+}
+
+const struct kit_start *kit_start_of_query(weft_test *t, const char *sql, const char *const *values)
+{
+    const struct op *op = find_being_sent(&t->tasks->scopes, sql, values);
+    struct kit_start *start;
+
+    if (op == NULL)
+        return NULL;
+    start = arena_alloc(&t->arena, sizeof *start);
+    start->where = where_is(op->scope);
+    start->owner = owner_of(op->scope);
+    return start;
 }
 
 static weft_op *run(weft_ctx *ctx, weft_pg *db, weft_stmt *stmt, uint32_t count,
                     const weft_value *values)
 {
-    return note_query(abi_pg.run(ctx, db, stmt, count, values));
+    return look_at_query(abi_pg.run(ctx, db, stmt, count, values));
 }
 
 static weft_op *run_sql(weft_ctx *ctx, weft_pg *db, const char *sql, uint32_t flags, uint32_t count,
                         const weft_value *values)
 {
-    return note_query(abi_pg.run_sql(ctx, db, sql, flags, count, values));
+    return look_at_query(abi_pg.run_sql(ctx, db, sql, flags, count, values));
 }
 
 static weft_op *begin(weft_ctx *ctx, weft_pg *db, uint32_t flags)
 {
-    return note_query(abi_pg.begin(ctx, db, flags));
+    return look_at_query(abi_pg.begin(ctx, db, flags));
 }
 
 static weft_op *commit(weft_pg *tx)
 {
-    return note_query(abi_pg.commit(tx));
+    return look_at_query(abi_pg.commit(tx));
 }
 
 static weft_op *rollback(weft_pg *tx)
 {
-    return note_query(abi_pg.rollback(tx));
+    return look_at_query(abi_pg.rollback(tx));
+}
+
+static weft_op *stream(weft_ctx *ctx, weft_pg *db, weft_stmt *stmt, uint32_t count,
+                       const weft_value *values)
+{
+    return look_at_query(abi_pg.stream(ctx, db, stmt, count, values));
+}
+
+static weft_op *stream_sql(weft_ctx *ctx, weft_pg *db, const char *sql, uint32_t flags,
+                           uint32_t count, const weft_value *values)
+{
+    return look_at_query(abi_pg.stream_sql(ctx, db, sql, flags, count, values));
 }
 
 /* Calls */
@@ -158,6 +192,15 @@ static const char *call_text(const char *upstream, struct span method, struct sp
         .ptr;
 }
 
+static void note_start(const struct op *op, const char *text)
+{
+    struct kit_start *start = arena_alloc(&kit_here->arena, sizeof *start);
+
+    start->where = where_is(op->scope);
+    start->call = text;
+    list_append(&kit_here->starts, &start->link);
+}
+
 static void note_call(struct op *op, const struct kit_peer *peer, const weft_call *given)
 {
     const struct http_fields fields = {(struct http_field *)(uintptr_t)(const void *)given->fields,
@@ -171,7 +214,7 @@ static void note_call(struct op *op, const struct kit_peer *peer, const weft_cal
     };
     weft_test_step *step = kit_find_call(kit_here, &made);
 
-    note(op)->call = call_text(peer->name, made.method, made.path);
+    note_start(op, call_text(peer->name, made.method, made.path));
     if (step == NULL || (step->fault != WEFT_TEST_BUSY && step->fault != WEFT_TEST_DOWN))
         return;
     kit_meet(step);
@@ -260,6 +303,8 @@ void kit_watch(const weft_plugin *plugin)
     pg.begin = begin;
     pg.commit = commit;
     pg.rollback = rollback;
+    pg.stream = stream;
+    pg.stream_sql = stream_sql;
     pg.reply = reply_rows;
     http = abi_http;
     http.reply = reply;
