@@ -140,7 +140,7 @@ typedef int32_t weft_status;
 #define WEFT_E_DB            (-303) /* 500: the statement failed, see weft_sqlstate() */
 #define WEFT_E_DB_CONSTRAINT (-304) /* 409: SQLSTATE class 23 */
 #define WEFT_E_DB_RETRY      (-305) /* 503, Retry-After: class 40, run the transaction again */
-#define WEFT_E_DB_VALUE      (-306) /* 400: 22P02, 22003, 22007, 22008, 22021 */
+#define WEFT_E_DB_VALUE      (-306) /* 400: 22P02, 22P04, 22003, 22007, 22008, 22021 */
 /* 4xx: an upstream */
 #define WEFT_E_UP_BUSY    (-401) /* 503, Retry-After: a limit was reached */
 #define WEFT_E_UP_CONNECT (-402) /* 502: its name or its port does not answer */

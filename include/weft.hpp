@@ -427,6 +427,31 @@ inline task<transaction> begin(weft_ctx *ctx, weft_pg *db, uint32_t flags = 0)
     co_return transaction(begun);
 }
 
+namespace detail
+{
+
+/* A stream's op, released with the object. */
+class held
+{
+  public:
+    explicit held(weft_op *opened) noexcept : opened_(opened) {}
+    held(held &&other) noexcept : opened_(std::exchange(other.opened_, nullptr)) {}
+    held &operator=(held &&) = delete;
+    ~held()
+    {
+        if (opened_ != nullptr)
+            (void)weft_op_release(opened_);
+    }
+
+    /* The stream itself, for weft_columns() and weft_affected(). [loop] */
+    weft_op *stream() const noexcept { return opened_; }
+
+  private:
+    weft_op *opened_;
+};
+
+} /* namespace detail */
+
 /* Rows, pulled page by page; given up with the object unless they were read to their end.
  *
  *     weft_op *opened = weft_stream(ctx, db, stmt, WEFT_NO_ARGS);
@@ -435,25 +460,16 @@ inline task<transaction> begin(weft_ctx *ctx, weft_pg *db, uint32_t flags = 0)
  *         for (uint32_t i = 0; i < weft_rows(rows.page()); i++)
  *             use(weft_col_text(rows.page(), i, 0));
  */
-class rows
+class rows : public detail::held
 {
   public:
     /* Of a weft_stream() that has settled OK. [loop] */
-    explicit rows(weft_op *opened) noexcept : opened_(opened) {}
-    rows(rows &&other) noexcept : opened_(std::exchange(other.opened_, nullptr)), page_(other.page_)
-    {
-    }
-    rows &operator=(rows &&) = delete;
-    ~rows()
-    {
-        if (opened_ != nullptr)
-            (void)weft_op_release(opened_);
-    }
+    explicit rows(weft_op *opened) noexcept : held(opened) {}
 
     /* Pulls the next page; false: the end. Throws the stream's failure. [loop] */
     task<bool> next()
     {
-        page_ = weft_stream_next(opened_);
+        page_ = weft_stream_next(stream());
         co_await page_;
         co_return weft_rows(page_) > 0;
     }
@@ -461,19 +477,61 @@ class rows
     /* What next() has pulled, for weft_rows() and its like; good until the next one. [loop] */
     weft_op *page() const noexcept { return page_; }
 
-    /* The stream itself, for weft_columns() and weft_affected(). [loop] */
-    weft_op *stream() const noexcept { return opened_; }
-
   private:
-    weft_op *opened_;
     weft_op *page_ = nullptr;
 };
 
-/* co_await weft::stream(opened), what weft_stream() has returned: its rows. [loop] */
-inline task<rows> stream(weft_op *opened)
+/* What a COPY TO STDOUT brings, piece by piece; given up with the object unless it was read to its
+ * end.
+ *
+ *     weft::copy_out books = co_await weft::stream<weft::copy_out>(
+ *         weft_copy_out(ctx, db, "copy books to stdout"));
+ *     while (co_await books.next())
+ *         use(weft::view(books.piece()));
+ */
+class copy_out : public detail::held
+{
+  public:
+    /* Of a weft_copy_out() that has settled OK. [loop] */
+    explicit copy_out(weft_op *opened) noexcept : held(opened) {}
+
+    /* Pulls the next piece; false: the end. Throws the stream's failure. [loop] */
+    task<bool> next()
+    {
+        weft_op *read = weft_copy_read(stream());
+
+        co_await read;
+        piece_ = weft_piece(read);
+        co_return piece_.ptr != nullptr;
+    }
+
+    /* What next() has pulled; good until the next one. [loop] */
+    weft_str piece() const noexcept { return piece_; }
+
+  private:
+    weft_str piece_ = {nullptr, 0};
+};
+
+/* A COPY FROM STDIN to write to; without end(), nothing of it has happened. */
+class copy_in : public detail::held
+{
+  public:
+    /* Of a weft_copy_in() that has settled OK. [loop] */
+    explicit copy_in(weft_op *opened) noexcept : held(opened) {}
+
+    /* As weft_copy_write(): to be awaited. [loop] */
+    weft_op *write(weft_str bytes) noexcept { return weft_copy_write(stream(), bytes); }
+
+    /* As weft_copy_end(): to be awaited. [loop] */
+    weft_op *end() noexcept { return weft_copy_end(stream()); }
+};
+
+/* co_await weft::stream(opened), what weft_stream() has returned: its rows; copy_out or copy_in of
+ * what weft_copy_out() or weft_copy_in() has. [loop] */
+template <typename Stream = rows> inline task<Stream> stream(weft_op *opened)
 {
     co_await opened;
-    co_return rows(opened);
+    co_return Stream(opened);
 }
 
 } /* namespace weft */

@@ -373,6 +373,55 @@ static inline weft_op *weft_stream_next(weft_op *stream)
  * too large for the ctx's memory, which cancels the ctx (WEFT_WHY_MEMORY). [loop] */
 static inline weft_str weft_stream_json(weft_op *page) { return weft__api->pg->stream_json(page); }
 
+/* ---- COPY: rows as text, CSV or binary, out of and into the database, at constant memory -------
+ *
+ *     weft_op *copy = weft_copy_in(ctx, db, "copy books from stdin (format csv)"), *body;
+ *     WEFT_TRY(weft_await(copy));
+ *     do {
+ *         body = weft_body_read(ctx);
+ *         WEFT_TRY(weft_await(body));
+ *         WEFT_TRY(weft_await(weft_copy_write(copy, weft_piece(body))));
+ *     } while (weft_piece(body).ptr != NULL);
+ *     copy = weft_copy_end(copy);
+ *     WEFT_TRY(weft_await(copy));
+ *     return weft_reply_text(ctx, 200, weft_fmt(ctx, "%d rows", (int)weft_affected(copy)).ptr);
+ *
+ * A COPY is a stream as weft_stream()'s, with the same limits and the same end. Where it is given
+ * up before weft_copy_end(), nothing of it has happened. */
+
+/* Opens a COPY ... TO STDOUT on a pool or on a transaction: OK once the server is ready;
+ * weft_affected() once the end was read. Errors as of weft_stream(), WEFT_E_INVALID for another
+ * statement, and for COPY FROM STDIN. Never make the text from what came from outside. [loop] */
+static inline weft_op *weft_copy_out(weft_ctx *ctx, weft_pg *db, const char *sql)
+{
+    return weft__api->pg->copy_out(ctx, db, sql);
+}
+
+/* Pulls the next piece: weft_piece(), whole rows of some 64 KB or what has come; absent: the end.
+ * Otherwise as weft_stream_next(). [loop] */
+static inline weft_op *weft_copy_read(weft_op *copy) { return weft__api->pg->copy_read(copy); }
+
+/* Opens a COPY ... FROM STDIN in the same way: OK once the server wants rows. [loop] */
+static inline weft_op *weft_copy_in(weft_ctx *ctx, weft_pg *db, const char *sql)
+{
+    return weft__api->pg->copy_in(ctx, db, sql);
+}
+
+/* Writes bytes, copied, cut anywhere; absent or empty ones do nothing. OK once all that was written
+ * has left: who awaits it is held back as the database is. The op is good until the next write. The
+ * server's errors, as soon as it tells (weft_op_error() says the line): WEFT_E_DB_VALUE,
+ * WEFT_E_DB_CONSTRAINT, WEFT_E_DB ...; WEFT_E_OVERLOAD: more than 1 MiB would wait; WEFT_E_STATE:
+ * not open, or ended. [loop] */
+static inline weft_op *weft_copy_write(weft_op *copy, weft_str bytes)
+{
+    return weft__api->pg->copy_write(copy, bytes);
+}
+
+/* Ends a COPY FROM STDIN: OK once the server has taken all rows, of which the op's weft_affected()
+ * tells. Else it has taken none; where it was canceled or the session broke, see
+ * weft_maybe_applied(). [loop] */
+static inline weft_op *weft_copy_end(weft_op *copy) { return weft__api->pg->copy_end(copy); }
+
 /* ---- transactions that are run again -------------------------------------------------------- */
 
 /* What weft_transact() runs in the transaction `tx`; `ctx` is that of this run. A failure that it

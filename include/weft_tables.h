@@ -137,6 +137,12 @@ typedef struct weft_pg_api {
                                uint32_t *count); /* weft_col_ints() */
     const weft_str *(*col_texts)(weft_ctx *, weft_op *, uint32_t row, uint32_t column,
                                  uint32_t *count); /* weft_col_texts() */
+    /* [loop] COPY */
+    weft_op *(*copy_out)(weft_ctx *, weft_pg *, const char *sql); /* weft_copy_out() */
+    weft_op *(*copy_read)(weft_op *);                             /* weft_copy_read() */
+    weft_op *(*copy_in)(weft_ctx *, weft_pg *, const char *sql);  /* weft_copy_in() */
+    weft_op *(*copy_write)(weft_op *, weft_str);                  /* weft_copy_write() */
+    weft_op *(*copy_end)(weft_op *);                              /* weft_copy_end() */
 } weft_pg_api;
 
 typedef struct weft_call_api {

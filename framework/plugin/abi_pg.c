@@ -85,8 +85,7 @@ static weft_status declare(weft_host *host, weft_pg *db, const char *name, const
 
 /* Running */
 
-/* Fills in pool or transaction. False: `db` is neither, and that was told. */
-static bool find_database(weft_pg *db, struct pg_call *call, const char *entry)
+bool abi_database(weft_pg *db, struct pg_call *call, const char *entry)
 {
     const struct abi *abi = abi_here();
     struct op *begin;
@@ -129,7 +128,7 @@ static const char *find_declared(weft_pg *db, weft_stmt *stmt, struct pg_call *c
 {
     const struct abi_statement *statement;
 
-    if (!find_database(db, call, entry))
+    if (!abi_database(db, call, entry))
         return "no such database";
     statement = slots_get(abi_here()->statements, abi_number(stmt));
     if (statement == NULL) {
@@ -173,7 +172,7 @@ static weft_op *stream(weft_ctx *ctx, weft_pg *db, weft_stmt *stmt, uint32_t cou
 static weft_op *find_ad_hoc(struct scope *scope, weft_pg *db, struct pg_call *call,
                             const char *entry)
 {
-    if (!find_database(db, call, entry))
+    if (!abi_database(db, call, entry))
         return refuse(scope, ERR_STATE, "no such database");
     if (call->sql.ptr != NULL && (call->flags & ~(WEFT_STMT_READ_ONLY | WEFT_STMT_SLOW)) == 0)
         return NULL;
@@ -236,7 +235,7 @@ static weft_op *begin(weft_ctx *ctx, weft_pg *db, uint32_t flags)
 
     if (scope == NULL)
         return NULL;
-    if (!find_database(db, &call, "begin"))
+    if (!abi_database(db, &call, "begin"))
         return refuse(scope, ERR_STATE, "no such database");
     if ((flags & ~TX_FLAGS) != 0 || (flags != 0 && call.transaction != NULL)) {
         abi_misuse("begin", "flags that do not exist, or in a transaction that has its own");
@@ -288,7 +287,7 @@ static weft_op *back_off(weft_ctx *ctx, weft_pg *db, uint32_t failures)
 
     if (scope == NULL)
         return NULL;
-    if (!find_database(db, &call, "transact"))
+    if (!abi_database(db, &call, "transact"))
         return refuse(scope, ERR_STATE, "no such database");
     if (call.pool == NULL || failures >= RUNS_MAX)
         return refuse(scope, ERR_DB_RETRY, "the transaction was run often enough");
@@ -470,6 +469,11 @@ const weft_pg_api abi_pg = {
     .stream_sql = stream_sql,
     .stream_next = stream_next,
     .stream_json = stream_json,
+    .copy_out = abi_copy_out,
+    .copy_read = abi_copy_read,
+    .copy_in = abi_copy_in,
+    .copy_write = abi_copy_write,
+    .copy_end = abi_copy_end,
     .back_off = back_off,
     .col_time = abi_col_time,
     .col_bytes = abi_col_bytes,

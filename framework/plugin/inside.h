@@ -16,6 +16,8 @@
 #include "task/scope.h"
 #include "weft.h"
 
+struct pg_call;
+
 struct pg_value;
 
 /* What the entries of one worker share. */
@@ -169,6 +171,16 @@ bool abi_take_options(void *to, size_t known, const void *from);
  * with, and why. */
 enum err abi_take_values(const weft_value *from, uint32_t count, struct pg_value *to,
                          const char **why);
+
+/* Fills in the pool or transaction of a call. False: `db` is neither, and that was told. */
+bool abi_database(weft_pg *db, struct pg_call *call, const char *entry);
+
+/* The entries of `pg` that abi_copy.c has. */
+weft_op *abi_copy_out(weft_ctx *ctx, weft_pg *db, const char *sql);
+weft_op *abi_copy_read(weft_op *handle);
+weft_op *abi_copy_in(weft_ctx *ctx, weft_pg *db, const char *sql);
+weft_op *abi_copy_write(weft_op *handle, weft_str bytes);
+weft_op *abi_copy_end(weft_op *handle);
 
 /* The entries of `pg` that abi_values.c has. */
 int64_t abi_col_time(weft_op *handle, uint32_t row, uint32_t column);

@@ -152,6 +152,7 @@ SCRIPT = [
     ("POST", "/golden/turns", 200, "2 -304 0"),
     ("GET", "/golden/calls", 200, "418 theirs a body 17, 200 got, 200 {}"),
     ("GET", "/golden/streams", 200, '1 [{"n":1},{"n":2},{"n":3}] -102'),
+    ("GET", "/golden/copies", 200, "0 1 copied\n"),
     ("GET", "/golden/turns", 200, "started"),
 ]
 

@@ -118,6 +118,7 @@ def check_ends(host):
     assert host.get("/other/left-behind").body == b"left"
     assert len(host.get("/other/transaction").json()) > 9
     assert host.get("/other/stream").body == b"200010000"
+    assert host.post("/other/copy").body == b"copied\n"
     end = time.monotonic() + 10
     while host.get("/other/alive").body != b"0":
         assert time.monotonic() < end, "objects of a frame are lost"

@@ -213,6 +213,29 @@ weft::task<> stream_books(weft_ctx *ctx, void *)
     weft::check(weft_reply(ctx, 200, "text/plain", weft::str(std::to_string(sum))));
 }
 
+/* Books in, which take effect with their end, and others, which do not; then all of them out. */
+weft::task<> copy_books(weft_ctx *ctx, void *)
+{
+    static const char in_sql[] = "copy books (title, author) from stdin (format csv)";
+    {
+        weft::copy_in left =
+            co_await weft::stream<weft::copy_in>(weft_copy_in(ctx, library.db, in_sql));
+        co_await left.write(weft_cstr("never,nobody\n"));
+    }
+    weft::copy_in in = co_await weft::stream<weft::copy_in>(weft_copy_in(ctx, library.db, in_sql));
+    co_await in.write(weft_cstr("copied,"));
+    co_await in.write(weft_cstr("me\n"));
+    co_await in.end();
+    weft::copy_out out = co_await weft::stream<weft::copy_out>(
+        weft_copy_out(ctx, library.db,
+                      "copy (select title from books where author in ('me', 'nobody')) to stdout"));
+    std::string text;
+
+    while (co_await out.next())
+        text += weft::view(out.piece());
+    weft::check(weft_reply(ctx, 200, "text/plain", weft::str(text)));
+}
+
 void show_alive(weft_ctx *ctx, void *)
 {
     weft::check(weft_reply(ctx, 200, "text/plain", weft::str(std::to_string(alive))));
@@ -229,6 +252,7 @@ weft_status add_routes(weft_host *host)
     WEFT_TRY(weft_route(host, "GET", "/left-behind", weft::handler<leave_one_behind>));
     WEFT_TRY(weft_route(host, "GET", "/transaction", weft::handler<leave_transaction>));
     WEFT_TRY(weft_route(host, "GET", "/stream", weft::handler<stream_books>));
+    WEFT_TRY(weft_route(host, "POST", "/copy", weft::handler<copy_books>));
     WEFT_TRY(weft_route(host, "GET", "/alive", weft::handler<show_alive>));
     return weft_route_with(host, "GET", "/too-long", weft::handler<wait_too_long>, nullptr, &hasty);
 }

@@ -246,10 +246,10 @@ static weft_status use_more_values(weft_ctx *ctx, void *self)
     static const weft_str texts[] = {WEFT_S("a,b"), {NULL, 0}, WEFT_S("\"")};
     static const weft_str bytes = WEFT_S("xyz");
     uint32_t number_count, text_count;
-    weft_op *op = weft_run_sql(
-        ctx, db, "select $1::timestamptz, $2::bytea, $3::int[], $4::text[]", WEFT_STMT_READ_ONLY,
-        WEFT_ARGS(weft_time(1000001), weft_bytes(bytes), weft_ints(numbers, 2),
-                  weft_texts(texts, 3)));
+    weft_op *op = weft_run_sql(ctx, db, "select $1::timestamptz, $2::bytea, $3::int[], $4::text[]",
+                               WEFT_STMT_READ_ONLY,
+                               WEFT_ARGS(weft_time(1000001), weft_bytes(bytes),
+                                         weft_ints(numbers, 2), weft_texts(texts, 3)));
 
     (void)self;
     WEFT_TRY(weft_await(op));
@@ -311,8 +311,8 @@ static weft_status add_in_turns(weft_ctx *ctx, weft_pg *tx, void *data)
     if (++*runs == 1)
         return WEFT_E_DB_RETRY;
     WEFT_TRY(weft_await(nested));
-    WEFT_TRY(weft_await(
-        weft_run(ctx, weft_tx(nested), add, WEFT_ARGS(weft_text(weft_cstr("nested"))))));
+    WEFT_TRY(
+        weft_await(weft_run(ctx, weft_tx(nested), add, WEFT_ARGS(weft_text(weft_cstr("nested"))))));
     WEFT_TRY(weft_await(weft_rollback(weft_tx(nested))));
     return weft_await(weft_run(ctx, tx, add, WEFT_ARGS(weft_text(weft_cstr("turns")))));
 }
@@ -375,6 +375,27 @@ static weft_status use_streams(weft_ctx *ctx, void *self)
         weft_fmt(ctx, "%u %s %d", rows, text.ptr, (int)weft_op_status(weft_stream_next(page))).ptr);
 }
 
+/* GET /golden/copies: a row in, and out again */
+static weft_status use_copies(weft_ctx *ctx, void *self)
+{
+    weft_op *in = weft_copy_in(ctx, db, "copy names from stdin"), *end, *out, *read;
+    weft_status status;
+
+    (void)self;
+    WEFT_TRY(weft_await(in));
+    WEFT_TRY(weft_await(weft_copy_write(in, weft_cstr("copied\n"))));
+    end = weft_copy_end(in);
+    status = weft_await(end);
+    out = weft_copy_out(ctx, db, "copy (select name from names where name = 'copied') to stdout");
+    WEFT_TRY(weft_await(out));
+    read = weft_copy_read(out);
+    WEFT_TRY(weft_await(read));
+    return weft_reply_text(
+        ctx, 200,
+        weft_fmt(ctx, "%d %u %s", (int)status, (uint32_t)weft_affected(end), weft_piece(read).ptr)
+            .ptr);
+}
+
 static weft_status show_turns(weft_ctx *ctx, void *self)
 {
     (void)self;
@@ -422,6 +443,7 @@ static weft_status init(weft_host *host, void **self)
     WEFT_TRY(weft_route(host, "POST", "/turns", run_turns));
     WEFT_TRY(weft_route(host, "GET", "/calls", use_calls));
     WEFT_TRY(weft_route(host, "GET", "/streams", use_streams));
+    WEFT_TRY(weft_route(host, "GET", "/copies", use_copies));
     return weft_route(host, "GET", "/turns", show_turns);
 }
 
