@@ -147,6 +147,32 @@ struct status_of {
     weft_op *op; /* to wait for */
 };
 
+/* A pull of a stream whose piece is wanted. */
+struct piece_of {
+    weft_op *op; /* to wait for */
+};
+
+/* Waits for one. */
+class piece_awaiter : public op_awaiter
+{
+  public:
+    explicit piece_awaiter(weft_op *pulled) noexcept : op_awaiter(pulled, true), pulled_(pulled) {}
+
+    std::optional<std::string_view> await_resume() const
+    {
+        weft_str piece;
+
+        (void)op_awaiter::await_resume();
+        piece = weft_piece(pulled_);
+        if (piece.ptr == nullptr)
+            return std::nullopt;
+        return std::string_view(piece.ptr, piece.len);
+    }
+
+  private:
+    weft_op *pulled_;
+};
+
 /* What the promises of all tasks have. */
 struct promise_base {
     std::coroutine_handle<> waiter = std::noop_coroutine(); /* goes on when this has ended */
@@ -159,6 +185,7 @@ struct promise_base {
 
     op_awaiter await_transform(weft_op *op) noexcept { return {op, true}; }
     op_awaiter await_transform(status_of wanted) noexcept { return {wanted.op, false}; }
+    piece_awaiter await_transform(piece_of wanted) noexcept { return piece_awaiter(wanted.op); }
     template <typename Value> task<Value> &&await_transform(task<Value> &&other) noexcept
     {
         return std::move(other);
@@ -232,6 +259,16 @@ template <typename Value> class [[nodiscard]] task
 
 /* co_await weft::status(op): its status, whatever it is. [loop] */
 inline detail::status_of status(weft_op *op) noexcept { return {op}; }
+
+/* co_await weft::piece(weft_body_read(ctx)), or of another pull: std::optional<std::string_view>,
+ * nothing at the stream's end; throws a failure. Good until the next pull. [loop] */
+inline detail::piece_of piece(weft_op *op) noexcept { return {op}; }
+
+/* weft_write() of `bytes`: to be awaited. [loop] */
+inline weft_op *write(weft_ctx *ctx, std::string_view bytes) noexcept
+{
+    return weft_write(ctx, str(bytes));
+}
 
 namespace detail
 {

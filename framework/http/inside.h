@@ -58,6 +58,7 @@ struct http_conn {
     bool is_cut;                  /* the answer that was sent last ends the connection */
     bool is_final;                /* the request that is read is the client's last */
     bool must_linger;             /* bytes that were not read may be under way */
+    bool must_reset;              /* its end has to look like a failure */
     uint32_t open;                /* requests in the pipeline */
     uint32_t unsafe;              /* of them with methods that are not safe */
     struct http_server *server;   /* whose */
@@ -173,6 +174,21 @@ void http_pipeline_begin(struct http_request *request, struct span type);
 /* Some of the body. */
 void http_pipeline_write(struct http_request *request, struct span bytes);
 
+/* The same, `count` spans with `size` bytes as one piece. */
+void http_pipeline_write_all(struct http_request *request, const struct span *pieces,
+                             uint32_t count, size_t size);
+
+/* Bytes of the answer that the kernel has not taken yet; of those before it as well. */
+size_t http_pipeline_unsent(const struct http_request *request);
+
+/* Is there room for more of the answer: now; or is this turn's output not sent yet; or is one told
+ * when there is (http_stream_room())? */
+enum http_room { HTTP_ROOM_NOW, HTTP_ROOM_SOON, HTTP_ROOM_LATER };
+enum http_room http_pipeline_room(const struct http_request *request);
+
+/* The client has taken all that was written: there is room. */
+void http_pipeline_drained(struct http_conn *conn);
+
 /* The end. `is_short`: the declared length was not reached. Answers that waited for this one
  * follow. */
 void http_pipeline_end(struct http_request *request, bool is_short);
@@ -222,6 +238,13 @@ static inline bool http_request_is_started(const struct http_request *request)
 }
 
 /* ---- response.c ---- */
+
+/* Framing, and what is the same in every answer: not for handlers. */
+bool http_reply_is_own_field(struct span name);
+
+/* http_reply_write(), `count` spans in one piece. */
+enum err http_reply_write_all(struct http_request *request, const struct span *pieces,
+                              uint32_t count) __attribute__((warn_unused_result));
 
 /* Ends a begun reply that nobody will end; the connection ends with it. */
 void http_reply_abandon(struct http_request *request);

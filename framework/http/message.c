@@ -154,3 +154,21 @@ bool http_is_bodyless(uint32_t code)
 {
     return code < 200 || code == 204 || code == 304;
 }
+
+bool http_has_token(struct span list, struct span token)
+{
+    const char *end = list.ptr + list.len;
+
+    for (const char *at = list.ptr; at < end;) {
+        const char *comma = memchr(at, ',', (size_t)(end - at));
+        struct span element = {at, (size_t)((comma != NULL ? comma : end) - at)};
+        const char *semicolon = memchr(at, ';', element.len);
+
+        if (semicolon != NULL)
+            element.len = (size_t)(semicolon - at);
+        if (span_equal_nocase(span_trim(element), token))
+            return true;
+        at = comma != NULL ? comma + 1 : end;
+    }
+    return false;
+}

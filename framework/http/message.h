@@ -28,6 +28,10 @@ struct span http_field_get(const struct http_fields *fields, struct span name);
 /* How many fields have that name. */
 uint32_t http_field_count(const struct http_fields *fields, struct span name);
 
+/* Has `list`, of elements between commas, the element `token`, in any case, whatever its
+ * parameters? */
+bool http_has_token(struct span list, struct span token);
+
 /* Is `name` a token (RFC 9110 section 5.6.2)? */
 bool http_is_token(struct span name);
 

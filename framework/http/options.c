@@ -105,7 +105,8 @@ static const struct field fields[] = {
      .max = DAY_MS,
      .scope = FIELD_PER_WORKER,
      .help = "A request that takes so long, from its first byte to the last of its answer, is "
-             "logged with plugin, route and where its time went. 0: none."},
+             "logged with plugin, route and where its time went; not one whose reply is live. 0: "
+             "none."},
     {.key = "connections_max",
      .type = FIELD_UINT,
      .offset = MEMBER(connections_max),

@@ -9,6 +9,7 @@
  */
 #include "base/check.h"
 #include "http/inside.h"
+#include "http/reply_stream.h"
 
 static struct http_request *at(struct list *link)
 {
@@ -45,10 +46,24 @@ bool http_pipeline_may_start(const struct http_conn *conn, const struct http_req
     return is_first(conn, request) || (conn->unsafe == 0 && http_is_safe(request->method));
 }
 
+/* What was written but never left, of a connection that goes. */
+static void take_back(struct http_conn *conn)
+{
+    uint64_t unsent = stream_unsent(&conn->stream);
+
+    LIST_EACH (&conn->pipeline, link) {
+        struct http_request *request = at(link);
+        uint64_t lost = is_first(conn, request) ? unsent : request->_out.len;
+
+        request->_out_bytes -= lost < request->_out_bytes ? lost : request->_out_bytes;
+    }
+}
+
 void http_pipeline_drop(struct http_conn *conn, enum scope_why why)
 {
     struct list *link;
 
+    take_back(conn);
     while ((link = list_first(&conn->pipeline)) != NULL) {
         struct http_request *request = at(link);
 
@@ -119,7 +134,7 @@ void http_pipeline_begin(struct http_request *request, struct span type)
     answer.framing = framing_of(request);
     answer.length = request->code == 205 ? 0 : (uint64_t)request->_reply_left;
     if (answer.framing == HTTP_FRAMED_BY_CLOSE || (server->is_draining && is_last(conn, request)) ||
-        http_conn_must_cut(conn, request))
+        (request->_stream == NULL && http_conn_must_cut(conn, request)))
         request->must_close = true;
     answer.persistence = persistence_of(request);
     request->_framing = (uint8_t)answer.framing;
@@ -145,6 +160,52 @@ void http_pipeline_write(struct http_request *request, struct span bytes)
     wrote(request, out, before);
 }
 
+void http_pipeline_write_all(struct http_request *request, const struct span *pieces,
+                             uint32_t count, size_t size)
+{
+    struct buf *out = out_of(request);
+    size_t before = out->len;
+
+    if (request->_has_no_body || size == 0)
+        return;
+    request->reply_bytes += size;
+    if (request->_framing == HTTP_FRAMED_BY_CHUNKS)
+        http_write_chunk_head(out, size);
+    for (uint32_t i = 0; i < count; i++)
+        buf_append(out, pieces[i]);
+    if (request->_framing == HTTP_FRAMED_BY_CHUNKS)
+        buf_append(out, SPAN("\r\n"));
+    wrote(request, out, before);
+}
+
+/* ---- room ---- */
+
+size_t http_pipeline_unsent(const struct http_request *request)
+{
+    const struct http_conn *conn = request->conn;
+
+    return is_first(conn, request) ? stream_unsent(&conn->stream) : request->_out.len;
+}
+
+enum http_room http_pipeline_room(const struct http_request *request)
+{
+    const struct http_conn *conn = request->conn;
+
+    if (!is_first(conn, request))
+        return HTTP_ROOM_LATER;
+    if (stream_unsent(&conn->stream) < HTTP_STREAM_LOW)
+        return HTTP_ROOM_NOW;
+    return stream_is_blocked(&conn->stream) ? HTTP_ROOM_LATER : HTTP_ROOM_SOON;
+}
+
+void http_pipeline_drained(struct http_conn *conn)
+{
+    struct list *link = list_first(&conn->pipeline);
+
+    if (link != NULL)
+        http_stream_room(at(link));
+}
+
 /* ---- the order ---- */
 
 /* What `request`, now the first, has written so far. */
@@ -155,6 +216,7 @@ static void follow(struct http_conn *conn, struct http_request *request)
         http_conn_wrote(conn);
     }
     buf_release(&request->_out);
+    http_stream_room(request);
 }
 
 static void advance(struct http_conn *conn)
@@ -171,6 +233,7 @@ static void advance(struct http_conn *conn)
         if (conn->reading == first)
             http_conn_skip_body(conn, first);
         conn->is_cut = first->must_close;
+        conn->must_reset |= first->_is_broken;
         http_pipeline_remove(conn, first);
         http_request_over(first, SCOPE_REPLIED);
     }
@@ -182,16 +245,41 @@ static void advance(struct http_conn *conn)
         http_conn_wake(conn);
 }
 
+/* Did the client say that it takes trailers (RFC 9110 section 10.1.4)? */
+static bool takes_trailers(const struct http_request *request)
+{
+    for (uint32_t i = 0; i < request->fields.count; i++) {
+        const struct http_field *field = &request->fields.at[i];
+
+        if (span_equal_nocase(field->name, SPAN("TE")) &&
+            http_has_token(field->value, SPAN("trailers")))
+            return true;
+    }
+    return false;
+}
+
+static void end_chunks(const struct http_request *request, struct buf *out)
+{
+    struct http_fields trailers = http_stream_trailers(request);
+
+    if (trailers.count > 0 && takes_trailers(request))
+        http_write_last_chunk_with(out, &trailers);
+    else
+        http_write_last_chunk(out);
+}
+
 void http_pipeline_end(struct http_request *request, bool is_short)
 {
     struct buf *out = out_of(request);
     size_t before = out->len;
 
     CHECK(request->reply == HTTP_REPLY_ENDED);
-    if (is_short)
+    if (is_short || (request->_stream != NULL && http_conn_must_cut(request->conn, request)))
         request->must_close = true;
+    if (is_short)
+        request->_is_broken = request->_framing == HTTP_FRAMED_BY_CLOSE;
     else if (request->_framing == HTTP_FRAMED_BY_CHUNKS && !request->_has_no_body)
-        http_write_last_chunk(out);
+        end_chunks(request, out);
     if (out->len > before)
         wrote(request, out, before);
     if (is_first(request->conn, request))

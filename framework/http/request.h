@@ -63,24 +63,26 @@ struct http_request {
     /* Set by the handler's layer, or NULL: nothing runs and nothing is pending, and there is no
      * reply; scope->why says whether it was canceled. Where it does not reply, the server does. */
     void (*on_idle)(struct http_request *request);
-    bool is_body_complete;             /* the last byte is there */
-    bool is_head;                      /* HEAD: no body in the answer */
-    bool is_http10;                    /* answers are framed for HTTP/1.0 */
-    bool must_close;                   /* the connection ends behind this answer */
-    bool _expects_word;                /* the client waits for ours before it sends the body */
-    bool _is_after_fin;                /* the client had sent FIN when the handler started */
-    bool _is_over;                     /* logged, and let go of */
-    bool _has_no_body;                 /* of the answer: what is written of one is dropped */
-    uint8_t _framing;                  /* of the answer: enum http_framing */
-    int64_t _reply_left;               /* of the declared length; -1: none was declared */
-    uint64_t _out_bytes;               /* of the answer, head and framing too */
-    uint64_t _body_max;                /* bytes of body, inclusive */
-    int64_t _body_length;              /* Content-Length; -1: none */
-    enum err _body_err;                /* why it will never be complete */
-    struct buf _piece;                 /* what pulls are served from */
-    size_t _handed;                    /* bytes of it that the last pull was given */
-    struct http_body_pull *_pull;      /* the pull that waits; NULL */
+    bool is_body_complete;        /* the last byte is there */
+    bool is_head;                 /* HEAD: no body in the answer */
+    bool is_http10;               /* answers are framed for HTTP/1.0 */
+    bool must_close;              /* the connection ends behind this answer */
+    bool _expects_word;           /* the client waits for ours before it sends the body */
+    bool _is_after_fin;           /* the client had sent FIN when the handler started */
+    bool _is_over;                /* logged, and let go of */
+    bool _has_no_body;            /* of the answer: what is written of one is dropped */
+    bool _is_broken;              /* the answer ends before its end, and nothing else says so */
+    uint8_t _framing;             /* of the answer: enum http_framing */
+    int64_t _reply_left;          /* of the declared length; -1: none was declared */
+    uint64_t _out_bytes;          /* of the answer, head and framing too */
+    uint64_t _body_max;           /* bytes of body, inclusive */
+    int64_t _body_length;         /* Content-Length; -1: none */
+    enum err _body_err;           /* why it will never be complete */
+    struct buf _piece;            /* what pulls are served from */
+    size_t _handed;               /* bytes of it that the last pull was given */
+    struct http_body_pull *_pull; /* the pull that waits; NULL */
     struct http_body_pull *_last_pull; /* the last one that was started and lives; NULL */
+    struct http_stream *_stream;       /* its answer, where that comes in pieces; NULL */
     struct list _link; /* in the connection's pipeline, or among the server's lost ones */
     struct buf _out;   /* its answer's bytes while an earlier answer is not complete */
 };

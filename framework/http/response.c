@@ -12,8 +12,7 @@
 /* The room for fields doubles from here; the count alone says how much there is. */
 enum { FIELDS_FIRST = 8 };
 
-/* Framing, and what is the same in every answer. */
-static bool is_servers_own(struct span name)
+bool http_reply_is_own_field(struct span name)
 {
     static const struct span names[] = {
         {"Connection", 10}, {"Content-Length", 14},    {"Date", 4},
@@ -50,7 +49,7 @@ enum err http_reply_field(struct http_request *request, struct span name, struct
     CHECK_OBJ(request, HTTP_REQUEST_MAGIC);
     if (request->reply != HTTP_REPLY_NONE)
         return ERR_STATE;
-    if (!http_is_token(name) || !http_is_field_value(value) || is_servers_own(name))
+    if (!http_is_token(name) || !http_is_field_value(value) || http_reply_is_own_field(name))
         return ERR_INVALID;
     field = next_field(request);
     field->name = arena_copy(&request->scope->arena, name);
@@ -89,19 +88,40 @@ enum err http_reply_begin(struct http_request *request, uint32_t code, struct sp
     return ERR_OK;
 }
 
+/* Takes `size` bytes off the declared length, if there is one. */
+static bool take_length(struct http_request *request, size_t size)
+{
+    if (request->_reply_left < 0)
+        return true;
+    if (size > (uint64_t)request->_reply_left)
+        return false;
+    request->_reply_left -= (int64_t)size;
+    return true;
+}
+
 enum err http_reply_write(struct http_request *request, struct span bytes)
 {
     CHECK_OBJ(request, HTTP_REQUEST_MAGIC);
-    if (request->reply != HTTP_REPLY_BEGUN)
+    if (request->reply != HTTP_REPLY_BEGUN || !take_length(request, bytes.len))
         return ERR_STATE;
-    if (request->_reply_left >= 0) {
-        if (bytes.len > (uint64_t)request->_reply_left)
-            return ERR_STATE;
-        request->_reply_left -= (int64_t)bytes.len;
-    }
     if (has_left(request))
         return ERR_CLOSED;
     http_pipeline_write(request, bytes);
+    return ERR_OK;
+}
+
+enum err http_reply_write_all(struct http_request *request, const struct span *pieces,
+                              uint32_t count)
+{
+    size_t size = 0;
+
+    for (uint32_t i = 0; i < count; i++)
+        size += pieces[i].len;
+    if (request->reply != HTTP_REPLY_BEGUN || !take_length(request, size))
+        return ERR_STATE;
+    if (has_left(request))
+        return ERR_CLOSED;
+    http_pipeline_write_all(request, pieces, count, size);
     return ERR_OK;
 }
 

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "http/body.h"
 #include "http/inside.h"
+#include "http/reply_stream.h"
 #include "http/response.h"
 #include "observe/access.h"
 #include "observe/blame.h"
@@ -263,6 +264,27 @@ static void blame(const struct http_request *request, const char *what)
               route->pattern, what, (unsigned long long)request->id);
 }
 
+/* Nothing of a request goes on whose answer has begun. */
+static void end_for(struct http_request *request)
+{
+    static const char *const whys[] = {
+        [SCOPE_ALIVE] = "unfinished",  [SCOPE_CLIENT_GONE] = "client_gone",
+        [SCOPE_DEADLINE] = "deadline", [SCOPE_SIBLING] = "canceled",
+        [SCOPE_EXPLICIT] = "canceled", [SCOPE_REPLIED] = NULL,
+        [SCOPE_SHUTDOWN] = "shutdown", [SCOPE_MEMORY] = "memory",
+    };
+    enum scope_why why = request->scope->why;
+
+    if (why == SCOPE_ALIVE)
+        blame(request, "left its answer unfinished");
+    else if (why == SCOPE_MEMORY)
+        blame(request, "was given up beyond its limit of memory");
+    if (why == SCOPE_SHUTDOWN && http_stream_is_live(request))
+        http_stream_end_live(request, whys[why]);
+    else
+        http_stream_break(request, whys[why]);
+}
+
 /* Nothing of a request goes on that was canceled, or whose handler forgot to answer. The handler's
  * layer is asked first. */
 static void answer_for(struct http_request *request)
@@ -274,9 +296,7 @@ static void answer_for(struct http_request *request)
             return;
     }
     if (request->reply == HTTP_REPLY_BEGUN) {
-        if (request->scope->why == SCOPE_ALIVE)
-            blame(request, "left its answer unfinished");
-        http_reply_abandon(request);
+        end_for(request);
         return;
     }
     switch (request->scope->why) {
@@ -379,7 +399,7 @@ static void note_over(struct http_request *request, enum scope_why why)
     uint32_t slow_ms = server->options->slow_request_ms;
     /* The turn's own time too: a handler may have used it. */
     uint64_t total_us = loop_refresh_us(server->loop) - request->begun_us;
-    bool is_slow = slow_ms > 0 && total_us / 1000 >= slow_ms;
+    bool is_slow = slow_ms > 0 && total_us / 1000 >= slow_ms && !http_stream_is_live(request);
 
     blame_request(request->scope->tasks->blame, route != NULL ? route->blame_index : BLAME_HOST,
                   status_of(request, why), total_us);
@@ -397,6 +417,7 @@ void http_request_over(struct http_request *request, enum scope_why why)
     CHECK(request->conn == NULL);
     request->_is_over = true;
     list_remove(&request->_link);
+    http_stream_stop(request);
     note_over(request, why);
     CHECK(request->server->counts->requests_open > 0);
     request->server->counts->requests_open--;
@@ -411,6 +432,7 @@ void http_request_lose(struct http_request *request, enum scope_why why)
 
     CHECK(request->conn == NULL);
     buf_release(&request->_out);
+    http_stream_stop(request);
     if (!request->is_body_complete)
         http_body_fail(request, ERR_CANCELED, NULL);
     if (why != SCOPE_CLIENT_GONE || !finishes)

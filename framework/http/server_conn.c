@@ -17,6 +17,7 @@
 #include "base/mem.h"
 #include "http/body.h"
 #include "http/inside.h"
+#include "http/reply_stream.h"
 
 enum {
     IN_MIN = 16384,      /* bytes that are read ahead, at least */
@@ -62,7 +63,8 @@ void http_conn_close(struct http_conn *conn, enum scope_why why)
 /* All is answered, and nothing more is read. The functions down to http_conn_settle() may free `conn`. */
 static void part(struct http_conn *conn)
 {
-    bool is_heard = !conn->is_ended && (conn->must_linger || conn->stream.in.len > 0);
+    bool is_heard =
+        !conn->must_reset && !conn->is_ended && (conn->must_linger || conn->stream.in.len > 0);
 
     if (is_heard) {
         http_conn_move(conn, CONN_LINGER);
@@ -74,8 +76,11 @@ static void part(struct http_conn *conn)
         return;
     }
     stream_flush_now(&conn->stream);
-    if (stream_unsent(&conn->stream) == 0)
-        http_conn_close(conn, SCOPE_CLIENT_GONE);
+    if (stream_unsent(&conn->stream) > 0)
+        return;
+    if (conn->must_reset)
+        stream_reset(&conn->stream);
+    http_conn_close(conn, SCOPE_CLIENT_GONE);
 }
 
 /* After anything that happened: is it over, and if not, how long may it go on like this? */
@@ -167,6 +172,7 @@ static void on_drained(struct stream *stream)
         return;
     if (conn->state == CONN_IDLE)
         conn->since_us = now_us(conn);
+    http_pipeline_drained(conn);
     http_conn_parse(conn);
     http_conn_settle(conn);
 }
@@ -220,6 +226,9 @@ void http_conn_wake(struct http_conn *conn)
 
 void http_conn_drain(struct http_conn *conn)
 {
+    LIST_EACH (&conn->pipeline, link) {
+        http_stream_drain(CONTAINER_OF(link, struct http_request, _link));
+    }
     http_conn_arm(conn);
 }
 

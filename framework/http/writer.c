@@ -127,20 +127,34 @@ void http_write_continue(struct buf *out)
     buf_append(out, SPAN("HTTP/1.1 100 Continue\r\n\r\n"));
 }
 
-void http_write_chunk(struct buf *out, struct span bytes)
+static char *put_chunk_head(char *at, size_t size)
 {
     static const char hex[] = "0123456789abcdef";
-    char *start, *at;
     int shift = 60;
+
+    while ((size >> shift) == 0)
+        shift -= 4;
+    for (; shift >= 0; shift -= 4)
+        *at++ = hex[size >> shift & 15];
+    return put(at, SPAN("\r\n"));
+}
+
+void http_write_chunk_head(struct buf *out, size_t size)
+{
+    char *start = buf_reserve(out, CHUNK_HEAD_SIZE + size + 2); /* at once, for the data too */
+
+    CHECK(size > 0);
+    buf_commit(out, (size_t)(put_chunk_head(start, size) - start));
+}
+
+void http_write_chunk(struct buf *out, struct span bytes)
+{
+    char *start, *at;
 
     if (bytes.len == 0)
         return;
-    start = at = buf_reserve(out, CHUNK_HEAD_SIZE + bytes.len + 2);
-    while ((bytes.len >> shift) == 0)
-        shift -= 4;
-    for (; shift >= 0; shift -= 4)
-        *at++ = hex[bytes.len >> shift & 15];
-    at = put(at, SPAN("\r\n"));
+    start = buf_reserve(out, CHUNK_HEAD_SIZE + bytes.len + 2);
+    at = put_chunk_head(start, bytes.len);
     at = put(at, bytes);
     at = put(at, SPAN("\r\n"));
     buf_commit(out, (size_t)(at - start));
@@ -149,4 +163,16 @@ void http_write_chunk(struct buf *out, struct span bytes)
 void http_write_last_chunk(struct buf *out)
 {
     buf_append(out, SPAN("0\r\n\r\n"));
+}
+
+void http_write_last_chunk_with(struct buf *out, const struct http_fields *trailers)
+{
+    buf_append(out, SPAN("0\r\n"));
+    for (uint32_t i = 0; i < trailers->count; i++) {
+        const struct http_field *field = &trailers->at[i];
+        char *start = buf_reserve(out, field->name.len + field->value.len + 4);
+
+        buf_commit(out, (size_t)(put_field(start, field->name, field->value) - start));
+    }
+    buf_append(out, SPAN("\r\n"));
 }

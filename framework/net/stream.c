@@ -391,6 +391,14 @@ int stream_detach(struct stream *stream)
     return fd;
 }
 
+void stream_reset(struct stream *stream)
+{
+    const struct linger linger = {.l_onoff = 1};
+
+    CHECK(stream->fd >= 0);
+    (void)setsockopt(stream->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+}
+
 void stream_close(struct stream *stream)
 {
     if (stream->fd < 0)

@@ -117,6 +117,15 @@ bool stream_is_ended(const struct stream *stream);
  * fine. */
 void stream_close(struct stream *stream);
 
+/* Has the kernel taken less than it was given, so that on_drained will tell when it took all? */
+static inline bool stream_is_blocked(const struct stream *stream)
+{
+    return stream->_is_blocked;
+}
+
+/* What stream_close() does then looks like a failure to the peer: a reset, not an end. */
+void stream_reset(struct stream *stream);
+
 /* Gives the descriptor away (keep-alive pools, upgrades): what close would do but for closing.
  * Buffers must be empty, and there is no
  * TLS (checked). */

@@ -1,6 +1,7 @@
 /* plugin/abi_http.c - the table `http`: the request and its reply. */
 #include "base/check.h"
 #include "http/body.h"
+#include "http/reply_stream.h"
 #include "http/response.h"
 #include "plugin/inside.h"
 
@@ -171,6 +172,84 @@ static weft_status problem(weft_ctx *ctx, uint32_t code, weft_str detail)
     return outcome(http_problem(request, code, abi_span(detail)), "problem");
 }
 
+/* The reply in pieces */
+
+enum {
+    PIECES_MAX = 64, /* of one write */
+    IDLE_BYTES_MAX = 1024
+};
+
+/* What the plugin is told of a call that needs an answer in pieces. */
+static weft_status stream_outcome(enum err err, const char *call)
+{
+    if (err == ERR_STATE)
+        abi_misuse(call, "no reply has begun, it has ended, or its length is not what was said");
+    if (err == ERR_INVALID)
+        abi_misuse(call, "a field that cannot be sent behind a body");
+    return err == ERR_CLOSED ? WEFT_E_CANCELED : abi_status(err);
+}
+
+static weft_status reply_begin(weft_ctx *ctx, uint32_t code, const char *type,
+                               const weft_reply_options *given)
+{
+    struct http_request *request = abi_request(ctx, "reply_begin");
+    struct http_stream_options options;
+    weft_reply_options taken;
+
+    if (request == NULL)
+        return WEFT_E_STATE;
+    if (!abi_take_options(&taken, sizeof taken, given) || (taken.flags & ~WEFT_REPLY_LIVE) != 0) {
+        abi_misuse("reply_begin", "options that this host does not know");
+        return WEFT_E_UNSUPPORTED;
+    }
+    if (taken.length > INT64_MAX || taken.idle_bytes.len > IDLE_BYTES_MAX)
+        return outcome(ERR_INVALID, "reply_begin");
+    options = (struct http_stream_options){.length = taken.length > 0 ? (int64_t)taken.length : -1,
+                                           .is_live = (taken.flags & WEFT_REPLY_LIVE) != 0,
+                                           .idle_ms = taken.idle_ms,
+                                           .idle = abi_span(taken.idle_bytes)};
+    return outcome(http_stream_begin(request, code, span_of(type), &options), "reply_begin");
+}
+
+static weft_op *write_pieces(weft_ctx *ctx, uint32_t count, const weft_str *pieces)
+{
+    struct scope *scope = abi_scope(ctx, "write");
+    struct span spans[PIECES_MAX];
+    struct op *op;
+
+    if (scope == NULL)
+        return NULL;
+    if (count > PIECES_MAX || (count > 0 && pieces == NULL) || http_request_of(scope) == NULL) {
+        abi_misuse("write", "too many pieces, none, or a ctx without a request");
+        return abi_handle(op_failed(scope, ERR_INVALID, NULL, SPAN("nothing that can be written")));
+    }
+    for (uint32_t i = 0; i < count; i++)
+        spans[i] = abi_span(pieces[i]);
+    op = http_stream_write(scope, spans, count);
+    if (op->state != OP_PENDING && op->status == ERR_STATE)
+        (void)stream_outcome(ERR_STATE, "write");
+    return abi_handle(op);
+}
+
+static weft_status set_trailer(weft_ctx *ctx, const char *name, weft_str value)
+{
+    struct http_request *request = abi_request(ctx, "set_trailer");
+
+    if (request == NULL)
+        return WEFT_E_STATE;
+    if (name == NULL || value.ptr == NULL)
+        return WEFT_E_INVALID;
+    return stream_outcome(http_stream_trailer(request, span_of(name), abi_span(value)),
+                          "set_trailer");
+}
+
+static weft_status reply_end(weft_ctx *ctx)
+{
+    struct http_request *request = abi_request(ctx, "reply_end");
+
+    return request != NULL ? stream_outcome(http_reply_end(request), "reply_end") : WEFT_E_STATE;
+}
+
 const weft_http_api abi_http = {
     .size = sizeof(weft_http_api),
     .method = method,
@@ -189,4 +268,8 @@ const weft_http_api abi_http = {
     .trailer = trailer,
     .query_string = query_string,
     .header_at = header_at,
+    .reply_begin = reply_begin,
+    .write = write_pieces,
+    .set_trailer = set_trailer,
+    .reply_end = reply_end,
 };

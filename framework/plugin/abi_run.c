@@ -8,6 +8,7 @@
  */
 #include "base/check.h"
 #include "base/slots.h"
+#include "http/reply_stream.h"
 #include "http/response.h"
 #include "observe/blame.h"
 #include "pg/query.h"
@@ -65,19 +66,22 @@ static struct span error_of(const struct op *op)
     return op->error.len > 0 && op->status != ERR_DB_VALUE ? op->error : (struct span){0};
 }
 
+/* `code`: the reply; 0: none, or one that has begun. */
 static void log_failure(struct scope *scope, enum log_level level, weft_status status,
                         uint32_t code)
 {
     const struct http_request *request = http_request_of(scope);
     const struct op *op = failed_op(scope);
     struct span text = span_of(abi_status_text(status));
-    char answered[24] = "";
+    char answered[40] = "";
     struct abi_who who;
 
     if (!log_is_on(level))
         return;
-    if (request != NULL)
+    if (request != NULL && code > 0)
         snprintf(answered, sizeof answered, ", answered %u", code);
+    else if (request != NULL)
+        snprintf(answered, sizeof answered, ", its answer is broken off");
     abi_who(abi_here(), scope, &who);
     const struct log_field fields[] = {
         who.fields[0],
@@ -143,6 +147,18 @@ static void answer_failure(struct http_request *request, weft_status status)
         log_debug("no reply for a failed handler: %s", err_text(err));
 }
 
+/* A handler failed whose answer has begun: the client has to see that this is not all of it. One that
+ * was given up ends when nothing of it runs any more (http/serve.c). */
+static void break_off(struct http_request *request, weft_status status)
+{
+    uint32_t code = code_for(request->scope, status);
+
+    if (status == WEFT_E_CANCELED && request->scope->why != SCOPE_ALIVE)
+        return;
+    log_failure(request->scope, level_for(status, code), status, 0);
+    http_stream_break(request, "handler");
+}
+
 void abi_take_status(struct scope *scope, weft_status status)
 {
     struct http_request *request = http_request_of(scope);
@@ -154,6 +170,8 @@ void abi_take_status(struct scope *scope, weft_status status)
         log_failure(scope, level_in_background(scope, status), status, 0);
     else if (request->reply == HTTP_REPLY_NONE)
         answer_failure(request, status);
+    else if (request->reply == HTTP_REPLY_BEGUN)
+        break_off(request, status);
     else
         log_debug("a handler returned %d after its reply", (int)status);
 }

@@ -12,7 +12,8 @@ from support.peer import fixed
 from support.visitors import storm
 
 STORM_S = 900 if soak.IS_ON else 6
-REQUESTS = [("GET", "/hostile/1?n=2", None), ("GET", "/hostile/finish", None), ("POST", "/hostile/a", b"x" * 100),
+REQUESTS = [("GET", "/hostile/1?n=2", None), ("GET", "/hostile/finish", None), ("POST", "/hostile/up/a", b"x" * 100000),
+            ("POST", "/hostile/a", b"x" * 100),
             ("POST", "/hostile/b", b"x" * 3000)]
 
 FRAME = r"""
@@ -85,6 +86,15 @@ static weft_str pick_str(void)
         break;
     }
     return s;
+}
+
+static const weft_str *pick_strs(void)
+{
+    static weft_str strs[LIST];
+
+    for (uint32_t i = 0; i < LIST; i++)
+        strs[i] = pick_str();
+    return below(20) == 0 ? NULL : strs;
 }
 
 static uint32_t pick_code(void)
@@ -212,6 +222,7 @@ static weft_status hostile(weft_ctx *ctx, void *self)
 static weft_status init(weft_host *host, void **self)
 {
     weft_route_options hasty = {sizeof hasty, 0, 700, 0}, finish = {sizeof finish, WEFT_ROUTE_FINISH, 700, 0};
+    weft_route_options streams = {sizeof streams, WEFT_ROUTE_STREAM, 700, 0};
     weft_upstream *upstream;
     weft_stmt *stmt;
     weft_pg *db;
@@ -235,6 +246,7 @@ static weft_status init(weft_host *host, void **self)
         at_init[below(sizeof at_init / sizeof at_init[0])](NULL);
     WEFT_TRY(weft_route_with(host, "GET", "/hostile/finish", hostile, NULL, &finish));
     WEFT_TRY(weft_route_with(host, "POST", "/hostile/:id", hostile, NULL, &hasty));
+    WEFT_TRY(weft_route_with(host, "POST", "/hostile/up/:id", hostile, NULL, &streams));
     return weft_route_with(host, "GET", "/hostile/:id", hostile, NULL, &hasty);
 }
 
@@ -318,8 +330,9 @@ def argument(parameter):
         return f"pick_{short(base)}(ctx)"
     if base in CALLBACKS:
         return f"below(20) == 0 ? NULL : on_{base}"
-    simple = {"const char *": "pick_text()", "weft_str": "pick_str()", "void *": "NULL", "const weft_value *":
-              "pick_values()", "const weft_call *": "pick_call()", "const weft_route_options *": "pick_options()",
+    simple = {"const char *": "pick_text()", "weft_str": "pick_str()", "const weft_str *": "pick_strs()",
+              "void *": "NULL", "const weft_value *": "pick_values()", "const weft_call *": "pick_call()",
+              "const weft_route_options *": "pick_options()",
               "size_t": "below(below(50) == 0 ? 1 << 20 : 3000)", "weft_status": "pick_status()"}
     if kind in simple:
         return simple[kind]

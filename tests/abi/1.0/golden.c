@@ -214,6 +214,23 @@ static weft_status read_body(weft_ctx *ctx, void *self)
                                .ptr);
 }
 
+/* GET /golden/export: a reply in pieces, with something behind it */
+static weft_status write_pieces(weft_ctx *ctx, void *self)
+{
+    const weft_reply_options options = {sizeof options, 0, 11, 0, 0, {NULL, 0}};
+    weft_str pieces[] = {weft_cstr("of "), weft_cstr("pieces")};
+
+    (void)self;
+    if (weft_query(ctx, "length").ptr != NULL)
+        WEFT_TRY(weft_reply_begin_with(ctx, 200, "text/plain", &options));
+    else
+        WEFT_TRY(weft_reply_begin(ctx, 200, "text/plain"));
+    WEFT_TRY(weft_await(weft_write(ctx, weft_cstr("2 "))));
+    WEFT_TRY(weft_await(weft_write_all(ctx, 2, pieces)));
+    WEFT_TRY(weft_set_trailer(ctx, "X-Golden", weft_cstr("behind")));
+    return weft_reply_end(ctx);
+}
+
 /* GET /golden/values: parameters and columns of every kind */
 static weft_status use_values(weft_ctx *ctx, void *self)
 {
@@ -436,6 +453,7 @@ static weft_status init(weft_host *host, void **self)
     WEFT_TRY(weft_route(host, "GET", "/work", use_threads));
     WEFT_TRY(weft_route(host, "GET", "/pieces", use_pieces));
     WEFT_TRY(weft_route_with(host, "POST", "/upload", read_body, NULL, &streams));
+    WEFT_TRY(weft_route(host, "GET", "/export", write_pieces));
     WEFT_TRY(weft_route(host, "GET", "/values", use_values));
     WEFT_TRY(weft_route(host, "GET", "/more-values", use_more_values));
     WEFT_TRY(weft_route(host, "GET", "/names", list_names));

@@ -116,6 +116,7 @@ typedef struct weft_field {
  * is zero (else WEFT_E_UNSUPPORTED). Each stands beside its function. */
 typedef struct weft_route_options weft_route_options;
 typedef struct weft_call weft_call;
+typedef struct weft_reply_options weft_reply_options;
 
 /* A parameter of a statement: see weft_pg.h. */
 typedef struct weft_value weft_value;

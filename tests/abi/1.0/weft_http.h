@@ -154,6 +154,81 @@ static inline weft_status weft_explain(weft_ctx *ctx, weft_status status, const 
     return status;
 }
 
+/* ---- a reply in pieces: begin, write as often as it takes, end. Awaiting a write is what keeps
+ * memory small: it goes on when the client has taken enough of what went before.
+ *
+ *     static weft_status export_rows(weft_ctx *ctx, void *self)
+ *     {
+ *         weft_str line;
+ *         WEFT_TRY(weft_reply_begin(ctx, 200, "text/csv"));
+ *         while (next_line(ctx, &line))
+ *             WEFT_TRY(weft_await(weft_write(ctx, line)));
+ *         return weft_reply_end(ctx);
+ *     }
+ *
+ * Without a length it goes out chunked, to clients of HTTP/1.0 up to the connection's end. The
+ * route's timeout counts until weft_reply_begin(): after it, what limits the reply is a client that
+ * takes nothing (write_timeout of server.ini: the ctx is canceled, WEFT_WHY_CLIENT_GONE), and what
+ * the handler waits for; a child ctx may have a deadline of its own. A failure that the handler
+ * returns, or a handler that comes to its end without weft_reply_end(), breaks the reply off, so
+ * that the client sees that it is not whole, with a line in the log. ---- */
+
+/* Of a reply in pieces. */
+struct weft_reply_options {
+    uint32_t size;       /* sizeof(weft_reply_options) */
+    uint32_t flags;      /* WEFT_REPLY_... */
+    uint64_t length;     /* bytes of the body, if they are known; 0: they are not */
+    uint32_t idle_ms;    /* where nothing was written for so long, idle_bytes are; 0: never */
+    uint32_t reserved;   /* 0 */
+    weft_str idle_bytes; /* at most 1,024, such as a comment that keeps proxies from closing */
+};
+
+/* It has no end of its own: when the worker begins to stop, the ctx is canceled with
+ * WEFT_WHY_SHUTDOWN, and the reply ends in order. */
+#define WEFT_REPLY_LIVE 1u
+
+/* Begins one; its head leaves with this turn. `options` may be NULL. Statuses are weft_reply()'s;
+ * WEFT_E_INVALID as well for idle_bytes with a length, or idle_ms without them. [loop] */
+static inline weft_status weft_reply_begin_with(weft_ctx *ctx, uint32_t code, const char *type,
+                                                const weft_reply_options *options)
+{
+    return weft__api->http->reply_begin(ctx, code, type, options);
+}
+
+/* The same with default options. [loop] */
+static inline weft_status weft_reply_begin(weft_ctx *ctx, uint32_t code, const char *type)
+{
+    return weft__api->http->reply_begin(ctx, code, type, NULL);
+}
+
+/* An op for `count` (at most 64) pieces of the body, which are copied, and sent in one go: OK once
+ * there is room for more. It need not be awaited: up to 1 MiB that the client has not taken, or 64
+ * writes that wait; beyond that WEFT_E_OVERLOAD, and nothing was written. WEFT_E_CANCELED: the
+ * client left; WEFT_E_STATE: no reply has begun, it has ended, or this is beyond its length. The op
+ * is good until a write that follows when it has settled. [loop] */
+static inline weft_op *weft_write_all(weft_ctx *ctx, uint32_t count, const weft_str *pieces)
+{
+    return weft__api->http->write(ctx, count, pieces);
+}
+
+/* The same for one piece. [loop] */
+static inline weft_op *weft_write(weft_ctx *ctx, weft_str bytes)
+{
+    return weft__api->http->write(ctx, 1, &bytes);
+}
+
+/* Adds a field for behind the body, until the end; it goes to clients that take trailers ("TE:
+ * trailers") where the reply is chunked, else nowhere. WEFT_E_INVALID: no field, or one that must
+ * not stand there; WEFT_E_STATE: no reply in pieces goes on. [loop] */
+static inline weft_status weft_set_trailer(weft_ctx *ctx, const char *name, weft_str value)
+{
+    return weft__api->http->set_trailer(ctx, name, value);
+}
+
+/* Ends it, and the ctx. WEFT_E_STATE: none goes on, or it is short of its length, and was broken
+ * off; WEFT_E_CANCELED: the client left. [loop] */
+static inline weft_status weft_reply_end(weft_ctx *ctx) { return weft__api->http->reply_end(ctx); }
+
 #ifdef __cplusplus
 } /* extern "C" */
 #endif

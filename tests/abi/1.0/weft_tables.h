@@ -87,6 +87,11 @@ typedef struct weft_http_api {
     weft_str (*trailer)(weft_ctx *, const char *name);   /* weft_trailer() */
     weft_str (*query_string)(weft_ctx *);                /* weft_query_string() */
     weft_field (*header_at)(weft_ctx *, uint32_t index); /* weft_header_at() */
+    weft_status (*reply_begin)(weft_ctx *, uint32_t code, const char *type,
+                               const weft_reply_options *);          /* weft_reply_begin_with() */
+    weft_op *(*write)(weft_ctx *, uint32_t count, const weft_str *); /* weft_write_all() */
+    weft_status (*set_trailer)(weft_ctx *, const char *name, weft_str); /* weft_set_trailer() */
+    weft_status (*reply_end)(weft_ctx *);                               /* weft_reply_end() */
 } weft_http_api;
 
 typedef struct weft_pg_api {
