@@ -1,5 +1,6 @@
 /* server/check.c - `weft check`: a worker's start, tried in a process of its own, so that a plugin
  * that crashes is reported like any other mistake. */
+#include "base/check.h"
 #include "base/log.h"
 #include "observe/blame.h"
 #include "server/inspect.h"
@@ -9,8 +10,20 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+/* As every line of ours on the standard error. */
+static void print_warnings(char *text)
+{
+    char *rest = text, *line;
+
+    while ((line = strsep(&rest, "\n")) != NULL)
+        if (line[0] != '\0')
+            fprintf(stderr, "weft: %s\n", line);
+    free(text);
+}
 
 static _Noreturn void try_start(const struct settings *settings, const char *copy_dir,
                                 struct blame *blame)
@@ -23,9 +36,14 @@ static _Noreturn void try_start(const struct settings *settings, const char *cop
         .inspection = settings->is_of_one_plugin ? inspection_create() : NULL,
         .channel = -1,
     };
-    char problem[INI_PROBLEM_SIZE];
+    char problem[INI_PROBLEM_SIZE], *text = NULL;
+    size_t len;
+    FILE *warnings = open_memstream(&text, &len);
 
-    enum err err = worker_check(&setup, stdout, stderr, problem);
+    CHECK(warnings != NULL);
+    enum err err = worker_check(&setup, stdout, warnings, problem);
+    fclose(warnings);
+    print_warnings(text);
     if (err != ERR_OK)
         fprintf(stderr, "weft: %s\n", problem);
     exit(err != ERR_OK);

@@ -24,6 +24,7 @@
 #include "server/inspect.h"
 #include "server/orphan.h"
 #include "server/parts.h"
+#include "server/rehearse.h"
 #include "server/report.h"
 #include "server/show.h"
 #include <errno.h>
@@ -408,14 +409,14 @@ enum err worker_check(const struct worker_setup *setup, FILE *out, FILE *warning
     struct parts parts;
     enum err err;
 
-    (void)warnings;
     crash_install("check", setup->blame);
     err = parts_init(&parts, setup, problem);
-
     if (setup->inspection != NULL)
         inspection_print(setup->inspection, out);
     if (err == ERR_OK)
         print_routes(parts.router, setup->inspection != NULL ? "route     " : "", out);
+    if (err == ERR_OK && setup->inspection == NULL)
+        err = rehearse(&parts, warnings, problem);
     parts_deinit(&parts);
     crash_allow_exit();
     return err;

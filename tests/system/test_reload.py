@@ -300,6 +300,53 @@ WEFT_PLUGIN("bad", "1.0", init, start, NULL);
     assert text_of(host) == b"three"
 
 
+def test_sql_that_the_schema_refuses_changes_nothing(start, books):
+    """The statements of plugins are prepared against the database as it is now."""
+    more = {"pg.main": books.settings, "upstream.thirdparty": {"url": "http://127.0.0.1:9"},
+            "plugin.books": {"path": "books.so"}}
+    host = start(sections("one", **more))
+    assert host.get("/books").status == 200
+    books.run("alter table books rename author to writer")
+    host.configure(sections("two", **more))
+    done = tell(host, "reload")
+    assert done.returncode == 1, done
+    assert re.search(r"pg\.main: statement \w+ is refused: column \"author\" .*does not exist \(42703\);"
+                     r" so are 2 other statements", done.stderr), done.stderr
+    assert text_of(host) == b"one"
+    checked = tell(host, "check")
+    assert checked.returncode == 1 and "is refused: column" in checked.stderr, checked
+    books.run("alter table books rename writer to author")
+    assert tell(host, "check").returncode == 0
+    assert tell(host, "reload").stderr == ""
+    assert text_of(host) == b"two"
+
+
+def test_a_database_that_is_away_is_a_warning(start, books, cluster):
+    more = {"pg.main": books.settings, "upstream.thirdparty": {"url": "http://127.0.0.1:9"},
+            "plugin.books": {"path": "books.so"}}
+    host = start(sections("one", **more))
+    cluster.stop()
+    host.configure(sections("two", **more))
+    done = tell(host, "reload")
+    assert done.returncode == 0 and "weft: pg.main: cannot be tried: " in done.stderr, done
+    assert text_of(host) == b"two"
+    checked = tell(host, "check")
+    assert checked.returncode == 0 and "weft: pg.main: cannot be tried: " in checked.stderr, checked
+    host.wait_log("reload: pg.main: cannot be tried: ")
+    cluster.start()
+    wait_until(lambda: host.get("/books").status == 200)
+
+
+def test_a_certificate_that_is_none_changes_nothing(start, tmp_path):
+    host = start(sections())
+    (tmp_path / "ca.pem").write_text("no certificate")
+    more = {"upstream.x": {"url": "https://127.0.0.1:9", "tls_ca": tmp_path / "ca.pem"}}
+    host.configure(sections("two", **more))
+    done = tell(host, "reload")
+    assert done.returncode == 1 and "ca.pem" in done.stderr, done
+    assert text_of(host) == b"one"
+
+
 # several at once
 
 def test_several_become_one(start, tmp_path):
