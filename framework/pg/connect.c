@@ -236,7 +236,7 @@ static bool set_up(struct pg_connect *connect, uint64_t end_us)
 
     if (!connect->is_prepared || PQserverVersion(connect->conn) < VERSION_CLIENT_CHECK)
         return true;
-    if (PQsendQuery(connect->conn, "set client_connection_check_interval = '2s'") == 0)
+    if (PQsendQuery(connect->conn, PG_CLIENT_CHECK_SQL) == 0)
         return fail(connect, PQerrorMessage(connect->conn));
     while (PQisBusy(connect->conn)) {
         if (!wait_for(connect, POLLIN, end_us))

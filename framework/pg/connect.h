@@ -11,6 +11,9 @@
 
 #include "pg/options.h"
 
+/* A net: the server looks now and then whether the client of a running statement is still there. */
+#define PG_CLIENT_CHECK_SQL "set client_connection_check_interval = '2s'"
+
 struct helpers;
 struct pg_conn; /* libpq's PGconn */
 struct pg_connect;

@@ -88,9 +88,10 @@ static void on_lost(struct pg_session *session, const char *reason)
         look_in(control, OPEN_AGAIN_MS);
 }
 
-static void on_idle(struct pg_session *session)
+static uint32_t on_idle(struct pg_session *session)
 {
     close_own(control_of(session));
+    return 0;
 }
 
 static const struct pg_session_owner session_owner = {

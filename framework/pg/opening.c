@@ -45,7 +45,23 @@ static bool is_wanted(const struct pg_pool *pool)
 {
     if (!list_is_empty(&pool->shared) || !list_is_empty(&pool->own))
         return true;
-    return pool->is_started && pool->counts.sessions + pool->counts.sessions_opening == 0;
+    return pool->is_started &&
+           pool->counts.sessions + pool->counts.sessions_opening < pool->options->sessions_min;
+}
+
+uint64_t pg_pool_expiry_ms(struct pg_pool *pool)
+{
+    uint32_t age_ms = pool->options->session_age_ms;
+
+    if (age_ms == 0)
+        return 0;
+    return loop_now_ms(pool->loop) + age_ms - random_below(pool, age_ms / 4 + 1);
+}
+
+void pg_pool_fill(struct pg_pool *pool)
+{
+    if (is_wanted(pool))
+        pg_pool_grow(pool);
 }
 
 static void on_open_timer(struct timer *timer)
@@ -53,8 +69,7 @@ static void on_open_timer(struct timer *timer)
     struct pg_pool *pool = CONTAINER_OF(timer, struct pg_pool, open_timer);
 
     CHECK_OBJ(pool, PG_POOL_MAGIC);
-    if (is_wanted(pool))
-        pg_pool_grow(pool);
+    pg_pool_fill(pool);
 }
 
 static uint32_t back_off(struct pg_pool *pool)
@@ -100,6 +115,7 @@ static void on_connected(void *data, struct pg_connect *connect, struct pg_conn 
     pool->open_failures = 0;
     timer_stop(&pool->open_timer);
     pg_pool_add(pool, conn);
+    pg_pool_fill(pool);
 }
 
 void pg_pool_grow(struct pg_pool *pool)

@@ -36,6 +36,13 @@ static const struct field fields[] = {
      "Sessions, opened as needed, and one more to cancel what nobody waits for. Two to four for "
      "each core of the database server, over all "
      "workers, is plenty; its max_connections is the limit."},
+    {"sessions_min", FIELD_UINT, AT(sessions_min), "1", 0, 1024, NULL, FIELD_PER_WORKER,
+     "So many of these are opened at the start and kept open."},
+    {"idle_timeout", FIELD_MS, AT(idle_timeout_ms), "5m", 0, 86400000, NULL, FIELD_PER_WORKER,
+     "Sessions beyond sessions_min are closed when nobody has needed them for so long. 0: never."},
+    {"session_age", FIELD_MS, AT(session_age_ms), "1h", 0, 604800000, NULL, FIELD_PER_WORKER,
+     "A session that is so old (a quarter less, by chance, so that not all go at once) is closed "
+     "when it is idle, and another one opened. 0: never."},
     {"depth", FIELD_UINT, AT(depth_max), "32", 1, 1024, NULL, FIELD_PER_WORKER,
      "Statements on their way on one session."},
     {"queue", FIELD_UINT, AT(queue_max), "4096", 1, 1000000, NULL, FIELD_PER_WORKER,
@@ -93,6 +100,12 @@ enum err pg_options_check(const struct pg_options *options, char problem[INI_PRO
     };
 
     CHECK(options->conninfo != NULL);
+    if (options->sessions_min > options->sessions_max) {
+        (void)snprintf(problem, INI_PROBLEM_SIZE,
+                       "sessions_min is %u, expected at most sessions: %u", options->sessions_min,
+                       options->sessions_max);
+        return ERR_INVALID;
+    }
     if (options->conninfo[0] == '\0')
         return ERR_OK;
     for (size_t i = 0; i < sizeof replaced / sizeof replaced[0]; i++) {

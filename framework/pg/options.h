@@ -22,16 +22,19 @@ enum pg_sslmode {
 
 /* One section. */
 struct pg_options {
-    char *host;                /* name, address, or folder of a Unix socket; several by comma */
-    char *user;                /* role; "": the name of the process's user */
-    char *password;            /* "": none */
-    char *dbname;              /* "": named like the role */
-    uint32_t port;             /* TCP, or the number in the Unix socket's name */
-    uint32_t sslmode;          /* an enum pg_sslmode */
-    char *sslrootcert;         /* file of trusted authorities; "": the system's */
-    char *conninfo;            /* instead of all of the above: libpq's string or URI */
-    uint32_t sessions_max;     /* of a worker; opened as needed */
-    uint32_t queue_max;        /* statements that wait in a worker; beyond it ERR_DB_BUSY */
+    char *host;               /* name, address, or folder of a Unix socket; several by comma */
+    char *user;               /* role; "": the name of the process's user */
+    char *password;           /* "": none */
+    char *dbname;             /* "": named like the role */
+    uint32_t port;            /* TCP, or the number in the Unix socket's name */
+    uint32_t sslmode;         /* an enum pg_sslmode */
+    char *sslrootcert;        /* file of trusted authorities; "": the system's */
+    char *conninfo;           /* instead of all of the above: libpq's string or URI */
+    uint32_t sessions_max;    /* of a worker; opened as needed */
+    uint32_t sessions_min;    /* these are kept open, others only while they are needed */
+    uint32_t idle_timeout_ms; /* a session beyond these is closed when idle for so long; 0: never */
+    uint32_t session_age_ms;  /* a session is closed and another opened after this; 0: never */
+    uint32_t queue_max;       /* statements that wait in a worker; beyond it ERR_DB_BUSY */
     uint32_t queue_timeout_ms; /* longest wait; then ERR_DB_BUSY, or ERR_DB_DOWN without session */
     uint32_t connect_timeout_ms;   /* of one attempt to open a session */
     uint32_t statement_timeout_ms; /* the server's, of each statement; 0: none */

@@ -13,7 +13,11 @@
 #include "base/mem.h"
 #include "pg/private.h"
 
-enum { STALL_GRACE_MS = 5000 }; /* beyond the server's own limit */
+enum {
+    STALL_GRACE_MS = 5000, /* beyond the server's own limit */
+    LOOK_MS_MAX = 60000,   /* between looks at an idle session */
+    WORN_LIFE_MS = 2000    /* how long one whose buffers grew huge may be used nevertheless */
+};
 
 static struct pg_query *query_in(struct list *link)
 {
@@ -293,6 +297,11 @@ static void close_session(struct pg_pool *pool, struct pg_session *session)
     pg_session_destroy(session);
 }
 
+static bool is_old(const struct pg_pool *pool, const struct pg_session *session)
+{
+    return session->expires_ms > 0 && session->expires_ms <= loop_now_ms(pool->loop);
+}
+
 static void on_lost(struct pg_session *session, const char *reason)
 {
     struct pg_pool *pool = pool_of(session);
@@ -303,34 +312,60 @@ static void on_lost(struct pg_session *session, const char *reason)
     pg_pool_reopen(pool);
 }
 
-/* Back from a transaction, from a slow statement, or from one that was canceled. */
-static void give_back(struct pg_pool *pool, struct pg_session *session)
+/* Idle, it goes by itself: too large, too old, or not needed any more. */
+static void retire(struct pg_pool *pool, struct pg_session *session)
 {
-    if (session->is_canceling)
-        return; /* pg/control.c comes back to it */
-    if (!session->is_pinned) {
-        session->load.is_taken = false;
-        return;
+    log_debug("pg %s: session %u is closed, since %s", pool->name, session->number,
+              session->is_worn        ? "its buffers grew large"
+              : is_old(pool, session) ? "it is old"
+                                      : "nobody needs it");
+    close_session(pool, session);
+    pg_pool_fill(pool);
+}
+
+/* Back from a transaction, from a slow statement, or from one that was canceled. False: not yet,
+ * or it has gone. */
+static bool give_back(struct pg_pool *pool, struct pg_session *session)
+{
+    if (session->is_canceling || (session->is_pinned && !session->is_returning))
+        return false; /* pg/control.c comes back to it, or the transaction goes on */
+    if (session->is_pinned) {
+        if (!pg_session_is_clean(session)) {
+            on_lost(session, "it was left in a transaction");
+            return false;
+        }
+        if (session->is_touched && pool->options->is_prepared) {
+            pg_session_clean(session); /* and comes back once more */
+            return false;
+        }
+        pool->counts.sessions_pinned--;
     }
-    if (!session->is_returning)
-        return;
-    if (!pg_session_is_clean(session)) {
-        on_lost(session, "it was left in a transaction");
-        return;
-    }
-    pool->counts.sessions_pinned--;
     session->is_pinned = session->is_returning = session->is_rolling_back = false;
+    session->is_touched = false;
     session->load.is_taken = false;
+    return true;
+}
+
+/* One that is never idle for long has to go, too: it gets nothing new until it is idle. */
+static void grow_old(struct pg_pool *pool, struct pg_session *session)
+{
+    uint64_t end_ms = loop_now_ms(pool->loop) + WORN_LIFE_MS;
+
+    if (session->is_worn && (session->expires_ms == 0 || session->expires_ms > end_ms))
+        session->expires_ms = end_ms;
+    if (is_old(pool, session))
+        session->load.is_taken = true;
 }
 
 void pg_pool_room(struct pg_pool *pool, struct pg_session *session)
 {
     if (session->transaction != NULL)
         pg_transaction_room(session->transaction);
-    if (pg_session_is_idle(session))
-        give_back(pool, session);
+    grow_old(pool, session);
     if (!list_is_empty(&pool->shared) || !list_is_empty(&pool->own))
         pg_pool_wake(pool);
+    if (pg_session_is_idle(session) && give_back(pool, session) && is_old(pool, session))
+        retire(pool, session);
 }
 
 static void on_room(struct pg_session *session)
@@ -338,17 +373,31 @@ static void on_room(struct pg_session *session)
     pg_pool_room(pool_of(session), session);
 }
 
-/* Its buffers would stay huge for ever. */
-static void on_idle(struct pg_session *session)
+/* How long until it is to be looked at again, where it need not be closed now; 0: it is closed. */
+static uint32_t next_look_ms(struct pg_pool *pool, const struct pg_session *session)
+{
+    uint64_t now_ms = loop_now_ms(pool->loop);
+    uint64_t idle_ms = now_ms - session->idle_since_ms;
+    uint64_t most_ms = pool->options->idle_timeout_ms;
+    uint64_t next_ms = most_ms > idle_ms ? most_ms - idle_ms : most_ms;
+
+    if (session->is_worn || is_old(pool, session))
+        return 0;
+    if (most_ms > 0 && idle_ms >= most_ms && pool->counts.sessions > pool->options->sessions_min)
+        return 0;
+    if (session->expires_ms > 0 && (next_ms == 0 || session->expires_ms - now_ms < next_ms))
+        next_ms = session->expires_ms - now_ms;
+    return next_ms > 0 && next_ms < LOOK_MS_MAX ? (uint32_t)next_ms : LOOK_MS_MAX;
+}
+
+static uint32_t on_idle(struct pg_session *session)
 {
     struct pg_pool *pool = pool_of(session);
+    uint32_t next_ms = session->is_pinned ? LOOK_MS_MAX : next_look_ms(pool, session);
 
-    if (!session->is_worn || session->is_pinned)
-        return;
-    log_debug("pg %s: session %u is closed, since its buffers grew large", pool->name,
-              session->number);
-    close_session(pool, session);
-    pg_pool_reopen(pool);
+    if (next_ms == 0)
+        retire(pool, session);
+    return next_ms;
 }
 
 static void on_answer(struct pg_session *session, struct pg_query *query,
@@ -414,6 +463,7 @@ void pg_pool_add(struct pg_pool *pool, struct pg_conn *conn)
         pg_session_create(pool->loop, conn, &session_options, &session_owner, pool);
 
     CHECK(pool->counts.sessions < options->sessions_max);
+    session->expires_ms = pg_pool_expiry_ms(pool);
     pool->sessions[pool->counts.sessions] = session;
     pool->loads[pool->counts.sessions++] = &session->load;
     pool->counts.sessions_opened++;
@@ -449,8 +499,7 @@ void pg_pool_start(struct pg_pool *pool)
 {
     CHECK_OBJ(pool, PG_POOL_MAGIC);
     pool->is_started = true;
-    if (pool->counts.sessions == 0)
-        pg_pool_grow(pool);
+    pg_pool_fill(pool);
 }
 
 void pg_pool_destroy(struct pg_pool *pool)

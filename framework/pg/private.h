@@ -309,6 +309,12 @@ void pg_pool_grow(struct pg_pool *pool);
 /* A session was lost: others are opened where somebody waits, or none is left; not all at once. */
 void pg_pool_reopen(struct pg_pool *pool);
 
+/* Opens one where sessions_min wants one, or somebody waits. */
+void pg_pool_fill(struct pg_pool *pool);
+
+/* When a session that is opened now is old, on the loop's scale: not all at once; 0: never. */
+uint64_t pg_pool_expiry_ms(struct pg_pool *pool);
+
 /* Throws away what is being opened. */
 void pg_pool_abandon(struct pg_pool *pool);
 

@@ -19,6 +19,7 @@
 
 enum {
     PLACES_PER_STATEMENT = 8,       /* DEALLOCATE, PREPARE and GUARD with their Syncs, and more */
+    PLACES_TO_CLEAN = 16,           /* on top of a ROLLBACK */
     PLACES_PER_UNDO = 4,            /* ROLLBACK TO and RELEASE with their Syncs */
     NULLS_MAX = 4,                  /* an error at a Sync is followed by one */
     RESULT_SIZE_WORN = 1024 * 1024, /* libpq's buffers grow and never shrink */
@@ -69,9 +70,14 @@ static void on_tick(struct timer *timer)
         return;
     }
     if (is_idle && session->_was_idle) {
-        session->owner->on_idle(session);
+        uint32_t again_ms = session->owner->on_idle(session);
+
+        if (again_ms > 0)
+            timer_start(session->loop, timer, again_ms, on_tick);
         return;
     }
+    if (is_idle)
+        session->idle_since_ms = loop_now_ms(session->loop);
     session->_was_idle = is_idle;
     timer_start(session->loop, timer, TICK_MS, on_tick);
 }
@@ -81,9 +87,9 @@ static void start_clock(struct pg_session *session)
 {
     if (pg_session_is_idle(session))
         session->load.head_since_us = loop_now_us(session->loop);
-    session->_was_idle = false;
-    if (!timer_is_on(&session->_timer))
+    if (session->_was_idle || !timer_is_on(&session->_timer))
         timer_start(session->loop, &session->_timer, TICK_MS, on_tick);
+    session->_was_idle = false;
 }
 
 /* Sending */
@@ -721,7 +727,8 @@ struct pg_session *pg_session_create(struct loop *loop, struct pg_conn *conn,
     list_init(&session->batch_queries);
     pg_prepared_set_init(&session->_prepared);
     pg_flights_init(&session->_flights, (options->depth_max + 1) * PLACES_PER_STATEMENT +
-                                            2 * PG_STALE_MAX + PLACES_PER_UNDO * PG_NESTED_MAX);
+                                            2 * PG_STALE_MAX + PLACES_PER_UNDO * PG_NESTED_MAX +
+                                            PLACES_TO_CLEAN);
     (void)PQsetNoticeReceiver(conn, on_notice, session);
     CHECK(PQsetnonblocking(conn, 1) == 0);
     CHECK(PQenterPipelineMode(conn) == 1);

@@ -50,8 +50,10 @@ struct pg_session_owner {
     /* It broke, or was closed by the server: `reason` for people. The owner destroys it, which
      * answers for all that was in flight. */
     void (*on_lost)(struct pg_session *session, const char *reason);
-    /* Its last statement ended a while ago. */
-    void (*on_idle)(struct pg_session *session);
+    /* Its last statement ended a while ago, at session->idle_since_ms. Returns in how many
+     * milliseconds that is to be looked at again; 0: not, also where it has destroyed the session.
+     */
+    uint32_t (*on_idle)(struct pg_session *session);
 };
 
 enum { PG_STALE_MAX = 16, PG_PROBLEM_SIZE = 160 };
@@ -71,6 +73,9 @@ struct pg_session {
     bool is_rolling_back;                 /* ROLLBACK was: nothing before it is of use to anybody */
     bool is_canceling;                    /* pg/control.c cancels what it runs: nothing new now */
     uint32_t canceled_place;              /* the head that was canceled last, or PG_NOWHERE */
+    bool is_touched;                      /* pinned: a statement may have left something in it */
+    uint64_t idle_since_ms;               /* see on_idle() */
+    uint64_t expires_ms;                  /* it is old then, and closed when idle; 0: never */
     bool is_worn;                         /* its buffers grew huge: to be closed when idle */
     bool is_overfull;                     /* it ends since an answer is larger than result_max */
     uint32_t stall_ms;                    /* a head older than this ends the session; 0: none */
@@ -150,6 +155,10 @@ bool pg_session_is_copying(const struct pg_session *session);
 /* Appends a command of the pool's own, and a Sync; behind a COPY that is under way. Where the session breaks,
  * on_lost() comes soon. */
 void pg_session_command(struct pg_session *session, const char *sql);
+
+/* Appends what takes back all that a statement may have left in the session: settings, temporary
+ * tables, advisory locks, cursors. Where that fails, it is lost. */
+void pg_session_clean(struct pg_session *session);
 
 /* Is it ready to be run without being prepared first? */
 bool pg_session_has_prepared(struct pg_session *session, const struct pg_query *query);

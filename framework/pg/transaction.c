@@ -386,6 +386,8 @@ static bool send_next(struct pg_transaction *root)
         tighten(root, query);
     if (!pg_session_run(root->session, query, false))
         return false;
+    root->session->is_touched |= query->statement != NULL ? query->statement->touches_session
+                                                          : pg_touches_session(query->sql);
     pg_pool_sent(root->pool, query);
     query->transaction = NULL;
     note_sent(transaction, query);

@@ -31,6 +31,9 @@ static void test_defaults(void **state)
     assert_int_equal(options.sslmode, PG_SSL_PREFER);
     assert_string_equal(options.conninfo, "");
     assert_int_equal(options.sessions_max, 4);
+    assert_int_equal(options.sessions_min, 1);
+    assert_int_equal(options.idle_timeout_ms, 300000);
+    assert_int_equal(options.session_age_ms, 3600000);
     assert_int_equal(options.queue_max, 4096);
     assert_int_equal(options.queue_timeout_ms, 2000);
     assert_int_equal(options.connect_timeout_ms, 5000);
@@ -94,6 +97,19 @@ static void test_conninfo_stands_alone(void **state)
     field_clear(&pg_option_table, &options);
 }
 
+static void test_no_more_are_kept_than_there_may_be(void **state)
+{
+    char problem[INI_PROBLEM_SIZE] = "";
+    struct pg_options options;
+
+    (void)state;
+    assert_int_equal(bind("[pg.main]\nsessions = 2\nsessions_min = 3\n", &options, problem),
+                     ERR_OK);
+    assert_int_equal(pg_options_check(&options, problem), ERR_INVALID);
+    assert_non_null(strstr(problem, "sessions_min is 3"));
+    field_clear(&pg_option_table, &options);
+}
+
 static void test_a_conninfo_that_libpq_cannot_parse(void **state)
 {
     static const char *const texts[] = {"host", "nonsense=1", "postgresql://[", "host='a"};
@@ -120,6 +136,7 @@ int main(void)
         cmocka_unit_test(test_a_section_is_read),
         cmocka_unit_test(test_what_is_out_of_range_is_refused),
         cmocka_unit_test(test_conninfo_stands_alone),
+        cmocka_unit_test(test_no_more_are_kept_than_there_may_be),
         cmocka_unit_test(test_a_conninfo_that_libpq_cannot_parse),
     };
 

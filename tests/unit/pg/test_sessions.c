@@ -1,0 +1,316 @@
+/* Goal: sessions are as many as are needed, none grows old, and whoever gets one finds it as if nobody
+ *       had used it before. */
+#include "base/clock.h"
+#include "lib/loop_driver.h"
+#include "lib/pg_server.h"
+#include "lib/test.h"
+#include "pg/private.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static struct pg_server server;
+static struct pg_world world;
+
+static int start_server(void **state)
+{
+    (void)state;
+    pg_server_init(&server, "");
+    return 0;
+}
+
+static int stop_server(void **state)
+{
+    (void)state;
+    pg_server_deinit(&server);
+    return 0;
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    if (!server.is_missing)
+        pg_world_init(&world, &server);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    if (!server.is_missing)
+        pg_world_deinit(&world);
+    return 0;
+}
+
+static const struct pg_pool_counts *counts(void)
+{
+    return pg_pool_counts(world.pool);
+}
+
+/* How many */
+
+static void until_sessions(uint32_t count)
+{
+    uint64_t end_us = clock_monotonic_us() + 20000000;
+
+    while (counts()->sessions != count) {
+        if (clock_monotonic_us() > end_us)
+            fail_msg("%u sessions, not %u", counts()->sessions, count);
+        loop_turn(world.loop, 10);
+    }
+}
+
+/* As many statements at once as there may be sessions. */
+static void use_all(void)
+{
+    struct op *ops[4];
+
+    for (int i = 0; i < 4; i++)
+        ops[i] = pg_query_start(world.scope, &(struct pg_call){.pool = world.pool,
+                                                               .sql = SPAN("select pg_sleep(0.1)"),
+                                                               .flags = PG_SLOW});
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(pg_world_await(&world, ops[i]), ERR_OK);
+    assert_true(counts()->sessions >= 3);
+}
+
+static void test_those_that_nobody_needs_are_closed(void **state)
+{
+    (void)state;
+    pg_server_need(&server);
+    world.options.sessions_min = 2;
+    world.options.idle_timeout_ms = 200;
+    pg_world_start(&world);
+    until_sessions(2);
+    use_all();
+    until_sessions(2);
+    for (int i = 0; i < 10; i++)
+        loop_turn(world.loop, 50);
+    assert_int_equal(counts()->sessions, 2);
+    assert_int_equal(counts()->sessions_lost, 0);
+    use_all(); /* and are opened again */
+}
+
+static void test_without_a_limit_they_stay(void **state)
+{
+    uint32_t opened;
+
+    (void)state;
+    pg_server_need(&server);
+    world.options.idle_timeout_ms = 0;
+    world.options.session_age_ms = 0;
+    pg_world_start(&world);
+    use_all();
+    opened = counts()->sessions;
+    for (int i = 0; i < 40; i++)
+        loop_turn(world.loop, 60);
+    assert_int_equal(counts()->sessions, opened);
+}
+
+/* So many statements at once that no session ever runs dry by itself, until so many were opened. */
+static void flood_until_opened(uint64_t opened)
+{
+    enum { AT_ONCE = 128 };
+    uint64_t end_us = clock_monotonic_us() + 30000000;
+    struct op *ops[AT_ONCE] = {NULL};
+    uint32_t failed = 0, run = 0;
+
+    while (counts()->sessions_opened < opened && clock_monotonic_us() < end_us) {
+        for (int i = 0; i < AT_ONCE; i++) {
+            if (ops[i] != NULL)
+                failed += pg_world_await(&world, ops[i]) != ERR_OK;
+            ops[i] = pg_world_start_sql(&world, "select 1", 0, NULL);
+        }
+        if (++run % 20 != 0)
+            continue;
+        for (int i = 0; i < AT_ONCE; i++)
+            failed += pg_world_await(&world, ops[i]) != ERR_OK;
+        memset(ops, 0, sizeof ops);
+        pg_world_renew(&world);
+    }
+    pg_world_renew(&world);
+    assert_int_equal(failed, 0);
+    assert_int_equal(counts()->sessions_lost, 0);
+    assert_true(counts()->sessions_opened >= opened);
+}
+
+/* Under load none is ever idle for long, and yet all are renewed, and nobody notices. */
+static void test_old_ones_are_renewed(void **state)
+{
+    (void)state;
+    pg_server_need(&server);
+    world.options.session_age_ms = 300;
+    pg_world_start(&world);
+    use_all();
+    flood_until_opened(12);
+}
+
+static void test_one_whose_buffers_grew_is_renewed(void **state)
+{
+    (void)state;
+    pg_server_need(&server);
+    world.options.sessions_max = 1;
+    world.options.session_age_ms = 0;
+    pg_world_start(&world);
+    (void)pg_world_run(&world, "select repeat('x', 2000000)");
+    assert_int_equal(counts()->sessions_opened, 1);
+    flood_until_opened(2);
+    assert_int_equal(counts()->sessions_opened, 2);
+}
+
+static void test_idle_ones_grow_old_too(void **state)
+{
+    (void)state;
+    pg_server_need(&server);
+    world.options.session_age_ms = 200;
+    pg_world_start(&world);
+    for (int i = 0; i < 400 && counts()->sessions_opened < 3; i++)
+        loop_turn(world.loop, 50);
+    assert_true(counts()->sessions_opened >= 3);
+    assert_int_equal(counts()->sessions, 1);
+}
+
+/* As new */
+
+static struct pg_transaction *begin(void)
+{
+    struct op *op = pg_begin(world.scope, world.pool, 0);
+
+    assert_int_equal(pg_world_await(&world, op), ERR_OK);
+    return pg_transaction_of(op);
+}
+
+static void run_in_transaction(const char *sql)
+{
+    struct pg_transaction *transaction = begin();
+    struct op *op = pg_query_start(
+        world.scope, &(struct pg_call){.transaction = transaction, .sql = span_of(sql)});
+
+    if (pg_world_await(&world, op) != ERR_OK)
+        fail_msg("%s: %.*s", sql, SPAN_ARG(op->error));
+    assert_int_equal(pg_world_await(&world, pg_commit(transaction)), ERR_OK);
+}
+
+static void start_with_one(void)
+{
+    world.options.sessions_max = 1;
+    pg_world_start(&world);
+}
+
+static void test_nothing_is_left_behind(void **state)
+{
+    static const struct {
+        const char *sql, *look, *wanted;
+    } cases[] = {
+        {"select set_config('search_path', 'elsewhere', false)", "show search_path",
+         "\"$user\", public"},
+        {"select set_config('statement_timeout', '17', false)", "show statement_timeout", "5s"},
+        {"create temporary table mine (a int)",
+         "select count(*) from pg_class where relname = 'mine'", "0"},
+        {"select 1 into temp mine2", "select count(*) from pg_class where relname = 'mine2'", "0"},
+        {"select pg_advisory_lock(77)", "select count(*) from pg_locks where objid = 77", "0"},
+        {"declare c cursor with hold for select 1",
+         "select count(*) from pg_cursors where name = 'c'", "0"},
+        {"select set_config('client_connection_check_interval', '0', false)",
+         "show client_connection_check_interval", "2s"},
+    };
+
+    (void)state;
+    pg_server_need(&server);
+    start_with_one();
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        run_in_transaction(cases[i].sql);
+        pg_world_check(pg_world_run(&world, cases[i].look), cases[i].wanted);
+    }
+    assert_int_equal(counts()->sessions_opened, 1);
+    pg_world_check(pg_world_run(&world, "select count(*) > 3 from pg_prepared_statements"), "t");
+}
+
+/* With a rollback it is the same. */
+static void test_nor_by_one_that_is_given_up(void **state)
+{
+    struct pg_transaction *transaction;
+    struct op *op;
+
+    (void)state;
+    pg_server_need(&server);
+    start_with_one();
+    transaction = begin();
+    op = pg_query_start(world.scope, &(struct pg_call){.transaction = transaction,
+                                                       .sql = SPAN("select pg_advisory_lock(78)")});
+    assert_int_equal(pg_world_await(&world, op), ERR_OK);
+    pg_world_renew(&world);
+    pg_world_check(pg_world_run(&world, "select count(*) from pg_locks where objid = 78"), "0");
+    assert_int_equal(counts()->sessions_opened, 1);
+}
+
+/* What ends with the transaction by itself is not paid for; what it costs else is printed. */
+static void test_what_cleaning_costs(void **state)
+{
+    static const char *const texts[] = {"select set_config('a.b', 'c', true)",
+                                        "select set_config('a.b', 'c', false)"};
+    enum { RUNS = 200 };
+
+    (void)state;
+    pg_server_need(&server);
+    start_with_one();
+    for (int i = 0; i < 2; i++) {
+        uint64_t start_us = clock_monotonic_us();
+
+        for (int run = 0; run < RUNS; run++)
+            run_in_transaction(texts[i]);
+        print_message("%s: %u us a transaction\n", texts[i],
+                      (unsigned)((clock_monotonic_us() - start_us) / RUNS));
+        pg_world_renew(&world);
+    }
+}
+
+static void test_what_touches_a_session_is_found_by_its_words(void **state)
+{
+    static const struct {
+        const char *sql;
+        bool touches;
+    } cases[] = {
+        {"select 1", false},
+        {"select set_config('a', 'b', true)", false},
+        {"SELECT SET_CONFIG('a', $1, True ), 2", false},
+        {"select set_config('a', coalesce($1, ')'), true)", true}, /* too clever: to be safe */
+        {"select set_config('a', 'b', false)", true},
+        {"select set_config('a', 'b', $1)", true},
+        {"select set_config", true},
+        {"select set_config('a'", true},
+        {"select set_config('a', coalesce($1, 'x'), true)", false},
+        {"create temp table x()", true},
+        {"select temperature from templates", false},
+        {"select * into pg_temp.x from y", true},
+        {"select pg_advisory_xact_lock(1)", false},
+        {"select pg_try_advisory_lock(1)", true},
+        {"select uphold, holder from t", false},
+        {"declare c cursor with hold for select 1", true},
+        {"", false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        if (pg_touches_session(span_of(cases[i].sql)) != cases[i].touches)
+            fail_msg("%s", cases[i].sql);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(test_those_that_nobody_needs_are_closed),
+        TEST(test_without_a_limit_they_stay),
+        TEST(test_old_ones_are_renewed),
+        TEST(test_one_whose_buffers_grew_is_renewed),
+        TEST(test_idle_ones_grow_old_too),
+        TEST(test_nothing_is_left_behind),
+        TEST(test_nor_by_one_that_is_given_up),
+        TEST(test_what_cleaning_costs),
+        cmocka_unit_test(test_what_touches_a_session_is_found_by_its_words),
+    };
+#undef TEST
+
+    return cmocka_run_group_tests(tests, start_server, stop_server);
+}
