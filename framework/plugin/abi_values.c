@@ -60,6 +60,14 @@ static void take(const weft_value *from, struct pg_value *to)
     }
 }
 
+/* Of arrays: UBSan, and some processors, stop at an address that no array of these can have. */
+static bool is_aligned(const weft_value *value)
+{
+    if (value->kind == WEFT_V_INTS)
+        return (uintptr_t)value->as.p % _Alignof(int64_t) == 0;
+    return value->kind != WEFT_V_TEXTS || (uintptr_t)value->as.p % _Alignof(struct span) == 0;
+}
+
 enum err abi_take_values(const weft_value *from, uint32_t count, struct pg_value *to,
                          const char **why)
 {
@@ -72,6 +80,10 @@ enum err abi_take_values(const weft_value *from, uint32_t count, struct pg_value
 
         if (from[i].kind > WEFT_V_TEXTS || from[i].len == UINT32_MAX) {
             *why = "a parameter of no known kind, or too large";
+            return ERR_INVALID;
+        }
+        if (!is_aligned(&from[i])) {
+            *why = "an array at an address that is none of its items'";
             return ERR_INVALID;
         }
         take(&from[i], &to[i]);

@@ -30,6 +30,10 @@ def test_values_of_every_kind(host):
         '1 7 1 -1 i|grüß|1|0.10000000000000001|\\x0001ff|{"a": [1]}|1 0|1|none')
 
 
+def test_arrays_where_none_can_be(host):
+    assert host.get("/misplaced").body == b"-101 -101"
+
+
 def test_rows_as_json(host):
     row = {"i": -2**63, "t": "grüß", "b": True, "d": 0.1, "x": "\\x0001ff", "j": {"a": [1]}, "n": None}
     answer = host.get("/json")

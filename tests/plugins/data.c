@@ -124,6 +124,21 @@ static weft_status show_failure(weft_ctx *ctx, void *self)
                                weft_op_error(done).ptr, weft_maybe_applied(done)));
 }
 
+/* Arrays at addresses where none of their items can be. */
+static weft_status misplace(weft_ctx *ctx, void *self)
+{
+    static const char place[64] = {0};
+    const weft_value arrays[] = {weft__value_items(WEFT_V_INTS, place + 1, 2),
+                                 weft__value_items(WEFT_V_TEXTS, place + 1, 2)};
+    weft_status status[2];
+
+    (void)self;
+    for (int i = 0; i < 2; i++)
+        status[i] = weft_await(weft_run_sql(ctx, db, "select $1", 0, 1, &arrays[i]));
+    return weft_reply(ctx, 200, "text/plain",
+                      weft_fmt(ctx, "%d %d", (int)status[0], (int)status[1]));
+}
+
 /* A group of which the second fails in the database. */
 static weft_status fail_in_group(weft_ctx *ctx, void *self)
 {
@@ -209,6 +224,7 @@ static weft_status init(weft_host *host, void **self)
     WEFT_TRY(weft_route(host, "GET", "/sql", run_sql));
     WEFT_TRY(weft_route(host, "GET", "/failure", show_failure));
     WEFT_TRY(weft_route(host, "GET", "/group", fail_in_group));
+    WEFT_TRY(weft_route(host, "GET", "/misplaced", misplace));
     WEFT_TRY(weft_route(host, "PUT", "/call", call));
     return weft_route(host, "GET", "/mixed", mix_up);
 }

@@ -162,8 +162,8 @@ static inline WEFT_MUST_USE weft_status weft_declare(weft_host *host, weft_pg *d
  * effects are not seen: set_config(..., false), session-level advisory locks, lo_open() and what a
  * function of yours does need a transaction and its local form (set_config(..., true),
  * pg_advisory_xact_lock()), or they hit whoever has the session next. What the text of a statement
- * in a transaction shows of that (set_config(), advisory locks, temporary tables, cursors WITH HOLD)
- * is undone before the session is anybody else's, which costs 0.3 ms. [loop] */
+ * in a transaction shows of that (set_config(), advisory locks, temporary tables, cursors WITH
+ * HOLD) is undone before the session is anybody else's, which costs 0.3 ms. [loop] */
 static inline weft_op *weft_run(weft_ctx *ctx, weft_pg *db, weft_stmt *stmt, uint32_t count,
                                 const weft_value *values)
 {
