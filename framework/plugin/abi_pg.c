@@ -56,12 +56,14 @@ static weft_status declare(weft_host *host, weft_pg *db, const char *name, const
                            uint32_t flags, weft_stmt **stmt)
 {
     struct instance *instance = abi_init_of(host, "declare");
+    const struct plugin_watch *watch;
     struct abi_statement *made;
     struct pg_pool *found;
     enum err err;
 
     if (instance == NULL)
         return WEFT_E_STATE;
+    watch = abi_services(instance->abi)->watch;
     found = slots_get(instance->abi->pools, abi_number(db));
     if (found == NULL || name == NULL || sql == NULL ||
         (flags & ~(WEFT_STMT_READ_ONLY | WEFT_STMT_SLOW)) != 0) {
@@ -79,6 +81,8 @@ static weft_status declare(weft_host *host, weft_pg *db, const char *name, const
                       refused != NULL ? refused : "another text has this name in the pool");
         return WEFT_E_INVALID;
     }
+    if (watch != NULL)
+        watch->declared(watch->data, pg_pool_name(found), name, sql, flags);
     *stmt = (weft_stmt *)(uintptr_t)instance_handle(instance, instance->abi->statements, made);
     return WEFT_OK;
 }

@@ -47,7 +47,10 @@ struct plugin_watch {
     void (*bound)(void *data, const struct plugin_identity *identity);
     /* A key is asked for; `expected` is what it may be, `fallback` NULL: it is required. */
     void (*asked)(void *data, const char *key, const char *expected, const char *fallback);
-    void *data; /* for the two */
+    /* A statement is declared; all texts are as the plugin gave them, `flags` PG_READ_ONLY, PG_SLOW. */
+    void (*declared)(void *data, const char *pool, const char *name, const char *sql,
+                     uint32_t flags);
+    void *data; /* for all three */
 };
 
 /* What a worker gives its plugins. */

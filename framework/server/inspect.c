@@ -47,12 +47,33 @@ static void on_asked(void *data, const char *key, const char *expected, const ch
                                              expected, fallback[0] != '\0' ? fallback : "empty"));
 }
 
+/* The text in one line. */
+static void on_declared(void *data, const char *pool, const char *name, const char *sql,
+                        uint32_t flags)
+{
+    struct buf line;
+
+    buf_init(&line, NULL);
+    buf_format(&line, "%-9s %-24s [pg.%s]%s%s:", "statement", name, pool,
+               (flags & PG_READ_ONLY) != 0 ? ", read only" : "",
+               (flags & PG_SLOW) != 0 ? ", slow" : "");
+    while (*(sql += strspn(sql, " \t\r\n\v\f")) != '\0') {
+        size_t len = strcspn(sql, " \t\r\n\v\f");
+
+        buf_format(&line, " %.*s", (int)len, sql);
+        sql += len;
+    }
+    note(data, mem_format("%.*s\n", (int)line.len, line.data));
+    buf_release(&line);
+}
+
 struct inspection *inspection_create(void)
 {
     struct inspection *inspection = mem_alloc(sizeof *inspection);
 
-    *inspection =
-        (struct inspection){.watch = {.bound = on_bound, .asked = on_asked, .data = inspection}};
+    *inspection = (struct inspection){
+        .watch = {
+            .bound = on_bound, .asked = on_asked, .declared = on_declared, .data = inspection}};
     buf_init(&inspection->text, NULL);
     return inspection;
 }

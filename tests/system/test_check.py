@@ -30,6 +30,8 @@ static weft_status init(weft_host *host, void **self)
     WEFT_TRY(weft_pool(host, "other", &db));
     WEFT_TRY(weft_pool(host, "main", &db));
     WEFT_TRY(weft_declare(host, db, "one", "select 1", WEFT_STMT_READ_ONLY, &statement));
+    WEFT_TRY(weft_declare(host, db, "add", "\\n  insert into t\\n  values ($1)\\n", 0, &statement));
+    WEFT_TRY(weft_declare(host, db, "all", "select\\t*", WEFT_STMT_READ_ONLY | WEFT_STMT_SLOW, &statement));
     WEFT_TRY(weft_find_upstream(host, "main", &api));
     return weft_route(host, "GET", "/it/:id", it);
 }
@@ -43,6 +45,9 @@ setting number a whole number from 1 to 9, default 5
 setting flag on, off, yes or no, default on
 pool [pg.main]
 pool [pg.other]
+statement one [pg.main], read only: select 1
+statement add [pg.main]: insert into t values ($1)
+statement all [pg.main], read only, slow: select *
 upstream [upstream.main]
 route GET /it/:id it"""
 
@@ -78,7 +83,7 @@ def test_settings_may_be_given(asking):
     done = check(asking, "-o", "plugin.it.mount=/there", "-o", "plugin.it.number=7", "-o", "pg.main.host=/tmp")
     assert (done.returncode, done.stderr) == (0, "")
     assert "GET     /there/it/:id" in done.stdout
-    assert "[pg.main]" not in done.stdout     # it has one, so none stands in
+    assert not re.search(r"^pool +\[pg.main\]", done.stdout, re.MULTILINE)     # it has one, so none stands in
     done = check(asking, "-o", "plugin.it.number=70")
     assert done.returncode == 1
     assert done.stderr == ("weft: -o plugin.it.number: [plugin.it]: number = 70: expected a whole number from "
@@ -119,7 +124,7 @@ def test_one_that_crashes(tmp_path):
     assert done.returncode == 1
     report, *_, verdict = done.stderr.splitlines()
     assert "crashed: signal " in report and "plugin=it" in report, report
-    assert re.fullmatch(r"weft: killed by signal \d+ .* while it ran plugin=it route=\(plugin\) .*", verdict)
+    assert re.fullmatch(r"weft: killed by signal \d+ .* while it ran plugin=it route=\(init\) .*", verdict)
 
 
 def test_either_settings_or_a_file(asking, tmp_path):
