@@ -6,6 +6,9 @@
  * One lock guards both lists and the counts of threads; it is never held while work or done runs.
  * The first of the finished ones wakes the loop through an eventfd of our own: unlike a post, that
  * can be stopped, so nothing is under way any more once helpers_destroy() returns.
+ *
+ * Each thread has a stack for signal handlers beside its own: one whose stack is full could not say
+ * so otherwise.
  */
 #include "loop/helper.h"
 #include "base/check.h"
@@ -18,7 +21,11 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { THREADS_MAX = 64 };
+enum { THREADS_MAX = 64, SIGNAL_STACK_SIZE = 64 * 1024 };
+
+/* Of a helper thread: where its guard page begins, and its size; 0 on other threads. */
+static _Thread_local uintptr_t guard;
+static _Thread_local size_t guard_size;
 
 struct helpers {
     struct io io;           /* of wake_fd */
@@ -75,11 +82,49 @@ static struct job *next_job(struct helpers *helpers)
     return job;
 }
 
+static void note_guard(void)
+{
+    pthread_attr_t attr;
+    void *stack;
+    size_t size;
+
+    CHECK(pthread_getattr_np(pthread_self(), &attr) == 0);
+    CHECK(pthread_attr_getstack(&attr, &stack, &size) == 0);
+    CHECK(pthread_attr_getguardsize(&attr, &guard_size) == 0);
+    CHECK(pthread_attr_destroy(&attr) == 0);
+    guard = (uintptr_t)stack - guard_size;
+}
+
+/* A stack for this thread's signal handlers; NULL: it has a sanitizer's. */
+static void *take_signal_stack(void)
+{
+    stack_t ours = {.ss_size = SIGNAL_STACK_SIZE};
+    stack_t before;
+
+    CHECK(sigaltstack(NULL, &before) == 0);
+    if ((before.ss_flags & SS_DISABLE) == 0)
+        return NULL;
+    ours.ss_sp = mem_alloc(SIGNAL_STACK_SIZE);
+    CHECK(sigaltstack(&ours, NULL) == 0);
+    return ours.ss_sp;
+}
+
+static void give_signal_stack(void *stack)
+{
+    const stack_t none = {.ss_flags = SS_DISABLE};
+
+    if (stack != NULL)
+        CHECK(sigaltstack(&none, NULL) == 0);
+    mem_free(stack);
+}
+
 static void *work(void *data)
 {
+    void *signal_stack = take_signal_stack();
     struct helpers *helpers = data;
     struct job *job;
 
+    note_guard();
     lock(helpers);
     while ((job = next_job(helpers)) != NULL) {
         bool is_first;
@@ -93,6 +138,7 @@ static void *work(void *data)
             wake_loop(helpers->wake_fd);
     }
     unlock(helpers);
+    give_signal_stack(signal_stack);
     return NULL;
 }
 
@@ -242,4 +288,9 @@ bool helper_take_back(struct helpers *helpers, struct job *job)
 uint32_t helpers_pending(const struct helpers *helpers)
 {
     return helpers->pending;
+}
+
+bool helper_is_overflow(const void *address)
+{
+    return guard_size > 0 && (uintptr_t)address - guard < guard_size;
 }

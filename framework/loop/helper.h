@@ -51,4 +51,8 @@ bool helper_take_back(struct helpers *helpers, struct job *job);
 /* Jobs whose `done` has not run yet, for those who drain. */
 uint32_t helpers_pending(const struct helpers *helpers);
 
+/* Does `address` lie in the guard page of the calling helper thread's stack (for the crash report)?
+ * Such a thread has a stack for signal handlers. Async-signal-safe. */
+bool helper_is_overflow(const void *address);
+
 #endif

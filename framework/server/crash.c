@@ -7,6 +7,7 @@
  */
 #include "server/crash.h"
 #include "base/check.h"
+#include "loop/helper.h"
 #include "server/report.h"
 #include "task/fiber.h"
 #include <signal.h>
@@ -49,6 +50,8 @@ static void put_message(struct report *line, const siginfo_t *info)
         report_number(line, (uint64_t)(uintptr_t)info->si_addr, 16, 1);
         if (fiber_is_overflow(pool, info->si_addr))
             report_put(line, ": stack overflow of a fiber");
+        else if (helper_is_overflow(info->si_addr))
+            report_put(line, ": stack overflow");
     } else if (info->si_pid != getpid()) {
         report_put(line, " sent by process ");
         report_number(line, (uint64_t)info->si_pid, 10, 1);

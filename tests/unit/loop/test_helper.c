@@ -251,6 +251,30 @@ static void test_signals_are_the_loops_business(void **state)
     assert_false(sigismember(&mask, SIGTERM));
 }
 
+static void look_at_stacks(struct job *job)
+{
+    stack_t signals;
+    int here = 0;
+
+    assert_int_equal(sigaltstack(NULL, &signals), 0);
+    assert_int_equal(signals.ss_flags & SS_DISABLE, 0); /* a full stack can be reported */
+    assert_false(helper_is_overflow(&here));
+    CONTAINER_OF(job, struct task, job)->worked++;
+}
+
+/* That an overflow is known as one is seen in tests/system/test_crash.py. */
+static void test_threads_have_a_stack_for_signals(void **state)
+{
+    struct board *board = *state;
+    struct task task = {.board = board};
+
+    helper_run(board->helpers, &task.job, look_at_stacks, done);
+    run_until_count(board->loop, &board->done, 1);
+    assert_int_equal(task.worked, 1);
+    assert_false(helper_is_overflow(NULL));
+    assert_false(helper_is_overflow(&task));
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -261,6 +285,7 @@ int main(void)
         TEST(test_done_may_run_it_again_or_free_it),
         TEST(test_destroyed_with_jobs_in_every_state),
         TEST(test_signals_are_the_loops_business),
+        TEST(test_threads_have_a_stack_for_signals),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
