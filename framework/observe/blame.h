@@ -44,7 +44,7 @@ struct blame_tally {
 /* What an index stands for. */
 struct blame_name {
     char plugin[BLAME_PLUGIN_SIZE]; /* the instance's name in server.ini */
-    char route[BLAME_ROUTE_SIZE];   /* "GET /books/:id", or "init" and the like */
+    char route[BLAME_ROUTE_SIZE];   /* "GET /books/:id", or "(init)" and the like */
     uint64_t entries;               /* how often it was entered */
     struct blame_tally tally;       /* of the host itself: requests that found no route */
 };

@@ -267,12 +267,19 @@ enum err abi_bind(struct instance *instance, const void *descriptor)
     return ERR_OK;
 }
 
+/* A name for what runs of the plugin without a request; in parentheses, so that nobody takes it for
+ * a route that could be closed. */
+static uint32_t name_it(const struct instance *instance, const char *what)
+{
+    return blame_name(instance->abi->services.blame, span_of(instance->name), span_of(what));
+}
+
 /* Runs before and after a call of the plugin that is made on the loop's own stack. */
-static void enter(struct instance *instance)
+static void enter(struct instance *instance, const char *what)
 {
     CHECK(instance->abi->running == NULL);
     instance->abi->running = instance;
-    blame_enter(instance->abi->services.blame, instance->blame_index, 0);
+    blame_enter(instance->abi->services.blame, name_it(instance, what), 0);
 }
 
 static void leave(struct instance *instance)
@@ -289,7 +296,7 @@ enum err abi_init(struct instance *instance)
 
     CHECK_OBJ(instance, INSTANCE_MAGIC);
     handle = slots_add(abi->hosts, instance);
-    enter(instance);
+    enter(instance, "(init)");
     status = plugin_of(instance)->init((weft_host *)(uintptr_t)handle, &instance->self);
     leave(instance);
     slots_remove(abi->hosts, handle);
@@ -336,6 +343,19 @@ bool abi_is_background(const struct scope *scope)
     return scope->root->handler == &background_handler;
 }
 
+/* Runs start() until it first waits; what it goes on with then, and posts, are the background's. */
+static bool begin_start(struct instance *instance, struct first_status *first)
+{
+    struct scope *background = instance->background;
+    uint32_t index = background->blame_index;
+    bool has_run;
+
+    background->blame_index = name_it(instance, "(start)");
+    has_run = scope_run(background, run_start, first, true);
+    background->blame_index = index;
+    return has_run;
+}
+
 enum err abi_start(struct instance *instance)
 {
     struct first_status first = {.instance = instance};
@@ -345,12 +365,11 @@ enum err abi_start(struct instance *instance)
     if (plugin_of(instance)->start == NULL && instance->inbox == NULL)
         return ERR_OK;
     instance->background = scope_create(abi->services.tasks, &background_handler, instance, 0);
-    instance->background->blame_index = instance->blame_index;
+    instance->background->blame_index = name_it(instance, "(background)");
     abi_inbox_start(instance);
     if (plugin_of(instance)->start == NULL)
         return ERR_OK;
-    if (!scope_run(instance->background, run_start, &first, true) ||
-        (first.has_returned && first.status != WEFT_OK)) {
+    if (!begin_start(instance, &first) || (first.has_returned && first.status != WEFT_OK)) {
         instance_fail(instance, 0, "%s: its start() returned %d: %s", instance->file,
                       (int)first.status, abi_status_text(first.status));
         return ERR_INVALID;
@@ -363,7 +382,7 @@ void abi_fini(struct instance *instance)
     CHECK_OBJ(instance, INSTANCE_MAGIC);
     if (plugin_of(instance)->fini == NULL)
         return;
-    enter(instance);
+    enter(instance, "(fini)");
     plugin_of(instance)->fini(instance->self);
     leave(instance);
 }

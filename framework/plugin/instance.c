@@ -128,8 +128,6 @@ struct instance *instance_create(struct abi *abi, struct ini_section *section,
         instance_destroy(instance);
         return NULL;
     }
-    instance->blame_index =
-        blame_name(services_of(instance)->blame, span_of(instance->name), SPAN("(plugin)"));
     return instance;
 }
 

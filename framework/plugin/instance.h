@@ -52,7 +52,6 @@ struct instance {
     struct weft_inbox *inbox;        /* where its threads post; NULL: none was opened */
     struct arena arena;              /* routes, statements, settings */
     struct instance_handle *handles; /* the newest first */
-    uint32_t blame_index;            /* of init(), start() and fini() */
     uint64_t misuses;                /* calls that were answered with WEFT_E_STATE and a log line */
     char problem[INI_PROBLEM_SIZE];  /* the first thing that failed during init(); "" : nothing */
     struct list _link;               /* among the plugins */

@@ -61,6 +61,8 @@ struct board {
     uint32_t answered;              /* the last question that was answered, requests too */
     uint32_t fibers;                /* that live */
     uint32_t fibers_high;           /* the most there were */
+    uint32_t fiber_stack;           /* bytes that each has */
+    uint32_t fiber_stack_high;      /* the most of them that were ever used, in whole pages */
     uint32_t pool_count;            /* of pools */
     uint32_t upstream_count;        /* of upstreams */
     uint32_t statement_count;       /* of statements */

@@ -32,7 +32,7 @@ struct quarantine_list {
 /* One who has been blamed. */
 struct quarantine_culprit {
     char plugin[BLAME_PLUGIN_SIZE];
-    char route[BLAME_ROUTE_SIZE];         /* "(plugin)": its own jobs; these are never closed */
+    char route[BLAME_ROUTE_SIZE];         /* "(background)", "(init)": its own jobs; never closed */
     uint64_t crashes;                     /* workers that died in it, ever */
     uint64_t recent;                      /* of them, since the routes were last opened */
     uint64_t stalls;                      /* turns of it that took too long */

@@ -10,7 +10,11 @@
 #include "task/tasks.h"
 #include <stdio.h>
 
-enum { PERIOD_MS = 1000, DESCRIBED_MAX = 3 };
+enum {
+    PERIOD_MS = 1000,
+    DESCRIBED_MAX = 3,
+    STACKS_MAX = 64, /* looked at each time: a system call each */
+};
 
 static void copy(char *to, size_t size, const char *from)
 {
@@ -164,6 +168,8 @@ void show_tick(const struct parts *parts, uint64_t *due_ms)
     *due_ms = now_ms + PERIOD_MS;
     board->fibers = fiber_count(parts->tasks->fibers);
     board->fibers_high = fiber_count_high(parts->tasks->fibers);
+    board->fiber_stack = (uint32_t)fiber_stack_size(parts->tasks->fibers);
+    board->fiber_stack_high = (uint32_t)fiber_stack_high(parts->tasks->fibers, STACKS_MAX);
     board->access_dropped = parts->access != NULL ? access_dropped(parts->access) : 0;
     show_peers(parts);
     count_live(parts);

@@ -137,7 +137,7 @@ static void put_worker(struct grid *grid, const struct watched *worker)
 {
     const struct watch *watch = worker->_watch;
     const struct board *board = worker->board;
-    char up[TEXT_SIZE], memory[TEXT_SIZE];
+    char up[TEXT_SIZE], stack[TEXT_SIZE], memory[TEXT_SIZE];
 
     grid_row(grid);
     grid_cell(grid, "%u", worker->slot);
@@ -149,15 +149,17 @@ static void put_worker(struct grid *grid, const struct watched *worker)
     grid_cell(grid, "%" PRIu64, board->http.requests);
     grid_cell(grid, "%u", board->http.requests_open);
     grid_cell(grid, "%u", board->fibers);
+    grid_cell(grid, "%s of %s", bytes_text(board->fiber_stack_high, stack),
+              bytes_text(board->fiber_stack, memory));
     grid_cell(grid, "%s", bytes_text(watch_memory(worker->pid), memory));
     grid_cell(grid, "%u", watch->slots[worker->slot].deaths);
 }
 
 static void put_workers(const struct status *status, struct buf *out)
 {
-    static const char *const names[] = {"WORKER", "PID",    "GEN",      "STATE",
-                                        "UP",     "CONNS",  "REQUESTS", "UNDER WAY",
-                                        "FIBERS", "MEMORY", "DEATHS",   NULL};
+    static const char *const names[] = {"WORKER", "PID",      "GEN",       "STATE",  "UP",
+                                        "CONNS",  "REQUESTS", "UNDER WAY", "FIBERS", "STACK",
+                                        "MEMORY", "DEATHS",   NULL};
     struct grid grid = {.row = 0};
 
     header(&grid, names);

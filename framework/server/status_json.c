@@ -100,6 +100,8 @@ static void put_workers(struct json *json, const struct watch *watch)
         number(json, "under_way", board->http.requests_open);
         number(json, "fibers", board->fibers);
         number(json, "fibers_high", board->fibers_high);
+        number(json, "fiber_stack_bytes", board->fiber_stack);
+        number(json, "fiber_stack_high_bytes", board->fiber_stack_high);
         number(json, "memory", watch_memory(worker->pid));
         close_with(json, "}");
     }

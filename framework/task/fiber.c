@@ -58,7 +58,8 @@ struct fiber_pool {
     bool is_valgrind;      /* somebody wants to be told what is undefined */
     struct fiber *current; /* NULL: the loop's stack */
     struct fiber *idle;    /* the last used first */
-    struct list mapped;    /* every fiber; changed only where a stack is mapped or unmapped */
+    uint32_t mapped_count; /* of: */
+    struct list mapped;    /* every fiber; changed where a stack is mapped, unmapped or looked at */
 };
 
 /* Life of a pool */
@@ -107,6 +108,7 @@ static struct fiber *map_fiber(struct fiber_pool *pool)
     fiber->watch.size = pool->stack_size;
     watch_mapped(&fiber->watch);
     list_append(&pool->mapped, &fiber->link);
+    pool->mapped_count++;
     return fiber;
 }
 
@@ -139,6 +141,7 @@ static void unmap_fiber(struct fiber_pool *pool, struct fiber *fiber)
         pool->stack_high = used;
     watch_unmap(&fiber->watch);
     list_remove(&fiber->link);
+    pool->mapped_count--;
     munmap(fiber->map, pool->page_size + pool->stack_size);
     fiber->magic = 0;
     mem_free(fiber);
@@ -291,16 +294,25 @@ uint32_t fiber_count_high(const struct fiber_pool *pool)
     return pool->count_high;
 }
 
-size_t fiber_stack_high(struct fiber_pool *pool)
+size_t fiber_stack_high(struct fiber_pool *pool, uint32_t stacks_max)
 {
     CHECK_OBJ(pool, POOL_MAGIC);
-    LIST_EACH (&pool->mapped, link) {
+    for (uint32_t i = 0; i < stacks_max && i < pool->mapped_count; i++) {
+        struct list *link = list_first(&pool->mapped);
         size_t used = used_of(pool, CONTAINER_OF(link, struct fiber, link));
 
         if (used > pool->stack_high)
             pool->stack_high = used;
+        list_remove(link);
+        list_append(&pool->mapped, link);
     }
     return pool->stack_high;
+}
+
+size_t fiber_stack_size(const struct fiber_pool *pool)
+{
+    CHECK_OBJ(pool, POOL_MAGIC);
+    return pool->stack_size;
 }
 
 bool fiber_is_overflow(const struct fiber_pool *pool, const void *address)

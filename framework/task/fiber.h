@@ -57,8 +57,12 @@ uint32_t fiber_count(const struct fiber_pool *pool);
 uint32_t fiber_count_high(const struct fiber_pool *pool);
 
 /* The most bytes of a stack that were ever used, in whole pages: of those mapped now and of those
- * unmapped before. Asks the kernel about every stack: for metrics, not for each request. */
-size_t fiber_stack_high(struct fiber_pool *pool);
+ * unmapped before. Asks the kernel about `stacks_max` stacks at most, about others the next time:
+ * for metrics, not for each request. */
+size_t fiber_stack_high(struct fiber_pool *pool, uint32_t stacks_max);
+
+/* Bytes that a stack has. */
+size_t fiber_stack_size(const struct fiber_pool *pool);
 
 /* Does `address` lie in the guard page of a fiber that lives (for the crash report)?
  * Async-signal-safe. */

@@ -1,9 +1,9 @@
 /* crash.c - a plugin for the system tests that takes its worker down: GET /crash/HOW, or at the
- * moment that the setting `at` names (init, start, fini).
+ * moment that the setting `at` names (init, start, fini; job and post: in the background).
  *
  * HOW: segv, abort, leave (_exit), exit, exit78, overflow (of the handler's stack), heap (ruined, and
  * noticed by free()), later (segv after it has waited), then (segv in a callback), offload (segv on a
- * helper thread).
+ * helper thread), offload-overflow (of its stack).
  *
  * And one that blocks its worker's loop, GET /block/HOW: loop (until the file `flag` is there), sleep,
  * poll, read (of a pipe that stays empty), mutex (which it holds already). */
@@ -15,10 +15,11 @@
 #include <string.h>
 #include <unistd.h>
 
-enum moment { NEVER, AT_INIT, AT_START, AT_FINI };
+enum moment { NEVER, AT_INIT, AT_START, AT_FINI, AT_JOB, AT_POST };
 
 static enum moment moment;
 static char flag_path[512];
+static weft_inbox *inbox;
 
 static void segv(void)
 {
@@ -85,6 +86,13 @@ static weft_status work(void *data)
     return WEFT_OK;
 }
 
+static weft_status work_overflowing(void *data)
+{
+    (void)data;
+    overflow();
+    return WEFT_OK;
+}
+
 static weft_status crash(weft_ctx *ctx, void *self)
 {
     static const struct {
@@ -102,6 +110,8 @@ static weft_status crash(weft_ctx *ctx, void *self)
         return weft_then(weft_sleep(ctx, 1), on_slept, NULL);
     if (weft_equal(how, weft_cstr("offload")))
         return weft_await(weft_offload(ctx, work, NULL));
+    if (weft_equal(how, weft_cstr("offload-overflow")))
+        return weft_await(weft_offload(ctx, work_overflowing, NULL));
     WEFT_TRY(weft_await(weft_sleep(ctx, 1)));
     if (weft_equal(how, weft_cstr("later")))
         segv();
@@ -173,7 +183,10 @@ static weft_status read_settings(weft_host *host)
     WEFT_TRY(weft_setting(host, "flag", "", &flag));
     if (flag.len > 0 && flag.len < sizeof flag_path)
         memcpy(flag_path, flag.ptr, flag.len + 1);
-    if (flag.len > 0 && access(flag.ptr, F_OK) != 0)
+    moment = weft_equal(at, weft_cstr("job"))    ? AT_JOB
+             : weft_equal(at, weft_cstr("post")) ? AT_POST
+                                                 : NEVER;
+    if (moment != NEVER || (flag.len > 0 && access(flag.ptr, F_OK) != 0))
         return WEFT_OK;
     moment = weft_equal(at, weft_cstr("init"))    ? AT_INIT
              : weft_equal(at, weft_cstr("start")) ? AT_START
@@ -188,17 +201,32 @@ static weft_status init(weft_host *host, void **self)
     WEFT_TRY(read_settings(host));
     if (moment == AT_INIT)
         segv();
+    WEFT_TRY(weft_open_inbox(host, &inbox));
     WEFT_TRY(weft_route(host, "GET", "/block/:how", block));
     return weft_route(host, "GET", "/crash/:how", crash);
 }
 
-static weft_status start(weft_ctx *background, void *self)
+static weft_status on_post(weft_ctx *background, void *data)
 {
     (void)background;
+    (void)data;
+    segv();
+    return WEFT_OK;
+}
+
+/* With a moment of the background: crashes there once the file is there. */
+static weft_status start(weft_ctx *background, void *self)
+{
     (void)self;
     if (moment == AT_START)
         segv();
-    return WEFT_OK;
+    if (moment != AT_JOB && moment != AT_POST)
+        return WEFT_OK;
+    while (access(flag_path, F_OK) != 0)
+        WEFT_TRY(weft_await(weft_sleep(background, 10)));
+    if (moment == AT_JOB)
+        segv();
+    return weft_post(inbox, on_post, NULL);
 }
 
 static void fini(void *self)

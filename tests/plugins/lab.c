@@ -69,6 +69,18 @@ static weft_status burning(weft_ctx *ctx, void *self)
     return weft_reply_text(ctx, 200, "burnt\n");
 }
 
+/* Needs so many bytes of its stack. */
+static weft_status digging(weft_ctx *ctx, void *self)
+{
+    size_t size = (size_t)number_in(ctx, "bytes");
+    volatile char *bytes = __builtin_alloca(size + 1);
+
+    (void)self;
+    for (size_t i = 0; i <= size; i += 1024)
+        bytes[i] = 1;
+    return weft_reply_text(ctx, 200, "dug\n");
+}
+
 static weft_status big(weft_ctx *ctx, void *self)
 {
     size_t size = (size_t)number_in(ctx, "bytes");
@@ -308,6 +320,7 @@ static weft_status init(weft_host *host, void **self)
         {"/lab/big/:bytes", big},      {"/lab/status/:code", status},
         {"/lab/nothing", nothing},     {"/lab/log/:count", logging},
         {"/lab/block/:how", blocking}, {"/lab/twice", twice},
+        {"/lab/dig/:bytes", digging},
     };
     const weft_route_options finish = {sizeof finish, WEFT_ROUTE_FINISH, 0, 0};
 

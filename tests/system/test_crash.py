@@ -139,11 +139,13 @@ def test_the_report_as_json(start_weft):
     assert (found["plugin"], found["route"]) == ("crash", "GET /crash/:how")
 
 
-def test_a_crash_of_offloaded_work(start):
+@pytest.mark.parametrize("how, what", [("offload", "0x10"), ("offload-overflow", "0x[0-9a-f]+: stack overflow")])
+def test_a_crash_of_offloaded_work(start, how, what):
     host = start()
     before = host.workers()
-    crash(host, "offload")
-    host.wait_log(r"crashed: signal 11 \(SIGSEGV\) at 0x10 on a helper thread\" plugin=crash route=\"GET /crash/:how\" request=[0-9a-f]{16}")
+    crash(host, how)
+    host.wait_log(rf"crashed: signal 11 \(SIGSEGV\) at {what} on a helper thread\" plugin=crash "
+                  r"route=\"GET /crash/:how\" request=[0-9a-f]{16}")
     wait_for_others(host, before)
 
 
@@ -234,9 +236,20 @@ def test_a_plugin_that_crashes_at_the_first_start(start_weft):
     for at in ("init", "start"):
         host = start_weft({"plugin.crash": {"path": CRASH, "at": at}}, wait=False, env=ENV)
         assert host.wait() == 1
-        line = host.wait_log(r"signal 11.*").group()
-        assert "plugin=crash" in line
+        assert f"plugin=crash route=({at}) request=-" in host.wait_log("crashed: signal 11.*").group()
+        assert f"plugin=crash route=({at}) request=-" in host.wait_log("was killed by signal 11.*").group()
         host.process = None
+
+
+@pytest.mark.parametrize("at", ["job", "post"])
+def test_a_job_of_a_plugin_that_crashes(start, at, tmp_path):
+    """What start() goes on with when it has waited, and what was posted, are the background's."""
+    flag = tmp_path / "flag"
+    host = start(at=at, flag=flag)
+    flag.touch()
+    assert "plugin=crash route=(background) request=-" in host.wait_log("crashed: signal 11.*").group()
+    flag.unlink()
+    wait_until(lambda: is_served(host), 20)
 
 
 def test_a_plugin_that_crashes_at_every_later_start(start, tmp_path):
@@ -257,7 +270,7 @@ def test_a_plugin_that_crashes_at_the_end(start):
     assert host.get("/hello").status == 200
     host.signal(signal.SIGTERM)
     assert host.wait() in (0, 1)
-    host.wait_log("signal 11.*plugin=crash")
+    host.wait_log(r"crashed: signal 11.*plugin=crash route=\(fini\) request=-")
     host.process = None
 
 
@@ -278,4 +291,4 @@ def test_check_names_a_plugin_that_crashes(tmp_path):
     config.write_text(f"[server]\nruntime_dir = {tmp_path}/run\n[plugin.bad]\npath = {CRASH}\nat = init\n")
     done = run_weft("check", "-c", config, env=ENV)
     assert done.returncode == 1
-    assert "signal 11" in done.stderr and "plugin=bad" in done.stderr
+    assert "signal 11" in done.stderr and "plugin=bad route=(init)" in done.stderr

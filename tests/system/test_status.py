@@ -55,6 +55,16 @@ def wait_for_request(host, route, awaits):
     return wait_until(look, what=f"{route} that awaits {awaits}: {under_way(host)}")[0]
 
 
+def test_the_deepest_stack_is_shown(start):
+    host = start({"workers": 1})
+    assert host.get("/hello").status == 200
+    before, = status(host)["workers"]
+    assert 0 < before["fiber_stack_high_bytes"] < before["fiber_stack_bytes"]
+    assert host.get("/lab/dig/90000").status == 200
+    wait_until(lambda: status(host)["workers"][0]["fiber_stack_high_bytes"] >= 90000)
+    assert re.search(r" (9\d|1\d\d)k of (128|256)k ", ask(host))
+
+
 def test_workers_and_routes_are_counted(start):
     host = start({"workers": 2})
     for _ in range(5):

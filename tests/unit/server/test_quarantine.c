@@ -65,7 +65,7 @@ static void test_others_do_not_count(void **state)
     assert_false(note("a", "GET /", 4));
     assert_false(note("", "", 5)); /* the host's own */
     for (int i = 0; i < 9; i++)
-        assert_false(note("a", "(plugin)", 6)); /* no route: nothing can be closed */
+        assert_false(note("a", "(background)", 6)); /* no route: nothing can be closed */
     assert_int_equal(book.list->count, 0);
     assert_true(note("a", "GET /", 7));
 }

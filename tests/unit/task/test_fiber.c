@@ -365,14 +365,36 @@ static void test_the_deepest_stack_is_known(void **state)
     size_t high;
 
     (void)state;
-    assert_int_equal(fiber_stack_high(pool), 0);
+    assert_int_equal(fiber_stack_size(pool), 4 << 20);
+    assert_int_equal(fiber_stack_high(pool, 10), 0);
     assert_true(fiber_start(pool, play_dig, &diggings[0], false));
-    high = fiber_stack_high(pool);
+    high = fiber_stack_high(pool, 10);
     assert_in_range(high, 200000, 900000);
     assert_true(fiber_start(pool, play_dig, &diggings[1], false));
     fiber_resume(diggings[0].fiber);
     fiber_resume(diggings[1].fiber); /* there is one idle stack by now: this one is unmapped */
-    assert_in_range(fiber_stack_high(pool), 1500000, 4 << 20);
+    assert_in_range(fiber_stack_high(pool, 0), 1500000, 4 << 20);
+    fiber_pool_destroy(pool);
+}
+
+/* Only so many are looked at at a time, and others the next time. */
+static void test_each_stack_is_looked_at_in_turn(void **state)
+{
+    struct fiber_pool *pool = fiber_pool_create(&(struct fiber_options){.stack_size = 1 << 20});
+    struct digging diggings[5];
+
+    (void)state;
+    for (uint32_t i = 0; i < 5; i++) {
+        diggings[i] = (struct digging){.pool = pool, .bytes = 1000, .waits = true};
+        diggings[i].bytes = i == 3 ? 600000 : 1000;
+        assert_true(fiber_start(pool, play_dig, &diggings[i], false));
+    }
+    assert_in_range(fiber_stack_high(pool, 1), 1, 500000);
+    assert_in_range(fiber_stack_high(pool, 2), 1, 500000);
+    assert_in_range(fiber_stack_high(pool, 1), 600000, 1 << 20);
+    assert_in_range(fiber_stack_high(pool, 100), 600000, 1 << 20);
+    for (uint32_t i = 0; i < 5; i++)
+        fiber_resume(diggings[i].fiber);
     fiber_pool_destroy(pool);
 }
 
@@ -538,6 +560,7 @@ int main(void)
         cmocka_unit_test(test_rounding_is_each_stacks_own),
         cmocka_unit_test(test_the_stack_is_aligned),
         cmocka_unit_test(test_the_deepest_stack_is_known),
+        cmocka_unit_test(test_each_stack_is_looked_at_in_turn),
         cmocka_unit_test(test_a_stack_can_be_used_to_its_end),
         cmocka_unit_test(test_beyond_the_end_is_death),
         cmocka_unit_test(test_the_guard_page_of_a_living_fiber_is_known),
