@@ -13,6 +13,9 @@
  * longer asked for: FIN by leaving IO_PEER_CLOSED out; a hang-up, which comes unasked, by leaving
  * the loop until there is something to read or write again.
  *
+ * A file goes behind what was written, a piece a turn: `is blocked` stays on until its end, so that the
+ * kernel calls again as soon as there is room for more.
+ *
  * A broken pipe is no reason not to read: an answer may have come before it.
  *
  * Closed: everything is stopped, storage and descriptor are given back, nothing runs any more.
@@ -22,11 +25,15 @@
 #include "net/tls.h"
 
 #include <errno.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 /* With less room than this a larger piece is taken before reading. */
 enum { READ_ROOM_MIN = 4096 };
+
+/* Of a file that is copied through `out`, at once. */
+enum { FILE_COPY = 65536 };
 
 static void on_turn_end(struct hook *hook);
 
@@ -54,6 +61,13 @@ static bool may_read(const struct stream *stream)
     return !stream->_is_ended && !stream->_is_paused && stream->in.len < stream->in_max;
 }
 
+static void drop_file(struct stream *stream)
+{
+    if (stream->_file.is_on)
+        (void)close(stream->_file.fd);
+    stream->_file = (struct stream_file){.fd = -1};
+}
+
 static void stop_all(struct stream *stream)
 {
     io_stop(&stream->_io);
@@ -67,6 +81,7 @@ static void fail(struct stream *stream, enum err err)
 {
     stop_all(stream);
     buf_release(&stream->out);
+    drop_file(stream);
     stream->_is_failed = true;
     stream->_handler->on_fail(stream, err);
 }
@@ -155,26 +170,142 @@ static void socket_error(struct stream *stream)
         fail(stream, err_of(os_error));
 }
 
-/* Sends what there is; the kernel may take less. */
+static void write_failed(struct stream *stream, int os_error)
+{
+    stream->_write_err = err_of(os_error);
+    stream->_is_blocked = false;
+    buf_release(&stream->out);
+    drop_file(stream);
+}
+
+/* The kernel took `taken` bytes; below 0: none. */
+static void note_sent(struct stream *stream, ssize_t taken)
+{
+    if (taken > 0)
+        stream->sent += (uint64_t)taken;
+    if (taken > 0 || !stream->_is_blocked)
+        stream->progress_ms = loop_now_ms(stream->_loop);
+}
+
+/* Sends what was written; the kernel may take less. */
 static void send_out(struct stream *stream)
 {
+    bool is_head = stream->_file.left > 0 && !stream->_file.is_copied; /* one packet with it */
+    int flags = MSG_NOSIGNAL | (is_head ? MSG_MORE : 0);
     ssize_t taken = stream->_tls == NULL
-                        ? send(stream->fd, stream->out.data, stream->out.len, MSG_NOSIGNAL)
+                        ? send(stream->fd, stream->out.data, stream->out.len, flags)
                         : tls_send(stream->_tls, stream->out.data, stream->out.len);
 
     if (taken < 0 && errno != EAGAIN && errno != EINTR) {
-        stream->_write_err = err_of(errno);
-        stream->_is_blocked = false;
-        buf_release(&stream->out);
+        write_failed(stream, errno);
         return;
     }
-    if (taken > 0) {
-        stream->sent += (uint64_t)taken;
+    if (taken > 0)
         buf_consume(&stream->out, (size_t)taken);
-    }
-    if (taken > 0 || !stream->_is_blocked)
-        stream->progress_ms = loop_now_ms(stream->_loop);
+    note_sent(stream, taken);
     stream->_is_blocked = stream->out.len > 0;
+}
+
+/* Files */
+
+static void file_failed(struct stream *stream, enum err err)
+{
+    stream->_file.err = err;
+    stream->_file.left = 0;
+}
+
+/* Is there nothing more to be done for it? */
+static bool is_file_over(const struct stream *stream)
+{
+    return stream->_file.is_on && stream->_file.left == 0 && stream->out.len == 0;
+}
+
+static void took_file(struct stream *stream, size_t size)
+{
+    stream->_file.at += size;
+    stream->_file.left -= size;
+}
+
+static void copy_file(struct stream *stream)
+{
+    struct stream_file *file = &stream->_file;
+    size_t size = file->left < FILE_COPY ? (size_t)file->left : FILE_COPY;
+    ssize_t got = pread(file->fd, buf_reserve(&stream->out, size), size, (off_t)file->at);
+
+    if (got > 0) {
+        buf_commit(&stream->out, (size_t)got);
+        took_file(stream, (size_t)got);
+        send_out(stream);
+    } else if (got == 0 || errno != EINTR) {
+        file_failed(stream, got == 0 ? ERR_NOT_FOUND : ERR_IO);
+    }
+}
+
+/* Where sendfile() fails: is it the file, the socket, or nothing at all? */
+static void sendfile_failed(struct stream *stream, int os_error)
+{
+    switch (os_error) {
+    case EAGAIN:
+    case EINTR:
+        note_sent(stream, -1);
+        return;
+    case EINVAL: /* the file's system has it not */
+    case ENOSYS:
+        stream->_file.is_copied = true;
+        copy_file(stream);
+        return;
+    case EIO:
+    case ENOMEM:
+    case EOVERFLOW:
+    case ESTALE:
+        file_failed(stream, ERR_IO);
+        return;
+    default:
+        write_failed(stream, os_error);
+    }
+}
+
+/* A piece of it, behind an empty `out`. */
+static void send_file(struct stream *stream)
+{
+    struct stream_file *file = &stream->_file;
+    size_t size = file->left < STREAM_FILE_TURN ? (size_t)file->left : STREAM_FILE_TURN;
+    off_t at = (off_t)file->at;
+    ssize_t taken;
+
+    if (file->is_copied) {
+        copy_file(stream);
+        return;
+    }
+    taken = sendfile(stream->fd, file->fd, &at, size);
+    if (taken > 0) {
+        took_file(stream, (size_t)taken);
+        note_sent(stream, taken);
+    } else if (taken == 0) {
+        file_failed(stream, ERR_NOT_FOUND);
+    } else {
+        sendfile_failed(stream, errno);
+    }
+}
+
+/* A turn's share of what is to be sent. */
+static void send_some(struct stream *stream)
+{
+    if (stream->out.len > 0)
+        send_out(stream);
+    if (stream->_file.left == 0 || stream->out.len > 0 || stream->_write_err != ERR_OK)
+        return;
+    send_file(stream);
+    stream->_is_blocked = stream->_file.left > 0 || stream->out.len > 0;
+}
+
+static void tell_file(struct stream *stream)
+{
+    enum err err = stream->_file.err;
+
+    drop_file(stream);
+    settle_later(stream); /* what has waited for its end */
+    stream->_handler->on_file(stream, err);
 }
 
 static void on_io(struct io *io, uint32_t events);
@@ -208,13 +339,13 @@ static void on_turn_end(struct hook *hook)
     struct stream *stream = CONTAINER_OF(hook, struct stream, _settle);
 
     CHECK(stream->fd >= 0);
-    if (stream->out.len > 0 && !stream->_is_blocked)
-        send_out(stream);
+    if (!stream->_is_blocked)
+        send_some(stream);
     if (stream->_write_err != ERR_OK && (stream->_write_err != ERR_RESET || !may_read(stream))) {
         fail(stream, stream->_write_err);
         return;
     }
-    if (stream->_is_shut && !stream->_is_fin_sent && stream->out.len == 0) {
+    if (stream->_is_shut && !stream->_is_fin_sent && !stream_is_sending(stream)) {
         stream->_is_fin_sent = true;
         (void)shutdown(stream->fd, SHUT_WR); /* fails where the peer is gone: reading will tell */
     }
@@ -225,6 +356,8 @@ static void on_turn_end(struct hook *hook)
     if (stream->_tls != NULL && may_read(stream) && tls_has_unread(stream->_tls))
         ready_start(stream->_loop, &stream->_again, on_again); /* the kernel will not say so */
     watch(stream);
+    if (is_file_over(stream))
+        tell_file(stream);
 }
 
 static void on_again(struct ready *ready)
@@ -248,12 +381,16 @@ static void on_io(struct io *io, uint32_t events)
 
     CHECK(stream->fd >= 0);
     if ((events & IO_WRITE) != 0 && stream->_is_blocked) {
-        send_out(stream);
+        send_some(stream);
         settle_later(stream);
+        if (is_file_over(stream)) {
+            tell_file(stream);
+            return; /* what else there is comes with the next turn: the callee may have closed it */
+        }
         if (stream->_write_err == ERR_OK && !stream->_is_blocked &&
             stream->_handler->on_drained != NULL) {
             stream->_handler->on_drained(stream);
-            return; /* what else there is comes with the next turn: the callee may have closed it */
+            return; /* the same */
         }
     }
     if ((events & IO_READ) != 0 && may_read(stream)) {
@@ -317,12 +454,14 @@ void stream_write(struct stream *stream, struct span bytes)
     if (!is_writable(stream))
         return;
     CHECK(!stream->_is_shut);
+    CHECK(!stream->_file.is_on);
     buf_append(&stream->out, bytes);
     settle_later(stream);
 }
 
 void stream_flush(struct stream *stream)
 {
+    CHECK(!stream->_file.is_on);
     if (is_writable(stream))
         settle_later(stream);
     else
@@ -331,9 +470,29 @@ void stream_flush(struct stream *stream)
 
 void stream_flush_now(struct stream *stream)
 {
-    stream_flush(stream);
+    if (!stream->_file.is_on)
+        stream_flush(stream);
     if (stream->out.len > 0 && !stream->_is_blocked)
         send_out(stream);
+}
+
+void stream_send_file(struct stream *stream, int fd, uint64_t offset, uint64_t length)
+{
+    CHECK(length > 0);
+    CHECK(!stream->_is_shut);
+    CHECK(!stream->_file.is_on);
+    CHECK(stream->_handler->on_file != NULL);
+    if (!is_writable(stream)) {
+        (void)close(fd);
+        return;
+    }
+    stream->_file = (struct stream_file){.fd = fd,
+                                         .is_on = true,
+                                         .is_copied = stream->_tls != NULL,
+                                         .err = ERR_OK,
+                                         .at = offset,
+                                         .left = length};
+    settle_later(stream);
 }
 
 size_t stream_unsent(const struct stream *stream)
@@ -383,7 +542,7 @@ int stream_detach(struct stream *stream)
     CHECK(fd >= 0);
     CHECK(stream->_tls == NULL);
     CHECK(stream->in.len == 0);
-    CHECK(stream->out.len == 0);
+    CHECK(!stream_is_sending(stream));
     stop_all(stream);
     buf_release(&stream->in);
     buf_release(&stream->out);
@@ -406,6 +565,7 @@ void stream_close(struct stream *stream)
     stop_all(stream);
     buf_release(&stream->in);
     buf_release(&stream->out);
+    drop_file(stream);
     tls_destroy(stream->_tls);
     stream->_tls = NULL;
     (void)close(stream->fd);

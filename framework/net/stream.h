@@ -40,6 +40,20 @@ struct stream_handler {
      * before it: the peer has said all, and may be gone. on_end comes when these have been read.
      * Where none are left, on_end runs instead. May be NULL. */
     void (*on_peer_closed)(struct stream *stream);
+    /* The file of stream_send_file() is no longer needed: the kernel has taken all of it (OK), or
+     * reading it failed (ERR_IO), or it ended before its end (ERR_NOT_FOUND); what was sent of it
+     * is all that the peer gets. on_fail goes before it. May be NULL where no file is sent. */
+    void (*on_file)(struct stream *stream, enum err err);
+};
+
+/* A file that is being sent. */
+struct stream_file {
+    int fd;         /* of it, while is_on */
+    bool is_on;     /* from stream_send_file() until on_file */
+    bool is_copied; /* through `out`: with TLS, or where the kernel has no sendfile for it */
+    enum err err;   /* what reading came to */
+    uint64_t at;    /* the next byte */
+    uint64_t left;  /* bytes behind it that are still to be sent */
 };
 
 /* A connected socket. */
@@ -52,6 +66,7 @@ struct stream {
     struct ready _again;                   /* on_data without an event */
     struct buf in;                         /* received, not yet consumed */
     struct buf out;                        /* written, not yet sent */
+    struct stream_file _file;              /* to be sent behind `out` */
     int fd;                                /* -1: closed */
     size_t in_max;                         /* reading stops while in.len is at or above it */
     uint64_t received;                     /* bytes in all */
@@ -95,8 +110,23 @@ void stream_flush(struct stream *stream);
 /* Sends what can be sent, now. */
 void stream_flush_now(struct stream *stream);
 
-/* Bytes that the kernel has not taken yet. */
+/* Sends `length` bytes (not 0) of the file `fd` from `offset` on behind what is unsent, without
+ * copying them where that can be; takes `fd` over. Nothing may be written before on_file (checked).
+ * At most STREAM_FILE_TURN bytes a turn, and as fast as the peer takes them. Reading blocks where the
+ * kernel does not have the bytes in memory. SIGPIPE must be ignored. On a failed stream it only closes
+ * `fd`. */
+void stream_send_file(struct stream *stream, int fd, uint64_t offset, uint64_t length);
+
+enum { STREAM_FILE_TURN = 262144 };
+
+/* Bytes that were written and that the kernel has not taken yet. */
 size_t stream_unsent(const struct stream *stream);
+
+/* Is there anything that the kernel has not taken yet, of a file too? */
+static inline bool stream_is_sending(const struct stream *stream)
+{
+    return stream->out.len > 0 || stream->_file.is_on;
+}
 
 /* No on_data until stream_resume(): backpressure down to the peer's TCP window. A FIN or reset is
  * still noticed. Twice is fine. */

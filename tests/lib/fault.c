@@ -8,7 +8,9 @@
 #include <stdbool.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 /* What is to happen to the calls of one function. */
 struct plan {
@@ -76,10 +78,14 @@ int __real_epoll_ctl(int, int, int, struct epoll_event *) __attribute__((weak));
 int __wrap_epoll_ctl(int epoll_fd, int operation, int fd, struct epoll_event *event);
 int __real_epoll_wait(int, struct epoll_event *, int, int) __attribute__((weak));
 int __wrap_epoll_wait(int epoll_fd, struct epoll_event *events, int count_max, int timeout_ms);
+ssize_t __real_pread(int, void *, size_t, off_t) __attribute__((weak));
+ssize_t __wrap_pread(int fd, void *bytes, size_t size, off_t at);
 ssize_t __real_recv(int, void *, size_t, int) __attribute__((weak));
 ssize_t __wrap_recv(int fd, void *bytes, size_t size, int flags);
 ssize_t __real_send(int, const void *, size_t, int) __attribute__((weak));
 ssize_t __wrap_send(int fd, const void *bytes, size_t size, int flags);
+ssize_t __real_sendfile(int, int, off_t *, size_t) __attribute__((weak));
+ssize_t __wrap_sendfile(int fd, int file, off_t *at, size_t size);
 int __real_socket(int, int, int) __attribute__((weak));
 int __wrap_socket(int domain, int type, int protocol);
 /* NOLINTEND(bugprone-reserved-identifier) */
@@ -106,6 +112,11 @@ int __wrap_epoll_wait(int epoll_fd, struct epoll_event *events, int count_max, i
     return __real_epoll_wait(epoll_fd, events, count_max, timeout_ms);
 }
 
+ssize_t __wrap_pread(int fd, void *bytes, size_t size, off_t at)
+{
+    return must_fail(FAULT_PREAD) ? -1 : __real_pread(fd, bytes, size, at);
+}
+
 ssize_t __wrap_recv(int fd, void *bytes, size_t size, int flags)
 {
     return must_fail(FAULT_RECV) ? -1 : __real_recv(fd, bytes, cut(FAULT_RECV, size), flags);
@@ -114,6 +125,12 @@ ssize_t __wrap_recv(int fd, void *bytes, size_t size, int flags)
 ssize_t __wrap_send(int fd, const void *bytes, size_t size, int flags)
 {
     return must_fail(FAULT_SEND) ? -1 : __real_send(fd, bytes, cut(FAULT_SEND, size), flags);
+}
+
+ssize_t __wrap_sendfile(int fd, int file, off_t *at, size_t size)
+{
+    return must_fail(FAULT_SENDFILE) ? -1
+                                     : __real_sendfile(fd, file, at, cut(FAULT_SENDFILE, size));
 }
 
 int __wrap_socket(int domain, int type, int protocol)

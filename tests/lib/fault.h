@@ -17,8 +17,10 @@ enum fault_call {
     FAULT_CONNECT,
     FAULT_EPOLL_CTL,
     FAULT_EPOLL_WAIT,
+    FAULT_PREAD,
     FAULT_RECV,
     FAULT_SEND,
+    FAULT_SENDFILE,
     FAULT_SOCKET,
     FAULT_COUNT
 };
@@ -26,7 +28,7 @@ enum fault_call {
 /* The next `good` calls go through, and the `bad` ones after these fail with errno `error`. */
 void fault_plan(enum fault_call call, uint32_t good, uint32_t bad, int error);
 
-/* send() takes, and recv() gives, at most so many bytes a call; 0: no such limit. */
+/* send() and sendfile() take, and recv() gives, at most so many bytes a call; 0: no such limit. */
 void fault_limit_bytes(enum fault_call call, size_t size);
 
 /* How often it was called since fault_reset(), failed calls too. */
