@@ -73,8 +73,7 @@ bool log_level_of(struct span name, enum log_level *level)
     return false;
 }
 
-/* The length of the UTF-8 character that `text` starts with, or 0: none (RFC 3629). */
-static size_t utf8_length(struct span text)
+size_t log_utf8_length(struct span text)
 {
     const unsigned char *at = (const unsigned char *)text.ptr;
     size_t len = at[0] < 0x80 ? 1 : at[0] >= 0xf0 ? 4 : at[0] >= 0xe0 ? 3 : 2;
@@ -99,7 +98,7 @@ static size_t escape_one(char out[ESCAPE_SIZE], struct span text, bool as_json, 
     static const char hex[] = "0123456789abcdef";
     static const char letters[] = "\"\"\\\\\nn\rr\tt";
     unsigned char c = (unsigned char)text.ptr[0];
-    size_t len = utf8_length(text);
+    size_t len = log_utf8_length(text);
 
     *taken = len > 0 ? len : 1;
     for (size_t i = 0; i < sizeof(letters) - 1; i += 2) {

@@ -68,6 +68,10 @@ bool log_is_json(void);
  * not fit is cut, never within a character. Returns the length that was written. */
 size_t log_escape(char *out, size_t size, struct span text, bool as_json);
 
+/* The length of the UTF-8 character that `text`, which is not empty, starts with; 0: it starts with
+ * none (RFC 3629), or with one of the control characters U+0080 to U+009F. */
+size_t log_utf8_length(struct span text);
+
 /* Writes a line of `level`; what the macros call. */
 void log_write(struct log_site *site, enum log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4), cold, noinline));

@@ -400,9 +400,12 @@ static void note_over(struct http_request *request, enum scope_why why)
     /* The turn's own time too: a handler may have used it. */
     uint64_t total_us = loop_refresh_us(server->loop) - request->begun_us;
     bool is_slow = slow_ms > 0 && total_us / 1000 >= slow_ms && !http_stream_is_live(request);
+    bool is_well = why == SCOPE_REPLIED && request->why == NULL && request->code < 500;
 
     blame_request(request->scope->tasks->blame, route != NULL ? route->blame_index : BLAME_HOST,
                   status_of(request, why), total_us);
+    if (!is_well)
+        http_reasons_add(&server->counts->reasons, why_of(request, why));
     if (server->setup.access != NULL || is_slow)
         scope_cancel(request->scope, why); /* what is under way has cost what it has cost */
     if (server->setup.access != NULL)

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "http/inside.h"
+#include <unistd.h>
 
 /* Pieces of 16 KiB that are kept for the next: the most that is at work in a turn, and more. */
 enum { BUFFERS_KEPT = 256 };
@@ -115,6 +116,15 @@ uint32_t http_server_abort(struct http_server *server)
         http_request_over(request, SCOPE_SHUTDOWN);
     }
     return count;
+}
+
+void http_server_abandon(const struct http_server *server)
+{
+    if (server == NULL)
+        return;
+    LIST_EACH (&server->conns, link) {
+        close(CONTAINER_OF(link, struct http_conn, _link)->stream.fd);
+    }
 }
 
 const struct http_server_counts *http_server_counts(const struct http_server *server)

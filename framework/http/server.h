@@ -9,6 +9,7 @@
 
 #include "base/buf.h"
 #include "http/options.h"
+#include "http/reasons.h"
 #include "http/request.h"
 #include "http/router.h"
 #include "task/tasks.h"
@@ -18,11 +19,12 @@ struct http_server;
 
 /* What happened so far. */
 struct http_server_counts {
-    uint64_t requests;         /* heads that were whole and right */
-    uint64_t refused;          /* answered by the server itself with 4xx, 501 or 505 */
-    uint64_t connections;      /* accepted */
-    uint32_t connections_open; /* now */
-    uint32_t requests_open;    /* heads read, answer not complete */
+    uint64_t requests;           /* heads that were whole and right */
+    uint64_t refused;            /* answered by the server itself with 4xx, 501 or 505 */
+    uint64_t connections;        /* accepted */
+    uint32_t connections_open;   /* now */
+    uint32_t requests_open;      /* heads read, answer not complete */
+    struct http_reasons reasons; /* of requests that did not end well */
 };
 
 /* What a server is made of. Copied; what it points at is the caller's. */
@@ -63,6 +65,10 @@ void http_server_resume(struct http_server *server);
 /* Cancels every request (SCOPE_SHUTDOWN) and closes every connection: the end of the drain's
  * patience. Their scopes end in later turns. Returns how many requests were cut off. */
 uint32_t http_server_abort(struct http_server *server);
+
+/* In a forked child, beside loop_abandon(): closes the descriptors and touches nothing else. NULL is
+ * fine. */
+void http_server_abandon(const struct http_server *server);
 
 /* What happened so far; the server's. */
 const struct http_server_counts *http_server_counts(const struct http_server *server);

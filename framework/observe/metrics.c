@@ -8,6 +8,7 @@
  */
 #include "observe/metrics.h"
 #include "base/check.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/table.h"
 #include <inttypes.h>
@@ -18,9 +19,9 @@ enum {
     LE_LAST = 26  /* the last one: 2^26 us, 67 s */
 };
 
-enum kind { COUNTER, GAUGE, HISTOGRAM };
+enum kind { COUNTER, GAUGE, COUNTER_US, GAUGE_US, HISTOGRAM };
 
-static const char *const kind_names[] = {"counter", "gauge", "histogram"};
+static const char *const kind_names[] = {"counter", "gauge", "counter", "gauge", "histogram"};
 
 struct series {
     struct series *next;        /* in the order of registration */
@@ -98,18 +99,23 @@ static bool is_identifier(const char *text)
     return true;
 }
 
-/* Appends `text` with the escapes of the format: \\, \n, and \" within a label. */
+/* Appends `text` with the escapes of the format: \\, \n, and \" within a label. What is not UTF-8
+ * becomes a '?': who scrapes would throw all away. */
 static void escape(struct buf *out, struct span text, bool is_label)
 {
-    for (size_t i = 0; i < text.len; i++) {
+    for (size_t i = 0, taken; i < text.len; i += taken) {
         char c = text.ptr[i];
+        size_t len = log_utf8_length((struct span){text.ptr + i, text.len - i});
 
+        taken = len > 0 ? len : 1;
         if (c == '\n')
             buf_append(out, SPAN("\\n"));
         else if (c == '\\' || (c == '"' && is_label))
             buf_append(out, (struct span){(char[]){'\\', c}, 2});
+        else if (len == 0)
+            buf_append(out, SPAN("?"));
         else
-            buf_append(out, (struct span){&c, 1});
+            buf_append(out, (struct span){text.ptr + i, len});
     }
 }
 
@@ -195,6 +201,16 @@ uint64_t *metrics_gauge(struct metrics *metrics, const struct metric_name *name)
     return &find_series(metrics, name, GAUGE)->value;
 }
 
+uint64_t *metrics_counter_us(struct metrics *metrics, const struct metric_name *name)
+{
+    return &find_series(metrics, name, COUNTER_US)->value;
+}
+
+uint64_t *metrics_gauge_us(struct metrics *metrics, const struct metric_name *name)
+{
+    return &find_series(metrics, name, GAUGE_US)->value;
+}
+
 struct histogram *metrics_histogram(struct metrics *metrics, const struct metric_name *name)
 {
     return &find_series(metrics, name, HISTOGRAM)->histogram;
@@ -261,6 +277,19 @@ static void histogram_text(const struct family *family, const struct series *ser
                histogram->count);
 }
 
+static void number_text(const struct family *family, const struct series *series, struct buf *out)
+{
+    buf_append(out, span_of(family->name));
+    if (series->labels[0] != '\0')
+        buf_format(out, "{%s}", series->labels);
+    buf_append(out, SPAN(" "));
+    if (family->kind == COUNTER_US || family->kind == GAUGE_US)
+        seconds(out, series->value);
+    else
+        buf_format(out, "%" PRIu64, series->value);
+    buf_append(out, SPAN("\n"));
+}
+
 void metrics_text(const struct metrics *metrics, struct buf *out)
 {
     CHECK_OBJ(metrics, METRICS_MAGIC);
@@ -271,11 +300,8 @@ void metrics_text(const struct metrics *metrics, struct buf *out)
         for (struct series *series = family->first; series != NULL; series = series->next) {
             if (family->kind == HISTOGRAM)
                 histogram_text(family, series, out);
-            else if (series->labels[0] != '\0')
-                buf_format(out, "%s{%s} %" PRIu64 "\n", family->name, series->labels,
-                           series->value);
             else
-                buf_format(out, "%s %" PRIu64 "\n", family->name, series->value);
+                number_text(family, series, out);
         }
     }
 }

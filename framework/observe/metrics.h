@@ -60,6 +60,12 @@ uint64_t *metrics_counter(struct metrics *metrics, const struct metric_name *nam
 uint64_t *metrics_gauge(struct metrics *metrics, const struct metric_name *name)
     __attribute__((returns_nonnull));
 
+/* The same two for times: kept in microseconds and written in seconds. */
+uint64_t *metrics_counter_us(struct metrics *metrics, const struct metric_name *name)
+    __attribute__((returns_nonnull));
+uint64_t *metrics_gauge_us(struct metrics *metrics, const struct metric_name *name)
+    __attribute__((returns_nonnull));
+
 /* A spread of times, kept in microseconds and written in seconds. */
 struct histogram *metrics_histogram(struct metrics *metrics, const struct metric_name *name)
     __attribute__((returns_nonnull));

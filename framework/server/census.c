@@ -15,6 +15,7 @@ void census_init(struct census *census)
     table_init(&census->pools._keys);
     table_init(&census->statements._keys);
     table_init(&census->upstreams._keys);
+    table_init(&census->reasons._keys);
 }
 
 static void rows_deinit(struct census_rows *rows)
@@ -30,6 +31,7 @@ void census_deinit(struct census *census)
     rows_deinit(&census->pools);
     rows_deinit(&census->statements);
     rows_deinit(&census->upstreams);
+    rows_deinit(&census->reasons);
 }
 
 /* The row of these two names, zeroed where it is new: *is_new tells. NULL: there are too many. Rows
@@ -192,6 +194,13 @@ static void add_upstream(struct census *census, const struct board_upstream *sho
     row->counts.refused += shown->counts.refused;
     row->counts.canceled += shown->counts.canceled;
     row->counts.retried += shown->counts.retried;
+    row->counts.retries_denied += shown->counts.retries_denied;
+    row->counts.ejections += shown->counts.ejections;
+    row->counts.breaks += shown->counts.breaks;
+    row->counts.checks += shown->counts.checks;
+    row->counts.checks_failed += shown->counts.checks_failed;
+    for (uint32_t i = 0; i < UPSTREAM_FAILURE_COUNT; i++)
+        row->counts.failures[i] += shown->counts.failures[i];
     row->counts.connects += shown->counts.connects;
     row->counts.reused += shown->counts.reused;
     add_histogram(&row->times, &shown->times);
@@ -219,6 +228,31 @@ static void add_statement(struct census *census, const struct board_statement *s
     add_histogram(&row->times, &shown->times);
 }
 
+/* A page that a plugin has ruined has no names of ours. */
+static bool is_token(const char *name)
+{
+    for (; *name != '\0'; name++)
+        if ((*name < 'a' || *name > 'z') && (*name < '0' || *name > '9') && *name != '_')
+            return false;
+    return true;
+}
+
+static void add_reason(struct census *census, const struct http_reason *shown)
+{
+    char name[HTTP_REASON_SIZE];
+    struct http_reason *row;
+    bool is_new;
+
+    copy(name, shown->name, sizeof name);
+    if (name[0] == '\0' || !is_token(name) || shown->count >= PLAUSIBLE_MAX)
+        return;
+    row = find(&census->reasons, sizeof *row, name, "", &is_new);
+    if (row == NULL)
+        return;
+    memcpy(row->name, name, sizeof name);
+    row->count += shown->count;
+}
+
 static void add_http(struct http_server_counts *to, const struct http_server_counts *from,
                      bool is_alive)
 {
@@ -241,7 +275,10 @@ void census_add(struct census *census, const struct blame *page, const struct bo
 {
     add_page(census, page, is_alive);
     add_http(&census->http, &board->http, is_alive);
+    for (uint32_t i = 0; i < HTTP_REASONS_MAX; i++)
+        add_reason(census, &board->http.reasons.at[i]);
     census->access_dropped += board->access_dropped;
+    census->log_dropped += board->log_dropped;
     for (uint32_t i = 0; i < least(board->pool_count, BOARD_POOLS_MAX); i++)
         add_pool(census, &board->pools[i], is_alive);
     for (uint32_t i = 0; i < least(board->statement_count, BOARD_STATEMENTS_MAX); i++)
@@ -260,7 +297,10 @@ void census_merge(struct census *census, const struct census *other)
             add_tally(&row->tally, &from->tally, true);
     }
     add_http(&census->http, &other->http, true);
+    for (uint32_t i = 0; i < other->reasons.count; i++)
+        add_reason(census, (struct http_reason *)other->reasons.at + i);
     census->access_dropped += other->access_dropped;
+    census->log_dropped += other->log_dropped;
     for (uint32_t i = 0; i < other->pools.count; i++)
         add_pool(census, (struct board_pool *)other->pools.at + i, true);
     for (uint32_t i = 0; i < other->statements.count; i++)

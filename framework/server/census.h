@@ -36,12 +36,14 @@ struct census_rows {
 };
 
 struct census {
-    struct census_rows routes;     /* struct census_route */
-    struct census_rows pools;      /* struct board_pool */
-    struct census_rows statements; /* struct board_statement */
-    struct census_rows upstreams;  /* struct board_upstream */
-    struct http_server_counts http;
-    uint64_t access_dropped; /* lines of access logs */
+    struct census_rows routes;      /* struct census_route */
+    struct census_rows pools;       /* struct board_pool */
+    struct census_rows statements;  /* struct board_statement */
+    struct census_rows upstreams;   /* struct board_upstream */
+    struct census_rows reasons;     /* struct http_reason */
+    struct http_server_counts http; /* but for its reasons */
+    uint64_t access_dropped;        /* lines of access logs */
+    uint64_t log_dropped;           /* the same of error logs */
 };
 
 /* An empty one. */

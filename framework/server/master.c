@@ -1,7 +1,7 @@
 /* server/master.c - the life of the master: it makes what the generations of workers share, has the
  * first one started, obeys signals and commands, and ends when the last worker has.
  *
- *   STARTING ──▶ SERVING ──▶ STOPPING ──▶ ended
+ *   STARTING ──▶ SERVING ──▶ LEAVING (pre_stop_delay) ──▶ STOPPING ──▶ ended
  *       └── (the first generation cannot start) ──▲
  */
 #include "server/master.h"
@@ -12,6 +12,7 @@
 #include "loop/loop.h"
 #include "loop/signals.h"
 #include "loop/timer.h"
+#include "server/admin.h"
 #include "server/desk.h"
 #include "server/error_log.h"
 #include "server/host.h"
@@ -33,7 +34,9 @@ struct master {
     struct reload reload;    /* the generations of workers */
     struct fresh_desk fresh; /* has workers show what they have */
     struct desk desk;        /* answers who asks for the host's status */
+    struct admin admin;      /* answers who watches over the host */
     struct timer tick;       /* flushes the log's repeats */
+    struct timer leaving;    /* of pre_stop_delay */
     bool is_stopping;        /* no worker is started any more */
     int code;                /* of the exit */
 };
@@ -47,9 +50,31 @@ static struct master *master_of(struct host *host)
 
 static void stop_all(struct master *master, int number)
 {
+    timer_stop(&master->leaving);
     master->is_stopping = true;
     watch_set_phase(&master->host.watch, WATCH_DRAINING);
     reload_stop(&master->reload, number);
+}
+
+static void on_left(struct timer *timer)
+{
+    stop_all(CONTAINER_OF(timer, struct master, leaving), SIGTERM);
+}
+
+/* The first time: whoever sends us clients is told so, and has time to send them elsewhere. */
+static void leave(struct master *master)
+{
+    const struct generation *current = master->reload.current;
+    uint32_t delay_ms = current != NULL ? current->settings->server.pre_stop_delay_ms : 0;
+
+    if (master->is_stopping || delay_ms == 0 || master->host.watch.phase != WATCH_SERVING) {
+        stop_all(master, SIGTERM);
+        return;
+    }
+    log_info("not ready any more; the drain begins in %u ms", delay_ms);
+    master->is_stopping = true;
+    watch_set_phase(&master->host.watch, WATCH_DRAINING);
+    timer_start(master->host.loop, &master->leaving, delay_ms, on_left);
 }
 
 static void on_lost(void *data, const char *problem)
@@ -58,7 +83,7 @@ static void on_lost(void *data, const char *problem)
 
     (void)problem; /* it was logged where it happened */
     master->code = 1;
-    if (!master->is_stopping)
+    if (!master->is_stopping || timer_is_on(&master->leaving))
         stop_all(master, SIGTERM);
 }
 
@@ -90,7 +115,10 @@ static void on_command(void *data, struct control_asker *asker, const char *verb
         bool is_now = strcmp(rest, "now") == 0;
         log_info("told to stop%s", is_now ? " at once" : "");
         control_wait(asker, TICKET_STOP);
-        stop_all(master, is_now ? SIGQUIT : SIGTERM);
+        if (is_now)
+            stop_all(master, SIGQUIT);
+        else
+            leave(master);
         return;
     }
     if (strcmp(verb, "status") == 0) {
@@ -142,7 +170,10 @@ static void on_signal(struct signals *signals, int number, int pid)
         break;
     default:
         log_info("%s: stopping", strsignal(number));
-        stop_all(master, number == SIGQUIT ? SIGQUIT : SIGTERM);
+        if (number == SIGTERM)
+            leave(master);
+        else
+            stop_all(master, number == SIGQUIT ? SIGQUIT : SIGTERM);
     }
 }
 
@@ -205,7 +236,10 @@ static enum err open_control(struct master *master, const struct settings *setti
 /* In a forked child. */
 static void abandon(const struct host *host)
 {
-    reload_abandon(&CONTAINER_OF(host, const struct master, host)->reload);
+    const struct master *master = CONTAINER_OF(host, const struct master, host);
+
+    reload_abandon(&master->reload);
+    admin_abandon(&master->admin);
 }
 
 void host_abandon(struct host *host)
@@ -241,13 +275,16 @@ static void init(struct master *master, const struct settings *settings)
                                  .tickets = TICKET_STATUS,
                                  .reload = &master->reload};
     desk_init(&master->desk);
+    admin_init(&master->admin, &master->fresh, &master->host.watch, &master->reload);
 }
 
 static void deinit(struct master *master)
 {
+    admin_close(&master->admin);
     reload_deinit(&master->reload);
     sockets_deinit(&master->host.sockets);
     timer_stop(&master->tick);
+    timer_stop(&master->leaving);
     stop_signals(master);
     desk_deinit(&master->desk);
     fresh_deinit(&master->fresh);
@@ -281,6 +318,8 @@ static enum err prepare(struct master *master, const struct settings *settings)
         err = sockets_open(&master->host.sockets, settings, problem);
     if (err == ERR_OK)
         err = make_shared(master, settings, problem);
+    if (err == ERR_OK)
+        err = admin_open(&master->admin, settings, problem);
     if (err != ERR_OK)
         log_error("%s", problem);
     return err;

@@ -87,6 +87,15 @@ static const struct field server_fields[] = {
      .scope = FIELD_PER_HOST,
      .help = "Name servers for the names of upstreams: 127.0.0.1:53 or [::1]:53, several with "
              "commas between them. Empty: those of /etc/resolv.conf."},
+    {.key = "admin",
+     .type = FIELD_TEXT,
+     .offset = MEMBER(admin),
+     .fallback = "",
+     .max = 256,
+     .scope = FIELD_PER_HOST,
+     .help = "Where /livez, /readyz, /metrics (Prometheus) and /status (JSON) are served: "
+             "127.0.0.1:9090, or unix:/path for a socket of mode 0660. Whoever reaches it may read "
+             "all of it. Empty: nowhere."},
     {.key = "control",
      .type = FIELD_PATH,
      .offset = MEMBER(control),
@@ -113,6 +122,16 @@ static const struct field server_fields[] = {
      .help =
          "How long requests under way may go on after a reload, SIGTERM or SIGINT before they are "
          "cut off."},
+    {.key = "pre_stop_delay",
+     .type = FIELD_MS,
+     .offset = MEMBER(pre_stop_delay_ms),
+     .fallback = "0",
+     .min = 0,
+     .max = 3600000,
+     .scope = FIELD_PER_HOST,
+     .help = "How long after SIGTERM or weft stop all is served as before while /readyz answers "
+             "503, so that a load balancer sends clients elsewhere; then the drain begins. A "
+             "second SIGTERM, SIGINT and SIGQUIT do not wait."},
     {.key = "crash_limit",
      .type = FIELD_UINT,
      .offset = MEMBER(crash_limit),
@@ -272,6 +291,43 @@ static enum err parse_listen(struct settings *settings, char *problem)
     return settings->listen_count > 0 ? ERR_OK : refuse_listen(settings, problem, SPAN(""));
 }
 
+/* The same machine and port, or any machine's address with that port? */
+static bool is_shared(const struct addr *a, const struct addr *b)
+{
+    char host_a[ADDR_TEXT_SIZE], host_b[ADDR_TEXT_SIZE];
+
+    if (a->storage.ss_family == AF_UNIX || b->storage.ss_family == AF_UNIX)
+        return addr_equal(a, b);
+    (void)addr_format_host(a, host_a);
+    (void)addr_format_host(b, host_b);
+    return addr_port(a) == addr_port(b) &&
+           (strcmp(host_a, host_b) == 0 || strcmp(host_a, "0.0.0.0") == 0 ||
+            strcmp(host_b, "0.0.0.0") == 0 || strcmp(host_a, "::") == 0 ||
+            strcmp(host_b, "::") == 0);
+}
+
+/* What it shows is not for clients. */
+static enum err parse_admin(struct settings *settings, char *problem)
+{
+    struct ini_entry *entry = ini_entry(ini_section(settings->file, "server", ""), "admin");
+    const char *text = settings->server.admin;
+    uint32_t line = entry != NULL ? entry->line : 0;
+
+    if (text[0] == '\0')
+        return ERR_OK;
+    if (!parse_address(settings, span_of(text), &settings->admin) ||
+        (settings->admin.storage.ss_family != AF_UNIX && addr_port(&settings->admin) == 0))
+        return refuse(settings, line, problem,
+                      "admin: \"%.100s\", expected an address with its port, such as "
+                      "127.0.0.1:9090, or unix:/path",
+                      text);
+    for (uint32_t i = 0; i < settings->listen_count; i++)
+        if (is_shared(&settings->admin, &settings->listen[i]))
+            return refuse(settings, line, problem,
+                          "admin: \"%.100s\", expected an address that `listen` has not", text);
+    return ERR_OK;
+}
+
 static enum err check_resolver(const struct settings *settings, char *problem)
 {
     const char *at = settings->server.resolver;
@@ -341,6 +397,8 @@ static enum err load_server(struct settings *settings, char *problem)
         err = field_bind(&http_option_table, settings->file, section, &settings->http, problem);
     if (err == ERR_OK)
         err = parse_listen(settings, problem);
+    if (err == ERR_OK)
+        err = parse_admin(settings, problem);
     if (err == ERR_OK)
         err = check_resolver(settings, problem);
     if (err != ERR_OK)

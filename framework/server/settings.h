@@ -27,9 +27,11 @@ struct server_options {
     bool plugins_writable_by_all; /* such files and folders are not refused */
     char *runtime_dir;            /* absolute; "": chosen (server/runtime.h) */
     char *resolver;               /* name servers, as resolver_create() wants them; "": none */
+    char *admin;                  /* where the admin listener is; "": nowhere */
     char *control;                /* the control socket, absolute; "": in the host's folder */
     uint32_t start_timeout_ms;    /* of a worker, until it is ready */
     uint32_t drain_timeout_ms;    /* of a worker, from the signal to its end */
+    uint32_t pre_stop_delay_ms;   /* from SIGTERM to the drain */
     uint32_t rollback_window_ms;  /* of a new generation, to prove itself; 0: it need not */
     uint32_t crash_limit;         /* deaths in one route before it is closed; 0: never */
     uint32_t crash_window_ms;     /* within which they count */
@@ -62,6 +64,7 @@ struct settings {
     struct http_options http;                /* [server] */
     struct addr listen[SETTINGS_LISTEN_MAX]; /* `listen`, taken apart */
     uint32_t listen_count;                   /* of listen */
+    struct addr admin;                       /* `admin`, taken apart; of length 0: none */
     uint32_t workers;                        /* `workers`, counted */
     struct settings_pg *pgs;                 /* pg_count of them, in the order of the file */
     uint32_t pg_count;                       /* of pgs */

@@ -232,6 +232,22 @@ static void put_routes(const struct status *status, struct buf *out)
     grid_print(&grid, out);
 }
 
+static void put_reasons(const struct status *status, struct buf *out)
+{
+    static const char *const names[] = {"ERROR", "REQUESTS", NULL};
+    struct grid grid = {.row = 0};
+
+    header(&grid, names);
+    for (uint32_t i = 0; i < status->census.reasons.count; i++) {
+        const struct http_reason *row = (const struct http_reason *)status->census.reasons.at + i;
+
+        grid_row(&grid);
+        grid_cell(&grid, "%s", row->name);
+        grid_cell(&grid, "%" PRIu64, row->count);
+    }
+    grid_print(&grid, out);
+}
+
 static void put_pools(const struct status *status, struct buf *out)
 {
     static const char *const names[] = {"POOL",      "SESSIONS",   "PINNED", "WAITING",
@@ -366,6 +382,7 @@ void status_text(const struct status *status, struct buf *out)
     put_workers(status, out);
     put_deaths(status, out);
     put_routes(status, out);
+    put_reasons(status, out);
     put_pools(status, out);
     put_statements(status, out);
     put_upstreams(status, out);

@@ -157,6 +157,20 @@ static void put_routes(struct json *json, const struct status *status)
     close_with(json, "]");
 }
 
+static void put_reasons(struct json *json, const struct status *status)
+{
+    open(json, "errors", "[");
+    for (uint32_t i = 0; i < status->census.reasons.count; i++) {
+        const struct http_reason *row = (const struct http_reason *)status->census.reasons.at + i;
+
+        open(json, NULL, "{");
+        text(json, "reason", row->name, sizeof row->name);
+        number(json, "requests", row->count);
+        close_with(json, "}");
+    }
+    close_with(json, "]");
+}
+
 static void put_pools(struct json *json, const struct status *status)
 {
     open(json, "pools", "[");
@@ -288,6 +302,7 @@ void status_json(const struct status *status, struct buf *out)
     put_workers(&json, watch);
     put_slots(&json, status);
     put_routes(&json, status);
+    put_reasons(&json, status);
     put_pools(&json, status);
     put_statements(&json, status);
     put_upstreams(&json, status);

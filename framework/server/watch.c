@@ -170,6 +170,17 @@ void watch_set_phase(struct watch *watch, enum watch_phase phase)
     watch->phase = phase;
 }
 
+bool watch_is_ready(const struct watch *watch)
+{
+    if (watch->phase != WATCH_SERVING)
+        return false;
+    LIST_EACH (&watch->workers, link) {
+        if (CONTAINER_OF(link, struct watched, _link)->board->state == BOARD_SERVING)
+            return true;
+    }
+    return false;
+}
+
 void watch_begin(struct watch *watch, struct watched *worker, const struct watch_worker *what)
 {
     CHECK(worker->_watch == NULL);

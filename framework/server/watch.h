@@ -89,6 +89,9 @@ void watch_renew(struct watch *watch, const struct server_options *options);
 /* The host as a whole is that far. */
 void watch_set_phase(struct watch *watch, enum watch_phase phase);
 
+/* Does the host serve, and is it not about to end? */
+bool watch_is_ready(const struct watch *watch);
+
 /* A worker was forked. */
 void watch_begin(struct watch *watch, struct watched *worker, const struct watch_worker *what);
 

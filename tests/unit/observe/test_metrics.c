@@ -202,6 +202,25 @@ static void test_misuse_dies(void **state)
     metrics_destroy(metrics);
 }
 
+static void test_times_are_written_in_seconds(void **state)
+{
+    struct metrics *metrics = metrics_create();
+
+    (void)state;
+    *metrics_counter_us(metrics, &(struct metric_name){.name = "weft_busy_seconds_total",
+                                                       .help = "Busy."}) = 1000002;
+    *metrics_gauge_us(metrics, &(struct metric_name){.name = "weft_longest_seconds",
+                                                     .help = "Longest.",
+                                                     LABELS({"route", SPAN("GET /\xff\xc3\xa4\xc3")})}) = 7;
+    is_written(metrics, "# HELP weft_busy_seconds_total Busy.\n"
+                        "# TYPE weft_busy_seconds_total counter\n"
+                        "weft_busy_seconds_total 1.000002\n"
+                        "# HELP weft_longest_seconds Longest.\n"
+                        "# TYPE weft_longest_seconds gauge\n"
+                        "weft_longest_seconds{route=\"GET /?\xc3\xa4?\"} 0.000007\n");
+    metrics_destroy(metrics);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -209,6 +228,7 @@ int main(void)
         cmocka_unit_test(test_nothing_is_written_of_nothing),
         cmocka_unit_test(test_a_histogram_is_written_in_seconds),
         cmocka_unit_test(test_a_histogram_without_labels),
+        cmocka_unit_test(test_times_are_written_in_seconds),
         cmocka_unit_test(test_steps_have_no_gap),
         cmocka_unit_test(test_quantiles),
         cmocka_unit_test(test_quantiles_of_corners),

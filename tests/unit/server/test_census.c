@@ -131,6 +131,50 @@ static void test_ruined_pages(void **state)
     assert_int_equal(strlen(((struct board_pool *)census.pools.at)->name), BOARD_NAME_SIZE - 1);
 }
 
+static const struct http_reason *reason(const char *name)
+{
+    for (uint32_t i = 0; i < census.reasons.count; i++) {
+        const struct http_reason *row = (const struct http_reason *)census.reasons.at + i;
+
+        if (strcmp(row->name, name) == 0)
+            return row;
+    }
+    return NULL;
+}
+
+static void test_reasons(void **state)
+{
+    struct http_reasons *reasons = &board->http.reasons;
+    struct census past;
+    char name[HTTP_REASON_SIZE + 20];
+
+    (void)state;
+    http_reasons_add(reasons, "deadline");
+    http_reasons_add(reasons, "deadline");
+    for (unsigned i = 0; i < 2 * HTTP_REASONS_MAX; i++) {
+        snprintf(name, sizeof name, "reason_%u", i);
+        http_reasons_add(reasons, name);
+    }
+    memset(name, 'x', sizeof name);
+    name[sizeof name - 1] = '\0';
+    snprintf(reasons->at[1].name, sizeof reasons->at[1].name, "no\ntoken");
+    census_init(&past);
+    census_add(&past, page, board, false);
+    census_merge(&census, &past);
+    census_deinit(&past);
+    census_add(&census, page, board, true);
+    assert_int_equal(reason("deadline")->count, 4);
+    assert_int_equal(reason("reason_1")->count, 2);
+    /* The first has 62 neighbours; all further ones are one. */
+    assert_int_equal(reason("other")->count, 2 * (2 * HTTP_REASONS_MAX - (HTTP_REASONS_MAX - 2)));
+    assert_null(reason("no\ntoken"));
+    memset(reasons, 0, sizeof *reasons);
+    http_reasons_add(reasons, name);
+    http_reasons_add(reasons, name);
+    assert_int_equal(reasons->at[0].count, 2);
+    assert_int_equal(strlen(reasons->at[0].name), HTTP_REASON_SIZE - 1);
+}
+
 static void test_many_names(void **state)
 {
     char name[32];
@@ -191,6 +235,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_sums_and_gauges, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_who_was_blamed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_ruined_pages, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_reasons, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_many_names, set_up, tear_down),
         cmocka_unit_test(test_a_grid),
     };
