@@ -571,6 +571,68 @@ template <typename Stream = rows> inline task<Stream> stream(weft_op *opened)
     co_return Stream(opened);
 }
 
+/* A call with its bodies in pieces; given up with the object unless the answer was read to its end.
+ *
+ *     weft::call_stream answer = co_await weft::stream_call(weft_call_stream(ctx, partner, &call));
+ *     while (co_await answer.next())
+ *         use(answer.piece());
+ */
+class call_stream
+{
+  public:
+    /* Of a weft_call_stream(), whether it has settled or not. [loop] */
+    explicit call_stream(weft_op *opened) noexcept : opened_(opened) {}
+    call_stream(call_stream &&other) noexcept
+        : opened_(std::exchange(other.opened_, nullptr)), pulled_(other.pulled_)
+    {
+    }
+    call_stream &operator=(call_stream &&) = delete;
+    ~call_stream()
+    {
+        if (opened_ == nullptr)
+            return;
+        weft_op_cancel(opened_);
+        (void)weft_op_release(opened_);
+    }
+
+    /* As weft_call_write(), of WEFT_CALL_UPLOAD: to be awaited. [loop] */
+    weft_op *write(std::string_view bytes) noexcept { return weft_call_write(opened_, str(bytes)); }
+
+    /* To be awaited, once: the answer's head. [loop] */
+    weft_op *answered() const noexcept { return opened_; }
+
+    /* Pulls the next piece of the answer; false: the end. Throws a failure. [loop] */
+    task<bool> next()
+    {
+        pulled_ = weft_call_read(opened_);
+        co_await pulled_;
+        co_return weft_piece(pulled_).ptr != nullptr;
+    }
+
+    /* What next() has pulled; good until the next one. [loop] */
+    std::string_view piece() const noexcept
+    {
+        weft_str piece = weft_piece(pulled_);
+
+        return piece.ptr != nullptr ? std::string_view(piece.ptr, piece.len) : std::string_view();
+    }
+
+    /* The stream itself, for weft_call_code(), weft_call_write_end() and their like. [loop] */
+    weft_op *get() const noexcept { return opened_; }
+
+  private:
+    weft_op *opened_;
+    weft_op *pulled_ = nullptr;
+};
+
+/* co_await weft::stream_call(opened), what weft_call_stream() has returned, once its head is there:
+ * for calls without an upload. [loop] */
+inline task<call_stream> stream_call(weft_op *opened)
+{
+    co_await opened;
+    co_return call_stream(opened);
+}
+
 } /* namespace weft */
 
 #endif

@@ -161,6 +161,15 @@ typedef struct weft_call_api {
     uint32_t (*code)(weft_op *);                                       /* weft_call_code() */
     weft_str (*field)(weft_op *, const char *name);                    /* weft_call_field() */
     weft_str (*body)(weft_op *);                                       /* weft_call_body() */
+    /* [loop] streams */
+    weft_op *(*stream)(weft_ctx *, weft_upstream *, const weft_call *); /* weft_call_stream() */
+    weft_op *(*read)(weft_op *stream);                                  /* weft_call_read() */
+    weft_op *(*write)(weft_op *stream, weft_str);                       /* weft_call_write() */
+    weft_status (*write_end)(weft_op *stream, const weft_field *trailers,
+                             uint32_t count);               /* weft_call_write_end_with() */
+    uint32_t (*wants)(weft_op *stream);                     /* weft_call_wants() */
+    weft_str (*trailer)(weft_op *stream, const char *name); /* weft_call_trailer() */
+    weft_field (*field_at)(weft_op *, uint32_t index);      /* weft_call_field_at() */
 } weft_call_api;
 
 /* The root: what the host stores in the plugin before init(). */

@@ -3,6 +3,7 @@
  * The guard has passed the section. Its fields are kept apart from the head's: what they say of
  * framing, routing or who somebody is counts for nothing.
  */
+#include "http/trailer.h"
 #include "base/check.h"
 #include "http/inside.h"
 
@@ -39,18 +40,27 @@ static void read_line(struct arena *arena, struct span line, struct http_field *
     field->value = arena_copy(arena, span_trim((struct span){colon + 1, line.len - size - 1}));
 }
 
-bool http_trailer_take(struct http_request *request, struct span section)
+bool http_trailer_fields(struct arena *arena, struct span section, uint32_t fields_max,
+                         struct http_fields *fields)
 {
     uint32_t count = count_lines(section);
     struct http_field *at;
 
-    if (count > request->server->options->fields_max)
+    if (count > fields_max)
         return false;
-    if (count == 0)
+    if (count == 0) {
+        *fields = (struct http_fields){NULL, 0};
         return true;
-    at = arena_alloc(&request->scope->arena, count * sizeof(*at));
+    }
+    at = arena_alloc(arena, count * sizeof(*at));
     for (uint32_t i = 0; i < count; i++)
-        read_line(&request->scope->arena, take_line(&section), &at[i]);
-    request->trailers = (struct http_fields){at, count};
+        read_line(arena, take_line(&section), &at[i]);
+    *fields = (struct http_fields){at, count};
     return true;
+}
+
+bool http_trailer_take(struct http_request *request, struct span section)
+{
+    return http_trailer_fields(&request->scope->arena, section,
+                               request->server->options->fields_max, &request->trailers);
 }

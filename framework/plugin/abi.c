@@ -11,7 +11,7 @@
 #include <execinfo.h>
 #include <stdio.h>
 
-enum { LOG_SITES = 256, PLACES_MAX = 256, FRAMES_MAX = 16 };
+enum { LOG_SITES = 1024, PLACES_MAX = 256, FRAMES_MAX = 16 };
 
 static_assert(sizeof(void *) == sizeof(uint64_t), "a handle travels as a pointer");
 
@@ -191,7 +191,7 @@ struct log_site *abi_log_site(struct span what, struct span of)
         for (size_t i = 0; i < parts[part].len; i++)
             hash = (hash ^ (unsigned char)parts[part].ptr[i]) * 16777619u;
     }
-    return &sites[hash % LOG_SITES];
+    return &sites[(hash ^ hash >> 16) % LOG_SITES];
 }
 
 /* Entering */

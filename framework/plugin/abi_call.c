@@ -11,7 +11,12 @@ static_assert(sizeof(weft_field) == sizeof(struct http_field) &&
                   sizeof(weft_str) == sizeof(struct span) &&
                   offsetof(weft_str, len) == offsetof(struct span, len),
               "fields are handed on as they are");
-static_assert(WEFT_CALL_IDEMPOTENT == UPSTREAM_IDEMPOTENT, "flags of a call");
+static_assert(WEFT_CALL_IDEMPOTENT == UPSTREAM_IDEMPOTENT && WEFT_CALL_UPLOAD == UPSTREAM_UPLOAD &&
+                  WEFT_CALL_TRAILERS == UPSTREAM_TRAILERS,
+              "flags of a call");
+
+/* Flags that this host knows. */
+enum { CALL_FLAGS = WEFT_CALL_IDEMPOTENT | WEFT_CALL_UPLOAD | WEFT_CALL_TRAILERS };
 
 static const weft_str absent = {NULL, 0};
 
@@ -35,9 +40,13 @@ static weft_status find_upstream(weft_host *host, const char *name, weft_upstrea
     return WEFT_OK;
 }
 
-static weft_op *refuse(struct scope *scope, enum err err, const char *why)
+/* Which of the two a call is. */
+typedef struct op *start_fn(struct scope *scope, struct upstream *upstream,
+                            const struct upstream_call *call);
+
+static weft_op *refuse(struct scope *scope, const char *call, enum err err, const char *why)
 {
-    abi_misuse("call_start", why);
+    abi_misuse(call, why);
     return abi_handle(op_failed(scope, err, NULL, span_of(why)));
 }
 
@@ -74,9 +83,10 @@ static bool has_fields(const weft_call *call)
     return true;
 }
 
-static weft_op *start(weft_ctx *ctx, weft_upstream *handle, const weft_call *given)
+static weft_op *begin(weft_ctx *ctx, weft_upstream *handle, const weft_call *given,
+                      const char *name, start_fn *fn)
 {
-    struct scope *scope = abi_scope(ctx, "call_start");
+    struct scope *scope = abi_scope(ctx, name);
     struct upstream *upstream;
     weft_call call;
 
@@ -84,13 +94,14 @@ static weft_op *start(weft_ctx *ctx, weft_upstream *handle, const weft_call *giv
         return NULL;
     upstream = slots_get(abi_here()->upstreams, abi_number(handle));
     if (upstream == NULL)
-        return refuse(scope, ERR_STATE, "no upstream of this plugin");
+        return refuse(scope, name, ERR_STATE, "no upstream of this plugin");
     if (scope->root->held_count > 0)
         warn_of_transaction(scope, upstream);
-    if (!abi_take_options(&call, sizeof call, given) || (call.flags & ~WEFT_CALL_IDEMPOTENT) != 0)
-        return refuse(scope, ERR_UNSUPPORTED, "options that this host does not know");
+    if (!abi_take_options(&call, sizeof call, given) || (call.flags & ~(uint32_t)CALL_FLAGS) != 0)
+        return refuse(scope, name, ERR_UNSUPPORTED, "options that this host does not know");
     if (!has_fields(&call))
-        return refuse(scope, ERR_INVALID, "no fields where they should be, or one that is absent");
+        return refuse(scope, name, ERR_INVALID,
+                      "no fields where they should be, or one that is absent");
     {
         const struct upstream_call made = {
             .method = span_of(call.method),
@@ -100,9 +111,15 @@ static weft_op *start(weft_ctx *ctx, weft_upstream *handle, const weft_call *giv
             .body = abi_span(call.body),
             .flags = call.flags,
             .timeout_ms = call.timeout_ms,
+            .length = call.length,
         };
-        return abi_handle(upstream_call(scope, upstream, &made));
+        return abi_handle(fn(scope, upstream, &made));
     }
+}
+
+static weft_op *start(weft_ctx *ctx, weft_upstream *handle, const weft_call *given)
+{
+    return begin(ctx, handle, given, "call_start", upstream_call);
 }
 
 static uint32_t code(weft_op *handle)
@@ -130,6 +147,75 @@ static weft_str body(weft_op *handle)
     return op != NULL && op_is_upstream(op) ? abi_str(upstream_body(op)) : absent;
 }
 
+static weft_field field_at(weft_op *handle, uint32_t index)
+{
+    const struct op *op = abi_op(handle, "call_field_at");
+    const struct http_fields *fields =
+        op != NULL && op_is_upstream(op) ? upstream_fields(op) : NULL;
+
+    if (fields == NULL || index >= fields->count)
+        return (weft_field){absent, absent};
+    return (weft_field){abi_str(fields->at[index].name), abi_str(fields->at[index].value)};
+}
+
+/* Streams */
+
+static weft_op *stream(weft_ctx *ctx, weft_upstream *handle, const weft_call *given)
+{
+    return begin(ctx, handle, given, "call_stream", upstream_stream);
+}
+
+static weft_op *read_piece(weft_op *handle)
+{
+    struct op *op = abi_op(handle, "call_read");
+
+    return op != NULL ? abi_handle(upstream_read(op)) : NULL;
+}
+
+static weft_op *write_piece(weft_op *handle, weft_str bytes)
+{
+    struct op *op = abi_op(handle, "call_write");
+
+    return op != NULL ? abi_handle(upstream_write(op, abi_span(bytes))) : NULL;
+}
+
+static weft_status write_end(weft_op *handle, const weft_field *trailers, uint32_t count)
+{
+    struct op *op = abi_op(handle, "call_write_end_with");
+    enum err err;
+
+    if (op == NULL)
+        return WEFT_E_STATE;
+    for (uint32_t i = 0; i < count; i++) {
+        if (trailers == NULL || trailers[i].name.ptr == NULL || trailers[i].value.ptr == NULL) {
+            abi_misuse("call_write_end_with", "no trailers where they should be, or an absent one");
+            return WEFT_E_INVALID;
+        }
+    }
+    err = upstream_write_end(op, (const struct http_field *)(const void *)trailers, count);
+    if (err != ERR_OK)
+        abi_misuse("call_write_end_with",
+                   err == ERR_INVALID ? "a field that must not stand behind a body"
+                                      : "no body is being written, or it is short of its length");
+    return abi_status(err);
+}
+
+static uint32_t wants(weft_op *handle)
+{
+    const struct op *op = abi_op(handle, "call_wants");
+
+    return op != NULL && upstream_wants(op);
+}
+
+static weft_str trailer(weft_op *handle, const char *name)
+{
+    const struct op *op = abi_op(handle, "call_trailer");
+
+    if (op == NULL || name == NULL)
+        return absent;
+    return abi_str(http_field_get(upstream_trailers(op), span_of(name)));
+}
+
 const weft_call_api abi_call = {
     .size = sizeof(weft_call_api),
     .upstream = find_upstream,
@@ -137,4 +223,11 @@ const weft_call_api abi_call = {
     .code = code,
     .field = field,
     .body = body,
+    .stream = stream,
+    .read = read_piece,
+    .write = write_piece,
+    .write_end = write_end,
+    .wants = wants,
+    .trailer = trailer,
+    .field_at = field_at,
 };

@@ -9,15 +9,18 @@
  *
  *   NONE ──▶ WAITING ──▶ SENT ──▶ NONE       and again, where retry.h says that it is safe
  *
+ * A stream's op settles with the answer's head; the call goes on until the bodies are through.
+ *
  * WAITING is in line, or while a connection is being opened; an idle connection skips it. What is in
  * flight belongs to the connection. Canceled in any state: the place in line is given up, or the
  * connection closed, since HTTP/1 cannot take a request back; nothing points at the op any more, so
  * it is retired at once.
  */
+#include "upstream/call.h"
 #include "base/check.h"
 #include "base/log.h"
+#include "http/trailer.h"
 #include "task/scope.h"
-#include "upstream/inside.h"
 #include "upstream/request.h"
 #include <stdarg.h>
 #include <stdio.h>
@@ -26,41 +29,12 @@
 /* A text for people. */
 enum { EXPLAIN_SIZE = 700 };
 
-enum { OPEN, PAUSED, OVER };
-enum { NONE, WAITING, SENT };
-
-struct call;
-
-/* One try. */
-struct attempt {
-    struct call *call;        /* whose */
-    int state;                /* see above */
-    struct origin_loan loan;  /* WAITING: its place in line */
-    struct origin_conn *conn; /* SENT: its connection, lent */
-};
-
-struct call {
-    struct op op;              /* first */
-    struct upstream *upstream; /* whose; NULL: it never began */
-    int state;                 /* see above */
-    bool is_head;              /* HEAD: no body in the answer */
-    bool is_idempotent;        /* may be sent again when it was written */
-    bool was_renewed;          /* was sent again since a kept connection was gone */
-    bool is_trial;             /* the breaker waits for its outcome */
-    uint32_t retries;          /* to other addresses */
-    struct span request;       /* head and body as they are sent, in the arena */
-    uint64_t queue_due_ms;     /* the end of its patience in line */
-    uint64_t due_ms;           /* its end in all */
-    struct timer timer;        /* the soonest limit; PAUSED: the end of the pause */
-    struct attempt attempt;    /* the try under way */
-    uint32_t code;             /* of the answer; 0: no head yet */
-    struct http_fields fields; /* of the answer, in the arena */
-    struct buf body;           /* of the answer */
-};
+/* Some thirty years: a stream without a limit in all. */
+#define FOREVER_MS (UINT64_C(1) << 40)
 
 static const struct op_kind call_kind;
 
-static struct call *call_of(struct op *op)
+struct call *call_of(struct op *op)
 {
     CHECK_OBJ(op, OP_MAGIC);
     CHECK(op->kind == &call_kind);
@@ -98,10 +72,10 @@ static inline void tell_breaker(struct call *call, bool is_good)
 /* The call holds neither place nor connection by now. */
 static void end(struct call *call)
 {
-    CHECK(call->attempt.state == NONE);
+    CHECK(call->attempt.state == ATTEMPT_NONE);
     if (call->is_trial)
         breaker_untried(&call->upstream->breaker, now_of(call));
-    call->state = OVER;
+    call->state = CALL_OVER;
     timer_stop(&call->timer);
     call->upstream->counts.calls++;
 }
@@ -113,6 +87,11 @@ static bool is_gateway_error(uint32_t code)
 
 static void succeed(struct call *call)
 {
+    if (call->flow != NULL) {
+        end(call);
+        flow_end(call->flow, ERR_OK, NULL, (struct span){NULL, 0});
+        return;
+    }
     op_hold(&call->op, call->body.len);
     if (call->body.len > 0)
         *buf_reserve(&call->body, 1) = '\0';
@@ -124,7 +103,26 @@ static void succeed(struct call *call)
 /* Was it the upstream's doing, and not ours or the caller's? */
 static bool is_upstreams(enum upstream_failure what)
 {
-    return upstream_failure_err(what) != ERR_UP_BUSY && what != UPSTREAM_INVALID;
+    return upstream_failure_err(what) != ERR_UP_BUSY && what != UPSTREAM_INVALID &&
+           what != UPSTREAM_STREAM_TIMEOUT;
+}
+
+/* Of a stream, its flow is told, and the op only where there is no answer yet. */
+static void tell_failure(struct call *call, enum upstream_failure what, struct span text)
+{
+    enum err err = upstream_failure_err(what);
+    const char *reason = upstream_failure_reason(what);
+    struct flow *flow = call->flow;
+
+    if (call->op.state == OP_PENDING) {
+        op_explain(&call->op, text);
+        text = call->op.error;
+        op_finish(&call->op, err, reason);
+    } else {
+        text = arena_copy(&call->op.scope->arena, text);
+    }
+    if (flow != NULL)
+        flow_end(flow, err, reason, text);
 }
 
 __attribute__((format(printf, 3, 4))) static void
@@ -139,16 +137,15 @@ fail(struct call *call, enum upstream_failure what, const char *format, ...)
     va_start(args, format);
     vsnprintf(text + used, sizeof text - used, format, args);
     va_end(args);
-    op_explain(&call->op, span_of(text));
     counts->failed++;
     counts->failures[what]++;
     if (upstream_failure_err(what) == ERR_UP_BUSY)
         counts->refused++;
-    if (is_upstreams(what))
+    if (is_upstreams(what) && call->op.state == OP_PENDING)
         tell_breaker(call, false);
     buf_release(&call->body);
     end(call);
-    op_finish(&call->op, upstream_failure_err(what), upstream_failure_reason(what));
+    tell_failure(call, what, span_of(text));
 }
 
 /* The answer */
@@ -179,11 +176,17 @@ static enum err on_head(struct exchange *exchange, const struct http_head *head)
     struct attempt *attempt = exchange->user;
     struct call *call = attempt->call;
 
-    CHECK(attempt->state == SENT);
-    if (head->has_body && head->length > (int64_t)call->upstream->options->body_bytes_max)
+    CHECK(attempt->state == ATTEMPT_SENT);
+    if (call->flow == NULL && head->has_body &&
+        head->length > (int64_t)call->upstream->options->body_bytes_max)
         return ERR_TOO_BIG;
     copy_fields(call, head);
     call->code = head->code;
+    if (call->flow != NULL) {
+        tell_breaker(call, !is_gateway_error(call->code));
+        op_finish(&call->op, ERR_OK, NULL);
+        flow_answered(call->flow, call->code);
+    }
     return ERR_OK;
 }
 
@@ -192,7 +195,11 @@ static enum err on_body(struct exchange *exchange, struct span bytes)
     struct attempt *attempt = exchange->user;
     struct call *call = attempt->call;
 
-    CHECK(attempt->state == SENT);
+    CHECK(attempt->state == ATTEMPT_SENT);
+    if (call->flow != NULL) {
+        flow_take(call->flow, bytes);
+        return ERR_OK;
+    }
     if (bytes.len > call->upstream->options->body_bytes_max - call->body.len)
         return ERR_TOO_BIG;
     buf_append(&call->body, bytes);
@@ -201,22 +208,59 @@ static enum err on_body(struct exchange *exchange, struct span bytes)
 
 /* Sending */
 
+static void on_drained(struct exchange *exchange)
+{
+    struct flow *flow = ((struct attempt *)exchange->user)->call->flow;
+
+    if (flow != NULL)
+        flow_drained(flow);
+}
+
 static void on_done(struct exchange *exchange, enum err err);
 
 static const struct exchange_handler exchange_handler = {
     .on_head = on_head,
     .on_body = on_body,
     .on_done = on_done,
+    .on_drained = on_drained,
 };
+
+/* The end of what it waits for now, and of its time in all. */
+static uint64_t due_ms_of(const struct call *call)
+{
+    uint64_t still_ms = UINT64_MAX;
+
+    if (call->flow != NULL && call->attempt.state == ATTEMPT_SENT)
+        still_ms = flow_still_ms(call->flow);
+    return still_ms < call->due_ms ? still_ms : call->due_ms;
+}
+
+static void on_time(struct timer *timer);
+
+static void wait_on(struct call *call, bool is_in_line)
+{
+    uint64_t now_ms = now_of(call), due_ms = due_ms_of(call);
+
+    if (now_ms >= call->queue_due_ms) /* it waited for a name, which has a limit of its own */
+        call->queue_due_ms = now_ms + call->upstream->options->queue_timeout_ms;
+    timer_start_at(call->upstream->loop, &call->timer,
+                   is_in_line && call->queue_due_ms < due_ms ? call->queue_due_ms : due_ms,
+                   on_time);
+}
 
 static void send_on(struct attempt *attempt, struct origin_conn *conn)
 {
     struct call *call = attempt->call;
 
-    attempt->state = SENT;
+    attempt->state = ATTEMPT_SENT;
     attempt->conn = conn;
     op_begin(&call->op);
     exchange_start(&conn->exchange, call->request, call->is_head, &exchange_handler, attempt);
+    if (call->flow != NULL) {
+        conn->exchange.body_bytes_max = UINT64_MAX;
+        flow_sent(call->flow);
+        wait_on(call, false);
+    }
 }
 
 static void on_loan(struct origin_loan *loan, const struct conn_failure *failure,
@@ -224,28 +268,26 @@ static void on_loan(struct origin_loan *loan, const struct conn_failure *failure
 {
     struct attempt *attempt = CONTAINER_OF(loan, struct attempt, loan);
 
-    CHECK(attempt->state == WAITING);
+    CHECK(attempt->state == ATTEMPT_WAITING);
     if (failure == NULL) {
         send_on(attempt, conn);
         return;
     }
-    attempt->state = NONE;
+    attempt->state = ATTEMPT_NONE;
     fail(attempt->call, failure->what, "%s", failure->problem);
 }
 
 /* Lets go of its place or its connection; nothing of them will call back. */
 static void detach(struct attempt *attempt)
 {
-    int state = attempt->state;
+    enum attempt_state state = attempt->state;
 
-    attempt->state = NONE;
-    if (state == WAITING)
+    attempt->state = ATTEMPT_NONE;
+    if (state == ATTEMPT_WAITING)
         origin_withdraw(&attempt->loan);
-    else if (state == SENT)
+    else if (state == ATTEMPT_SENT)
         origin_drop(attempt->conn);
 }
-
-static void on_time(struct timer *timer);
 
 /* Begins an attempt; fails where the line is full. */
 static void launch(struct call *call)
@@ -255,11 +297,13 @@ static void launch(struct call *call)
     struct origin_conn *conn = origin_take(&upstream->origin, 0);
     uint64_t first_ms = call->due_ms;
 
-    call->state = OPEN;
+    call->state = CALL_OPEN;
     if (conn != NULL) {
         send_on(&call->attempt, conn);
+        if (call->flow != NULL)
+            return; /* it has its own limits */
     } else if (origin_wait(&upstream->origin, &call->attempt.loan, on_loan)) {
-        call->attempt.state = WAITING;
+        call->attempt.state = ATTEMPT_WAITING;
         call->queue_due_ms = now_of(call) + options->queue_timeout_ms;
         first_ms = call->queue_due_ms < first_ms ? call->queue_due_ms : first_ms;
     } else {
@@ -287,6 +331,8 @@ static bool send_again(struct attempt *attempt, struct retry_facts facts)
     struct call *call = attempt->call;
     struct origin_conn *conn = attempt->conn;
 
+    if (call->op.state != OP_PENDING || (call->flow != NULL && !flow_is_replayable(call->flow)))
+        return false;
     facts.was_kept = conn->was_kept;
     facts.was_renewed = call->was_renewed;
     facts.is_idempotent = call->is_idempotent;
@@ -307,7 +353,7 @@ static bool send_again(struct attempt *attempt, struct retry_facts facts)
         break;
     }
     call->upstream->counts.retried++;
-    attempt->state = WAITING;
+    attempt->state = ATTEMPT_WAITING;
     call->queue_due_ms = now_of(call) + call->upstream->options->queue_timeout_ms;
     origin_dial_again(conn, &attempt->loan, on_loan);
     timer_start_at(call->upstream->loop, &call->timer,
@@ -329,15 +375,15 @@ static bool come_again(struct call *call, struct origin_conn *conn)
         origin_rest(conn, wait_ms < max_ms * 30 ? wait_ms : max_ms * 30);
         wait_ms = origin_has_other(conn) ? 0 : wait_ms;
     }
-    if (!call->is_idempotent || call->retries >= call->upstream->options->retries_max ||
-        wait_ms > max_ms || now_of(call) + wait_ms >= call->due_ms ||
-        wait_ms >= scope_budget_ms(call->op.scope))
+    if (call->flow != NULL || !call->is_idempotent ||
+        call->retries >= call->upstream->options->retries_max || wait_ms > max_ms ||
+        now_of(call) + wait_ms >= call->due_ms || wait_ms >= scope_budget_ms(call->op.scope))
         return false;
     if (!take_from_budget(call))
         return false;
     call->retries++;
     call->upstream->counts.retried++;
-    call->state = PAUSED;
+    call->state = CALL_PAUSED;
     call->code = 0;
     call->fields = (struct http_fields){0};
     buf_release(&call->body);
@@ -358,13 +404,21 @@ static void on_answered(struct attempt *attempt)
     else
         origin_succeeded(conn);
     is_again = come_again(call, conn);
-    attempt->state = NONE;
+    attempt->state = ATTEMPT_NONE;
     if (conn->exchange.is_reusable)
         origin_keep(conn, conn->exchange.keep_ms);
     else
         origin_drop(conn);
     if (!is_again)
         succeed(call);
+}
+
+static bool take_trailers(struct call *call, const struct exchange *exchange)
+{
+    if (call->flow == NULL || exchange->trailer.len == 0)
+        return true;
+    return http_trailer_fields(&call->op.scope->arena, exchange->trailer, EXCHANGE_FIELDS_MAX,
+                               &call->flow->trailers);
 }
 
 static void on_done(struct exchange *exchange, enum err err)
@@ -376,30 +430,22 @@ static void on_done(struct exchange *exchange, enum err err)
     const struct retry_facts facts = {
         .err = err, .written = exchange_written(exchange), .received = exchange_received(exchange)};
 
-    CHECK(attempt->state == SENT);
-    if (err == ERR_OK) {
+    CHECK(attempt->state == ATTEMPT_SENT);
+    if (err == ERR_OK && take_trailers(attempt->call, exchange)) {
         on_answered(attempt);
         return;
     }
-    if (send_again(attempt, facts))
+    if (err == ERR_OK) {
+        what = UPSTREAM_HEAD_TOO_BIG;
+        problem = "there are too many fields behind its body";
+    } else if (send_again(attempt, facts)) {
         return;
-    attempt->state = NONE;
+    }
+    attempt->state = ATTEMPT_NONE;
     if (is_upstreams(what) && what != UPSTREAM_BODY_TOO_BIG)
         origin_failed(conn, problem);
     origin_drop(conn);
     fail(attempt->call, what, "%s", problem);
-}
-
-static void wait_on(struct call *call, bool is_in_line)
-{
-    uint64_t now_ms = now_of(call);
-
-    if (now_ms >= call->queue_due_ms) /* it waited for a name, which has a limit of its own */
-        call->queue_due_ms = now_ms + call->upstream->options->queue_timeout_ms;
-    timer_start_at(call->upstream->loop, &call->timer,
-                   is_in_line && call->queue_due_ms < call->due_ms ? call->queue_due_ms
-                                                                   : call->due_ms,
-                   on_time);
 }
 
 static void on_time(struct timer *timer)
@@ -407,16 +453,21 @@ static void on_time(struct timer *timer)
     struct call *call = CONTAINER_OF(timer, struct call, timer);
     struct attempt *attempt = &call->attempt;
     uint64_t now_ms = now_of(call);
-    bool is_in_line = attempt->state == WAITING && origin_is_in_line(&attempt->loan);
+    bool is_in_line = attempt->state == ATTEMPT_WAITING && origin_is_in_line(&attempt->loan);
 
-    CHECK(call->state != OVER);
-    if (call->state == PAUSED) {
+    CHECK(call->state != CALL_OVER);
+    if (call->state == CALL_PAUSED) {
         launch(call);
     } else if (now_ms >= call->due_ms) {
-        const char *what = attempt->state == SENT ? "the answer is not complete" : "not connected";
+        const char *what =
+            attempt->state == ATTEMPT_SENT ? "the answer is not complete" : "not connected";
 
         detach(attempt);
         fail(call, UPSTREAM_TIMEOUT, "too slow in all, %s", what);
+    } else if (attempt->state == ATTEMPT_SENT && now_ms >= due_ms_of(call)) {
+        detach(attempt);
+        fail(call, UPSTREAM_STREAM_TIMEOUT, "the stream stood still for longer than %u ms",
+             call->upstream->options->stream_timeout_ms);
     } else if (is_in_line && now_ms >= call->queue_due_ms &&
                !origin_is_nowhere(&call->upstream->origin)) {
         detach(attempt);
@@ -429,15 +480,39 @@ static void on_time(struct timer *timer)
 
 /* The op */
 
-static void withdraw(struct op *op)
+/* Nobody wants it any more; its op has settled. */
+static void abandon(struct call *call, enum err err)
 {
-    struct call *call = call_of(op);
-
     detach(&call->attempt);
     call->upstream->counts.canceled++;
     end(call);
     buf_release(&call->body);
+    if (call->flow != NULL)
+        flow_end(call->flow, err, NULL, (struct span){NULL, 0});
+}
+
+static void withdraw(struct op *op)
+{
+    abandon(call_of(op), op->status);
     op_retire(op);
+}
+
+void call_give_up(struct call *call, enum err err)
+{
+    if (call->state == CALL_OVER)
+        return;
+    if (call->op.state == OP_PENDING)
+        op_cancel_as(&call->op, err, NULL);
+    else
+        abandon(call, err);
+}
+
+void call_spoil(struct call *call, const char *problem)
+{
+    if (call->state == CALL_OVER)
+        return;
+    detach(&call->attempt);
+    fail(call, UPSTREAM_INVALID, "%s", problem);
 }
 
 static void release(struct op *op)
@@ -446,6 +521,10 @@ static void release(struct op *op)
 
     if (call->upstream == NULL)
         return;
+    if (call->flow != NULL) {
+        call_give_up(call, ERR_STATE);
+        flow_release(call->flow);
+    }
     buf_release(&call->body);
     call->upstream->alive--;
 }
@@ -461,10 +540,11 @@ static void on_settled(const struct op *op, uint64_t us)
 static void describe(const struct op *op, char *text, size_t size)
 {
     const struct call *call = CONTAINER_OF(op, struct call, op);
-    const struct origin_conn *conn = call->attempt.conn;
+    const struct origin_conn *conn =
+        call->attempt.state == ATTEMPT_SENT ? call->attempt.conn : NULL;
     const char *name = call->upstream != NULL ? call->upstream->name : "-";
 
-    if (call->state == PAUSED)
+    if (call->state == CALL_PAUSED)
         snprintf(text, size, "upstream %s, pauses before it is asked again", name);
     else
         snprintf(text, size, "upstream %s, %s", name,
@@ -483,7 +563,9 @@ static const struct op_kind call_kind = {
 static void start(struct call *call, const struct upstream_call *what)
 {
     struct upstream *upstream = call->upstream;
-    uint32_t timeout_ms = what->timeout_ms != 0 ? what->timeout_ms : upstream->options->timeout_ms;
+    uint64_t timeout_ms = what->timeout_ms != 0 ? what->timeout_ms
+                          : call->flow == NULL  ? upstream->options->timeout_ms
+                                                : FOREVER_MS;
 
     call->is_head = span_equal(what->method, SPAN("HEAD"));
     call->is_idempotent = (what->flags & UPSTREAM_IDEMPOTENT) != 0 || what->method.ptr == NULL ||
@@ -499,8 +581,8 @@ static void start(struct call *call, const struct upstream_call *what)
     launch(call);
 }
 
-struct op *upstream_call(struct scope *scope, struct upstream *upstream,
-                         const struct upstream_call *what)
+static struct op *begin(struct scope *scope, struct upstream *upstream,
+                        const struct upstream_call *what, bool is_stream)
 {
     char problem[UPSTREAM_PROBLEM_SIZE];
     struct call *call;
@@ -511,6 +593,10 @@ struct op *upstream_call(struct scope *scope, struct upstream *upstream,
     CHECK(upstream->loop == scope->tasks->loop);
     call = scope_alloc(scope, sizeof *call);
     is_fit = upstream_request_check(what, problem);
+    if (is_fit && !is_stream && (what->flags & UPSTREAM_UPLOAD) != 0) {
+        snprintf(problem, sizeof problem, "a body is written to streams only");
+        is_fit = false;
+    }
     if (is_fit) /* before the op is there: too much memory cancels the scope's ops at once */
         call->request = upstream_request_render(scope, &upstream->url, what);
     if (!op_init(&call->op, scope, &call_kind))
@@ -518,11 +604,25 @@ struct op *upstream_call(struct scope *scope, struct upstream *upstream,
     call->upstream = upstream;
     upstream->alive++;
     buf_init(&call->body, &upstream->buffers);
+    if (is_stream)
+        call->flow = flow_create(call, (what->flags & UPSTREAM_UPLOAD) != 0, what->length);
     if (is_fit)
         start(call, what);
     else
         fail(call, UPSTREAM_INVALID, "%s", problem);
     return &call->op;
+}
+
+struct op *upstream_call(struct scope *scope, struct upstream *upstream,
+                         const struct upstream_call *what)
+{
+    return begin(scope, upstream, what, false);
+}
+
+struct op *upstream_stream(struct scope *scope, struct upstream *upstream,
+                           const struct upstream_call *what)
+{
+    return begin(scope, upstream, what, true);
 }
 
 bool op_is_upstream(const struct op *op)
@@ -558,7 +658,7 @@ struct span upstream_body(const struct op *op)
 {
     const struct call *call = answered(op);
 
-    if (call == NULL)
+    if (call == NULL || call->flow != NULL)
         return (struct span){NULL, 0};
     return call->body.len > 0 ? buf_span(&call->body) : SPAN("");
 }

@@ -101,10 +101,19 @@ static void on_fail(struct stream *stream, enum err err)
         conn->_shared->handler->on_spoiled(conn);
 }
 
+static void on_drained(struct stream *stream)
+{
+    struct origin_conn *conn = CONTAINER_OF(stream, struct origin_conn, stream);
+
+    if (conn->state == CONN_LENT)
+        exchange_on_drained(&conn->exchange);
+}
+
 static const struct stream_handler stream_handler = {
     .on_data = on_data,
     .on_end = on_end,
     .on_fail = on_fail,
+    .on_drained = on_drained,
 };
 
 static void refused(struct origin_conn *conn, enum err err, int os_error)

@@ -4,7 +4,8 @@
  *                  ▲─────────┘ an interim answer ended
  *
  * WAITING is for the kernel to take the request, and then for a first byte: each has its limit,
- * counted from when the kernel last took some; HEAD and BODY have the one between bytes. The timer is left running when the exchange is
+ * counted from when the kernel last took some; while more of the request is to follow, nobody waits
+ * for a first byte. HEAD and BODY have the one between bytes, but not while they are paused. The timer is left running when the exchange is
  * over, since moving a running one further away costs nothing.
  *
  * An answer may come, and be complete, before all of the request was sent; the rest of that would
@@ -48,12 +49,18 @@ static void fail(struct exchange *exchange, enum err err, enum upstream_failure 
 
 static void complete(struct exchange *exchange)
 {
-    const struct stream *stream = exchange->_stream;
+    struct stream *stream = exchange->_stream;
 
     move(exchange, RESTING);
-    exchange->is_reusable = exchange->_is_persistent && stream->in.len == 0 &&
+    exchange->is_reusable = exchange->_is_persistent && !exchange->_is_open &&
+                            stream->in.len == 0 &&
                             exchange_written(exchange) == exchange->_request_bytes &&
                             !stream_is_ended(stream) && http_parser_is_idle(&exchange->_parser);
+    if (exchange->_is_paused)
+        stream_resume(stream);
+    exchange->_is_paused = false;
+    exchange->trailer = exchange->_parser.trailer;
+    exchange->_parser.trailer = (struct span){NULL, 0};
     exchange->_handler->on_done(exchange, ERR_OK);
 }
 
@@ -133,7 +140,7 @@ static bool take_head(struct exchange *exchange)
     move(exchange, BODY);
     exchange->_is_persistent = head->is_persistent;
     exchange->keep_ms = keep_ms_of(head);
-    http_parser_limit_chunks(&exchange->_parser, exchange->_shared->options->body_bytes_max);
+    http_parser_limit_chunks(&exchange->_parser, exchange->body_bytes_max);
     err = exchange->_handler->on_head(exchange, head);
     if (err != ERR_OK)
         refused_by_handler(exchange, err);
@@ -177,6 +184,8 @@ static void wait_for_more(struct exchange *exchange)
 {
     const struct upstream_options *options = exchange->_shared->options;
 
+    if (exchange->_is_paused)
+        return;
     timer_start(exchange->_shared->loop, &exchange->_timer,
                 exchange->_state == WAITING ? waiting_ms(options)
                                             : options->between_bytes_timeout_ms,
@@ -226,6 +235,8 @@ static void on_time(struct timer *timer)
         is_unsent = stream_unsent(exchange->_stream) > 0;
         due_ms = (progress_ms > exchange->_since_ms ? progress_ms : exchange->_since_ms) +
                  (is_unsent ? options->write_timeout_ms : options->first_byte_timeout_ms);
+        if (exchange->_is_open && !is_unsent)
+            due_ms = loop_now_ms(exchange->_shared->loop) + waiting_ms(options);
         if (loop_now_ms(exchange->_shared->loop) < due_ms)
             timer_start_at(exchange->_shared->loop, timer, due_ms, on_time);
         else if (is_unsent)
@@ -235,6 +246,8 @@ static void on_time(struct timer *timer)
         break;
     case HEAD:
     case BODY:
+        if (exchange->_is_paused)
+            break;
         fail(exchange, ERR_TIMED_OUT, UPSTREAM_BETWEEN_BYTES_TIMEOUT,
              "it does not go on with its answer");
         break;
@@ -270,6 +283,13 @@ void exchange_on_end(struct exchange *exchange)
     }
 }
 
+void exchange_on_drained(struct exchange *exchange)
+{
+    CHECK(exchange->_state != RESTING);
+    if (exchange->_handler->on_drained != NULL)
+        exchange->_handler->on_drained(exchange);
+}
+
 void exchange_on_fail(struct exchange *exchange, enum err err)
 {
     const char *problem = stream_problem(exchange->_stream);
@@ -299,6 +319,9 @@ void exchange_start(struct exchange *exchange, struct span request, bool is_head
     exchange->user = user;
     exchange->problem = NULL;
     exchange->is_reusable = false;
+    exchange->body_bytes_max = exchange->_shared->options->body_bytes_max;
+    exchange->_is_open = false;
+    exchange->_is_paused = false;
     exchange->_handler = handler;
     exchange->_since_ms = loop_now_ms(exchange->_shared->loop);
     exchange->_request_bytes = request.len;
@@ -309,6 +332,59 @@ void exchange_start(struct exchange *exchange, struct span request, bool is_head
     timer_start(exchange->_shared->loop, &exchange->_timer, waiting_ms(exchange->_shared->options),
                 on_time);
     stream_write(stream, request);
+}
+
+void exchange_open(struct exchange *exchange)
+{
+    CHECK(exchange->_state == WAITING);
+    exchange->_is_open = true;
+}
+
+void exchange_write(struct exchange *exchange, struct span bytes)
+{
+    CHECK(exchange->_state != RESTING);
+    CHECK(exchange->_is_open);
+    exchange->_request_bytes += bytes.len;
+    stream_write(exchange->_stream, bytes);
+}
+
+void exchange_close(struct exchange *exchange)
+{
+    CHECK(exchange->_state != RESTING);
+    exchange->_is_open = false;
+    exchange->_since_ms = loop_now_ms(exchange->_shared->loop);
+}
+
+void exchange_pause(struct exchange *exchange)
+{
+    CHECK(exchange->_state != RESTING);
+    exchange->_is_paused = true;
+    stream_pause(exchange->_stream);
+}
+
+void exchange_resume(struct exchange *exchange)
+{
+    CHECK(exchange->_state != RESTING);
+    if (!exchange->_is_paused)
+        return;
+    exchange->_is_paused = false;
+    stream_resume(exchange->_stream);
+    wait_for_more(exchange);
+}
+
+size_t exchange_unsent(const struct exchange *exchange)
+{
+    return stream_unsent(exchange->_stream);
+}
+
+uint64_t exchange_progress_ms(const struct exchange *exchange)
+{
+    return exchange->_stream->progress_ms;
+}
+
+void exchange_flush(struct exchange *exchange)
+{
+    stream_flush_now(exchange->_stream);
 }
 
 void exchange_stop(struct exchange *exchange)

@@ -1,7 +1,8 @@
 /* upstream/exchange.h - one request and its answer on a connection.
  *
  * The answer is handed on as it comes: head, pieces of the body, end. Interim answers are skipped.
- * Afterwards the exchange says whether the connection may carry another one.
+ * The rest of a request may follow in pieces, while the answer comes too. Afterwards the exchange
+ * says whether the connection may carry another one.
  *
  * Loop:   of one loop; a handler runs from the loop only, never inside exchange_start().
  * Memory: embedded in the connection that it is on; what the handler is shown is good until it
@@ -38,6 +39,8 @@ struct exchange_handler {
      * exchange->failure and ->problem say more: ERR_RESET, ERR_CLOSED (before or within the answer),
      * ERR_IO, ERR_TIMED_OUT, ERR_PROTOCOL, ERR_TOO_BIG, or what the handler said. */
     void (*on_done)(struct exchange *exchange, enum err err);
+    /* All that was written of the request has left, after it once could not. May be NULL. */
+    void (*on_drained)(struct exchange *exchange);
 };
 
 /* What the exchanges of an upstream share; the caller's, and outlives them. */
@@ -50,14 +53,18 @@ struct exchange_shared {
 
 /* One after the other on a connection. Embed it; zeroed it is none. */
 struct exchange {
-    void *user;                            /* the handler's own */
-    enum upstream_failure failure;         /* of a failure: which one */
-    const char *problem;                   /* of a failure: a constant text for people */
-    uint32_t keep_ms;                      /* how long the peer keeps the connection; UINT32_MAX:
+    void *user;                    /* the handler's own */
+    enum upstream_failure failure; /* of a failure: which one */
+    const char *problem;           /* of a failure: a constant text for people */
+    uint32_t keep_ms;              /* how long the peer keeps the connection; UINT32_MAX:
                                                it did not say */
-    bool is_reusable;                      /* done: another exchange may follow on the connection */
-    const struct exchange_shared *_shared; /* limits */
-    struct stream *_stream;                /* of the connection */
+    bool is_reusable;              /* done: another exchange may follow on the connection */
+    uint64_t body_bytes_max;       /* that chunks may announce; the options', until it is set
+                                              anew behind exchange_start() */
+    struct span trailer;           /* in on_done(ERR_OK), and only there: the section behind
+                                              the last chunk, as http/trailer.h takes it; absent */
+    const struct exchange_shared *_shared;   /* limits */
+    struct stream *_stream;                  /* of the connection */
     const struct exchange_handler *_handler; /* who takes the answer */
     struct http_parser _parser;              /* of the connection's answers */
     struct timer _timer;                     /* for the first byte, or the next */
@@ -67,6 +74,8 @@ struct exchange {
     uint64_t _received_before;               /* the same */
     uint32_t _interim;                       /* interim answers so far */
     bool _is_persistent;                     /* says the answer's head */
+    bool _is_open;                           /* more of the request follows */
+    bool _is_paused;                         /* nobody takes the answer now */
     int _state;                              /* see exchange.c */
 };
 
@@ -78,6 +87,29 @@ void exchange_init(struct exchange *exchange, const struct exchange_shared *shar
  * before must be over. */
 void exchange_start(struct exchange *exchange, struct span request, bool is_head,
                     const struct exchange_handler *handler, void *user);
+
+/* More of the request just started follows: nobody is to be waited for while that is missing. */
+void exchange_open(struct exchange *exchange);
+
+/* Some more of an open request; copied. The exchange is under way. */
+void exchange_write(struct exchange *exchange, struct span bytes);
+
+/* That was all of it. */
+void exchange_close(struct exchange *exchange);
+
+/* Hands on no more of the answer than was received, until it is resumed; the peer is held up by its
+ * TCP window. Either twice is fine. */
+void exchange_pause(struct exchange *exchange);
+void exchange_resume(struct exchange *exchange);
+
+/* Bytes of the request that wait for the kernel. */
+size_t exchange_unsent(const struct exchange *exchange);
+
+/* Loop time when the kernel last took some of it. */
+uint64_t exchange_progress_ms(const struct exchange *exchange);
+
+/* Sends what can be sent, now. */
+void exchange_flush(struct exchange *exchange);
 
 /* Forgets what is under way, silently; its connection is of no use any more then. Zeroed is
  * fine. */
@@ -96,6 +128,9 @@ void exchange_on_data(struct exchange *exchange);
 
 /* The peer will send no more. */
 void exchange_on_end(struct exchange *exchange);
+
+/* All that was written has left. */
+void exchange_on_drained(struct exchange *exchange);
 
 /* The connection broke. */
 void exchange_on_fail(struct exchange *exchange, enum err err);

@@ -25,7 +25,8 @@
     X(UPSTREAM_RESET, ERR_UP_RESET, "upstream_reset")                                   \
     X(UPSTREAM_PROTOCOL, ERR_UP_RESET, "upstream_protocol")                             \
     X(UPSTREAM_HEAD_TOO_BIG, ERR_UP_TOO_BIG, "upstream_head_too_big")                   \
-    X(UPSTREAM_BODY_TOO_BIG, ERR_UP_TOO_BIG, "upstream_body_too_big")
+    X(UPSTREAM_BODY_TOO_BIG, ERR_UP_TOO_BIG, "upstream_body_too_big")                   \
+    X(UPSTREAM_STREAM_TIMEOUT, ERR_DEADLINE, "upstream_stream_timeout")
 
 #define UPSTREAM_FAILURE_ENUM(name, error, reason) name,
 /* What went wrong with a call. */

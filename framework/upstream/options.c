@@ -170,7 +170,8 @@ static const struct field fields[] = {
      .max = DAY_MS,
      .scope = FIELD_PER_WORKER,
      .help = "The longest that a call takes in all, waiting and connecting too: 504, "
-             "upstream_timeout. What is left of the request's own budget is a limit besides."},
+             "upstream_timeout. What is left of the request's own budget is a limit besides. It is "
+             "not for calls whose bodies are streamed."},
     {.key = "slow_call",
      .type = FIELD_MS,
      .offset = MEMBER(slow_call_ms),
@@ -179,6 +180,15 @@ static const struct field fields[] = {
      .max = DAY_MS,
      .scope = FIELD_PER_WORKER,
      .help = "A call that takes so long in all is logged with plugin, route and request. 0: none."},
+    {.key = "stream_timeout",
+     .type = FIELD_MS,
+     .offset = MEMBER(stream_timeout_ms),
+     .fallback = "60s",
+     .min = 10,
+     .max = DAY_MS,
+     .scope = FIELD_PER_WORKER,
+     .help = "The longest that a call whose bodies are streamed may stand still, whoever it waits "
+             "for: the client, the plugin; then it is given up: upstream_stream_timeout."},
     {.key = "eject_failures",
      .type = FIELD_UINT,
      .offset = MEMBER(eject_failures),

@@ -36,6 +36,7 @@ struct upstream_options {
     uint32_t between_bytes_timeout_ms;    /* of the answer: ERR_UP_TIMEOUT */
     uint32_t timeout_ms;         /* of a call in all, in its scope's budget: ERR_UP_TIMEOUT */
     uint32_t slow_call_ms;       /* a call that takes longer is logged; 0: none */
+    uint32_t stream_timeout_ms;  /* in which something of a stream moves: ERR_DEADLINE */
     uint32_t eject_failures;     /* in a row, by which an address is ejected; 0: never */
     uint32_t eject_time_ms;      /* for the first time; longer each time */
     uint32_t retries_max;        /* of a call, to other addresses */

@@ -58,6 +58,10 @@ bool upstream_request_check(const struct upstream_call *call, char problem[UPSTR
         snprintf(problem, UPSTREAM_PROBLEM_SIZE, "method: no token, or CONNECT");
         return false;
     }
+    if ((call->flags & UPSTREAM_UPLOAD) != 0 && call->body.len > 0) {
+        snprintf(problem, UPSTREAM_PROBLEM_SIZE, "body: it is to be written, and was given too");
+        return false;
+    }
     if (!upstream_is_path(call->path)) {
         snprintf(problem, UPSTREAM_PROBLEM_SIZE,
                  "path: expected one that begins with '/' and is percent-encoded");
@@ -75,11 +79,30 @@ bool upstream_request_check(const struct upstream_call *call, char problem[UPSTR
     return true;
 }
 
+/* Fields that make sense before a body alone (RFC 9110 section 6.5.1), beside those refused. */
+static const struct span untrailing[] = {
+    {"authorization", 13}, {"content-encoding", 16}, {"content-range", 13}, {"content-type", 12},
+    {"cookie", 6},         {"max-forwards", 12},     {"range", 5},
+};
+
+bool upstream_trailers_check(const struct http_field *fields, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (field_problem(&fields[i]) != NULL)
+            return false;
+        for (size_t j = 0; j < sizeof untrailing / sizeof untrailing[0]; j++)
+            if (span_equal_nocase(fields[i].name, untrailing[j]))
+                return false;
+    }
+    return true;
+}
+
 /* Does the request say how long its body is, even where it has none (RFC 9110 section 8.6)? */
 static bool has_length(struct span method, const struct upstream_call *call)
 {
-    return call->body.len > 0 || span_equal(method, SPAN("POST")) ||
-           span_equal(method, SPAN("PUT")) || span_equal(method, SPAN("PATCH"));
+    return call->body.len > 0 || (call->flags & UPSTREAM_UPLOAD) != 0 ||
+           span_equal(method, SPAN("POST")) || span_equal(method, SPAN("PUT")) ||
+           span_equal(method, SPAN("PATCH"));
 }
 
 static char *put(char *at, struct span bytes)
@@ -97,13 +120,30 @@ static char *put_field(char *at, struct span name, struct span value)
     return put(at, SPAN("\r\n"));
 }
 
+static char *put_framing(char *at, struct span method, const struct upstream_call *call)
+{
+    char length[NUMBER_TEXT_SIZE];
+    size_t digits;
+
+    if ((call->flags & UPSTREAM_UPLOAD) != 0 && call->length == 0)
+        return put_field(at, SPAN("Transfer-Encoding"), SPAN("chunked"));
+    if (!has_length(method, call))
+        return at;
+    digits =
+        number_format((call->flags & UPSTREAM_UPLOAD) != 0 ? call->length : call->body.len, length);
+    return put_field(at, SPAN("Content-Length"), (struct span){length, digits});
+}
+
 /* Enough for the head and the body. */
 static size_t size_of(const struct upstream_url *url, const struct upstream_call *call)
 {
     size_t size = method_of(call).len + url->prefix.len + call->path.len + call->body.len +
                   url->authority.len;
 
-    size += SPAN("  HTTP/1.1\r\nHost: \r\nContent-Length: \r\n\r\n").len + NUMBER_TEXT_SIZE;
+    size += SPAN("  HTTP/1.1\r\nHost: \r\nTransfer-Encoding: chunked\r\nTE: trailers\r\n"
+                 "Connection: TE\r\n\r\n")
+                .len +
+            NUMBER_TEXT_SIZE;
     for (uint32_t i = 0; i < call->field_count; i++)
         size += call->fields[i].name.len + call->fields[i].value.len + SPAN(": \r\n").len;
     return size;
@@ -114,7 +154,6 @@ struct span upstream_request_render(struct scope *scope, const struct upstream_u
 {
     struct span method = method_of(call);
     size_t size = size_of(url, call);
-    char length[NUMBER_TEXT_SIZE];
     char *bytes, *at;
 
     if (size > scope_room(scope)) {
@@ -130,11 +169,9 @@ struct span upstream_request_render(struct scope *scope, const struct upstream_u
     at = put_field(at, SPAN("Host"), url->authority);
     for (uint32_t i = 0; i < call->field_count; i++)
         at = put_field(at, call->fields[i].name, call->fields[i].value);
-    if (has_length(method, call)) {
-        size_t digits = number_format(call->body.len, length);
-
-        at = put_field(at, SPAN("Content-Length"), (struct span){length, digits});
-    }
+    if ((call->flags & UPSTREAM_TRAILERS) != 0)
+        at = put(at, SPAN("TE: trailers\r\nConnection: TE\r\n"));
+    at = put_framing(at, method, call);
     at = put(at, SPAN("\r\n"));
     at = put(at, call->body);
     CHECK((size_t)(at - bytes) <= size);

@@ -19,6 +19,9 @@ enum { UPSTREAM_PROBLEM_SIZE = 160 };
 /* May `call` be sent? False: `problem` says why not, for people. */
 bool upstream_request_check(const struct upstream_call *call, char problem[UPSTREAM_PROBLEM_SIZE]);
 
+/* May these stand behind a body? */
+bool upstream_trailers_check(const struct http_field *fields, uint32_t count);
+
 /* Head and body of `call`, which was checked, to the server at `url`. Absent: beyond
  * scope_room(), and the scope is canceled. */
 struct span upstream_request_render(struct scope *scope, const struct upstream_url *url,

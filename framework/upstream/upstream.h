@@ -64,8 +64,9 @@ const struct upstream_counts *upstream_counts(const struct upstream *upstream);
 /* How long its calls took, from the start to the answer or the failure; the upstream's. */
 const struct histogram *upstream_times(const struct upstream *upstream);
 
-/* Flags of a call: it may be sent again, whatever its method. */
-enum { UPSTREAM_IDEMPOTENT = 1 };
+/* Flags of a call: it may be sent again, whatever its method; of a stream, its body is written; the
+ * server is told that trailers are welcome. */
+enum { UPSTREAM_IDEMPOTENT = 1, UPSTREAM_UPLOAD = 2, UPSTREAM_TRAILERS = 4 };
 
 /* What to send. Zeroed is a GET, which wants a path. */
 struct upstream_call {
@@ -75,9 +76,12 @@ struct upstream_call {
     const struct http_field *fields; /* `field_count` of them; hop-by-hop ones, Host, Expect and
                                         framing are ours: ERR_INVALID */
     uint32_t field_count;            /* of fields */
-    struct span body;                /* may be absent */
+    struct span body;                /* may be absent; is, with UPSTREAM_UPLOAD */
     uint32_t flags;                  /* UPSTREAM_... */
-    uint32_t timeout_ms;             /* 0: the upstream's; the scope's budget is a limit besides */
+    uint32_t timeout_ms;             /* 0: the upstream's, or, of a stream, none; the scope's budget
+                                        is a limit besides */
+    uint64_t length;                 /* with UPSTREAM_UPLOAD: bytes of the body; 0: not known, it
+                                        goes out chunked */
 };
 
 /* Calls. An answer of any status is OK. Errors, with their reasons:
@@ -106,5 +110,39 @@ const struct http_fields *upstream_fields(const struct op *op);
 
 /* Its body; empty where it has none, absent without an answer. */
 struct span upstream_body(const struct op *op);
+
+/* ---- bodies in pieces, at constant memory ---- */
+
+/* Calls, and settles with the head of the answer, or as upstream_call() does; what fails later is
+ * told by pulls and writes, with the same errors. The op is the stream: the call is given up when it
+ * is released, or its scope is canceled or ends. body_max is not for it, nor is the upstream's
+ * timeout. ERR_DEADLINE, upstream_stream_timeout: nothing has moved for stream_timeout. It is never
+ * sent again once some of a body written was sent; nor for a Retry-After. */
+struct op *upstream_stream(struct scope *scope, struct upstream *upstream,
+                           const struct upstream_call *call);
+
+/* Pulls what there is of the answer's body as op->piece, a NUL behind it; absent: the end. Good
+ * until the next pull of the stream, as the op itself is. May be asked for before the head is there.
+ * Canceled alone it loses nothing. ERR_STATE: a pull waits already, or it is no stream. */
+struct op *upstream_read(struct op *stream);
+
+/* Writes some more of the request's body, which is copied: OK when there is room for more. Canceled
+ * alone it goes all the same. The op is good until the next write. ERR_OVERLOAD: more than
+ * FLOW_UNSENT_MAX bytes or FLOW_WRITES_MAX writes would wait; ERR_STATE: not UPSTREAM_UPLOAD, ended,
+ * or beyond its length. */
+struct op *upstream_write(struct op *stream, struct span bytes);
+
+/* That was the whole body; `count` fields go behind it where it is chunked. ERR_STATE: it has ended,
+ * or is short of its length: then the call fails; ERR_INVALID: a field is none, or must not stand
+ * there. */
+enum err upstream_write_end(struct op *stream, const struct http_field *trailers, uint32_t count)
+    __attribute__((warn_unused_result));
+
+/* Is more of the request's body of any use? Not, once it has ended, the answer is complete or has a
+ * code from 400 on, or the call has failed. What is written then is forgotten. */
+bool upstream_wants(const struct op *stream);
+
+/* The fields behind the answer's body, once its end was pulled. Never NULL. */
+const struct http_fields *upstream_trailers(const struct op *stream);
 
 #endif

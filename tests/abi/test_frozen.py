@@ -155,6 +155,8 @@ SCRIPT = [
     ("GET", "/golden/calls", 200, "418 theirs a body 17, 200 got, 200 {}"),
     ("GET", "/golden/streams", 200, '1 [{"n":1},{"n":2},{"n":3}] -102'),
     ("GET", "/golden/copies", 200, "0 1 copied\n"),
+    ("GET", "/golden/bodies", 200, "1 -102 got a body 42 200 Content-Type theirs"),
+    ("POST", "/golden/through", 418, '{"a": 1} none'),
     ("GET", "/golden/turns", 200, "started"),
 ]
 
@@ -162,7 +164,12 @@ SCRIPT = [
 def test_the_golden_plugin_gets_what_it_got(start_weft, database, peer):
     database.cluster.run("set role weft; create table names (name text primary key)", database=database.name)
     peer.on("PUT", "/put", lambda exchange: exchange.answer(
-        418, f"{exchange.request.body.decode()} {exchange.request.headers['x-golden']}", {"X-Theirs": "theirs"}))
+        418, f"{exchange.request.body.decode()} {exchange.request.headers.get('x-golden', 'none')}",
+        {"X-Theirs": "theirs"}))
+    peer.on("PUT", "/bodies", lambda exchange: exchange.send(
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ngot \r\n6\r\n" +
+        exchange.request.body + b"\r\n3\r\n " + exchange.request.trailers["x-sum"].encode() +
+        b"\r\n0\r\nX-Theirs: theirs\r\n\r\n"))
     peer.on("GET", "/get", fixed(body="got"))
     peer.on("POST", "/post", lambda exchange: exchange.answer(body=exchange.request.body))
     host = start_weft({"pg.main": database.settings, "upstream.partner": {"url": peer.url},

@@ -44,6 +44,7 @@ def flows():
 def thirdparty(peer):
     peer.on("GET", "/quote", fixed(body=b'{"text": "a quote", "author": "somebody"}'))
     peer.on("GET", "/book", fixed(body=b'{"title": "a title", "author": "an author"}'))
+    peer.on("POST", "/upload", lambda exchange: exchange.answer(202, exchange.request.body + b" came ", framing="chunked"))
     peer.on("POST", "/announcements", lambda exchange: exchange.answer(
         body=b'{"announced": %s}' % exchange.request.body))
     return peer
@@ -119,6 +120,7 @@ def check_ends(host):
     assert len(host.get("/other/transaction").json()) > 9
     assert host.get("/other/stream").body == b"200010000"
     assert host.post("/other/copy").body == b"copied\n"
+    assert host.get("/other/upload").body == b'012 came {"text": "a quote", "author": "somebody"}'
     end = time.monotonic() + 10
     while host.get("/other/alive").body != b"0":
         assert time.monotonic() < end, "objects of a frame are lost"

@@ -236,6 +236,35 @@ weft::task<> copy_books(weft_ctx *ctx, void *)
     weft::check(weft_reply(ctx, 200, "text/plain", weft::str(text)));
 }
 
+/* A body that is written in pieces, and one that is read so; and one that is left behind. */
+weft::task<> upload_books(weft_ctx *ctx, void *)
+{
+    weft_call call{};
+    std::string text;
+
+    call.size = sizeof call;
+    call.flags = WEFT_CALL_UPLOAD;
+    call.method = "POST";
+    call.path = weft_cstr("/upload");
+    weft::call_stream answer(weft_call_stream(ctx, library.thirdparty, &call));
+    weft::call_stream left(weft_call_stream(ctx, library.thirdparty, &call));
+
+    for (int i = 0; i < 3; i++)
+        co_await answer.write(std::to_string(i));
+    weft::check(weft_call_write_end(answer.get()));
+    co_await answer.answered();
+    while (co_await answer.next())
+        text += answer.piece();
+    call.method = "GET";
+    call.flags = 0;
+    call.path = weft_cstr("/quote");
+    weft::call_stream quote =
+        co_await weft::stream_call(weft_call_stream(ctx, library.thirdparty, &call));
+    co_await quote.next();
+    text += quote.piece();
+    weft::check(weft_reply(ctx, weft_call_code(answer.get()), "text/plain", weft::str(text)));
+}
+
 void show_alive(weft_ctx *ctx, void *)
 {
     weft::check(weft_reply(ctx, 200, "text/plain", weft::str(std::to_string(alive))));
@@ -253,6 +282,7 @@ weft_status add_routes(weft_host *host)
     WEFT_TRY(weft_route(host, "GET", "/transaction", weft::handler<leave_transaction>));
     WEFT_TRY(weft_route(host, "GET", "/stream", weft::handler<stream_books>));
     WEFT_TRY(weft_route(host, "POST", "/copy", weft::handler<copy_books>));
+    WEFT_TRY(weft_route(host, "GET", "/upload", weft::handler<upload_books>));
     WEFT_TRY(weft_route(host, "GET", "/alive", weft::handler<show_alive>));
     return weft_route_with(host, "GET", "/too-long", weft::handler<wait_too_long>, nullptr, &hasty);
 }

@@ -350,9 +350,15 @@ static weft_status run_turns(weft_ctx *ctx, void *self)
 static weft_status use_calls(weft_ctx *ctx, void *self)
 {
     weft_field field = {WEFT_S("X-Golden"), WEFT_S("17")};
-    weft_call call = {
-        sizeof call, WEFT_CALL_IDEMPOTENT, "PUT", WEFT_S("/put"), WEFT_S("a body"), &field, 1,
-        1000};
+    weft_call call = {sizeof call,
+                      WEFT_CALL_IDEMPOTENT,
+                      "PUT",
+                      WEFT_S("/put"),
+                      WEFT_S("a body"),
+                      &field,
+                      1,
+                      1000,
+                      0};
     weft_op *ops[] = {weft_call_start(ctx, partner, &call), weft_call_get(ctx, partner, "/get"),
                       weft_call_post_json(ctx, partner, "/post", weft_cstr("{}"))};
 
@@ -413,6 +419,58 @@ static weft_status use_copies(weft_ctx *ctx, void *self)
             .ptr);
 }
 
+/* GET /golden/bodies: written and read in pieces */
+static weft_status use_bodies(weft_ctx *ctx, void *self)
+{
+    weft_field sum = {WEFT_S("X-Sum"), WEFT_S("42")};
+    weft_call call = {sizeof call,
+                      WEFT_CALL_UPLOAD | WEFT_CALL_TRAILERS,
+                      "PUT",
+                      WEFT_S("/bodies"),
+                      {NULL, 0},
+                      NULL,
+                      0,
+                      0,
+                      0};
+    weft_op *answer = weft_call_stream(ctx, partner, &call), *pulled;
+    weft_str text = weft_cstr("");
+
+    (void)self;
+    WEFT_TRY(weft_await(weft_call_write(answer, weft_cstr("a "))));
+    WEFT_TRY(weft_await(weft_call_write(answer, weft_cstr("body"))));
+    text = weft_fmt(ctx, "%u ", weft_call_wants(answer));
+    WEFT_TRY(weft_call_write_end_with(answer, &sum, 1));
+    text = weft_fmt(ctx, "%s%d ", text.ptr, (int)weft_call_write_end(answer));
+    WEFT_TRY(weft_await(answer));
+    for (;;) {
+        pulled = weft_call_read(answer);
+        WEFT_TRY(weft_await(pulled));
+        if (weft_piece(pulled).ptr == NULL)
+            break;
+        text = weft_fmt(ctx, "%s%s", text.ptr, weft_piece(pulled).ptr);
+    }
+    return weft_reply_text(ctx, 200,
+                           weft_fmt(ctx, "%s %u %s %s", text.ptr, weft_call_code(answer),
+                                    weft_call_field_at(answer, 0).name.ptr,
+                                    weft_call_trailer(answer, "x-theirs").ptr)
+                               .ptr);
+}
+
+/* POST /golden/through: the client's body to the upstream */
+static weft_status pass_through(weft_ctx *ctx, void *self)
+{
+    weft_call call = {
+        sizeof call, WEFT_CALL_UPLOAD, "PUT", WEFT_S("/put"), {NULL, 0}, NULL, 0, 0, 0};
+    weft_op *answer = weft_call_stream(ctx, partner, &call), *pulled;
+
+    (void)self;
+    WEFT_TRY(weft_call_upload(ctx, answer));
+    WEFT_TRY(weft_await(answer));
+    pulled = weft_call_read(answer);
+    WEFT_TRY(weft_await(pulled));
+    return weft_reply(ctx, weft_call_code(answer), "text/plain", weft_piece(pulled));
+}
+
 static weft_status show_turns(weft_ctx *ctx, void *self)
 {
     (void)self;
@@ -462,6 +520,8 @@ static weft_status init(weft_host *host, void **self)
     WEFT_TRY(weft_route(host, "GET", "/calls", use_calls));
     WEFT_TRY(weft_route(host, "GET", "/streams", use_streams));
     WEFT_TRY(weft_route(host, "GET", "/copies", use_copies));
+    WEFT_TRY(weft_route(host, "GET", "/bodies", use_bodies));
+    WEFT_TRY(weft_route_with(host, "POST", "/through", pass_through, NULL, &streams));
     return weft_route(host, "GET", "/turns", show_turns);
 }
 

@@ -34,10 +34,15 @@ struct weft_call {
         *fields;          /* `field_count` of them; Host, framing and hop-by-hop are the host's */
     uint32_t field_count; /* of fields */
     uint32_t timeout_ms;  /* 0: the upstream's; only ever shortens the ctx's budget */
+    uint64_t length; /* with WEFT_CALL_UPLOAD: bytes of the body; 0: not known, it is chunked */
 };
 
 /* May be sent again, whatever its method (it carries an Idempotency-Key, say). */
 #define WEFT_CALL_IDEMPOTENT 1u
+/* Of weft_call_stream(): the request's body is written, by weft_call_write(). */
+#define WEFT_CALL_UPLOAD 2u
+/* The upstream is told that trailers are welcome. */
+#define WEFT_CALL_TRAILERS 4u
 
 /* Calls. An answer of any status, 4xx and 5xx too, is WEFT_OK with that code. A field must have a
  * name and a value. [loop] */
@@ -62,7 +67,7 @@ static inline weft_str weft_call_body(weft_op *op) { return weft__api->call->bod
 /* GETs `path`, a constant or encoded text. [loop] */
 static inline weft_op *weft_call_get(weft_ctx *ctx, weft_upstream *upstream, const char *path)
 {
-    weft_call call = {sizeof call, 0, NULL, weft_cstr(path), {NULL, 0}, NULL, 0, 0};
+    weft_call call = {sizeof call, 0, NULL, weft_cstr(path), {NULL, 0}, NULL, 0, 0, 0};
     return weft_call_start(ctx, upstream, &call);
 }
 
@@ -71,8 +76,103 @@ static inline weft_op *weft_call_post_json(weft_ctx *ctx, weft_upstream *upstrea
                                            weft_str json)
 {
     weft_field type = {WEFT_S("Content-Type"), WEFT_S("application/json")};
-    weft_call call = {sizeof call, 0, "POST", weft_cstr(path), json, &type, 1, 0};
+    weft_call call = {sizeof call, 0, "POST", weft_cstr(path), json, &type, 1, 0, 0};
     return weft_call_start(ctx, upstream, &call);
+}
+
+/* The answer's field number `index`, in their order, those of one name too; without a name behind
+ * the last one. [loop] */
+static inline weft_field weft_call_field_at(weft_op *op, uint32_t index)
+{
+    return weft__api->call->field_at(op, index);
+}
+
+/* ---- bodies in pieces, at constant memory, either way ------------------------------------------
+ *
+ *     weft_op *answer = weft_call_stream(ctx, partner, &call), *pulled;
+ *     WEFT_TRY(weft_await(answer));                       the head: weft_call_code(answer) ...
+ *     for (;;) {
+ *         pulled = weft_call_read(answer);
+ *         WEFT_TRY(weft_await(pulled));
+ *         if (weft_piece(pulled).ptr == NULL)
+ *             break;
+ *         use(weft_piece(pulled));
+ *     }
+ *
+ * Nothing is read from the upstream while nobody pulls. A stream has a connection for itself, which
+ * is kept for other calls where both bodies came to their ends. What bounds it are timeout_ms of
+ * the call, where that is set, the ctx's budget and, where nothing moves, stream_timeout of
+ * [upstream.NAME]; timeout and body_max there are not for it. It is not sent again once some of a
+ * body was sent that was written. ---- */
+
+/* Calls: OK with the answer's head, whose code and fields are there from then on; errors as of
+ * weft_call_start(). The op is the stream: it is given up, and its connection closed, when the op
+ * is released (weft_op_release()) or its ctx is canceled or ends. What fails later, pulls and
+ * writes say. WEFT_E_DEADLINE: nothing has moved for stream_timeout. [loop] */
+static inline weft_op *weft_call_stream(weft_ctx *ctx, weft_upstream *upstream,
+                                        const weft_call *call)
+{
+    return weft__api->call->stream(ctx, upstream, call);
+}
+
+/* Pulls what there is of the answer's body, some 64 KB at most, as an op of the stream's ctx, for
+ * weft_piece(); an absent piece is the end. What it brought, and the op itself, is good until the
+ * next pull. It may be asked for before the head is there. WEFT_E_STATE: no stream, or a pull of it
+ * is pending. [loop] */
+static inline weft_op *weft_call_read(weft_op *stream) { return weft__api->call->read(stream); }
+
+/* Writes some more of the request's body (WEFT_CALL_UPLOAD), which is copied: OK once there is
+ * room for more. It need not be awaited: up to 1 MiB that the upstream has not taken, or 64 writes
+ * that wait; beyond that WEFT_E_OVERLOAD, and nothing was written. It may begin before there is a
+ * connection. WEFT_E_STATE: not WEFT_CALL_UPLOAD, ended, or beyond the call's length. The op is
+ * good until a write that follows when it has settled. [loop] */
+static inline weft_op *weft_call_write(weft_op *stream, weft_str bytes)
+{
+    return weft__api->call->write(stream, bytes);
+}
+
+/* That was the body; `count` trailers go behind it where it is chunked. WEFT_E_STATE: it has ended,
+ * or is short of the call's length: the call fails then; WEFT_E_INVALID: a trailer is no field, or
+ * must not stand there. [loop] */
+static inline weft_status weft_call_write_end_with(weft_op *stream, const weft_field *trailers,
+                                                   uint32_t count)
+{
+    return weft__api->call->write_end(stream, trailers, count);
+}
+
+/* The same without trailers. [loop] */
+static inline weft_status weft_call_write_end(weft_op *stream)
+{
+    return weft__api->call->write_end(stream, NULL, 0);
+}
+
+/* 1: more of the request's body is wanted. 0: it has ended; or the answer is there already,
+ * complete or with a code from 400 on, or the call has failed: what is written then is forgotten,
+ * with OK or that failure, and weft_await(stream) tells what came of it. [loop] */
+static inline uint32_t weft_call_wants(weft_op *stream) { return weft__api->call->wants(stream); }
+
+/* The field `name` behind the answer's body, in any case, once its end was pulled; absent. [loop]
+ */
+static inline weft_str weft_call_trailer(weft_op *stream, const char *name)
+{
+    return weft__api->call->trailer(stream, name);
+}
+
+/* Writes the body of the client's request (of a route with WEFT_ROUTE_STREAM) to the upstream as
+ * it comes, and ends it: on the caller's stack, as fast as the upstream takes it. WEFT_OK too
+ * where the upstream wanted no more; else the status of the pull or write that failed. [loop] */
+static inline weft_status weft_call_upload(weft_ctx *ctx, weft_op *stream)
+{
+    while (weft_call_wants(stream)) {
+        weft_op *pulled = weft_body_read(ctx);
+        weft_str piece;
+        WEFT_TRY(weft_await(pulled));
+        piece = weft_piece(pulled);
+        if (piece.ptr == NULL)
+            return weft_call_write_end(stream);
+        WEFT_TRY(weft_await(weft_call_write(stream, piece)));
+    }
+    return WEFT_OK;
 }
 
 #ifdef __cplusplus

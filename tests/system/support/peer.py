@@ -195,18 +195,25 @@ def _read_request(reader, number):
             break
         name, value = line.split(":", 1)
         headers[name.lower()] = value.strip()
+    trailers = {}
     if headers.get("transfer-encoding") == "chunked":
-        body = _read_chunked(reader)
+        body = _read_chunked(reader, trailers)
     else:
         body = reader.read(int(headers.get("content-length", 0)))
-    return Request(method, target, headers, body, number)
+    request = Request(method, target, headers, body, number)
+    request.trailers = trailers
+    return request
 
 
-def _read_chunked(reader):
+def _read_chunked(reader, trailers):
     body = b""
     while True:
         size = int(reader.readline().split(b";")[0], 16)
+        if size == 0:
+            break
         body += reader.read(size)
         reader.readline()
-        if size == 0:
-            return body
+    while line := reader.readline().decode("latin-1").rstrip("\r\n"):
+        name, value = line.split(":", 1)
+        trailers[name.lower()] = value.strip()
+    return body

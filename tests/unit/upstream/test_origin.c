@@ -833,7 +833,8 @@ static void on_done(struct exchange *exchange, enum err err)
 
 static void ask(struct borrower *borrower)
 {
-    static const struct exchange_handler handler = {on_head, on_body, on_done};
+    static const struct exchange_handler handler = {
+        .on_head = on_head, .on_body = on_body, .on_done = on_done};
 
     exchange_start(&borrower->conn->exchange, SPAN("GET / HTTP/1.1\r\n\r\n"), false, &handler,
                    borrower);

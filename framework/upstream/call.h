@@ -1,0 +1,55 @@
+/* upstream/call.h - a call as the files of this room see it: call.c runs it, flow.c has its bodies
+ * where they are streamed.
+ */
+#ifndef WEFT_UPSTREAM_CALL_H
+#define WEFT_UPSTREAM_CALL_H
+
+#include "upstream/flow.h"
+#include "upstream/inside.h"
+
+/* Where a try is; see call.c. */
+enum attempt_state { ATTEMPT_NONE, ATTEMPT_WAITING, ATTEMPT_SENT };
+
+/* One try. */
+struct attempt {
+    struct call *call;        /* whose */
+    enum attempt_state state; /* see call.c */
+    struct origin_loan loan;  /* WAITING: its place in line */
+    struct origin_conn *conn; /* SENT: its connection, lent */
+};
+
+/* Where a call is; see call.c. */
+enum call_state { CALL_OPEN, CALL_PAUSED, CALL_OVER };
+
+/* One call. */
+struct call {
+    struct op op;              /* first */
+    struct upstream *upstream; /* whose; NULL: it never began */
+    enum call_state state;     /* see call.c */
+    bool is_head;              /* HEAD: no body in the answer */
+    bool is_idempotent;        /* may be sent again when it was written */
+    bool was_renewed;          /* was sent again since a kept connection was gone */
+    bool is_trial;             /* the breaker waits for its outcome */
+    uint32_t retries;          /* to other addresses */
+    struct span request;       /* head and body as they are sent, in the arena */
+    uint64_t queue_due_ms;     /* the end of its patience in line */
+    uint64_t due_ms;           /* its end in all */
+    struct timer timer;        /* the soonest limit; PAUSED: the end of the pause */
+    struct attempt attempt;    /* the try under way */
+    uint32_t code;             /* of the answer; 0: no head yet */
+    struct http_fields fields; /* of the answer, in the arena */
+    struct buf body;           /* of the answer, unless it is streamed */
+    struct flow *flow;         /* the bodies of a stream; NULL: it is none */
+};
+
+/* The call behind `op`, one of upstream_call() or upstream_stream() (checked). */
+struct call *call_of(struct op *op);
+
+/* Gives it up, as one that nobody wants any more; one that is over stays as it is. Its flow is told
+ * `err`. */
+void call_give_up(struct call *call, enum err err);
+
+/* Its stream failed by what its user did. */
+void call_spoil(struct call *call, const char *problem);
+
+#endif
