@@ -502,6 +502,55 @@ static void test_no_memory_for_a_stack(void **state)
     fiber_pool_destroy(pool);
 }
 
+/* Jumps, as libraries make them that were written in C before exceptions. */
+
+struct jump {
+    struct fiber_pool *pool;
+    struct fiber *fiber;
+    jmp_buf back;
+    uint32_t seen;
+};
+
+__attribute__((noinline)) static void fall(struct jump *jump)
+{
+    volatile char frame[4096];
+
+    frame[jump->seen] = 1;
+    fiber_suspend(jump->pool);
+    longjmp(jump->back, 7 + frame[4095 * (jump->seen > 5)]);
+}
+
+static void play_jump(void *data)
+{
+    struct jump *self = data;
+    volatile uint32_t before = 41;
+
+    self->fiber = fiber_current(self->pool);
+    if (setjmp(self->back) == 0)
+        fall(self);
+    self->seen = before + 1;
+    fiber_suspend(self->pool);
+    self->seen++;
+}
+
+/* From a deeper frame to a higher one of the same stack, with a wait in between, whoever resumes;
+ * _FORTIFY_SOURCE looks at the stack pointer there. */
+static void test_jumps_within_a_stack(void **state)
+{
+    struct jump jumps[2] = {{.pool = fiber_pool_create(NULL)}};
+
+    (void)state;
+    jumps[1].pool = jumps[0].pool;
+    assert_true(fiber_start(jumps[0].pool, play_jump, &jumps[0], false));
+    assert_true(fiber_start(jumps[0].pool, play_jump, &jumps[1], false));
+    for (uint32_t i = 0; i < 4; i++)
+        fiber_resume(jumps[i % 2].fiber);
+    assert_int_equal(jumps[0].seen, 43);
+    assert_int_equal(jumps[1].seen, 43);
+    assert_int_equal(fiber_count(jumps[0].pool), 0);
+    fiber_pool_destroy(jumps[0].pool);
+}
+
 /* What must never happen */
 
 static void suspend_on_the_loops_stack(void *arg)
@@ -568,6 +617,7 @@ int main(void)
         cmocka_unit_test(test_a_stack_has_an_end),
 #endif
         cmocka_unit_test(test_no_memory_for_a_stack),
+        cmocka_unit_test(test_jumps_within_a_stack),
         cmocka_unit_test(test_misuse_is_death),
     };
 
