@@ -92,6 +92,13 @@ typedef struct weft_http_api {
     weft_op *(*write)(weft_ctx *, uint32_t count, const weft_str *); /* weft_write_all() */
     weft_status (*set_trailer)(weft_ctx *, const char *name, weft_str); /* weft_set_trailer() */
     weft_status (*reply_end)(weft_ctx *);                               /* weft_reply_end() */
+    /* filters */
+    weft_status (*filter)(weft_host *, const weft_filter_options *);   /* [init] weft_filter() */
+    uint32_t (*reply_code)(weft_ctx *);                                /* weft_reply_code() */
+    weft_str (*reply_header)(weft_ctx *, const char *name);            /* weft_reply_header() */
+    weft_status (*remove_header)(weft_ctx *, const char *name);        /* weft_remove_header() */
+    int64_t (*reply_length)(weft_ctx *);                               /* weft_reply_length() */
+    weft_status (*transform)(weft_ctx *, weft_transform_fn *, void *); /* weft_transform() */
 } weft_http_api;
 
 typedef struct weft_pg_api {

@@ -152,6 +152,8 @@ void http_body_fail(struct http_request *request, enum err err, const char *why)
 
 bool http_body_is_full(const struct http_request *request)
 {
+    if (request->_is_asked)
+        return true; /* nobody knows whether it is wanted */
     if (!http_request_streams(request))
         return false;
     return request->body.len + request->_piece.len - request->_handed >= HTTP_BODY_HIGH;

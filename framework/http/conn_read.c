@@ -52,6 +52,37 @@ static void let_body_come(struct http_conn *conn, struct http_request *request)
         http_pipeline_continue(request);
 }
 
+/* Nobody wants what is read any more. */
+static void leave_reading(struct http_conn *conn, struct http_request *request)
+{
+    if (conn->reading == request)
+        http_conn_skip_body(conn, request);
+    http_request_reap(request);
+}
+
+/* It is to be served: its body may come. */
+static void take_body(struct http_conn *conn, struct http_request *request)
+{
+    if (request->is_body_complete)
+        return;
+    http_parser_limit_chunks(&conn->parser, request->_body_max);
+    if (http_request_streams(request))
+        start_or_hold(conn, request);
+    else
+        let_body_come(conn, request);
+}
+
+/* Its filters have let it pass. */
+static void enter(struct http_conn *conn, struct http_request *request)
+{
+    request->_has_passed = false;
+    conn->heard_us = now_us(conn);
+    if (http_request_admit_route(request))
+        take_body(conn, request);
+    else
+        leave_reading(conn, request);
+}
+
 static void on_head(struct http_conn *conn)
 {
     const struct http_head *head = conn->parser.head;
@@ -63,18 +94,16 @@ static void on_head(struct http_conn *conn)
     request->is_body_complete = !head->has_body;
     http_conn_move(conn, CONN_BODY);
     if (!http_request_admit(request, head)) {
-        if (conn->reading == request)
-            http_conn_skip_body(conn, request);
-        http_request_reap(request);
-        return;
+        leave_reading(conn, request);
+    } else if (request->_is_asked) {
+        http_request_ask(request);
+        if (request->_has_passed)
+            enter(conn, request);
+        else if (request->reply == HTTP_REPLY_ENDED)
+            leave_reading(conn, request);
+    } else {
+        take_body(conn, request);
     }
-    if (!head->has_body)
-        return;
-    http_parser_limit_chunks(&conn->parser, request->_body_max);
-    if (http_request_streams(request))
-        start_or_hold(conn, request);
-    else
-        let_body_come(conn, request);
 }
 
 /* Answers a request for which nothing more is read. */
@@ -282,6 +311,8 @@ static void start_held(struct http_conn *conn)
 void http_conn_parse(struct http_conn *conn)
 {
     conn->is_parsing = true;
+    if (conn->reading != NULL && conn->reading->_has_passed)
+        enter(conn, conn->reading);
     start_held(conn);
     while (may_parse(conn) && parse_next(conn))
         start_held(conn);
@@ -319,6 +350,12 @@ void http_conn_want_body(struct http_conn *conn, struct http_request *request, b
     if (was_full) /* what the client could not send until now is not late */
         conn->heard_us = now_us(conn);
     let_body_come(conn, request);
+    if (!conn->is_parsing)
+        http_conn_wake(conn);
+}
+
+void http_conn_go_on(struct http_conn *conn)
+{
     if (!conn->is_parsing)
         http_conn_wake(conn);
 }

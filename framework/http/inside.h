@@ -130,6 +130,9 @@ void http_conn_expire_reading(struct http_conn *conn);
  * none. */
 void http_conn_want_body(struct http_conn *conn, struct http_request *request, bool was_full);
 
+/* The request that is read was let pass by its filters. */
+void http_conn_go_on(struct http_conn *conn);
+
 /* Must the connection end behind the answer of `request`, whose body has not come in full? */
 bool http_conn_must_cut(const struct http_conn *conn, const struct http_request *request);
 
@@ -203,6 +206,12 @@ struct http_request *http_request_make(struct http_conn *conn, const struct http
 
 /* Finds its route and checks what its head asks for. False: it has been answered. */
 bool http_request_admit(struct http_request *request, const struct http_head *head);
+
+/* Finds who serves it, where its filters were asked first. False: nobody does, it has been answered. */
+bool http_request_admit_route(struct http_request *request);
+
+/* Has its filters asked; _is_asked says that there are some. */
+void http_request_ask(struct http_request *request);
 
 /* Calls its handler. It may be gone afterwards. */
 void http_request_start(struct http_request *request);

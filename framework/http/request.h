@@ -25,36 +25,41 @@
 #include "task/scope.h"
 
 struct http_conn;
+struct http_filter;
 struct http_server;
+struct http_transform;
 
-/* How far its answer is. */
-enum http_reply_state { HTTP_REPLY_NONE, HTTP_REPLY_BEGUN, HTTP_REPLY_ENDED };
+/* How far its answer is; SEEN: filters look at its head (http/filter.h). */
+enum http_reply_state { HTTP_REPLY_NONE, HTTP_REPLY_SEEN, HTTP_REPLY_BEGUN, HTTP_REPLY_ENDED };
 
 /* One request. To be read by all; others write only where it says so. */
 struct http_request {
-    uint32_t magic;                  /* HTTP_REQUEST_MAGIC */
-    enum http_reply_state reply;     /* see above */
-    struct scope *scope;             /* its lifetime; scope->owner is the request */
-    struct http_server *server;      /* the worker's */
-    struct http_conn *conn;          /* NULL once the connection went or the answer is complete */
-    uint64_t id;                     /* unique within the host's life; in logs as it is */
-    struct span method;              /* "GET"; empty where the head was refused before */
-    struct span target;              /* as it came */
-    struct span path;                /* of the target: percent-encoded, without query */
-    struct span query;               /* behind '?'; absent */
-    struct span host;                /* of the Host field or the absolute target; may be empty */
-    struct http_fields fields;       /* the head's */
-    struct http_fields trailers;     /* those behind a chunked body, once it is complete */
-    struct route_match match;        /* route and parameters */
-    struct buf body;                 /* what came of it and was not pulled */
-    uint64_t body_bytes;             /* received so far */
-    uint64_t begun_us;               /* loop time of the head's first byte */
-    uint64_t handler_us;             /* loop time when its handler was called; 0: never */
-    const struct addr *peer;         /* the client's socket address; a copy in the arena */
-    struct http_field *reply_fields; /* set by the handler so far */
-    uint32_t reply_field_count;      /* of them */
-    uint32_t code;                   /* of the reply */
-    uint64_t reply_bytes;            /* of the answer's body, sent or queued */
+    uint32_t magic;              /* HTTP_REQUEST_MAGIC */
+    enum http_reply_state reply; /* see above */
+    struct scope *scope;         /* its lifetime; scope->owner is the request */
+    struct http_server *server;  /* the worker's */
+    struct http_conn *conn;      /* NULL once the connection went or the answer is complete */
+    uint64_t id;                 /* unique within the host's life; in logs as it is */
+    struct span method;          /* "GET"; empty where the head was refused before */
+    struct span target;          /* as it came */
+    struct span path;            /* of the target: percent-encoded, without query */
+    struct span query;           /* behind '?'; absent */
+    struct span host;            /* of the Host field or the absolute target; may be empty */
+    struct http_fields fields;   /* the head's */
+    struct http_fields trailers; /* those behind a chunked body, once it is complete */
+    struct route_match match;    /* route and parameters */
+    struct buf body;             /* what came of it and was not pulled */
+    uint64_t body_bytes;         /* received so far */
+    uint64_t begun_us;           /* loop time of the head's first byte */
+    uint64_t handler_us;         /* loop time when its handler was called; 0: never */
+    const struct addr *peer;     /* the client's socket address; a copy in the arena */
+    const struct http_filter **filters; /* those that its path lies below, by their order; NULL */
+    uint32_t filter_count;              /* of them */
+    struct http_field *reply_fields;    /* set by the handler so far */
+    uint32_t reply_field_count;         /* of them */
+    uint32_t code;                      /* of the reply */
+    struct span reply_type;             /* Content-Type, until the head is written; absent */
+    uint64_t reply_bytes;               /* of the answer's body, sent or queued */
     const char *why;    /* for the access log; set by who knows it: "shed", "body_too_big"; NULL:
                          * derived from the scope */
     struct span detail; /* what the handler explained for its error status; absent. The handler's
@@ -63,26 +68,31 @@ struct http_request {
     /* Set by the handler's layer, or NULL: nothing runs and nothing is pending, and there is no
      * reply; scope->why says whether it was canceled. Where it does not reply, the server does. */
     void (*on_idle)(struct http_request *request);
-    bool is_body_complete;        /* the last byte is there */
-    bool is_head;                 /* HEAD: no body in the answer */
-    bool is_http10;               /* answers are framed for HTTP/1.0 */
-    bool must_close;              /* the connection ends behind this answer */
-    bool _expects_word;           /* the client waits for ours before it sends the body */
-    bool _is_after_fin;           /* the client had sent FIN when the handler started */
-    bool _is_over;                /* logged, and let go of */
-    bool _has_no_body;            /* of the answer: what is written of one is dropped */
-    bool _is_broken;              /* the answer ends before its end, and nothing else says so */
-    uint8_t _framing;             /* of the answer: enum http_framing */
-    int64_t _reply_left;          /* of the declared length; -1: none was declared */
-    uint64_t _out_bytes;          /* of the answer, head and framing too */
-    uint64_t _body_max;           /* bytes of body, inclusive */
-    int64_t _body_length;         /* Content-Length; -1: none */
-    enum err _body_err;           /* why it will never be complete */
-    struct buf _piece;            /* what pulls are served from */
-    size_t _handed;               /* bytes of it that the last pull was given */
-    struct http_body_pull *_pull; /* the pull that waits; NULL */
-    struct http_body_pull *_last_pull; /* the last one that was started and lives; NULL */
-    struct http_stream *_stream;       /* its answer, where that comes in pieces; NULL */
+    bool is_body_complete;    /* the last byte is there */
+    bool is_head;             /* HEAD: no body in the answer */
+    bool is_http10;           /* answers are framed for HTTP/1.0 */
+    bool must_close;          /* the connection ends behind this answer */
+    bool _expects_word;       /* the client waits for ours before it sends the body */
+    bool _is_after_fin;       /* the client had sent FIN when the handler started */
+    bool _is_asked;           /* a filter was asked, and has not let it pass */
+    bool _has_passed;         /* the last one has just done so */
+    bool _is_over;            /* logged, and let go of */
+    bool _has_no_body;        /* of the answer: what is written of one is dropped */
+    bool _is_broken;          /* the answer ends before its end, and nothing else says so */
+    bool _is_spoiled;         /* a change of the body has failed: it is broken off */
+    uint8_t _transform_count; /* of _transforms */
+    uint8_t _framing;         /* of the answer: enum http_framing */
+    struct http_transform *_transforms; /* what changes the answer's body; NULL */
+    int64_t _reply_left;                /* of the declared length; -1: none was declared */
+    uint64_t _out_bytes;                /* of the answer, head and framing too */
+    uint64_t _body_max;                 /* bytes of body, inclusive */
+    int64_t _body_length;               /* Content-Length; -1: none */
+    enum err _body_err;                 /* why it will never be complete */
+    struct buf _piece;                  /* what pulls are served from */
+    size_t _handed;                     /* bytes of it that the last pull was given */
+    struct http_body_pull *_pull;       /* the pull that waits; NULL */
+    struct http_body_pull *_last_pull;  /* the last one that was started and lives; NULL */
+    struct http_stream *_stream;        /* its answer, where that comes in pieces; NULL */
     struct list _link; /* in the connection's pipeline, or among the server's lost ones */
     struct buf _out;   /* its answer's bytes while an earlier answer is not complete */
 };

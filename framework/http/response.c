@@ -7,6 +7,7 @@
  */
 #include "http/response.h"
 #include "base/check.h"
+#include "http/filter.h"
 #include "http/inside.h"
 
 /* The room for fields doubles from here; the count alone says how much there is. */
@@ -47,7 +48,7 @@ enum err http_reply_field(struct http_request *request, struct span name, struct
     struct http_field *field;
 
     CHECK_OBJ(request, HTTP_REQUEST_MAGIC);
-    if (request->reply != HTTP_REPLY_NONE)
+    if (request->reply > HTTP_REPLY_SEEN)
         return ERR_STATE;
     if (!http_is_token(name) || !http_is_field_value(value) || http_reply_is_own_field(name))
         return ERR_INVALID;
@@ -71,20 +72,50 @@ static enum err end_unheard(struct http_request *request)
     return ERR_CLOSED;
 }
 
-enum err http_reply_begin(struct http_request *request, uint32_t code, struct span type,
-                          int64_t length)
+/* The head as the handler has it, seen by the filters. */
+static enum err prepare(struct http_request *request, uint32_t code, struct span type,
+                        int64_t length)
 {
     CHECK_OBJ(request, HTTP_REQUEST_MAGIC);
     if (request->reply != HTTP_REPLY_NONE)
         return ERR_STATE;
     if (code < 200 || code > 599 || length < -1 || !http_is_field_value(type))
         return ERR_INVALID;
-    request->reply = HTTP_REPLY_BEGUN;
     request->code = code;
+    request->reply_type = type;
     request->_reply_left = length;
-    if (has_left(request))
-        return ERR_CLOSED;
-    http_pipeline_begin(request, type);
+    if (request->filter_count > 0 && !has_left(request)) {
+        request->reply = HTTP_REPLY_SEEN;
+        http_filters_see(request);
+    }
+    request->reply = HTTP_REPLY_BEGUN;
+    return has_left(request) ? ERR_CLOSED : ERR_OK;
+}
+
+enum err http_reply_begin(struct http_request *request, uint32_t code, struct span type,
+                          int64_t length)
+{
+    enum err err = prepare(request, code, type, length);
+
+    if (err != ERR_OK)
+        return err;
+    if (request->_transform_count > 0)
+        request->_reply_left = -1; /* nobody knows how much comes out */
+    http_pipeline_begin(request, request->reply_type);
+    return ERR_OK;
+}
+
+/* Sends what becomes of `bytes`. */
+static enum err write_changed(struct http_request *request, struct span bytes, uint32_t flags)
+{
+    if (request->_has_no_body)
+        return ERR_OK;
+    if (request->_is_spoiled || !http_filters_change(request, bytes, flags, &bytes)) {
+        request->_is_spoiled = true;
+        request->why = "transform";
+        return ERR_IO;
+    }
+    http_pipeline_write(request, bytes);
     return ERR_OK;
 }
 
@@ -106,8 +137,20 @@ enum err http_reply_write(struct http_request *request, struct span bytes)
         return ERR_STATE;
     if (has_left(request))
         return ERR_CLOSED;
+    if (request->_transform_count > 0)
+        return write_changed(request, bytes, HTTP_PIECE_FLUSH);
     http_pipeline_write(request, bytes);
     return ERR_OK;
+}
+
+static enum err write_all_changed(struct http_request *request, const struct span *pieces,
+                                  uint32_t count)
+{
+    enum err err = ERR_OK;
+
+    for (uint32_t i = 0; i < count && err == ERR_OK; i++)
+        err = write_changed(request, pieces[i], i == count - 1 ? HTTP_PIECE_FLUSH : 0);
+    return err;
 }
 
 enum err http_reply_write_all(struct http_request *request, const struct span *pieces,
@@ -121,6 +164,8 @@ enum err http_reply_write_all(struct http_request *request, const struct span *p
         return ERR_STATE;
     if (has_left(request))
         return ERR_CLOSED;
+    if (request->_transform_count > 0)
+        return write_all_changed(request, pieces, count);
     http_pipeline_write_all(request, pieces, count, size);
     return ERR_OK;
 }
@@ -134,21 +179,48 @@ enum err http_reply_end(struct http_request *request)
         return ERR_STATE;
     if (has_left(request))
         return end_unheard(request);
+    if (request->_transform_count > 0 &&
+        write_changed(request, SPAN(""), HTTP_PIECE_LAST) != ERR_OK) {
+        http_reply_abandon(request);
+        return ERR_IO;
+    }
     is_short = request->_reply_left > 0 && !request->_has_no_body;
     request->reply = HTTP_REPLY_ENDED;
     http_pipeline_end(request, is_short);
     return is_short ? ERR_STATE : ERR_OK;
 }
 
+/* All of it at once, so that its length is known. Of one that is not sent it stays unknown. */
+static bool change_whole(struct http_request *request, struct span *body)
+{
+    bool is_sent = !request->is_head && !http_is_bodyless(request->code) && request->code != 205;
+
+    if (is_sent && !http_filters_change(request, *body, HTTP_PIECE_LAST, body))
+        return false;
+    request->_reply_left = is_sent ? (int64_t)body->len : -1;
+    request->_transform_count = 0;
+    if (!is_sent)
+        *body = SPAN("");
+    return true;
+}
+
 enum err http_reply(struct http_request *request, uint32_t code, struct span type, struct span body)
 {
-    enum err err = http_reply_begin(request, code, type, (int64_t)body.len);
+    enum err err = prepare(request, code, type, (int64_t)body.len);
 
-    if (err == ERR_OK)
-        err = http_reply_write(request, body);
-    if (err == ERR_OK || err == ERR_CLOSED) /* nobody hears it, but it ends */
-        err = http_reply_end(request);
-    return err;
+    if (err == ERR_CLOSED) /* nobody hears it, but it ends */
+        return http_reply_end(request);
+    if (err != ERR_OK)
+        return err;
+    if (request->_transform_count > 0 && !change_whole(request, &body)) {
+        http_pipeline_begin(request, request->reply_type);
+        request->why = "transform";
+        http_reply_abandon(request);
+        return ERR_IO;
+    }
+    http_pipeline_begin(request, request->reply_type);
+    err = http_reply_write(request, body);
+    return err == ERR_OK ? http_reply_end(request) : err;
 }
 
 void http_reply_abandon(struct http_request *request)

@@ -11,6 +11,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "base/table.h"
+#include "http/filter.h"
 #include "http/message.h"
 #include "http/uri.h"
 #include <stdio.h>
@@ -34,10 +35,11 @@ struct node {
 };
 
 struct router {
-    struct node root;       /* before the first segment */
-    struct entry **entries; /* in the order of registration */
-    uint32_t count;         /* of them */
-    uint32_t size;          /* room for so many */
+    struct node root;            /* before the first segment */
+    struct entry **entries;      /* in the order of registration */
+    uint32_t count;              /* of them */
+    uint32_t size;               /* room for so many */
+    struct http_filters filters; /* asked before, and seeing what comes out */
 };
 
 /* ---- life ---- */
@@ -79,6 +81,7 @@ void router_destroy(struct router *router)
     for (uint32_t i = 0; i < router->count; i++)
         free_entry(router->entries[i]);
     mem_free(router->entries);
+    http_filters_clear(&router->filters);
     free_node(&router->root);
     mem_free(router);
 }
@@ -241,11 +244,23 @@ static void unlink_entry(struct entry *entry)
     *link = entry->next;
 }
 
+enum err router_add_filter(struct router *router, const struct http_filter *filter)
+{
+    CHECK(router != NULL);
+    return http_filters_add(&router->filters, filter);
+}
+
+const struct http_filters *router_filters(const struct router *router)
+{
+    return &router->filters;
+}
+
 void router_remove_owner(struct router *router, const char *owner)
 {
     uint32_t kept = 0;
 
     CHECK(owner != NULL);
+    http_filters_remove_owner(&router->filters, owner);
     for (uint32_t i = 0; i < router->count; i++) {
         struct entry *entry = router->entries[i];
 

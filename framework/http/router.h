@@ -18,6 +18,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct http_filter;
+struct http_filters;
 struct http_request;
 struct router;
 
@@ -75,7 +77,14 @@ enum err router_add(struct router *router, const struct http_route *route,
                     struct http_route **added, const struct http_route **other)
     __attribute__((warn_unused_result));
 
-/* Takes back every route of `owner` (an init that failed), compared as text. */
+/* Adds a copy of `filter`; the errors are http_filters_add()'s. */
+enum err router_add_filter(struct router *router, const struct http_filter *filter)
+    __attribute__((warn_unused_result));
+
+/* All of them. */
+const struct http_filters *router_filters(const struct router *router);
+
+/* Takes back every route and filter of `owner` (an init that failed), compared as text. */
 void router_remove_owner(struct router *router, const char *owner);
 
 /* Finds the route of `segments` (at least one), which are those of uri_segments(): decoded, so that

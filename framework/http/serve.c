@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "http/body.h"
+#include "http/filter.h"
 #include "http/inside.h"
 #include "http/reply_stream.h"
 #include "http/response.h"
@@ -152,6 +153,7 @@ static void find_route(struct http_request *request, enum err *err)
     if (*err != ERR_OK)
         return;
     router_match(request->server->setup.router, request->method, segments, count, match);
+    http_filters_match(router_filters(request->server->setup.router), request, segments, count);
     for (uint32_t i = 0; i < match->count; i++)
         decoded[match->values[i].ptr + match->values[i].len - decoded] = '\0';
 }
@@ -165,7 +167,7 @@ static bool refuse_method(struct http_request *request)
     return false;
 }
 
-static bool admit_route(struct http_request *request)
+static bool admit_path(struct http_request *request)
 {
     enum err err;
 
@@ -175,33 +177,53 @@ static bool admit_route(struct http_request *request)
         return false;
     }
     find_route(request, &err);
-    if (err == ERR_OK && request->match.is_other_method)
-        return refuse_method(request);
-    if (err == ERR_OK && request->match.route != NULL)
+    if (err == ERR_OK)
         return true;
     if (err == ERR_SYNTAX)
         http_request_refuse(request, 400, "bad_path",
                             SPAN("the path has a bad escape, or leads above its root"));
-    else if (err == ERR_TOO_BIG)
-        http_request_refuse(request, 414, "path_too_deep", SPAN("the path has too many segments"));
     else
-        http_request_refuse(request, 404, NULL, SPAN("nothing is served at this path"));
+        http_request_refuse(request, 414, "path_too_deep", SPAN("the path has too many segments"));
     return false;
+}
+
+bool http_request_admit_route(struct http_request *request)
+{
+    const struct http_route *route = request->match.route;
+
+    if (request->match.is_other_method)
+        return refuse_method(request);
+    if (route == NULL)
+        http_request_refuse(request, 404, NULL, SPAN("nothing is served at this path"));
+    else if (route->closed != NULL)
+        http_request_refuse(request, 503, "quarantine", span_of(route->closed));
+    else
+        return true;
+    return false;
+}
+
+/* The filter that is asked first; NULL: none is. */
+static const struct http_filter *first_asked(const struct http_request *request)
+{
+    for (uint32_t i = 0; i < request->filter_count; i++) {
+        if (request->filters[i]->ask != NULL)
+            return request->filters[i];
+    }
+    return NULL;
 }
 
 bool http_request_admit(struct http_request *request, const struct http_head *head)
 {
-    if (!admit_route(request))
+    if (!admit_path(request))
         return false;
-    if (request->match.route->closed != NULL) {
-        http_request_refuse(request, 503, "quarantine", span_of(request->match.route->closed));
+    request->_is_asked = first_asked(request) != NULL; /* then the route's turn comes later */
+    if (!request->_is_asked && !http_request_admit_route(request))
         return false;
-    }
     if (head->expect == HTTP_EXPECT_OTHER) {
         http_request_refuse(request, 417, NULL, SPAN("only 100-continue can be expected"));
         return false;
     }
-    if (request->match.route->body_bytes_max > 0)
+    if (request->match.route != NULL && request->match.route->body_bytes_max > 0)
         request->_body_max = request->match.route->body_bytes_max;
     if (head->length >= 0 && (uint64_t)head->length > request->_body_max) {
         http_request_refuse(request, 413, "body_too_big",
@@ -217,7 +239,30 @@ static uint32_t budget_of(const struct http_request *request)
 {
     const struct http_route *route = request->match.route;
 
-    return route->timeout_ms > 0 ? route->timeout_ms : request->server->options->request_timeout_ms;
+    return route != NULL && route->timeout_ms > 0 ? route->timeout_ms
+                                                  : request->server->options->request_timeout_ms;
+}
+
+void http_request_ask(struct http_request *request)
+{
+    const struct http_filter *filter = first_asked(request);
+
+    CHECK(request->_is_asked);
+    scope_tighten(request->scope, budget_of(request));
+    filter->ask(request, filter);
+}
+
+void http_request_pass(struct http_request *request)
+{
+    CHECK_OBJ(request, HTTP_REQUEST_MAGIC);
+    CHECK(request->_is_asked);
+    if (request->reply != HTTP_REPLY_NONE || request->conn == NULL ||
+        request->scope->why != SCOPE_ALIVE)
+        return;
+    request->_is_asked = false;
+    request->_has_passed = true;
+    scope_renew(request->scope, 0); /* its body's time, then its handler's */
+    http_conn_go_on(request->conn);
 }
 
 void http_request_renew(struct http_request *request)
@@ -260,8 +305,9 @@ static void blame(const struct http_request *request, const char *what)
 {
     const struct http_route *route = request->match.route;
 
-    log_error("plugin %s: route %s %s: %s, request %016llx", owner_of(request), route->method,
-              route->pattern, what, (unsigned long long)request->id);
+    log_error("plugin %s: route %s %s: %s, request %016llx", owner_of(request),
+              route != NULL ? route->method : "-", route != NULL ? route->pattern : "-", what,
+              (unsigned long long)request->id);
 }
 
 /* Nothing of a request goes on whose answer has begun. */
@@ -285,10 +331,19 @@ static void end_for(struct http_request *request)
         http_stream_break(request, whys[why]);
 }
 
+/* Its filters are done, and its handler was not called yet: its body comes. */
+static bool is_coming(const struct http_request *request)
+{
+    return request->filter_count > 0 && !request->_is_asked && !http_request_is_started(request) &&
+           request->reply == HTTP_REPLY_NONE && request->scope->why == SCOPE_ALIVE;
+}
+
 /* Nothing of a request goes on that was canceled, or whose handler forgot to answer. The handler's
  * layer is asked first. */
 static void answer_for(struct http_request *request)
 {
+    if (is_coming(request))
+        return;
     if (request->reply == HTTP_REPLY_NONE && request->on_idle != NULL &&
         request->scope->why != SCOPE_CLIENT_GONE) {
         request->on_idle(request);

@@ -147,14 +147,28 @@ const struct abi_route *abi_route_of(const struct scope *scope)
     return request->match.route->data;
 }
 
+const struct abi_filter *abi_filter_of(const struct scope *scope)
+{
+    const struct http_request *request = http_request_of(scope);
+    const struct abi_service *service = request != NULL ? request->user : NULL;
+
+    if (here != NULL && here->seeing != NULL)
+        return here->seeing;
+    return service != NULL ? service->filter : NULL;
+}
+
 struct instance *abi_instance_of(const struct abi *abi, const struct scope *scope)
 {
+    const struct abi_filter *filter;
     const struct abi_route *route;
 
     if (scope == NULL)
         scope = scope_current(abi->services.tasks);
     if (scope == NULL)
-        return abi->running;
+        return abi->seeing != NULL ? abi->seeing->instance : abi->running;
+    filter = abi_filter_of(scope);
+    if (filter != NULL)
+        return filter->instance;
     route = abi_route_of(scope);
     if (route != NULL)
         return route->instance;
@@ -164,16 +178,20 @@ struct instance *abi_instance_of(const struct abi *abi, const struct scope *scop
 void abi_who(const struct abi *abi, const struct scope *scope, struct abi_who *who)
 {
     const struct instance *instance = abi_instance_of(abi, scope);
+    const struct abi_filter *filter;
     const struct abi_route *route;
 
     if (scope == NULL)
         scope = scope_current(abi->services.tasks);
-    route = scope != NULL ? abi_route_of(scope) : NULL;
+    filter = scope != NULL ? abi_filter_of(scope) : abi->seeing;
+    route = scope != NULL && filter == NULL ? abi_route_of(scope) : NULL;
     *who = (struct abi_who){.fields = {{.key = "plugin"}, {.key = "route"}, {.key = "request"}}};
     if (instance != NULL)
         who->fields[0].value = span_of(instance->name);
     if (route != NULL)
         who->fields[1].value = span_of(route->text);
+    if (filter != NULL)
+        who->fields[1].value = span_of(filter->text);
     if (scope != NULL && scope->request_id != 0) {
         snprintf(who->request, sizeof who->request, "%016llx",
                  (unsigned long long)scope->request_id);

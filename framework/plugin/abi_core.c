@@ -239,6 +239,8 @@ static const char *find_obstacle(const struct tasks *tasks, const struct op *op)
 
     if (fiber_current(tasks->fibers) == NULL || scope == NULL)
         return "nothing can wait here: init(), fini() and clean-ups run on the loop itself";
+    if (abi_here()->seeing != NULL)
+        return "a filter's after(), and a change of a body, cannot wait";
     if (scope->root != op->scope->root)
         return "an op of another request";
     return op->is_deaf ? "the op has a consumer already" : NULL;

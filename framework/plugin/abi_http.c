@@ -272,4 +272,10 @@ const weft_http_api abi_http = {
     .write = write_pieces,
     .set_trailer = set_trailer,
     .reply_end = reply_end,
+    .filter = abi_add_filter,
+    .reply_code = abi_reply_code,
+    .reply_header = abi_reply_header,
+    .remove_header = abi_remove_header,
+    .reply_length = abi_reply_length,
+    .transform = abi_transform,
 };

@@ -37,7 +37,7 @@ void abi_note_failure(struct scope *scope, const struct op *op)
 {
     struct http_request *request = scope != NULL ? http_request_of(scope) : NULL;
 
-    if (op->status == ERR_OK || request == NULL || abi_route_of(scope) == NULL)
+    if (op->status == ERR_OK || request == NULL || request->user == NULL)
         return;
     ((struct abi_service *)request->user)->failed =
         op_is_group(op) && group_child(op) != 0 ? group_child(op) : op->handle;
@@ -55,7 +55,7 @@ static const struct op *failed_op(const struct scope *scope)
 {
     const struct http_request *request = http_request_of(scope);
 
-    if (request == NULL)
+    if (request == NULL || request->user == NULL)
         return NULL;
     return op_of(scope->tasks, ((const struct abi_service *)request->user)->failed);
 }
@@ -136,7 +136,7 @@ static enum log_level level_in_background(const struct scope *scope, weft_status
     return status == WEFT_E_CANCELED && scope->root->why == SCOPE_SHUTDOWN ? LOG_DEBUG : LOG_WARN;
 }
 
-static void answer_failure(struct http_request *request, weft_status status)
+void abi_answer_failure(struct http_request *request, weft_status status)
 {
     uint32_t code = code_for(request->scope, status);
     enum err err;
@@ -147,15 +147,15 @@ static void answer_failure(struct http_request *request, weft_status status)
         log_debug("no reply for a failed handler: %s", err_text(err));
 }
 
-/* A handler failed whose answer has begun: the client has to see that this is not all of it, and
- * nobody else sees why. One that was given up ends when nothing of it runs any more (http/serve.c). */
+/* A handler failed whose answer has begun: the client has to see that this is not all of it. One that
+ * was given up ends when nothing of it runs any more (http/serve.c). */
 static void break_off(struct http_request *request, weft_status status)
 {
-    enum log_level level = level_for(status, code_for(request->scope, status));
+    uint32_t code = code_for(request->scope, status);
 
     if (status == WEFT_E_CANCELED && request->scope->why != SCOPE_ALIVE)
         return;
-    log_failure(request->scope, level < LOG_INFO ? level : LOG_INFO, status, 0);
+    log_failure(request->scope, level_for(status, code), status, 0);
     http_stream_break(request, "handler");
 }
 
@@ -169,7 +169,7 @@ void abi_take_status(struct scope *scope, weft_status status)
     if (request == NULL)
         log_failure(scope, level_in_background(scope, status), status, 0);
     else if (request->reply == HTTP_REPLY_NONE)
-        answer_failure(request, status);
+        abi_answer_failure(request, status);
     else if (request->reply == HTTP_REPLY_BEGUN)
         break_off(request, status);
     else
@@ -203,22 +203,27 @@ static void on_idle(struct http_request *request)
         log_debug("a reply that has begun is left to the server");
 }
 
+struct abi_service *abi_take_request(struct http_request *request)
+{
+    CHECK_OBJ(request, HTTP_REQUEST_MAGIC);
+    if (request->user == NULL) {
+        request->scope->memory_max = MEMORY_SOFT;
+        request->user = arena_alloc(&request->scope->arena, sizeof(struct abi_service));
+        request->on_idle = on_idle;
+    }
+    return request->user;
+}
+
 void abi_serve(struct http_request *request, void *data)
 {
     const struct abi_route *route = data;
-    struct abi_service *service;
 
-    CHECK_OBJ(request, HTTP_REQUEST_MAGIC);
     CHECK_OBJ(route->instance, INSTANCE_MAGIC);
-    service = arena_alloc(&request->scope->arena, sizeof *service);
-    service->route = route;
-    request->scope->memory_max = MEMORY_SOFT;
-    request->user = service;
-    request->on_idle = on_idle;
+    abi_take_request(request);
     if (scope_run(request->scope, run_handler, data, false))
         return;
     request->why = "fibers";
-    answer_failure(request, WEFT_E_OVERLOAD);
+    abi_answer_failure(request, WEFT_E_OVERLOAD);
 }
 
 /* Instances */

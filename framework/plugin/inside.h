@@ -28,6 +28,7 @@ struct abi {
     struct slots *statements;        /* handle -> struct abi_statement */
     struct slots *upstreams;         /* handle -> struct upstream */
     struct instance *running;        /* whose init() or fini() runs; NULL */
+    const struct abi_filter *seeing; /* a filter that looks at an answer, or changes it; NULL */
     uint64_t entries;                /* calls by plugins */
     struct buf json;                 /* for results on their way out; empty between calls */
     struct arena_pool arenas;        /* of stray */
@@ -46,8 +47,18 @@ struct abi_route {
 
 /* What we keep of a request: its `user`. */
 struct abi_service {
-    const struct abi_route *route; /* that serves it */
-    uint64_t failed;               /* the op whose failure the plugin was told last; 0: none */
+    const struct abi_filter *filter; /* that is asked now; NULL: none */
+    uint64_t failed;                 /* the op whose failure the plugin was told last; 0: none */
+};
+
+/* A filter, as data of its http_filter. */
+struct abi_filter {
+    struct instance *instance; /* whose */
+    weft_handler *before;      /* the plugin's; NULL */
+    weft_handler *after;       /* the same */
+    void *self;                /* for both; NULL: what init() made */
+    const char *text;          /* "filter /admin", with the mount */
+    uint32_t blame_index;      /* in the blame page */
 };
 
 /* A declared statement. */
@@ -71,6 +82,14 @@ weft_status abi_setting_int(weft_host *host, const char *key, int64_t min, int64
 weft_status abi_setting_bool(weft_host *host, const char *key, uint32_t fallback, uint32_t *value);
 
 weft_status abi_shared(weft_host *host, const char *name, size_t bytes, void **memory);
+
+/* The entries of `http` that abi_filter.c has. */
+weft_status abi_add_filter(weft_host *host, const weft_filter_options *given);
+uint32_t abi_reply_code(weft_ctx *ctx);
+weft_str abi_reply_header(weft_ctx *ctx, const char *name);
+weft_status abi_remove_header(weft_ctx *ctx, const char *name);
+int64_t abi_reply_length(weft_ctx *ctx);
+weft_status abi_transform(weft_ctx *ctx, weft_transform_fn *fn, void *data);
 
 /* The entries of `core` that abi_post.c has. */
 weft_status abi_inbox(weft_host *host, weft_inbox **found);
@@ -132,6 +151,9 @@ void abi_know(const struct instance *instance, const void *descriptor);
 /* The name of the instance whose work this thread runs, or whose code has called us; absent: not
  * known. For threads that are not the loop's; takes a look at the stack. */
 struct span abi_caller(void);
+
+/* The filter that the scope's request is asked of; NULL: none. */
+const struct abi_filter *abi_filter_of(const struct scope *scope);
 
 /* The route that serves the scope's request; NULL: none of ours. */
 const struct abi_route *abi_route_of(const struct scope *scope);
@@ -205,6 +227,12 @@ uint32_t abi_code(weft_status status);
 const char *abi_status_text(weft_status status);
 
 /* ---- running (abi_run.c) ---- */
+
+/* Makes the request a plugin's to serve, once. */
+struct abi_service *abi_take_request(struct http_request *request);
+
+/* Answers a request whose handler or filter has failed with `status`. */
+void abi_answer_failure(struct http_request *request, weft_status status);
 
 /* An http_handler_fn: `data` is a struct abi_route. */
 void abi_serve(struct http_request *request, void *data);

@@ -17,7 +17,7 @@ import tempfile
 HERE = pathlib.Path(__file__).resolve().parent
 FROZEN = HERE / "1.0"
 CURRENT = HERE.parents[1] / "include"
-HEADERS = ["weft.h", "weft_tables.h", "weft_http.h", "weft_pg.h", "weft_call.h"]
+HEADERS = ["weft.h", "weft_tables.h", "weft_http.h", "weft_filter.h", "weft_pg.h", "weft_call.h"]
 # What a release counts up, and what each plugin sets.
 MAY_DIFFER = ["WEFT_ABI_MINOR", "WEFT_ABI_TARGET"]
 TOP = """/* asserts.c - the ABI 1.0 in numbers, as its frozen headers have it: what does not compile has changed

@@ -15,7 +15,7 @@ HELP = "see «The ABI» in CONTRIBUTING.md, and tests/abi/freeze.py"
 # Between two plugins' worth of types: everything that crosses, exported so that debug information has it.
 TYPES = '#include "weft.h"\nWEFT_PLUGIN("types", "1", NULL, NULL, NULL);\n' + "".join(
     f"const {name} *types_{name} __attribute__((visibility(\"default\")));\n"
-    for name in ("weft_api", "weft_call", "weft_route_options", "weft_reply_options", "weft_value", "weft_field"))
+    for name in ("weft_api", "weft_call", "weft_route_options", "weft_reply_options", "weft_filter_options", "weft_value", "weft_field"))
 
 
 def run(*command):
@@ -123,14 +123,15 @@ def test_the_golden_plugin_calls_every_function():
     called = (freeze.FROZEN / "golden.c").read_text()
     for name, _ in freeze.functions(freeze.text_of(freeze.FROZEN)):
         if "__" not in name and name not in ("weft_handler", "weft_then_fn", "weft_cleanup_fn", "weft_work_fn",
-                                              "weft_tx_fn"):
+                                              "weft_tx_fn", "weft_transform_fn"):
             assert f"{name}(" in called, name
 
 
 # Method and target, status, body: what 1.0 answered.
 SCRIPT = [
     ("GET", "/golden/request/a%20b?q=1", 201, "GET /golden/request/a%20b a b 1 yes 127.0.0.1 [/golden] hello 42 1 1 q=1 Host"),
-    ("POST", "/golden/echo", 200, '{"a": 1}'),
+    ("POST", "/golden/echo", 200, '{"a": 1}{"a": 1}.'),
+    ("POST", "/golden/echo?refused", 403, "refused"),
     ("GET", "/golden/redirect", 303, ""),
     ("GET", "/golden/problem", 418, None),
     ("GET", "/golden/explain", 404, None),

@@ -27,6 +27,31 @@ static weft_status show_request(weft_ctx *ctx, void *self)
     return weft_reply(ctx, 201, "text/plain", text);
 }
 
+static weft_status ask(weft_ctx *ctx, void *self)
+{
+    if (self == (void *)&number && weft_query(ctx, "refused").ptr != NULL)
+        return weft_reply_text(ctx, 403, "refused");
+    return WEFT_OK;
+}
+
+static weft_status double_up(weft_ctx *ctx, void *data, weft_str in, uint32_t flags, weft_str *out)
+{
+    *out = weft_fmt(ctx, "%.*s%.*s%s", (int)in.len, in.ptr, (int)in.len, in.ptr,
+                    flags == WEFT_PIECE_LAST ? (const char *)data : "");
+    return flags == WEFT_PIECE_FLUSH ? WEFT_E_INVALID : WEFT_OK;
+}
+
+/* Below /golden/echo: each answer of 200 twice, with what is known of it. */
+static weft_status see(weft_ctx *ctx, void *self)
+{
+    (void)self;
+    if (weft_reply_code(ctx) != 200 || weft_reply_length(ctx) != 8 ||
+        !weft_equal(weft_reply_header(ctx, "content-type"), weft_cstr("application/json")))
+        return WEFT_OK;
+    WEFT_TRY(weft_remove_header(ctx, "X-None"));
+    return weft_transform(ctx, double_up, (void *)".");
+}
+
 /* POST /golden/echo */
 static weft_status echo(weft_ctx *ctx, void *self)
 {
@@ -493,12 +518,14 @@ static weft_status find(weft_host *host)
 static weft_status init(weft_host *host, void **self)
 {
     const weft_route_options options = {sizeof options, WEFT_ROUTE_FINISH, 5000, 100};
+    const weft_filter_options filter = {sizeof filter, 5, "/echo", ask, see, NULL};
     const weft_route_options streams = {sizeof streams, WEFT_ROUTE_STREAM, 5000, UINT32_MAX};
 
     *self = &number;
     WEFT_TRY(find(host));
     WEFT_TRY(weft_route(host, "GET", "/request/:id", show_request));
     WEFT_TRY(weft_route_with(host, "POST", "/echo", echo, NULL, &options));
+    WEFT_TRY(weft_filter(host, &filter));
     WEFT_TRY(weft_route(host, "GET", "/redirect", go_elsewhere));
     WEFT_TRY(weft_route(host, "GET", "/problem", problem));
     WEFT_TRY(weft_route(host, "GET", "/explain", explain));

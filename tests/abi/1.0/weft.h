@@ -43,8 +43,8 @@
  * Since:    1.0, where a comment says no later minor.
  *
  * Chapters: here the nouns, the statuses, settings and routes, scopes (ctx) and ops; weft_http.h,
- *           weft_pg.h and weft_call.h, which this header includes, have requests and replies,
- *           databases and upstreams.
+ *           weft_filter.h, weft_pg.h and weft_call.h, which this header includes, have requests and
+ *           replies, filters, databases and upstreams.
  *
  * C99 or later, C++11 or later; gcc or clang.
  */
@@ -115,6 +115,7 @@ typedef struct weft_field {
  * else. The host takes shorter and longer ones, but a longer one only where what it does not know
  * is zero (else WEFT_E_UNSUPPORTED). Each stands beside its function. */
 typedef struct weft_route_options weft_route_options;
+typedef struct weft_filter_options weft_filter_options;
 typedef struct weft_call weft_call;
 typedef struct weft_reply_options weft_reply_options;
 
@@ -192,6 +193,12 @@ typedef weft_status weft_work_fn(void *data);
 /* Starts an op, of `ctx` or of the same request, and returns it; may wait. NULL: there is none. Who
  * wants its result notes it in `data`. [loop] */
 typedef weft_op *weft_start_fn(weft_ctx *ctx, void *data);
+
+/* Changes an answer's body on its way out (weft_transform()): `*out` is sent in the place of `in`,
+ * whose `flags` are WEFT_PIECE_...; it may be empty, and is to stay until the next call. Runs once
+ * a piece, in their order; cannot wait. Not WEFT_OK: the answer is broken off. [loop] */
+typedef weft_status weft_transform_fn(weft_ctx *ctx, void *data, weft_str in, uint32_t flags,
+                                      weft_str *out);
 
 /* How these functions reach the host: the tables, and the descriptor with WEFT_PLUGIN(). */
 #include "weft_tables.h"
@@ -554,9 +561,10 @@ static inline weft_op *weft_offload(weft_ctx *ctx, weft_work_fn *fn, void *data)
 } /* extern "C" */
 #endif
 
-/* The other chapters: request and reply, databases, upstreams. */
+/* The other chapters: request and reply, filters, databases, upstreams. */
 /* clang-format off */
 #include "weft_http.h"
+#include "weft_filter.h"
 #include "weft_pg.h"
 #include "weft_call.h"
 /* clang-format on */
