@@ -147,15 +147,15 @@ void abi_answer_failure(struct http_request *request, weft_status status)
         log_debug("no reply for a failed handler: %s", err_text(err));
 }
 
-/* A handler failed whose answer has begun: the client has to see that this is not all of it. One that
- * was given up ends when nothing of it runs any more (http/serve.c). */
+/* A handler failed whose answer has begun: the client has to see that this is not all of it, and
+ * nobody else sees why. One that was given up ends when nothing of it runs any more (http/serve.c). */
 static void break_off(struct http_request *request, weft_status status)
 {
-    uint32_t code = code_for(request->scope, status);
+    enum log_level level = level_for(status, code_for(request->scope, status));
 
     if (status == WEFT_E_CANCELED && request->scope->why != SCOPE_ALIVE)
         return;
-    log_failure(request->scope, level_for(status, code), status, 0);
+    log_failure(request->scope, level < LOG_INFO ? level : LOG_INFO, status, 0);
     http_stream_break(request, "handler");
 }
 
