@@ -92,8 +92,10 @@ namespace detail
 
 /* What a handler's or callback's coroutine is, as long as the ctx: in the ctx's memory. */
 struct root {
-    weft_ctx *ctx;    /* of the request */
-    task<void> *body; /* the outermost coroutine; NULL: it has ended */
+    weft_ctx *ctx;                       /* of the request, or of the spawned one */
+    task<void> *body;                    /* the outermost coroutine; NULL: it has ended */
+    bool on_fiber = false;               /* of a spawn(): its fiber does the waiting */
+    class op_awaiter *waiting = nullptr; /* what that fiber is to wait for */
 };
 
 /* Hands on to who waits, when a coroutine has ended. */
@@ -108,6 +110,7 @@ struct hand_back {
 };
 
 inline weft_status resume(weft_ctx *ctx, weft_op *op, void *data) noexcept;
+inline void wait_on_fiber(root *origin);
 
 /* Waits for an op in a coroutine; lives in its frame. */
 class op_awaiter
@@ -121,6 +124,10 @@ class op_awaiter
     {
         root_ = here.promise().origin;
         here_ = here;
+        if (root_->on_fiber) {
+            root_->waiting = this;
+            return true;
+        }
         status_ = weft_then(op_, resume, this);
         return status_ == WEFT_OK; /* else nobody would wake us: go on, with that status */
     }
@@ -134,6 +141,7 @@ class op_awaiter
 
   private:
     friend weft_status resume(weft_ctx *ctx, weft_op *op, void *data) noexcept;
+    friend void wait_on_fiber(root *origin);
 
     weft_op *op_;                       /* that is waited for */
     bool throws_;                       /* a status that is no WEFT_OK is thrown */
@@ -338,6 +346,32 @@ inline weft_status resume(weft_ctx *, weft_op *op, void *data) noexcept
     });
 }
 
+/* Waits in the coroutine's place, and goes on with it. */
+inline void wait_on_fiber(root *origin)
+{
+    op_awaiter *awaiter = std::exchange(origin->waiting, nullptr);
+
+    awaiter->status_ = weft_await(awaiter->op_);
+    awaiter->here_.resume();
+}
+
+/* Calls `code`, which returns a status; what it throws becomes one, or a line in the log. `where` is
+ * for that line. */
+template <typename Code>
+weft_status settled(weft_ctx *ctx, const char *where, const Code &code) noexcept
+{
+    try {
+        return code();
+    } catch (const failure &failed) {
+        return failed.status();
+    } catch (const std::exception &thrown) {
+        weft_log(ctx, WEFT_LOG_ERROR, "an exception in %s: %s", where, thrown.what());
+    } catch (...) {
+        weft_log(ctx, WEFT_LOG_ERROR, "an exception in %s, of no known type", where);
+    }
+    return WEFT_E_STATE;
+}
+
 /* Begins a coroutine in `ctx`. */
 inline weft_status run(weft_ctx *ctx, task<void> body)
 {
@@ -365,8 +399,8 @@ template <auto fn> weft_status call(weft_ctx *ctx, void *self)
 } /* namespace detail */
 
 /* A weft_handler of fn(weft_ctx *, void *), which is a task<>, or returns a weft_status or nothing:
- * for weft_route(), weft_spawn() and WEFT_PLUGIN()'s start. An op of weft_spawn() has settled when
- * such a task first waits, not when it ends. [loop] */
+ * for weft_route(), weft_post() and WEFT_PLUGIN()'s start. (For weft_spawn() there is spawn() below:
+ * the op would have settled when such a task first waits, not when it ends.) [loop] */
 template <auto fn> weft_status handler(weft_ctx *ctx, void *self) noexcept
 {
     return detail::guarded(ctx, [&] { return detail::call<fn>(ctx, self); });
@@ -376,20 +410,13 @@ template <auto fn> weft_status handler(weft_ctx *ctx, void *self) noexcept
  * a failure becomes its status, any other exception a line in the log and WEFT_E_STATE. [loop] */
 template <auto fn> weft_status init(weft_host *host, void **self) noexcept
 {
-    try {
+    return detail::settled(nullptr, "init()", [&]() -> weft_status {
         if constexpr (std::is_same_v<decltype(fn(host, self)), void>)
             fn(host, self);
         else
             return fn(host, self);
         return WEFT_OK;
-    } catch (const failure &failed) {
-        return failed.status();
-    } catch (const std::exception &thrown) {
-        weft_log(nullptr, WEFT_LOG_ERROR, "an exception in init(): %s", thrown.what());
-    } catch (...) {
-        weft_log(nullptr, WEFT_LOG_ERROR, "an exception in init(), of no known type");
-    }
-    return WEFT_E_STATE;
+    });
 }
 
 /* ---- objects that let go -------------------------------------------------------------------- */
@@ -631,6 +658,174 @@ inline task<call_stream> stream_call(weft_op *opened)
 {
     co_await opened;
     co_return call_stream(opened);
+}
+
+/* co_await weft::pull(weft_body_read(ctx)): the piece that a pull of a stream brings, absent at the
+ * stream's end; good until the next pull. Throws the pull's failure. [loop] */
+inline task<weft_str> pull(weft_op *op)
+{
+    co_await op;
+    co_return weft_piece(op);
+}
+
+/* ---- several at once ------------------------------------------------------------------------ */
+
+/* weft_all() of these ops. [loop] */
+template <typename... Ops> weft_op *all(weft_ctx *ctx, Ops... ops) noexcept
+{
+    weft_op *const list[] = {ops..., nullptr};
+
+    return weft_all(ctx, sizeof...(ops), list);
+}
+
+/* weft_any() of these ops. [loop] */
+template <typename... Ops> weft_op *any(weft_ctx *ctx, Ops... ops) noexcept
+{
+    weft_op *const list[] = {ops..., nullptr};
+
+    return weft_any(ctx, sizeof...(ops), list);
+}
+
+/* weft_race() of these ops. [loop] */
+template <typename... Ops> weft_op *race(weft_ctx *ctx, Ops... ops) noexcept
+{
+    weft_op *const list[] = {ops..., nullptr};
+
+    return weft_race(ctx, sizeof...(ops), list);
+}
+
+namespace detail
+{
+
+template <typename Code> weft_op *start_second(weft_ctx *ctx, void *data) noexcept
+{
+    weft_op *second = nullptr;
+
+    (void)settled(ctx, "the second of a hedge", [&] {
+        second = (*static_cast<Code *>(data))(ctx);
+        return WEFT_OK;
+    });
+    return second;
+}
+
+template <typename Code> struct spawned {
+    explicit spawned(Code &&given) : code(std::move(given)) {}
+
+    Code code; /* stays as long as its coroutine: what a lambda has captured, too */
+    root origin = {nullptr, nullptr};
+    std::optional<task<void>> body = std::nullopt;
+};
+
+template <typename Code> weft_status run_spawned(weft_ctx *child, void *data) noexcept
+{
+    return settled(child, "a weft::spawn()", [&]() -> weft_status {
+        spawned<Code> *self = static_cast<spawned<Code> *>(data);
+
+        using result = std::invoke_result_t<Code &, weft_ctx *>;
+        if constexpr (std::is_same_v<result, weft_status>) {
+            return self->code(child);
+        } else if constexpr (std::is_void_v<result>) {
+            self->code(child);
+        } else {
+            self->origin = {child, nullptr, true};
+            self->body.emplace(self->code(child));
+            struct end {
+                std::optional<task<void>> &body; /* whose frame goes, whatever it ended with */
+                ~end() { body.reset(); }
+            } last = {self->body};
+            self->body->begin(&self->origin);
+            while (!self->body->is_done())
+                wait_on_fiber(&self->origin);
+            self->body->await_resume();
+        }
+        return WEFT_OK;
+    });
+}
+
+template <typename Code, typename Value> struct work {
+    explicit work(Code &&given) : code(std::move(given)) {}
+
+    Code code;
+    std::optional<Value> value = std::nullopt; /* what it returned */
+};
+
+template <typename Code> struct work<Code, void> {
+    explicit work(Code &&given) : code(std::move(given)) {}
+
+    Code code;
+};
+
+template <typename Code, typename Value> weft_status run_work(void *data) noexcept
+{
+    return settled(nullptr, "a weft::offload()", [&] {
+        work<Code, Value> *self = static_cast<work<Code, Value> *>(data);
+
+        if constexpr (std::is_void_v<Value>)
+            self->code();
+        else
+            self->value.emplace(self->code());
+        return WEFT_OK;
+    });
+}
+
+} /* namespace detail */
+
+/* weft_hedge() whose second op is what `code(ctx)` returns: a lambda, say, kept in the ctx. One that
+ * throws has none. [loop] */
+template <typename Code> weft_op *hedge(weft_ctx *ctx, weft_op *first, uint32_t ms, Code code)
+{
+    Code &kept = make<Code>(ctx, std::move(code));
+
+    return weft_hedge(ctx, first, ms, detail::start_second<Code>, &kept);
+}
+
+/* weft_spawn() of `code(child)`, which is a task<>, or returns a weft_status or nothing; the op has
+ * settled when that has come to its end, with the failure that it threw, or WEFT_E_STATE and a line
+ * in the log for any other exception. `code` may be a lambda that captures, also where it is a
+ * coroutine: it is kept in the ctx.
+ *
+ *     weft_op *slept = weft::spawn(ctx, [&](weft_ctx *child) -> weft::task<> {
+ *         co_await weft_sleep(child, 10);
+ *     });
+ *     co_await weft::all(ctx, slept, weft_call_get(ctx, api, "/quote"));
+ * [loop] */
+template <typename Code> weft_op *spawn(weft_ctx *ctx, Code code)
+{
+    auto &kept = make<detail::spawned<Code>>(ctx, std::move(code));
+
+    return weft_spawn(ctx, detail::run_spawned<Code>, &kept);
+}
+
+/* What an offload() returns: the op, to be awaited or put into a group, and what the work gave. */
+template <typename Value> struct offloaded {
+    weft_op *op; /* settles when the work has returned; what it threw as spawn()'s */
+    std::optional<Value> *value; /* where get() finds it; lives as long as the ctx */
+
+    /* What the work returned; throws the op's failure. Once the op has settled. [loop] */
+    Value &get() const
+    {
+        check(weft_op_status(op));
+        return **value;
+    }
+};
+
+/* The same of work that returns nothing. */
+template <> struct offloaded<void> {
+    weft_op *op; /* the same */
+};
+
+/* weft_offload() of `code()`, which may block, on another thread: it calls nothing of the host's but
+ * what is [any], and what it captures by reference must live as long as the ctx. [loop] */
+template <typename Code> auto offload(weft_ctx *ctx, Code code)
+{
+    using value = std::invoke_result_t<Code &>;
+    auto &kept = make<detail::work<Code, value>>(ctx, std::move(code));
+    weft_op *op = weft_offload(ctx, detail::run_work<Code, value>, &kept);
+
+    if constexpr (std::is_void_v<value>)
+        return offloaded<void>{op};
+    else
+        return offloaded<value>{op, &kept.value};
 }
 
 } /* namespace weft */

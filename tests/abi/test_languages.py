@@ -83,6 +83,7 @@ def test_cpp(cpp, start_weft, books, thirdparty):
     host = serve(start_weft, books, thirdparty, cpp)
     run_flows(host, thirdparty)
     check_exceptions(host)
+    check_several(host)
     check_ends(host)
     host.stop()
     misused = set(re.findall(r"weft_(\w+)\(\): ", host.log))   # what check_exceptions() makes it do, and no more
@@ -114,6 +115,18 @@ def check_exceptions(host):
     assert host.get("/other/catch").body == b"canceled -201 -102"
 
 
+def check_several(host):
+    """Spawned coroutines, hedges, work on threads, posts, and pulls of a body."""
+    assert host.get("/other/spawn").body == b"22 -201 -503 -102 -502 -201 -101 3"
+    host.wait_log(r'an exception in a weft::spawn\(\): spawned".*route="GET /other/spawn"')
+    assert host.get("/other/hedge").body == b"1 -503"
+    host.wait_log("an exception in the second of a hedge: hedge")
+    assert host.get("/other/offload").body == b"30000 -102 -504 -102"
+    host.wait_log(r'an exception in a weft::offload\(\): offloaded" plugin=library')
+    assert host.get("/other/post").body == b"7"
+    assert host.post("/other/echo", b"x" * 300000).body == b"x" * 300000
+
+
 def check_ends(host):
     assert host.get("/other/too-long").status == 504
     assert host.get("/other/left-behind").body == b"left"
@@ -130,9 +143,9 @@ def test_cpp_header_is_documented():
     """Each function and class for others has a comment before it, a function's ends with its thread."""
     text = (INCLUDE / "weft.hpp").read_text()
     public = re.sub(r"namespace detail\n\{.*?\} /\* namespace detail \*/", "", text, flags=re.DOTALL)
-    kinds = r"^(?:template <.*>[ \n])?(inline|weft_status|Value &|class|struct)"
+    kinds = r"^(?:template <.*>[ \n])?(inline|weft_status|weft_op \*|auto |Value &|class|struct)"
     found = list(re.finditer(kinds, public, re.MULTILINE))
-    assert len(found) > 12
+    assert len(found) > 20
     for match in found:
         before, line = public[:match.start()], public[match.start():].split("\n", 1)[0]
         if line.endswith("class task;"):

@@ -265,6 +265,120 @@ weft::task<> upload_books(weft_ctx *ctx, void *)
     weft::check(weft_reply(ctx, weft_call_code(answer.get()), "text/plain", weft::str(text)));
 }
 
+/* ---- several at once ---- */
+
+weft::task<int> add_slowly(weft_ctx *ctx, int a, int b)
+{
+    counted here;
+
+    co_await weft_sleep(ctx, 2);
+    co_return a + b;
+}
+
+/* Coroutines that are ops: two that end, and one that loses while it waits. */
+weft::task<> spawn_some(weft_ctx *ctx, void *)
+{
+    int sum = 0;
+    uint32_t why = 0;
+    std::string text = "captured";
+    auto adding = [&sum, text](weft_ctx *child) -> weft::task<> {
+        counted here;
+        sum += co_await add_slowly(child, 1, 2);
+        sum += static_cast<int>(text.size());
+    };
+    weft_op *first = weft::spawn(ctx, adding), *second = weft::spawn(ctx, adding);
+
+    co_await weft::all(ctx, first, second);
+    weft_op *loser = weft::spawn(ctx, [&why](weft_ctx *child) -> weft::task<> {
+        counted here;
+        weft_status status = co_await weft::status(weft_sleep(child, 60000));
+        why = weft_why(child);
+        weft::check(status);
+    });
+    co_await weft::any(ctx, loser, weft_sleep(ctx, 5));
+    weft_status lost = weft_op_status(loser);
+    weft_op *failed = weft::spawn(ctx, [](weft_ctx *child) -> weft::task<> {
+        co_await weft_sleep(child, 1);
+        throw weft::failure(WEFT_E_TOO_BIG);
+    });
+    weft_op *thrown = weft::spawn(ctx, [](weft_ctx *) { throw std::runtime_error("spawned"); });
+    weft_op *plain = weft::spawn(ctx, [](weft_ctx *) { return weft_status{WEFT_E_NOT_FOUND}; });
+    weft_op *never = weft::spawn(ctx, adding);
+    weft_op_cancel(never);
+    std::string found = std::to_string(sum) + " " + std::to_string(lost);
+    const std::array<weft_op *, 5> rest = {failed, thrown, plain, never, weft::race(ctx)};
+    for (weft_op *op : rest)
+        found += " " + std::to_string(co_await weft::status(op));
+    weft::check(weft_reply(ctx, 200, "text/plain", weft::str(found + " " + std::to_string(why))));
+}
+
+weft::task<> hedge_one(weft_ctx *ctx, void *)
+{
+    weft_op *late = weft::hedge(ctx, weft_sleep(ctx, 60000), 5,
+                                [](weft_ctx *here) { return weft_sleep(here, 1); });
+    weft_op *bad = weft::spawn(ctx, [](weft_ctx *) { return weft_status{WEFT_E_TOO_BIG}; });
+    weft_op *none = weft::hedge(ctx, bad, 5,
+                                [](weft_ctx *) -> weft_op * { throw std::runtime_error("hedge"); });
+
+    co_await late;
+    std::string found =
+        std::to_string(weft_winner(late)) + " " + std::to_string(co_await weft::status(none));
+    weft::check(weft_reply(ctx, 200, "text/plain", weft::str(found)));
+}
+
+weft::task<> offload_some(weft_ctx *ctx, void *)
+{
+    auto text = weft::offload(ctx, [size = 3U] { return std::string(size * 10000, 'x'); });
+    auto thrown = weft::offload(ctx, []() -> int { throw std::runtime_error("offloaded"); });
+    auto failed = weft::offload(ctx, [] { throw weft::failure(WEFT_E_TOO_SLOW); });
+
+    co_await text.op;
+    std::string found = std::to_string(text.get().size());
+    found += " " + std::to_string(co_await weft::status(thrown.op));
+    found += " " + std::to_string(co_await weft::status(failed.op));
+    try {
+        (void)thrown.get();
+    } catch (const weft::failure &caught) {
+        found += " " + std::to_string(caught.status());
+    }
+    weft::check(weft_reply(ctx, 200, "text/plain", weft::str(found)));
+}
+
+weft_inbox *inbox;
+int posted;
+
+weft::task<> on_post(weft_ctx *background, void *data)
+{
+    counted here;
+
+    co_await weft_sleep(background, 1);
+    posted += *static_cast<int *>(data);
+}
+
+weft::task<> post_one(weft_ctx *ctx, void *)
+{
+    static int seven = 7;
+    int before = posted;
+
+    weft::check(weft_post(inbox, weft::handler<on_post>, &seven));
+    while (posted == before)
+        co_await weft_sleep(ctx, 1);
+    weft::check(weft_reply(ctx, 200, "text/plain", weft::str(std::to_string(posted - before))));
+}
+
+/* What comes of a body goes back as it comes. */
+weft::task<> echo_pieces(weft_ctx *ctx, void *)
+{
+    weft::check(weft_reply_begin(ctx, 200, "text/plain"));
+    for (;;) {
+        weft_str piece = co_await weft::pull(weft_body_read(ctx));
+        if (piece.ptr == nullptr)
+            break;
+        co_await weft_write(ctx, piece);
+    }
+    weft::check(weft_reply_end(ctx));
+}
+
 void show_alive(weft_ctx *ctx, void *)
 {
     weft::check(weft_reply(ctx, 200, "text/plain", weft::str(std::to_string(alive))));
@@ -273,7 +387,15 @@ void show_alive(weft_ctx *ctx, void *)
 weft_status add_routes(weft_host *host)
 {
     const weft_route_options hasty = {sizeof hasty, 0, 100, 0};
+    const weft_route_options streaming = {sizeof streaming, WEFT_ROUTE_STREAM, 0, 0};
 
+    WEFT_TRY(weft_open_inbox(host, &inbox));
+    WEFT_TRY(weft_route(host, "GET", "/spawn", weft::handler<spawn_some>));
+    WEFT_TRY(weft_route(host, "GET", "/hedge", weft::handler<hedge_one>));
+    WEFT_TRY(weft_route(host, "GET", "/offload", weft::handler<offload_some>));
+    WEFT_TRY(weft_route(host, "GET", "/post", weft::handler<post_one>));
+    WEFT_TRY(
+        weft_route_with(host, "POST", "/echo", weft::handler<echo_pieces>, nullptr, &streaming));
     WEFT_TRY(weft_route(host, "GET", "/throw-late", weft::handler<throw_late>));
     WEFT_TRY(weft_route(host, "GET", "/throw-at-once", weft::handler<throw_at_once>));
     WEFT_TRY(weft_route(host, "GET", "/throw-after-reply", weft::handler<throw_after_reply>));
