@@ -1,7 +1,7 @@
 # Where `cmake --install` puts things. The tree it makes may be moved as a whole: the program finds its
 # plugins, and weft.pc and the CMake package find the headers, from where they lie themselves.
 #
-#   bin/weft  lib/weft/plugins/*.so  include/weft*.h  share/weft/server.ini
+#   bin/weft  lib/weft/plugins/*.so  include/weft*.h  share/weft/{server.ini,weft.service,weft.socket}
 #   lib/libweft_test.so  lib/pkgconfig/weft.pc weft-test.pc  lib/cmake/weft/  share/doc/weft/
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
@@ -33,5 +33,5 @@ install(FILES ${PROJECT_BINARY_DIR}/weft.pc ${PROJECT_BINARY_DIR}/weft-test.pc
 install(FILES cmake/WeftPlugin.cmake cmake/plugin.map ${PROJECT_BINARY_DIR}/weft-config.cmake
   ${PROJECT_BINARY_DIR}/weft-config-version.cmake DESTINATION ${package_dir})
 install(EXPORT weft-targets NAMESPACE weft:: DESTINATION ${package_dir})
-install(FILES config/server.ini DESTINATION ${CMAKE_INSTALL_DATADIR}/weft)
+install(FILES config/server.ini config/weft.service config/weft.socket DESTINATION ${CMAKE_INSTALL_DATADIR}/weft)
 install(FILES README.md CHANGELOG.md LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})

@@ -7,7 +7,8 @@
  *     its └────────── "repeated=N" is written ───────┘ next line comes
  *
  * A line is put together on the stack and goes out in one write(); what does not fit is cut, and
- * what cannot be written is lost: a log that waits for its disk would stop the loop.
+ * what cannot be written is lost: a log that waits for its disk would stop the loop. It is counted,
+ * and told behind the first line that can be written again.
  */
 #include "base/log.h"
 #include "base/clock.h"
@@ -24,14 +25,21 @@ enum { LINE_SIZE = 4096, MESSAGE_SIZE = 2048, PROCESS_SIZE = 32, ESCAPE_SIZE = 6
 static int sink = STDERR_FILENO;
 static enum log_level level_max = LOG_INFO;
 static bool is_json;
+static bool has_priority;  /* "<N>" before each line, for the journal */
+static bool is_torn;       /* the sink took only the beginning of the last line */
+static uint64_t lost;      /* lines, since the start */
+static uint64_t lost_told; /* of these, that a line tells of */
 static char process[PROCESS_SIZE];
 static struct log_site *held;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static const char *const level_names[] = {"error", "warn", "info", "debug", "trace"};
 
+static const char *const priorities[] = {"<3>", "<4>", "<6>", "<7>", "<7>"};
+
 struct line {
     size_t len;           /* bytes so far */
+    size_t start;         /* of them, before the first key */
     char text[LINE_SIZE]; /* the last two stay free for the end of the line */
 };
 
@@ -40,6 +48,21 @@ void log_setup(int fd, enum log_level level, bool as_json)
     sink = fd;
     level_max = level;
     is_json = as_json;
+}
+
+void log_set_priorities(bool are_on)
+{
+    has_priority = are_on;
+}
+
+const char *log_priority(enum log_level level)
+{
+    return has_priority ? priorities[level] : "";
+}
+
+uint64_t log_lost(void)
+{
+    return __atomic_load_n(&lost, __ATOMIC_RELAXED);
 }
 
 void log_set_process(const char *name)
@@ -191,7 +214,7 @@ size_t log_escape(char *out, size_t size, struct span text, bool as_json)
 static void put(struct line *line, const char *key, struct span value, bool is_number)
 {
     size_t room = sizeof(line->text) - 2 - line->len;
-    const char *before = line->len == 0 ? (is_json ? "{" : "") : (is_json ? "," : " ");
+    const char *before = line->len == line->start ? (is_json ? "{" : "") : (is_json ? "," : " ");
     int len = snprintf(line->text + line->len, room, is_json ? "%s\"%s\":" : "%s%s=", before, key);
 
     if (len < 0 || (size_t)len + 3 + value.len * is_number >= room)
@@ -218,7 +241,12 @@ static void begin(struct line *line, enum log_level level, struct span message)
 {
     char time[CLOCK_ISO_SIZE];
 
-    line->len = 0;
+    line->len = line->start = 0;
+    if (is_torn)
+        line->text[line->len++] = '\n';
+    for (const char *at = log_priority(level); *at != '\0'; at++)
+        line->text[line->len++] = *at;
+    line->start = line->len;
     clock_iso(clock_wall_us(), time);
     put(line, "time", span_of(time), false);
     put(line, "level", span_of(level_names[level]), false);
@@ -228,9 +256,9 @@ static void begin(struct line *line, enum log_level level, struct span message)
     put(line, "msg", message, false);
 }
 
-static void end(struct line *line)
+/* False: it is lost. */
+static bool write_out(struct line *line)
 {
-    int saved = errno;
     struct pollfd room = {.fd = sink, .events = POLLOUT};
     ssize_t written;
 
@@ -240,10 +268,27 @@ static void end(struct line *line)
     /* A pipe that says so takes a line of PIPE_BUF bytes whole; one that is full must not stop the
      * loop. */
     if (poll(&room, 1, 0) == 0)
-        return;
+        return false;
     do
         written = write(sink, line->text, line->len);
     while (written < 0 && errno == EINTR);
+    if (written > 0)
+        is_torn = (size_t)written < line->len;
+    return written == (ssize_t)line->len;
+}
+
+static void end(struct line *line)
+{
+    int saved = errno;
+
+    if (!write_out(line)) {
+        __atomic_store_n(&lost, lost + 1, __ATOMIC_RELAXED);
+    } else if (lost > lost_told) {
+        begin(line, LOG_WARN, SPAN("lines before this one could not be written to this log"));
+        put_number(line, "lost", lost - lost_told);
+        if (write_out(line))
+            lost_told = lost;
+    }
     errno = saved;
 }
 

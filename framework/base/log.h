@@ -4,7 +4,7 @@
  *
  * A call writes a message text (`msg`), made by format; further fields go through log_fields().
  * Control bytes are escaped. As JSON the same fields are one object a line. A line goes out in one
- * write(); one that cannot be written at once is lost.
+ * write(); one that cannot be written at once is lost, and counted.
  * Repeats: a call site that fires more than LOG_BURST times within a second is held back and
  *          counted, and one line with the last message and `repeated=N` says so when the second is
  *          over (log_flush_repeats(), called by the loop's owner once a second) or at the next
@@ -49,6 +49,16 @@ void log_setup(int fd, enum log_level level, bool as_json);
 /* What goes into each line as `process=`, for example "master" or "worker 2"; copied, at most 31
  * bytes. Before any thread is started. */
 void log_set_process(const char *name);
+
+/* Puts "<N>" before each line, which the journal takes for its level and removes. Before any thread is
+ * started. */
+void log_set_priorities(bool are_on);
+
+/* What stands before a line of this level: "<3>", or "". Async-signal-safe. */
+const char *log_priority(enum log_level level);
+
+/* Lines that could not be written, since the start. When there is room again, a line says how many. */
+uint64_t log_lost(void);
 
 /* Does anything come of a line of this level? */
 bool log_is_on(enum log_level level);

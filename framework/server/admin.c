@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "http/response.h"
+#include "server/activation.h"
 #include "server/exposition.h"
 #include "server/reload.h"
 #include "server/status.h"
@@ -177,7 +178,7 @@ static void start(struct admin *admin)
     admin->listener.may_accept = may_accept;
 }
 
-enum err admin_open(struct admin *admin, const struct settings *settings,
+enum err admin_open(struct admin *admin, const struct settings *settings, struct activation *handed,
                     char problem[INI_PROBLEM_SIZE])
 {
     char text[ADDR_TEXT_SIZE];
@@ -187,8 +188,12 @@ enum err admin_open(struct admin *admin, const struct settings *settings,
     if (settings->admin.len == 0)
         return ERR_OK;
     admin->addr = settings->admin;
+    admin->fd = activation_take(handed, &admin->addr);
+    admin->is_handed = admin->fd >= 0;
     mode_t before = umask(0117); /* the user's and the group's */
-    enum err err = listener_socket(&admin->addr, settings->server.backlog, 0, &admin->fd);
+    enum err err = admin->is_handed
+                       ? ERR_OK
+                       : listener_socket(&admin->addr, settings->server.backlog, 0, &admin->fd);
     umask(before);
     addr_format(&admin->addr, text);
     if (err != ERR_OK) {
@@ -204,7 +209,7 @@ static void unlink_socket(const struct admin *admin)
 {
     const struct sockaddr_un *name = (const struct sockaddr_un *)(const void *)&admin->addr.storage;
 
-    if (admin->addr.storage.ss_family == AF_UNIX && name->sun_path[0] != '\0')
+    if (!admin->is_handed && admin->addr.storage.ss_family == AF_UNIX && name->sun_path[0] != '\0')
         unlink(name->sun_path);
 }
 

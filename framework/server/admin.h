@@ -15,6 +15,7 @@
 #include "server/fresh.h"
 #include "server/settings.h"
 
+struct activation;
 struct reload;
 struct watch;
 
@@ -32,15 +33,17 @@ struct admin {
     struct listener listener;    /* of fd */
     struct addr addr;            /* it is bound to */
     int fd;                      /* its socket; -1: off */
+    bool is_handed;              /* it is the service manager's */
 };
 
 /* Off. */
 void admin_init(struct admin *admin, struct fresh_desk *fresh, struct watch *watch,
                 const struct reload *reload);
 
-/* Serves at the address that the settings name, if they do. ERR_EXISTS: it is in use; other failures
+/* Serves at the address that the settings name, if they do, on the socket of `handed` where it has one.
+ * ERR_EXISTS: it is in use; other failures
  * are ERR_IO; `problem` names the address. */
-enum err admin_open(struct admin *admin, const struct settings *settings,
+enum err admin_open(struct admin *admin, const struct settings *settings, struct activation *handed,
                     char problem[INI_PROBLEM_SIZE]) __attribute__((warn_unused_result));
 
 /* Closes it, with who is connected. Off is fine. */

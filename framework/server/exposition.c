@@ -5,6 +5,7 @@
  */
 #include "server/exposition.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "loop/loop.h"
 #include "server/status.h"
 #include "server/watch.h"
@@ -104,7 +105,7 @@ static void put_host(struct metrics *set, const struct status *status)
     counter(set, "weft_access_log_lost_total", "Lines of the access log that could not be written.",
             NULL, status->census.access_dropped);
     counter(set, "weft_error_log_lost_total", "Lines of the error log that could not be written.",
-            NULL, status->census.log_dropped);
+            NULL, status->census.log_dropped + log_lost());
 }
 
 static void put_workers(struct metrics *set, const struct status *status)

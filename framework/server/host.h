@@ -8,6 +8,7 @@
 
 #include "loop/signals.h"
 #include "server/control.h"
+#include "server/notify.h"
 #include "server/runtime.h"
 #include "server/sockets.h"
 #include "server/watch.h"
@@ -19,6 +20,7 @@ struct host {
     struct loop *loop;       /* the master's */
     struct signals signals;  /* CHLD, TERM, INT, QUIT, HUP, USR1, USR2 */
     struct control control;  /* takes commands */
+    struct notify notify;    /* tells the service manager how far we are */
     struct runtime runtime;  /* the host's folder */
     struct sockets sockets;  /* every address's */
     struct watch watch;      /* over the workers */

@@ -48,11 +48,18 @@ static struct master *master_of(struct host *host)
 
 /* ---- the end ---- */
 
+static void announce_end(struct master *master)
+{
+    if (!master->is_stopping)
+        notify_stopping(&master->host.notify);
+    master->is_stopping = true;
+    watch_set_phase(&master->host.watch, WATCH_DRAINING);
+}
+
 static void stop_all(struct master *master, int number)
 {
     timer_stop(&master->leaving);
-    master->is_stopping = true;
-    watch_set_phase(&master->host.watch, WATCH_DRAINING);
+    announce_end(master);
     reload_stop(&master->reload, number);
 }
 
@@ -72,8 +79,7 @@ static void leave(struct master *master)
         return;
     }
     log_info("not ready any more; the drain begins in %u ms", delay_ms);
-    master->is_stopping = true;
-    watch_set_phase(&master->host.watch, WATCH_DRAINING);
+    announce_end(master);
     timer_start(master->host.loop, &master->leaving, delay_ms, on_left);
 }
 
@@ -104,6 +110,7 @@ static void on_serving(void *data)
     const struct generation *first = master->reload.current;
 
     watch_set_phase(&master->host.watch, WATCH_SERVING);
+    notify_ready(&master->host.notify, first->number);
     log_info("serving: %u workers, generation %u", first->settings->workers, first->number);
 }
 
@@ -251,6 +258,7 @@ void host_abandon(struct host *host)
             slot_abandon(&generation->slots[i]);
     }
     control_abandon(&host->control);
+    notify_abandon(&host->notify);
     close(host->runtime.lock_fd); /* the lock is the master's: it goes with it */
     signals_abandon(&host->signals);
     loop_abandon(host->loop);
@@ -263,6 +271,7 @@ static void init(struct master *master, const struct settings *settings)
                                        .abandon = abandon,
                                        .signals._fd = -1,
                                        .control._fd = -1,
+                                       .notify._fd = -1,
                                        .runtime.lock_fd = -1}};
     master->host.loop = loop_create(NULL);
     list_init(&master->host.generations);
@@ -289,6 +298,7 @@ static void deinit(struct master *master)
     desk_deinit(&master->desk);
     fresh_deinit(&master->fresh);
     control_close(&master->host.control);
+    notify_stop(&master->host.notify);
     watch_deinit(&master->host.watch);
     runtime_close(&master->host.runtime);
     shared_destroy(master->host.shared);
@@ -305,6 +315,23 @@ static enum err make_shared(struct master *master, const struct settings *settin
     return ERR_IO;
 }
 
+/* Takes what the service manager has handed over, and makes the rest. */
+static enum err open_sockets(struct master *master, const struct settings *settings, char *problem)
+{
+    struct sockets *sockets = &master->host.sockets;
+    struct activation handed;
+    enum err err = activation_find(&handed, problem);
+
+    sockets->handed = &handed;
+    if (err == ERR_OK)
+        err = sockets_open(sockets, settings, problem);
+    if (err == ERR_OK)
+        err = admin_open(&master->admin, settings, &handed, problem);
+    sockets->handed = NULL;
+    activation_close(&handed);
+    return err;
+}
+
 /* All that must be there before workers are. */
 static enum err prepare(struct master *master, const struct settings *settings)
 {
@@ -315,11 +342,9 @@ static enum err prepare(struct master *master, const struct settings *settings)
     if (err == ERR_OK)
         err = open_control(master, settings, problem);
     if (err == ERR_OK)
-        err = sockets_open(&master->host.sockets, settings, problem);
+        err = open_sockets(master, settings, problem);
     if (err == ERR_OK)
         err = make_shared(master, settings, problem);
-    if (err == ERR_OK)
-        err = admin_open(&master->admin, settings, problem);
     if (err != ERR_OK)
         log_error("%s", problem);
     return err;
@@ -342,6 +367,7 @@ int master_run(struct settings *settings, const char *path, const char *const *o
         start_signals(&master);
         control_start(&master.host.control, on_command, &master);
         timer_start(master.host.loop, &master.tick, 1000, on_tick);
+        notify_start(&master.host.notify, &master.host.watch);
         reload_begin(&master.reload, settings);
         loop_run(master.host.loop);
         control_end_all(&master.host.control, TICKET_STOP, 0, "stopped");

@@ -39,6 +39,7 @@ static void finish(struct reload *reload, int code, const char *text)
     settings_free(reload->settings);
     reload->settings = NULL;
     reload->ticket++;
+    notify_ready(&reload->host->notify, reload->current->number);
     snprintf(reload->outcome, sizeof reload->outcome, "%s", text);
     control_end_all(&reload->host->control, ticket, code, text);
     begin_soon(reload);
@@ -90,6 +91,7 @@ static void roll_back(struct reload *reload, const struct slot *slot)
     reload->old = failed;
     watch_renew(&reload->host->watch, &reload->current->settings->server);
     follow_log(reload->current->settings);
+    notify_ready(&reload->host->notify, reload->current->number);
     end_old(reload);
 }
 
@@ -201,6 +203,7 @@ static void try_settings(struct reload *reload)
     reload->state = RELOAD_TRYING;
     reload->is_wanted = false;
     log_info("reload: trying generation %u", number);
+    notify_reloading(&host->notify);
     if (settings_load(reload->path, reload->overrides, &reload->settings, problem) != ERR_OK) {
         refuse(reload, problem);
         return;

@@ -133,7 +133,7 @@ void report_number(struct report *report, uint64_t value, unsigned base, size_t 
 
 void report_key(struct report *report, const char *key)
 {
-    if (report->len > 0)
+    if (report->len > report->start)
         report_put(report, report->is_json ? "," : " ");
     else if (report->is_json)
         report_put(report, "{");
@@ -202,6 +202,8 @@ void report_begin(struct report *report, const char *level)
 {
     report->len = 0;
     report->is_json = log_is_json();
+    report_put(report, log_priority(level[0] == 'e' ? LOG_ERROR : LOG_WARN));
+    report->start = report->len;
     put_time(report);
     report_field(report, "level", level);
     report_key(report, "pid");

@@ -21,6 +21,7 @@ enum { REPORT_SIZE = 1536, REPORT_MODULES_MAX = 256 };
 /* A line that is put together. */
 struct report {
     size_t len;             /* bytes so far */
+    size_t start;           /* of them, before the first key */
     bool is_json;           /* the log's form */
     char text[REPORT_SIZE]; /* they */
 };

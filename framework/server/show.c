@@ -1,5 +1,6 @@
 /* server/show.c - a worker writes on its board what it has. */
 #include "server/show.h"
+#include "base/log.h"
 #include "loop/loop.h"
 #include "observe/access.h"
 #include "observe/blame.h"
@@ -170,6 +171,7 @@ void show_tick(const struct parts *parts, uint64_t *due_ms)
     board->fibers_high = fiber_count_high(parts->tasks->fibers);
     board->fiber_stack = (uint32_t)fiber_stack_size(parts->tasks->fibers);
     board->fiber_stack_high = (uint32_t)fiber_stack_high(parts->tasks->fibers, STACKS_MAX);
+    board->log_dropped = log_lost();
     board->access_dropped = parts->access != NULL ? access_dropped(parts->access) : 0;
     show_peers(parts);
     count_live(parts);

@@ -28,12 +28,27 @@ static bool is_wanted(const struct settings *settings, const struct addr *addr)
     return false;
 }
 
-/* A Unix socket cannot be bound once a slot: the slots share the first one's. */
-static enum err open_one(struct sockets_row *row, uint32_t slot, const struct settings *settings)
+static bool take_handed(const struct sockets *sockets, struct sockets_row *row)
+{
+    int fd = sockets->handed != NULL ? activation_take(sockets->handed, &row->addr) : -1;
+
+    if (fd < 0)
+        return false;
+    row->fds[0] = fd;
+    row->is_handed = true;
+    return true;
+}
+
+/* A Unix socket cannot be bound once a slot: the slots share the first one's. The same goes for one
+ * that was handed over, whose queue is to outlive us. */
+static enum err open_one(const struct sockets *sockets, struct sockets_row *row, uint32_t slot,
+                         const struct settings *settings)
 {
     bool may_share = settings->server.reuseport || slot > 0;
 
-    if (!is_unix(&row->addr))
+    if (slot == 0 && take_handed(sockets, row))
+        return ERR_OK;
+    if (!is_unix(&row->addr) && !row->is_handed)
         return listener_socket(&row->addr, settings->server.backlog,
                                may_share ? LISTENER_REUSEPORT : LISTENER_REUSEPORT_LATER,
                                &row->fds[slot]);
@@ -66,6 +81,8 @@ static void deafen_row(struct sockets_row *row, uint32_t slots)
     if (row->is_leaving)
         return;
     row->is_leaving = true;
+    if (row->is_handed)
+        return;
     for (uint32_t slot = 0; slot < slots; slot++)
         if (row->fds[slot] >= 0)
             listener_deafen(row->fds[slot]);
@@ -112,7 +129,7 @@ static enum err fill(struct sockets *sockets, const struct settings *settings, u
     for (uint32_t i = 0; i < sockets->row_count; i++) {
         struct sockets_row *row = sockets->_rows[i];
         for (uint32_t slot = 0; slot < slots && !row->is_leaving; slot++) {
-            enum err err = row->fds[slot] < 0 ? open_one(row, slot, settings) : ERR_OK;
+            enum err err = row->fds[slot] < 0 ? open_one(sockets, row, slot, settings) : ERR_OK;
             if (err == ERR_OK)
                 continue;
             explain(&row->addr, err, problem);

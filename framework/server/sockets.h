@@ -11,6 +11,7 @@
 #define WEFT_SERVER_SOCKETS_H
 
 #include "base/error.h"
+#include "server/activation.h"
 #include "server/settings.h"
 #include <stdint.h>
 
@@ -22,11 +23,15 @@ struct sockets_row {
     struct addr addr;              /* bound */
     int fds[SETTINGS_WORKERS_MAX]; /* one for each slot */
     bool is_leaving;               /* sockets_deafen(): nobody new is queued */
+    bool is_handed;                /* the service manager's: it stays open there, and so is never
+                                    * deafened; the slots share it */
 };
 
 struct sockets {
     struct sockets_row *_rows[SOCKETS_ROWS_MAX]; /* row_count of them */
     uint32_t row_count;                          /* of _rows */
+    struct activation *handed;                   /* sockets that are taken instead of making some;
+                                                  * NULL: none */
     uint32_t slots;                              /* sockets in each row */
 };
 

@@ -40,7 +40,7 @@ def library_folder(prefix):
 def test_all_is_there(prefix):
     lib = library_folder(prefix)
     for path in ["bin/weft", "include/weft.h", "include/weft_tables.h", "include/weft_json.h",
-                 "include/weft_jansson.h", "share/weft/server.ini"]:
+                 "include/weft_jansson.h", "share/weft/server.ini", "share/weft/weft.service"]:
         assert (prefix / path).is_file(), path
     for path in ["libweft_test.so", "pkgconfig/weft-test.pc", "cmake/weft/weft-targets.cmake", "pkgconfig/weft.pc", "cmake/weft/weft-config.cmake", "cmake/weft/WeftPlugin.cmake",
                  "cmake/weft/plugin.map"]:

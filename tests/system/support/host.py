@@ -36,7 +36,8 @@ def run_weft(*arguments, env=None, timeout=30):
 class Host:
     """One `weft -c FILE`. Listens on 127.0.0.1:port, with one worker unless the settings say otherwise."""
 
-    def __init__(self, folder, sections=None, text=None, env=None, port=None, wrapper=(), build=place.BUILD):
+    def __init__(self, folder, sections=None, text=None, env=None, port=None, wrapper=(), build=place.BUILD,
+                 files=()):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.port = port or place.free_port()
@@ -47,6 +48,7 @@ class Host:
         self.env = {**os.environ, **(env or {})}
         self.wrapper = list(wrapper)   # a command to run it under, such as valgrind or strace
         self.build = build             # the build that it is of
+        self.files = files             # descriptors that it inherits
         self.process = None
         self.is_told = False           # to stop: a second signal would cut off what is under way
         self.configure(sections, text)
@@ -65,7 +67,8 @@ class Host:
         """Starts it and waits until it serves."""
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen([*self.wrapper, self.build / "weft", "-c", self.config],
-                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env)
+                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env,
+                                            pass_fds=self.files)
         if wait:
             self.wait_until_serving()
         return self

@@ -8,8 +8,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 static char text[65536]; /* what was logged since the last call of caught() */
@@ -192,6 +194,77 @@ static void test_a_full_sink_stops_nobody(void **state)
     log_info("lost too");
 }
 
+static void test_what_was_lost_is_told(void **state)
+{
+    static char all[1 << 20];
+    char page[4096] = {0};
+    uint64_t before = log_lost();
+
+    (void)state;
+    while (write(fds[1], page, sizeof page) > 0)
+        continue;
+    log_info("lost");
+    log_info("lost too");
+    assert_int_equal(log_lost(), before + 2);
+    assert_true(read(fds[0], all, sizeof all) > 0);
+    log_info("written");
+    assert_non_null(strstr(caught(), " msg=written\n"));
+    assert_non_null(strstr(text, " level=warn "));
+    assert_non_null(
+        strstr(text, " msg=\"lines before this one could not be written to this log\" lost="));
+    assert_int_equal(lines(text), 2);
+    log_info("again");
+    assert_int_equal(lines(caught()), 1); /* it was told once */
+    assert_int_equal(log_lost(), before + 2);
+}
+
+/* A file that takes only the beginning of a line: the next one does not go on in it. */
+static void test_a_torn_line_is_ended(void **state)
+{
+    FILE *file = tmpfile();
+    struct rlimit limit, before;
+
+    (void)state;
+    assert_non_null(file);
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    limit = (struct rlimit){20, before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    log_setup(fileno(file), LOG_INFO, false);
+    log_info("torn");
+    log_info("lost");
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    log_info("whole");
+    log_setup(STDERR_FILENO, LOG_INFO, false);
+    assert_int_equal(fseek(file, 0, SEEK_SET), 0);
+    text[fread(text, 1, sizeof text - 1, file)] = '\0';
+    assert_int_equal(strcspn(text, "\n"), 20);
+    assert_memory_equal(text + 21, "time=", 5);
+    assert_non_null(strstr(text, " msg=whole\n"));
+    assert_int_equal(lines(text), 3);
+    (void)fclose(file);
+}
+
+static void test_priorities(void **state)
+{
+    (void)state;
+    log_set_priorities(true);
+    log_error("a");
+    log_warn("b");
+    log_info("c");
+    log_setup(fds[1], LOG_TRACE, true);
+    log_debug("d");
+    log_trace("e");
+    log_set_priorities(false);
+    log_info("f");
+    assert_memory_equal(caught(), "<3>time=20", 10);
+    assert_non_null(strstr(text, "\n<4>time=20"));
+    assert_non_null(strstr(text, "\n<6>time=20"));
+    assert_non_null(strstr(text, "\n<7>{\"time\":\"20"));
+    assert_non_null(strstr(text, "\n{\"time\":\"20"));
+    assert_int_equal(lines(text), 6);
+}
+
 static void test_escape(void **state)
 {
     static const struct {
@@ -288,6 +361,9 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(test_long_lines_are_cut_and_whole, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_full_sink_stops_nobody, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_what_was_lost_is_told, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_torn_line_is_ended, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_priorities, setup, teardown),
         cmocka_unit_test(test_escape),
         cmocka_unit_test(test_escape_of_random_bytes_stays_inside),
         cmocka_unit_test_setup_teardown(test_any_thread_may_log, setup, teardown),
