@@ -55,6 +55,36 @@ static weft_status finishing(weft_ctx *ctx, void *self)
     return weft_reply_text(ctx, 200, "finished\n");
 }
 
+/* Work that blocks, until a file is there. */
+struct waiting {
+    char path[512];
+    char mark[16];
+};
+
+static weft_status wait_for_file(void *data)
+{
+    const struct waiting *waiting = data;
+    const struct timespec moment = {0, 5000000};
+
+    weft_log(NULL, WEFT_LOG_INFO, "work begins: %s", waiting->mark);
+    while (access(waiting->path, F_OK) != 0)
+        nanosleep(&moment, NULL);
+    weft_log(NULL, WEFT_LOG_INFO, "work ends: %s", waiting->mark);
+    return WEFT_OK;
+}
+
+/* Waits on a thread for ?path=, and says ?mark= before and behind. */
+static weft_status offloading(weft_ctx *ctx, void *self)
+{
+    struct waiting *waiting = weft_alloc(ctx, sizeof *waiting);
+
+    (void)self;
+    snprintf(waiting->path, sizeof waiting->path, "%s", weft_query(ctx, "path").ptr);
+    snprintf(waiting->mark, sizeof waiting->mark, "%s", weft_query(ctx, "mark").ptr);
+    WEFT_TRY(weft_await(weft_offload(ctx, wait_for_file, waiting)));
+    return weft_reply_text(ctx, 200, "worked\n");
+}
+
 /* Keeps the processor, and with it the loop, busy. */
 static weft_status burning(weft_ctx *ctx, void *self)
 {
@@ -320,7 +350,7 @@ static weft_status init(weft_host *host, void **self)
         {"/lab/big/:bytes", big},      {"/lab/status/:code", status},
         {"/lab/nothing", nothing},     {"/lab/log/:count", logging},
         {"/lab/block/:how", blocking}, {"/lab/twice", twice},
-        {"/lab/dig/:bytes", digging},
+        {"/lab/dig/:bytes", digging},  {"/lab/offload", offloading},
     };
     const weft_route_options finish = {sizeof finish, WEFT_ROUTE_FINISH, 0, 0};
 

@@ -1,6 +1,7 @@
 """Goal: clients of every kind, on the real process: those that leave early, at every stage, those that are
 slow, those that send much at once, two thousand at a time, more than there is room or descriptors for.
 Everyone who stays is answered, nothing is leaked, and nothing spins."""
+import json
 import os
 import pathlib
 import re
@@ -15,10 +16,12 @@ import pytest
 
 from support import place
 from support.client import Client, Closed
+from support.host import run_weft
 from support.peer import fixed
 from support.wait import wait_until
 
 MANY = 2000
+THREADS = 4     # of a worker, for offloaded work
 LAB = place.BUILD / "tests/plugins/lab.so"
 
 
@@ -153,6 +156,34 @@ def test_leaving_while_a_call_runs(whole, peer):
     whole.wait_access(path="/lab/call?path=/x", status=499, why="client_gone")
     assert gone.wait(10)
     assert whole.get("/lab/call?path=/y").body == b"well"
+
+
+def test_leaving_while_offloaded_work_runs(start_weft, tmp_path):
+    """Its op is canceled at once; the work goes on, with the request's memory, which goes when it has returned. Work
+    that has no thread yet never begins."""
+    host = start_weft(sections({"request_timeout": "60s"}))
+    gate = tmp_path / "gate"
+    clients = [host.connect().send(ask(f"/lab/offload?path={gate}&mark=run-{number}")) for number in range(THREADS)]
+    for number in range(THREADS):
+        host.wait_log(f"work begins: run-{number}")
+    queued = host.connect().send(ask(f"/lab/offload?path={gate}&mark=queued"))
+    assert host.get("/hello").status == 200     # so the queued one is in line by now
+    queued.close()
+    clients[0].close()
+    host.wait_access(count=2, route="/lab/offload", status=499, why="client_gone")
+    wait_until(lambda: living(host) == THREADS)     # that of the queued one has gone, that of the first has not
+    assert "work ends" not in host.log
+    gate.touch()
+    host.wait_log("work ends: run-0")
+    assert [client.read_answer().body for client in clients[1:]] == [b"worked\n"] * (THREADS - 1)
+    wait_until(lambda: living(host) == 0)
+    assert "queued" not in re.findall(r"work begins: (\S+?)\"", host.log)
+
+
+def living(host):
+    """How many ctx of /lab/offload live."""
+    found = json.loads(run_weft("status", "-c", host.config, "--json").stdout)
+    return sum(row["ctx"] for row in found["routes"] if row["route"] == "GET /lab/offload")
 
 
 def test_leaving_while_the_answer_is_sent(host):
