@@ -590,8 +590,42 @@ class copy_in : public detail::held
     weft_op *end() noexcept { return weft_copy_end(stream()); }
 };
 
-/* co_await weft::stream(opened), what weft_stream() has returned: its rows; copy_out or copy_in of
- * what weft_copy_out() or weft_copy_in() has. [loop] */
+/* What is notified, until the object goes.
+ *
+ *     weft::notifications orders = co_await weft::stream<weft::notifications>(
+ *         weft_listen(ctx, db, "orders"));
+ *     for (;;) {
+ *         if (co_await orders.next())
+ *             use(weft::view(orders.payload()));
+ *         else
+ *             co_await read_all_anew();
+ *     }
+ */
+class notifications : public detail::held
+{
+  public:
+    /* Of a weft_listen() that has settled OK. [loop] */
+    explicit notifications(weft_op *listening) noexcept : held(listening) {}
+
+    /* Waits for the next one; false: some may have been missed. [loop] */
+    task<bool> next()
+    {
+        weft_op *next = weft_listen_next(stream());
+
+        co_await next;
+        payload_ = weft_piece(next);
+        co_return payload_.ptr != nullptr;
+    }
+
+    /* What next() has brought; good until the next one. [loop] */
+    weft_str payload() const noexcept { return payload_; }
+
+  private:
+    weft_str payload_ = {nullptr, 0};
+};
+
+/* co_await weft::stream(opened), what weft_stream() has returned: its rows; copy_out, copy_in or
+ * notifications of what weft_copy_out(), weft_copy_in() or weft_listen() has. [loop] */
 template <typename Stream = rows> inline task<Stream> stream(weft_op *opened)
 {
     co_await opened;

@@ -424,6 +424,45 @@ static inline weft_op *weft_copy_write(weft_op *copy, weft_str bytes)
  * weft_maybe_applied(). [loop] */
 static inline weft_op *weft_copy_end(weft_op *copy) { return weft__api->pg->copy_end(copy); }
 
+/* ---- LISTEN: what other sessions NOTIFY ------------------------------------------------------
+ *
+ *     weft_op *orders = weft_listen(ctx, db, "orders"), *next;
+ *     WEFT_TRY(weft_await(orders));
+ *     for (;;) {
+ *         next = weft_listen_next(orders);
+ *         WEFT_TRY(weft_await(next));
+ *         if (weft_piece(next).ptr != NULL)
+ *             use(weft_piece(next));
+ *         else
+ *             read_all_anew();
+ *     }
+ *
+ * In any ctx: that of a request that streams its reply, or a plugin's background one. Notifications
+ * come to each worker, once whoever sent them has committed; however many ctxs listen to a channel,
+ * the server is asked for it once a worker. They come to a session of their own, beside `sessions`
+ * of [pg.NAME]. Sending one is a statement, of at most 7,999 bytes, but not WEFT_STMT_READ_ONLY:
+ * "select pg_notify($1, $2)". */
+
+/* Listens to a channel of the database of `db`, a pool. Its name counts byte for byte: "Orders" is
+ * another one than NOTIFY Orders notifies, which is "orders". OK once the server listens: what is
+ * committed after that is heard, until the op is released or its ctx ends. WEFT_E_UNSUPPORTED:
+ * behind a pooler (prepared = off) nobody is notified; WEFT_E_DB_DOWN: no session within
+ * queue_timeout of [pg.NAME]; WEFT_E_INVALID: no name of 1 to 63 bytes, or `db` is a transaction.
+ * [loop] */
+static inline weft_op *weft_listen(weft_ctx *ctx, weft_pg *db, const char *channel)
+{
+    return weft__api->pg->listen(ctx, db, channel);
+}
+
+/* Pulls the next notification, as an op of the same ctx: weft_piece() is its payload, until the
+ * next pull. Absent: some may have been missed, since the session broke and is back, or since more
+ * than notify_queue of [pg.NAME] waited; what they are about is to be read anew. A pull that is
+ * canceled loses none. WEFT_E_STATE: nothing that listens, or a pull of it is pending. [loop] */
+static inline weft_op *weft_listen_next(weft_op *listening)
+{
+    return weft__api->pg->listen_next(listening);
+}
+
 /* ---- transactions that are run again -------------------------------------------------------- */
 
 /* What weft_transact() runs in the transaction `tx`; `ctx` is that of this run. A failure that it

@@ -155,6 +155,9 @@ typedef struct weft_pg_api {
     weft_op *(*copy_in)(weft_ctx *, weft_pg *, const char *sql);  /* weft_copy_in() */
     weft_op *(*copy_write)(weft_op *, weft_str);                  /* weft_copy_write() */
     weft_op *(*copy_end)(weft_op *);                              /* weft_copy_end() */
+    /* [loop] LISTEN */
+    weft_op *(*listen)(weft_ctx *, weft_pg *, const char *channel); /* weft_listen() */
+    weft_op *(*listen_next)(weft_op *);                             /* weft_listen_next() */
 } weft_pg_api;
 
 typedef struct weft_call_api {

@@ -1,4 +1,4 @@
-/* pg/control.c - cancels in the server what nobody waits for any more.
+/* pg/control.c - a pool's own session: it cancels what nobody waits for any more, and listens.
  *
  *   CALM ──▶ LOOKING ──▶ SENT (pg_cancel_backend) ──▶ SETTLING ──▶ LOOKING, or CALM
  *              │  ▲                                       the signal is on its way for a moment
@@ -11,14 +11,17 @@
 #include "pg/control.h"
 #include "base/check.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "pg/connect.h"
 #include "pg/private.h"
 #include <stdio.h>
 
 enum {
-    GIVEN_UP_MS = 20,    /* most statements end by themselves sooner than we could cancel them */
-    SETTLING_MS = 10,    /* for the signal, once pg_cancel_backend() has answered */
-    OPEN_AGAIN_MS = 1000 /* after an attempt that failed */
+    GIVEN_UP_MS = 20,     /* most statements end by themselves sooner than we could cancel them */
+    SETTLING_MS = 10,     /* for the signal, once pg_cancel_backend() has answered */
+    STALL_MS = 1000,      /* how long it may take to answer */
+    OPEN_AGAIN_MS = 1000, /* after an attempt that failed, more or less */
+    OPEN_AGAIN_DOUBLINGS = 7
 };
 
 static void on_timer(struct timer *timer);
@@ -61,41 +64,65 @@ static struct pg_control *control_of(const struct pg_session *session)
 static void on_answer(struct pg_session *session, struct pg_query *query,
                       const struct pg_answer *answer)
 {
-    (void)session;
-    (void)answer;
-    CHECK(query == NULL); /* commands only */
+    struct pg_control *control = control_of(session);
+
+    if (query != control->cancel) {
+        pg_listener_answered(&control->pool->listener, query, answer);
+        return;
+    }
+    pg_result_clear(answer->result);
+    if (answer->outcome == PG_LOST)
+        return; /* on_lost() sees to that */
+    CHECK(control->state == PG_CONTROL_SENT);
+    control->state = PG_CONTROL_SETTLING;
+    timer_start(control->pool->loop, &control->timer, SETTLING_MS, on_timer);
 }
 
 static void on_room(struct pg_session *session)
 {
-    struct pg_control *control = control_of(session);
+    (void)session; /* there is always room for the little that we send */
+}
 
-    if (control->state != PG_CONTROL_SENT)
-        return;
-    control->state = PG_CONTROL_SETTLING;
-    timer_start(control->pool->loop, &control->timer, SETTLING_MS, on_timer);
+static void on_notify(struct pg_session *session, struct span channel, struct span payload)
+{
+    pg_listener_heard(&control_of(session)->pool->listener, channel, payload);
+}
+
+/* All workers have lost theirs at once: not all are to come back at once. */
+static uint32_t open_again_ms(const struct pg_control *control)
+{
+    return OPEN_AGAIN_MS / 2 + pg_pool_back_off_ms(control->pool, OPEN_AGAIN_DOUBLINGS);
 }
 
 static void on_lost(struct pg_session *session, const char *reason)
 {
     struct pg_control *control = control_of(session);
+    char copy[PG_PROBLEM_SIZE];
 
-    log_debug("pg %s: control session lost: %s", control->pool->name, reason);
+    (void)snprintf(copy, sizeof copy, "%s", reason); /* the session's */
+    log_debug("pg %s: control session lost: %s", control->pool->name, copy);
     close_own(control);
     if (control->state == PG_CONTROL_SENT || control->state == PG_CONTROL_SETTLING)
         release_victim(control);
-    if (control->state != PG_CONTROL_CALM)
-        look_in(control, OPEN_AGAIN_MS);
+    pg_listener_lost(&control->pool->listener, copy);
+    if (control->state != PG_CONTROL_CALM || pg_listener_is_wanted(&control->pool->listener))
+        look_in(control, open_again_ms(control));
 }
 
 static uint32_t on_idle(struct pg_session *session)
 {
-    close_own(control_of(session));
+    struct pg_control *control = control_of(session);
+
+    if (!pg_listener_is_wanted(&control->pool->listener)) {
+        close_own(control);
+        pg_listener_lost(&control->pool->listener, "");
+    }
     return 0;
 }
 
 static const struct pg_session_owner session_owner = {
     .on_answer = on_answer,
+    .on_notify = on_notify,
     .on_room = on_room,
     .on_lost = on_lost,
     .on_idle = on_idle,
@@ -107,17 +134,19 @@ static void on_connected(void *data, struct pg_connect *connect, struct pg_conn 
     struct pg_pool *pool = data;
     struct pg_control *control = &pool->control;
     const struct pg_session_options options = {
-        .result_max = pool->options->result_max, .depth_max = 1, .stall_ms = OPEN_AGAIN_MS};
+        .result_max = pool->options->result_max, .depth_max = 1, .stall_ms = STALL_MS};
 
     CHECK_OBJ(pool, PG_POOL_MAGIC);
     CHECK(control->opening == connect);
     control->opening = NULL;
     if (conn == NULL) {
         log_debug("pg %s: cannot open the control session: %s", pool->name, problem);
-        look_in(control, OPEN_AGAIN_MS);
+        pg_listener_refused(&pool->listener, problem);
+        look_in(control, open_again_ms(control));
         return;
     }
     control->session = pg_session_create(pool->loop, conn, &options, &session_owner, pool);
+    pg_listener_opened(&pool->listener);
     look_in(control, 0);
 }
 
@@ -136,11 +165,11 @@ static bool is_given_up(const struct pg_session *session)
 
 static void cancel(struct pg_control *control, struct pg_session *victim)
 {
-    char sql[64];
-
     log_debug("pg %s: session %u runs what nobody waits for: canceled", control->pool->name,
               victim->number);
-    (void)snprintf(sql, sizeof sql, "select pg_cancel_backend(%d)", pg_session_backend(victim));
+    (void)snprintf(control->sql, sizeof control->sql, "select pg_cancel_backend(%d)",
+                   pg_session_backend(victim));
+    *control->cancel = (struct pg_query){.pool = control->pool, .sql = span_of(control->sql)};
     victim->canceled_place = pg_session_place(victim);
     victim->is_canceling = true;
     victim->load.is_taken = true;
@@ -148,7 +177,8 @@ static void cancel(struct pg_control *control, struct pg_session *victim)
     control->state = PG_CONTROL_SENT;
     control->pool->counts.cancels_sent++;
     timer_stop(&control->timer);
-    pg_session_command(control->session, sql);
+    if (!pg_session_run(control->session, control->cancel, false))
+        log_debug("pg %s: the control session broke", control->pool->name); /* see on_lost() */
 }
 
 /* The first session that runs for long what nobody waits for; NULL: none. *is_young: there is one
@@ -169,20 +199,27 @@ static struct pg_session *find_victim(const struct pg_pool *pool, bool *is_young
     return NULL;
 }
 
+static void open_own(struct pg_control *control)
+{
+    if (control->opening == NULL)
+        control->opening = pg_connect_start(control->pool->helpers, control->pool->options,
+                                            on_connected, control->pool);
+}
+
 static void look(struct pg_control *control)
 {
     bool is_young;
     struct pg_session *victim = find_victim(control->pool, &is_young);
 
-    if (victim == NULL && is_young)
-        look_in(control, GIVEN_UP_MS);
-    else if (victim == NULL)
-        control->state = PG_CONTROL_CALM;
-    else if (control->session != NULL)
+    if (control->session == NULL &&
+        (victim != NULL || pg_listener_is_wanted(&control->pool->listener)))
+        open_own(control);
+    else if (victim != NULL)
         cancel(control, victim);
-    else if (control->opening == NULL)
-        control->opening = pg_connect_start(control->pool->helpers, control->pool->options,
-                                            on_connected, control->pool);
+    else if (is_young)
+        look_in(control, GIVEN_UP_MS);
+    else
+        control->state = PG_CONTROL_CALM;
 }
 
 static void on_timer(struct timer *timer)
@@ -200,6 +237,7 @@ static void on_timer(struct timer *timer)
 void pg_control_init(struct pg_control *control, struct pg_pool *pool)
 {
     *control = (struct pg_control){.pool = pool};
+    control->cancel = mem_alloc(sizeof *control->cancel);
 }
 
 void pg_control_deinit(struct pg_control *control)
@@ -208,6 +246,14 @@ void pg_control_deinit(struct pg_control *control)
     pg_connect_abandon(control->opening);
     control->opening = NULL;
     close_own(control);
+    mem_free(control->cancel);
+    control->cancel = NULL;
+}
+
+void pg_control_open(struct pg_control *control)
+{
+    if (control->session == NULL && control->state == PG_CONTROL_CALM)
+        look_in(control, 0);
 }
 
 /* Behind a pooler a session has no process of its own. */

@@ -1,8 +1,9 @@
-/* pg/control.h - cancels in the server what nobody waits for any more.
+/* pg/control.h - a pool's own session: it cancels what nobody waits for any more, and listens.
  *
  * A statement whose op was given up while it ran would run on, and all behind it on its session
  * would wait. So the pool has a session of its own for pg_cancel_backend(), opened when it is
- * needed, outside of its limit. One statement is canceled at a time.
+ * needed, outside of its limit. One statement is canceled at a time. Notifications come to the same
+ * session (pg/listen.h), which stays open as long as somebody listens.
  * Loop:   of the pool's loop.
  * Memory: the pool's.
  */
@@ -15,6 +16,7 @@
 
 struct pg_connect;
 struct pg_pool;
+struct pg_query;
 struct pg_session;
 
 /* Where it is; see control.c. */
@@ -27,6 +29,8 @@ struct pg_control {
     struct pg_connect *opening;  /* under way; NULL: not */
     struct pg_session *victim;   /* of the cancel under way; NULL: none, or it has gone */
     struct timer timer;          /* the next look */
+    struct pg_query *cancel;     /* what is sent for it; it has no op */
+    char sql[64];                /* its text */
 };
 
 /* Nothing to do yet. */
@@ -37,6 +41,9 @@ void pg_control_deinit(struct pg_control *control);
 
 /* A statement in flight was given up: looks soon whether it still runs. */
 void pg_control_notice(struct pg_control *control);
+
+/* Has its session opened, unless it is: somebody wants to listen. */
+void pg_control_open(struct pg_control *control);
 
 /* The session goes. */
 void pg_control_forget(struct pg_control *control, const struct pg_session *session);

@@ -58,6 +58,9 @@ static const struct field fields[] = {
      "The longest that a stream of rows or a COPY may stand still, whoever it waits for: the "
      "server, the client, the plugin; then it is given up. Neither is bound by "
      "statement_timeout."},
+    {"notify_queue", FIELD_UINT, AT(notify_queue), "1000", 1, 100000, NULL, FIELD_PER_WORKER,
+     "Notifications of a channel (NOTIFY) that are kept for who listens and has not come to them. "
+     "Beyond that the oldest go, and who has missed them is told."},
     {"result_max", FIELD_SIZE, AT(result_max), "16m", 1024, 1024 * 1024 * 1024, NULL,
      FIELD_PER_HOST,
      "The largest result of a statement; beyond it the statement fails: 500. One that is seen to "

@@ -492,6 +492,7 @@ struct pg_pool *pg_pool_create(struct loop *loop, struct helpers *helpers, const
     list_init(&pool->own);
     list_init(&pool->transactions);
     pg_control_init(&pool->control, pool);
+    pg_listener_init(&pool->listener, pool);
     return pool;
 }
 
@@ -511,6 +512,7 @@ void pg_pool_destroy(struct pg_pool *pool)
     CHECK(pool->counts.queued == 0);
     pg_pool_abandon(pool);
     pg_control_deinit(&pool->control);
+    pg_listener_deinit(&pool->listener);
     while (pool->counts.sessions > 0)
         close_session(pool, pool->sessions[0]);
     hook_stop(&pool->hook);

@@ -7,6 +7,7 @@
 #define WEFT_PG_PRIVATE_H
 
 #include "base/list.h"
+#include "base/table.h"
 #include "loop/loop.h"
 #include "loop/timer.h"
 #include "pg/control.h"
@@ -197,6 +198,44 @@ void pg_stream_release(struct pg_stream *stream);
 /* The page of a pull that settled OK; NULL: no pull, or the page was given to a later one. */
 const struct pg_page *pg_stream_page(const struct op *pull);
 
+/* ---- LISTEN: listen.c ---- */
+
+/* Who listens through a pool. */
+struct pg_listener {
+    struct pg_pool *pool;          /* whose */
+    struct table by_name;          /* struct pg_channel */
+    struct list channels;          /* the same */
+    struct list line;              /* of these: something is to be said to the server */
+    uint32_t commands;             /* on their way */
+    bool is_open;                  /* the control session can be used */
+    bool is_lost;                  /* notifications are missed now, and the log says so */
+    char problem[PG_PROBLEM_SIZE]; /* why the control session is not open; "" : not known */
+};
+
+void pg_listener_init(struct pg_listener *listener, struct pg_pool *pool);
+
+/* Nobody listens any more. */
+void pg_listener_deinit(struct pg_listener *listener);
+
+/* Is the control session to be open for it? */
+bool pg_listener_is_wanted(const struct pg_listener *listener);
+
+/* The control session is open. */
+void pg_listener_opened(struct pg_listener *listener);
+
+/* It could not be opened; that is tried again. */
+void pg_listener_refused(struct pg_listener *listener, const char *problem);
+
+/* It broke, or was closed, and has gone. */
+void pg_listener_lost(struct pg_listener *listener, const char *problem);
+
+/* A statement of the listener's was answered; the result is the callee's. */
+void pg_listener_answered(struct pg_listener *listener, struct pg_query *query,
+                          const struct pg_answer *answer);
+
+/* A notification has come. */
+void pg_listener_heard(struct pg_listener *listener, struct span channel, struct span payload);
+
 /* ---- transactions: transaction.c ---- */
 
 enum pg_transaction_state { PG_TX_BEGINNING, PG_TX_OPEN, PG_TX_ENDED };
@@ -277,7 +316,8 @@ struct pg_pool {
     bool is_started;                  /* one session is kept open */
     uint64_t random;                  /* state of the generator */
     struct pg_connect *opening[2];    /* under way; NULL: free */
-    struct pg_control control;        /* cancels */
+    struct pg_control control;        /* cancels, and listens */
+    struct pg_listener listener;      /* to whom it tells what it hears */
 };
 
 #define PG_POOL_MAGIC 0x7067706fu

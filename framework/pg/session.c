@@ -612,13 +612,16 @@ static void end_flooded(struct pg_session *session)
     on_answer(session, query, &answer);
 }
 
-/* Notifications are for a session of their own; here nobody wants them. */
-static void drop_notifications(struct pg_session *session)
+/* Most sessions listen to nothing, unless a function of the database's has them do so. */
+static void take_notifications(struct pg_session *session)
 {
     PGnotify *notify;
 
-    while ((notify = PQnotifies(session->conn)) != NULL)
+    while ((notify = PQnotifies(session->conn)) != NULL) {
+        if (session->owner->on_notify != NULL)
+            session->owner->on_notify(session, span_of(notify->relname), span_of(notify->extra));
         PQfreemem(notify);
+    }
 }
 
 /* Takes what libpq holds, and tells whom it concerns. False for `is_fine`: the connection has
@@ -631,7 +634,7 @@ static void go_on(struct pg_session *session, bool is_fine)
         is_fine = pg_copying_go_on(session) && is_fine;
     else
         is_fine = take_answers(session) && is_fine;
-    drop_notifications(session);
+    take_notifications(session);
     if (is_fine && is_flooded(session))
         end_flooded(session);
     if (!is_fine || session->_problem[0] != '\0' || !pg_session_flush(session)) {

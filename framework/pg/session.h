@@ -45,6 +45,9 @@ struct pg_session_owner {
     void (*on_data)(struct pg_session *session, struct pg_query *query, struct span data);
     /* All that was written to a COPY FROM STDIN has left. */
     void (*on_space)(struct pg_session *session, struct pg_query *query);
+    /* Somebody has notified a channel that it listens to; NULL: it listens to none. Good during the
+     * call. */
+    void (*on_notify)(struct pg_session *session, struct span channel, struct span payload);
     /* The server has answered up to a Sync: there is room, perhaps the session is idle. */
     void (*on_room)(struct pg_session *session);
     /* It broke, or was closed by the server: `reason` for people. The owner destroys it, which

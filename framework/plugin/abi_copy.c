@@ -1,5 +1,6 @@
-/* plugin/abi_copy.c - the part of the table `pg` that copies: COPY out and in. */
+/* plugin/abi_copy.c - the part of the table `pg` that copies and listens: COPY, LISTEN. */
 #include "pg/copy.h"
+#include "pg/listen.h"
 #include "plugin/inside.h"
 #include "task/tasks.h"
 
@@ -48,4 +49,26 @@ weft_op *abi_copy_end(weft_op *handle)
     struct op *op = abi_op(handle, "copy_end");
 
     return op != NULL ? abi_handle(pg_copy_end(op)) : NULL;
+}
+
+weft_op *abi_listen(weft_ctx *ctx, weft_pg *db, const char *channel)
+{
+    struct scope *scope = abi_scope(ctx, "listen");
+    struct pg_call call = {0};
+
+    if (scope == NULL)
+        return NULL;
+    if (!abi_database(db, &call, "listen"))
+        return abi_handle(op_failed(scope, ERR_STATE, NULL, SPAN("no such database")));
+    if (call.pool != NULL)
+        return abi_handle(pg_listen(scope, call.pool, channel != NULL ? channel : ""));
+    abi_misuse("listen", "on a transaction: notifications come to a pool");
+    return abi_handle(op_failed(scope, ERR_INVALID, NULL, SPAN("on a transaction")));
+}
+
+weft_op *abi_listen_next(weft_op *handle)
+{
+    struct op *op = abi_op(handle, "listen_next");
+
+    return op != NULL ? abi_handle(pg_listen_next(op)) : NULL;
 }

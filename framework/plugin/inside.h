@@ -203,6 +203,8 @@ weft_op *abi_copy_read(weft_op *handle);
 weft_op *abi_copy_in(weft_ctx *ctx, weft_pg *db, const char *sql);
 weft_op *abi_copy_write(weft_op *handle, weft_str bytes);
 weft_op *abi_copy_end(weft_op *handle);
+weft_op *abi_listen(weft_ctx *ctx, weft_pg *db, const char *channel);
+weft_op *abi_listen_next(weft_op *handle);
 
 /* The entries of `pg` that abi_values.c has. */
 int64_t abi_col_time(weft_op *handle, uint32_t row, uint32_t column);

@@ -158,6 +158,7 @@ SCRIPT = [
     ("GET", "/golden/copies", 200, "0 1 copied\n"),
     ("GET", "/golden/bodies", 200, "1 -102 got a body 42 200 Content-Type theirs"),
     ("POST", "/golden/through", 418, '{"a": 1} none'),
+    ("GET", "/golden/news", 200, "heard"),
     ("GET", "/golden/turns", 200, "started"),
 ]
 

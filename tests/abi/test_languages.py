@@ -134,6 +134,7 @@ def check_ends(host):
     assert host.get("/other/stream").body == b"200010000"
     assert host.post("/other/copy").body == b"copied\n"
     assert host.get("/other/upload").body == b'012 came {"text": "a quote", "author": "somebody"}'
+    assert host.get("/other/news").body == b"a new one"
     end = time.monotonic() + 10
     while host.get("/other/alive").body != b"0":
         assert time.monotonic() < end, "objects of a frame are lost"

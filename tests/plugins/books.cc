@@ -379,6 +379,18 @@ weft::task<> echo_pieces(weft_ctx *ctx, void *)
     weft::check(weft_reply_end(ctx));
 }
 
+weft::task<> hear_books(weft_ctx *ctx, void *)
+{
+    weft::notifications news =
+        co_await weft::stream<weft::notifications>(weft_listen(ctx, library.db, "books"));
+
+    co_await weft_run_sql(ctx, library.db, "select pg_notify('books', 'a new one')", 0,
+                          WEFT_NO_ARGS);
+    if (!co_await news.next())
+        throw std::runtime_error("missed");
+    weft::check(weft_reply(ctx, 200, "text/plain", news.payload()));
+}
+
 void show_alive(weft_ctx *ctx, void *)
 {
     weft::check(weft_reply(ctx, 200, "text/plain", weft::str(std::to_string(alive))));
@@ -405,6 +417,7 @@ weft_status add_routes(weft_host *host)
     WEFT_TRY(weft_route(host, "GET", "/stream", weft::handler<stream_books>));
     WEFT_TRY(weft_route(host, "POST", "/copy", weft::handler<copy_books>));
     WEFT_TRY(weft_route(host, "GET", "/upload", weft::handler<upload_books>));
+    WEFT_TRY(weft_route(host, "GET", "/news", weft::handler<hear_books>));
     WEFT_TRY(weft_route(host, "GET", "/alive", weft::handler<show_alive>));
     return weft_route_with(host, "GET", "/too-long", weft::handler<wait_too_long>, nullptr, &hasty);
 }

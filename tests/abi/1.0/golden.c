@@ -496,6 +496,20 @@ static weft_status pass_through(weft_ctx *ctx, void *self)
     return weft_reply(ctx, weft_call_code(answer), "text/plain", weft_piece(pulled));
 }
 
+/* GET /golden/news: a notification of our own */
+static weft_status use_news(weft_ctx *ctx, void *self)
+{
+    weft_op *news = weft_listen(ctx, db, "news"), *next;
+
+    (void)self;
+    WEFT_TRY(weft_await(news));
+    WEFT_TRY(
+        weft_await(weft_run_sql(ctx, db, "select pg_notify('news', 'heard')", 0, WEFT_NO_ARGS)));
+    next = weft_listen_next(news);
+    WEFT_TRY(weft_await(next));
+    return weft_reply(ctx, 200, "text/plain", weft_piece(next));
+}
+
 static weft_status show_turns(weft_ctx *ctx, void *self)
 {
     (void)self;
@@ -549,6 +563,7 @@ static weft_status init(weft_host *host, void **self)
     WEFT_TRY(weft_route(host, "GET", "/copies", use_copies));
     WEFT_TRY(weft_route(host, "GET", "/bodies", use_bodies));
     WEFT_TRY(weft_route_with(host, "POST", "/through", pass_through, NULL, &streams));
+    WEFT_TRY(weft_route(host, "GET", "/news", use_news));
     return weft_route(host, "GET", "/turns", show_turns);
 }
 
