@@ -175,6 +175,22 @@ static inline weft_status weft_call_upload(weft_ctx *ctx, weft_op *stream)
     return WEFT_OK;
 }
 
+/* Writes the rest of the answer's body to the client, behind weft_reply_begin(), as it comes and as
+ * fast as the client takes it; weft_reply_end() is the caller's. The status of the pull or write
+ * that failed: handed on, it breaks the reply off. [loop] */
+static inline weft_status weft_call_download(weft_ctx *ctx, weft_op *stream)
+{
+    for (;;) {
+        weft_op *pulled = weft_call_read(stream);
+        weft_str piece;
+        WEFT_TRY(weft_await(pulled));
+        piece = weft_piece(pulled);
+        if (piece.ptr == NULL)
+            return WEFT_OK;
+        WEFT_TRY(weft_await(weft_write(ctx, piece)));
+    }
+}
+
 #ifdef __cplusplus
 } /* extern "C" */
 #endif

@@ -3,8 +3,6 @@ they are, as fast as the slower side and no faster; what breaks off looks broken
 told at once, and let go of in order when the worker ends. A gigabyte each way and 10,000 followers in a soak."""
 import contextlib
 import os
-import pathlib
-import re
 import resource
 import select
 import signal
@@ -17,6 +15,7 @@ import pytest
 
 from support import place, soak
 from support.client import Closed
+from support.memory import Memory, give, memory_of, take
 from support.wait import wait_until
 
 MUCH = 1 << 30 if soak.IS_ON else 96 << 20
@@ -35,49 +34,11 @@ def start(start_weft):
     return begin
 
 
-def memory_of(pid):
-    """KiB, now."""
-    return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1])
-
-
-class Memory:
-    """How much a worker's memory has grown since, at its highest of the moments when somebody looked."""
-
-    def __init__(self, pid):
-        self.pid = pid
-        self.before = memory_of(pid)
-        self.most = 0
-
-    def look(self):
-        self.most = max(self.most, memory_of(self.pid) - self.before)
-        return self.most
-
-
 def warm(host):
     """Has everything that is made once made."""
     assert len(host.get("/streams/down/4000000").body) == 4000000
     assert host.post("/streams/up", b"u" * 4000000).body == b"4000000"
     return Memory(host.workers()[0])
-
-
-def take(client, size, memory=None):
-    """Takes that many bytes of a connection, and looks at the memory now and then."""
-    taken, looked = 0, 0
-    while taken < size:
-        got = client.socket.recv(min(1 << 16, size - taken))
-        assert got, f"closed after {taken}"
-        taken += len(got)
-        if memory is not None and taken - looked > 1 << 23:
-            memory.look()
-            looked = taken
-
-
-def give(client, size, memory=None):
-    piece, given = b"u" * (1 << 16), 0
-    while given < size:
-        given += client.socket.send(piece[:min(len(piece), size - given)])
-        if memory is not None and given % (1 << 23) == 0:
-            memory.look()
 
 
 def stuff(client, most):

@@ -742,6 +742,7 @@ SAME(weft_call_write_end, weft_status (weft_op *stream));
 SAME(weft_call_wants, uint32_t (weft_op *stream));
 SAME(weft_call_trailer, weft_str (weft_op *stream, const char *name));
 SAME(weft_call_upload, weft_status (weft_ctx *ctx, weft_op *stream));
+SAME(weft_call_download, weft_status (weft_ctx *ctx, weft_op *stream));
 SAME(weft_handler, weft_status (weft_ctx *ctx, void *self));
 SAME(weft_then_fn, weft_status (weft_ctx *ctx, weft_op *op, void *data));
 SAME(weft_cleanup_fn, void (void *data));

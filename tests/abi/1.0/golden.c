@@ -486,14 +486,14 @@ static weft_status pass_through(weft_ctx *ctx, void *self)
 {
     weft_call call = {
         sizeof call, WEFT_CALL_UPLOAD, "PUT", WEFT_S("/put"), {NULL, 0}, NULL, 0, 0, 0};
-    weft_op *answer = weft_call_stream(ctx, partner, &call), *pulled;
+    weft_op *answer = weft_call_stream(ctx, partner, &call);
 
     (void)self;
     WEFT_TRY(weft_call_upload(ctx, answer));
     WEFT_TRY(weft_await(answer));
-    pulled = weft_call_read(answer);
-    WEFT_TRY(weft_await(pulled));
-    return weft_reply(ctx, weft_call_code(answer), "text/plain", weft_piece(pulled));
+    WEFT_TRY(weft_reply_begin(ctx, weft_call_code(answer), "text/plain"));
+    WEFT_TRY(weft_call_download(ctx, answer));
+    return weft_reply_end(ctx);
 }
 
 /* GET /golden/news: a notification of our own */
