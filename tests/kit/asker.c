@@ -1,6 +1,7 @@
 /* asker - a plugin that asks, waits, and answers with all that it was told. */
 #include "weft.h"
 #include <stdlib.h>
+#include <unistd.h>
 
 static weft_pg *db;
 static weft_upstream *partner;
@@ -134,6 +135,37 @@ static weft_status on_upload(weft_ctx *ctx, void *self)
     return weft_reply(ctx, 200, NULL, weft_fmt(ctx, "%zu", size));
 }
 
+/* As many pieces of 1,000 bytes as asked for. */
+static weft_status on_pieces(weft_ctx *ctx, void *self)
+{
+    int count = atoi(weft_query(ctx, "count").ptr);
+    char *piece = weft_alloc(ctx, 1000);
+
+    (void)self;
+    memset(piece, 'p', 1000);
+    WEFT_TRY(weft_reply_begin(ctx, 200, "text/plain"));
+    for (int i = 0; i < count; i++) {
+        weft_str bytes = {piece, 1000};
+
+        WEFT_TRY(weft_await(weft_write(ctx, bytes)));
+    }
+    return weft_reply_end(ctx);
+}
+
+/* A file of as many zeros. */
+static weft_status on_file(weft_ctx *ctx, void *self)
+{
+    weft_file sent = {sizeof sent, -1, 0, (uint64_t)atoll(weft_query(ctx, "length").ptr)};
+    FILE *file = tmpfile();
+
+    (void)self;
+    if (file == NULL || ftruncate(fileno(file), (off_t)sent.length) != 0)
+        return WEFT_E_STATE;
+    sent.fd = dup(fileno(file));
+    (void)fclose(file);
+    return weft_reply_file(ctx, 200, "text/plain", &sent);
+}
+
 static void on_end(void *data)
 {
     weft_log(NULL, WEFT_LOG_INFO, "ended, since %u", weft_why(data));
@@ -208,6 +240,8 @@ static weft_status init(weft_host *host, void **self)
     WEFT_TRY(weft_route(host, "GET", "/transfer", on_transfer));
     WEFT_TRY(weft_route(host, "GET", "/stream", on_stream));
     WEFT_TRY(weft_route_with(host, "POST", "/upload", on_upload, NULL, &streams));
+    WEFT_TRY(weft_route(host, "GET", "/pieces", on_pieces));
+    WEFT_TRY(weft_route(host, "GET", "/file", on_file));
     WEFT_TRY(weft_route(host, "GET", "/wait", on_wait));
     WEFT_TRY(weft_route(host, "GET", "/work", on_work));
     return weft_route(host, "GET", "/counts", on_counts);

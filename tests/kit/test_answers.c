@@ -307,6 +307,21 @@ static void threads_and_jobs(void **state)
     end(t);
 }
 
+static void replies_in_pieces_and_files(void **state)
+{
+    weft_test *t = begin(patient);
+    weft_test_request *request = weft_test_get(t, "/pieces?count=1000");
+
+    (void)state;
+    assert_int_equal(weft_test_body(request).len, 1000000);
+    assert_true(weft_test_is_complete(request));
+    request = weft_test_get(t, "/file?length=2000000");
+    assert_int_equal(weft_test_body(request).len, 2000000);
+    assert_true(weft_test_is_complete(request));
+    weft_test_is(weft_test_get(t, "/file?length=0"), 200, "");
+    end(t);
+}
+
 static void what_no_route_serves(void **state)
 {
     weft_test *t = begin(patient);
@@ -334,6 +349,7 @@ static void play(weft_test *t, void *data)
     weft_test_call(t, "partner", "GET", "/2");
     weft_test_is(weft_test_get(t, "/hedge"), 200, "1");
     weft_test_is(weft_test_get(t, "/work"), 200, "42");
+    (void)weft_test_get(t, "/pieces?count=300");
 }
 
 static void everything_goes_wrong(void **state)
@@ -361,6 +377,7 @@ int main(void)
         cmocka_unit_test(time_goes_on_when_the_test_says_so),
         cmocka_unit_test(a_client_that_leaves),
         cmocka_unit_test(threads_and_jobs),
+        cmocka_unit_test(replies_in_pieces_and_files),
         cmocka_unit_test(what_no_route_serves),
         cmocka_unit_test(everything_goes_wrong),
     };

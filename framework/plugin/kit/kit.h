@@ -106,6 +106,7 @@ struct weft_test {
     int log_fd;                   /* where the host logs */
     struct buf log;               /* what the test has not read of it */
     void (*on_abort_before)(int); /* what SIGABRT did before */
+    void (*on_pipe_before)(int);  /* what SIGPIPE did before: the host ignores it */
     uint64_t misuses;             /* of the instance, that were told as failures */
 };
 

@@ -19,6 +19,7 @@
 #include "task/scope.h"
 #include "task/tasks.h"
 #include "upstream/upstream.h"
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -259,6 +260,7 @@ static void make_parts(weft_test *t)
     list_init(&t->steps);
     list_init(&t->starts);
     kit_log_open(t);
+    t->on_pipe_before = signal(SIGPIPE, SIG_IGN);
     t->limits = (struct http_parser_limits){HEAD_BYTES_MAX, HEAD_BYTES_MAX};
     t->head = http_head_create(HEAD_FIELDS_MAX);
     t->loop = loop_create(&(struct loop_options){.now_us = now_us, .data = t});
@@ -380,6 +382,7 @@ static void free_all(weft_test *t)
     field_clear(&http_option_table, &t->http_options);
     http_head_destroy(t->head);
     kit_log_close(t);
+    (void)signal(SIGPIPE, t->on_pipe_before);
     arena_deinit(&t->arena);
     arena_pool_deinit(&t->arenas);
     t->magic = 0;
@@ -393,6 +396,7 @@ static void leave_as_it_is(weft_test *t)
 
     abi_destroy(t->abi);
     kit_log_close(t);
+    (void)signal(SIGPIPE, t->on_pipe_before);
     t->left_before = left;
     left = t;
 }

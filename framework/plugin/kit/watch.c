@@ -277,7 +277,7 @@ static void look_for_unsettled(weft_ctx *ctx, uint32_t code)
     struct scope *scope = scope_of_ctx(ctx);
     const struct http_request *request = scope != NULL ? http_request_of(scope) : NULL;
 
-    if (request != NULL && request->reply == HTTP_REPLY_NONE && code < 400 &&
+    if (request != NULL && request->reply != HTTP_REPLY_ENDED && code < 400 &&
         scope->root->why == SCOPE_ALIVE)
         look_at(scope->root, where_is(scope));
 }
@@ -286,6 +286,18 @@ static weft_status reply(weft_ctx *ctx, uint32_t code, const char *type, weft_st
 {
     look_for_unsettled(ctx, code);
     return abi_http.reply(ctx, code, type, body);
+}
+
+static weft_status reply_end(weft_ctx *ctx)
+{
+    look_for_unsettled(ctx, 200);
+    return abi_http.reply_end(ctx);
+}
+
+static weft_status reply_file(weft_ctx *ctx, uint32_t code, const char *type, const weft_file *file)
+{
+    look_for_unsettled(ctx, code);
+    return abi_http.reply_file(ctx, code, type, file);
 }
 
 static weft_status reply_rows(weft_ctx *ctx, uint32_t code, weft_op *op, uint32_t flags)
@@ -308,6 +320,8 @@ void kit_watch(const weft_plugin *plugin)
     pg.reply = reply_rows;
     http = abi_http;
     http.reply = reply;
+    http.reply_end = reply_end;
+    http.reply_file = reply_file;
     call = abi_call;
     call.start = call_start;
     api.pg = &pg;
