@@ -118,6 +118,7 @@ typedef struct weft_route_options weft_route_options;
 typedef struct weft_filter_options weft_filter_options;
 typedef struct weft_call weft_call;
 typedef struct weft_reply_options weft_reply_options;
+typedef struct weft_file weft_file;
 
 /* A parameter of a statement: see weft_pg.h. */
 typedef struct weft_value weft_value;

@@ -76,7 +76,7 @@ static uint64_t state_due_ms(const struct http_conn *conn)
 
 static uint64_t write_due_ms(const struct http_conn *conn)
 {
-    if (stream_unsent(&conn->stream) == 0)
+    if (!stream_is_sending(&conn->stream))
         return NEVER;
     return conn->stream.progress_ms + conn->server->options->write_timeout_ms;
 }
@@ -119,7 +119,7 @@ static void on_timer(struct timer *timer)
     uint64_t now_ms = loop_now_ms(conn->server->loop);
 
     CHECK_OBJ(conn, HTTP_CONN_MAGIC);
-    if (conn->state == CONN_IDLE && stream_unsent(&conn->stream) > 0)
+    if (conn->state == CONN_IDLE && stream_is_sending(&conn->stream))
         conn->since_us = now_us(conn); /* one that is still taking an answer is not idle */
     if (write_due_ms(conn) <= now_ms)
         stream_flush_now(&conn->stream); /* perhaps it was written a moment ago */

@@ -148,7 +148,7 @@ enum err http_reply_transform(struct http_request *request, http_transform_fn *f
     CHECK(fn != NULL);
     if (request->reply != HTTP_REPLY_SEEN)
         return ERR_STATE;
-    if (request->_transform_count == HTTP_TRANSFORMS_MAX)
+    if (request->_transform_count == HTTP_TRANSFORMS_MAX || request->_file != NULL)
         return ERR_UNSUPPORTED;
     if (request->_transforms == NULL)
         request->_transforms =

@@ -65,7 +65,7 @@ typedef bool http_transform_fn(struct http_request *request, void *data, struct 
 enum { HTTP_PIECE_LAST = 1, HTTP_PIECE_FLUSH = 2 };
 
 /* Has `fn` change the body: `*out`, which stays until the next call, takes the place of `in`.
- * ERR_STATE: it is not the time; ERR_UNSUPPORTED: HTTP_TRANSFORMS_MAX. */
+ * ERR_STATE: it is not the time; ERR_UNSUPPORTED: HTTP_TRANSFORMS_MAX, or a large file. */
 enum err http_reply_transform(struct http_request *request, http_transform_fn *fn, void *data)
     __attribute__((warn_unused_result));
 

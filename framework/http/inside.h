@@ -192,6 +192,9 @@ enum http_room http_pipeline_room(const struct http_request *request);
 /* The client has taken all that was written: there is room. */
 void http_pipeline_drained(struct http_conn *conn);
 
+/* The file behind what was written for the first one in line has gone out, or cannot. */
+void http_pipeline_file_sent(struct http_conn *conn, enum err err);
+
 /* The end. `is_short`: the declared length was not reached. Answers that waited for this one
  * follow. */
 void http_pipeline_end(struct http_request *request, bool is_short);
@@ -228,6 +231,9 @@ void http_request_lose(struct http_request *request, enum scope_why why);
 
 /* Its answer is complete, or will never be: it is logged and let go of. Once. */
 void http_request_over(struct http_request *request, enum scope_why why);
+
+/* Says in the log what a plugin did wrong with it. */
+void http_request_blame(const struct http_request *request, const char *what);
 
 /* It goes on: until its answer begins, its budget counts from now again. */
 void http_request_renew(struct http_request *request);

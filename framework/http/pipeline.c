@@ -5,10 +5,11 @@
  *                └── writes into the stream
  *
  * Once the first one's answer has ended it is over, and what the next one has written so far
- * follows. This is where HTTP/1.1 frames bodies.
+ * follows; before that goes its file, if there is one. This is where HTTP/1.1 frames bodies.
  */
 #include "base/check.h"
 #include "http/inside.h"
+#include "http/reply_file.h"
 #include "http/reply_stream.h"
 
 static struct http_request *at(struct list *link)
@@ -56,6 +57,7 @@ static void take_back(struct http_conn *conn)
         uint64_t lost = is_first(conn, request) ? unsent : request->_out.len;
 
         request->_out_bytes -= lost < request->_out_bytes ? lost : request->_out_bytes;
+        http_file_count(request);
     }
 }
 
@@ -232,6 +234,10 @@ static void advance(struct http_conn *conn)
             break;
         if (conn->reading == first)
             http_conn_skip_body(conn, first);
+        if (http_file_is_pending(first)) {
+            http_file_send(first);
+            break;
+        }
         conn->is_cut = first->must_close;
         conn->must_reset |= first->_is_broken;
         http_pipeline_remove(conn, first);
@@ -243,6 +249,13 @@ static void advance(struct http_conn *conn)
         conn->since_us = loop_now_us(conn->server->loop);
     if (!conn->is_parsing)
         http_conn_wake(conn);
+}
+
+void http_pipeline_file_sent(struct http_conn *conn, enum err err)
+{
+    CHECK(!list_is_empty(&conn->pipeline));
+    http_file_sent(at(conn->pipeline.next), err);
+    advance(conn);
 }
 
 /* Did the client say that it takes trailers (RFC 9110 section 10.1.4)? */

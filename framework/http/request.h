@@ -93,6 +93,7 @@ struct http_request {
     struct http_body_pull *_pull;       /* the pull that waits; NULL */
     struct http_body_pull *_last_pull;  /* the last one that was started and lives; NULL */
     struct http_stream *_stream;        /* its answer, where that comes in pieces; NULL */
+    struct http_file_reply *_file;      /* its answer, where that is a large file; NULL */
     struct list _link; /* in the connection's pipeline, or among the server's lost ones */
     struct buf _out;   /* its answer's bytes while an earlier answer is not complete */
 };

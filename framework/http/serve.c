@@ -14,6 +14,7 @@
 #include "http/body.h"
 #include "http/filter.h"
 #include "http/inside.h"
+#include "http/reply_file.h"
 #include "http/reply_stream.h"
 #include "http/response.h"
 #include "observe/access.h"
@@ -300,8 +301,7 @@ static const char *owner_of(const struct http_request *request)
     return route != NULL && route->owner != NULL ? route->owner : "-";
 }
 
-/* Says in the log what a handler left undone: nothing waits in silence. */
-static void blame(const struct http_request *request, const char *what)
+void http_request_blame(const struct http_request *request, const char *what)
 {
     const struct http_route *route = request->match.route;
 
@@ -322,9 +322,9 @@ static void end_for(struct http_request *request)
     enum scope_why why = request->scope->why;
 
     if (why == SCOPE_ALIVE)
-        blame(request, "left its answer unfinished");
+        http_request_blame(request, "left its answer unfinished");
     else if (why == SCOPE_MEMORY)
-        blame(request, "was given up beyond its limit of memory");
+        http_request_blame(request, "was given up beyond its limit of memory");
     if (why == SCOPE_SHUTDOWN && http_stream_is_live(request))
         http_stream_end_live(request, whys[why]);
     else
@@ -364,14 +364,14 @@ static void answer_for(struct http_request *request)
         http_request_refuse(request, 503, "shutdown", SPAN("the server is shutting down"));
         return;
     case SCOPE_MEMORY:
-        blame(request, "was given up beyond its limit of memory");
+        http_request_blame(request, "was given up beyond its limit of memory");
         http_request_refuse(request, 500, "memory", (struct span){NULL, 0});
         return;
     case SCOPE_ALIVE:
     case SCOPE_SIBLING:
     case SCOPE_EXPLICIT:
     case SCOPE_REPLIED:
-        blame(request, "neither answers nor waits for anything");
+        http_request_blame(request, "neither answers nor waits for anything");
         http_request_refuse(request, 500, "no_reply", (struct span){NULL, 0});
         return;
     }
@@ -454,7 +454,8 @@ static void note_over(struct http_request *request, enum scope_why why)
     uint32_t slow_ms = server->options->slow_request_ms;
     /* The turn's own time too: a handler may have used it. */
     uint64_t total_us = loop_refresh_us(server->loop) - request->begun_us;
-    bool is_slow = slow_ms > 0 && total_us / 1000 >= slow_ms && !http_stream_is_live(request);
+    bool is_slow = slow_ms > 0 && total_us / 1000 >= slow_ms && !http_stream_is_live(request) &&
+                   request->_file == NULL; /* how long a large one takes is up to the client */
     bool is_well = why == SCOPE_REPLIED && request->why == NULL && request->code < 500;
 
     blame_request(request->scope->tasks->blame, route != NULL ? route->blame_index : BLAME_HOST,
@@ -476,6 +477,7 @@ void http_request_over(struct http_request *request, enum scope_why why)
     request->_is_over = true;
     list_remove(&request->_link);
     http_stream_stop(request);
+    http_file_stop(request);
     note_over(request, why);
     CHECK(request->server->counts->requests_open > 0);
     request->server->counts->requests_open--;

@@ -177,8 +177,21 @@ static void on_drained(struct stream *stream)
     http_conn_settle(conn);
 }
 
+static void on_file(struct stream *stream, enum err err)
+{
+    struct http_conn *conn = CONTAINER_OF(stream, struct http_conn, stream);
+
+    CHECK_OBJ(conn, HTTP_CONN_MAGIC);
+    http_pipeline_file_sent(conn, err);
+}
+
 static const struct stream_handler stream_handler = {
-    .on_data = on_data, .on_end = on_end, .on_fail = on_fail, .on_drained = on_drained};
+    .on_data = on_data,
+    .on_end = on_end,
+    .on_fail = on_fail,
+    .on_drained = on_drained,
+    .on_file = on_file,
+};
 
 static void on_step(struct ready *ready)
 {

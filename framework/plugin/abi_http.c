@@ -1,9 +1,11 @@
 /* plugin/abi_http.c - the table `http`: the request and its reply. */
 #include "base/check.h"
 #include "http/body.h"
+#include "http/reply_file.h"
 #include "http/reply_stream.h"
 #include "http/response.h"
 #include "plugin/inside.h"
+#include <unistd.h>
 
 static const weft_str absent = {NULL, 0};
 
@@ -250,6 +252,32 @@ static weft_status reply_end(weft_ctx *ctx)
     return request != NULL ? stream_outcome(http_reply_end(request), "reply_end") : WEFT_E_STATE;
 }
 
+/* 0 to 2 are not for sending: they come from a struct that was not filled in. */
+static bool is_file(const weft_file *file)
+{
+    return file != NULL && file->size >= sizeof(*file) && file->fd > STDERR_FILENO;
+}
+
+static weft_status reply_file(weft_ctx *ctx, uint32_t code, const char *type,
+                              const weft_file *given)
+{
+    struct http_request *request = abi_request(ctx, "reply_file");
+    struct http_file file;
+    weft_file taken;
+    enum err err;
+
+    if (request == NULL || !is_file(given) || !abi_take_options(&taken, sizeof taken, given)) {
+        if (is_file(given))
+            (void)close(given->fd);
+        return request == NULL ? WEFT_E_STATE : outcome(ERR_INVALID, "reply_file");
+    }
+    file = (struct http_file){.fd = taken.fd, .offset = taken.offset, .length = taken.length};
+    err = http_reply_file(request, code, span_of(type), &file);
+    if (err == ERR_IO)
+        abi_misuse("reply_file", "the file cannot be read, or is shorter than its length");
+    return outcome(err, "reply_file");
+}
+
 const weft_http_api abi_http = {
     .size = sizeof(weft_http_api),
     .method = method,
@@ -278,4 +306,5 @@ const weft_http_api abi_http = {
     .remove_header = abi_remove_header,
     .reply_length = abi_reply_length,
     .transform = abi_transform,
+    .reply_file = reply_file,
 };

@@ -15,7 +15,8 @@ HELP = "see «The ABI» in CONTRIBUTING.md, and tests/abi/freeze.py"
 # Between two plugins' worth of types: everything that crosses, exported so that debug information has it.
 TYPES = '#include "weft.h"\nWEFT_PLUGIN("types", "1", NULL, NULL, NULL);\n' + "".join(
     f"const {name} *types_{name} __attribute__((visibility(\"default\")));\n"
-    for name in ("weft_api", "weft_call", "weft_route_options", "weft_reply_options", "weft_filter_options", "weft_value", "weft_field"))
+    for name in ("weft_api", "weft_call", "weft_route_options", "weft_reply_options", "weft_filter_options", "weft_file",
+                  "weft_value", "weft_field"))
 
 
 def run(*command):
@@ -145,6 +146,7 @@ SCRIPT = [
     ("POST", "/golden/upload", 200, "8 0 1"),
     ("GET", "/golden/export", 200, "2 of pieces"),
     ("GET", "/golden/export?length", 200, "2 of pieces"),
+    ("GET", "/golden/file", 200, "is a part"),
     ("GET", "/golden/values", 200, '1 7 1 3 t hello -7 1 5 \\x00ff 1 '
      '{"i":-7,"t":"hello","b":true,"d":0.5,"x":"\\\\x00ff","j":[1],"n":null}'),
     ("GET", "/golden/more-values", 200, '1000001 xyz 2 -4 3 a,b 1 "'),

@@ -18,6 +18,7 @@ REQUESTS = [("GET", "/hostile/1?n=2", None), ("GET", "/hostile/finish", None), (
 
 FRAME = r"""
 #include "weft.h"
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -95,6 +96,17 @@ static const weft_str *pick_strs(void)
     for (uint32_t i = 0; i < LIST; i++)
         strs[i] = pick_str();
     return below(20) == 0 ? NULL : strs;
+}
+
+static const weft_file *pick_file(void)
+{
+    static weft_file file;
+
+    file.size = below(20) == 0 ? 8 : sizeof file;
+    file.fd = below(9) == 0 ? -1 : open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    file.offset = below(20) == 0 ? UINT64_MAX : below(100000);
+    file.length = below(20) == 0 ? UINT64_MAX : below(2) == 0 ? below(3000) : below(3000000);
+    return below(20) == 0 ? NULL : &file;
 }
 
 static uint32_t pick_code(void)
@@ -332,7 +344,7 @@ def argument(parameter):
         return f"below(20) == 0 ? NULL : on_{base}"
     simple = {"const char *": "pick_text()", "weft_str": "pick_str()", "const weft_str *": "pick_strs()",
               "void *": "NULL", "const weft_value *": "pick_values()", "const weft_call *": "pick_call()",
-              "const weft_route_options *": "pick_options()",
+              "const weft_route_options *": "pick_options()", "const weft_file *": "pick_file()",
               "size_t": "below(below(50) == 0 ? 1 << 20 : 3000)", "weft_status": "pick_status()"}
     if kind in simple:
         return simple[kind]

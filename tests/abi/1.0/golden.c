@@ -4,6 +4,7 @@
 #include "weft.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 static weft_pg *db;
 static weft_upstream *partner;
@@ -254,6 +255,20 @@ static weft_status write_pieces(weft_ctx *ctx, void *self)
     WEFT_TRY(weft_await(weft_write_all(ctx, 2, pieces)));
     WEFT_TRY(weft_set_trailer(ctx, "X-Golden", weft_cstr("behind")));
     return weft_reply_end(ctx);
+}
+
+/* GET /golden/file: a reply that is a part of a file */
+static weft_status send_file(weft_ctx *ctx, void *self)
+{
+    weft_file file = {sizeof file, -1, 3, 9};
+    FILE *text = tmpfile();
+
+    (void)self;
+    if (text == NULL || fputs("it is a part of a file", text) < 0 || fflush(text) != 0)
+        return WEFT_E_STATE;
+    file.fd = dup(fileno(text));
+    (void)fclose(text);
+    return weft_reply_file(ctx, 200, "text/plain", &file);
 }
 
 /* GET /golden/values: parameters and columns of every kind */
@@ -553,6 +568,7 @@ static weft_status init(weft_host *host, void **self)
     WEFT_TRY(weft_route(host, "GET", "/pieces", use_pieces));
     WEFT_TRY(weft_route_with(host, "POST", "/upload", read_body, NULL, &streams));
     WEFT_TRY(weft_route(host, "GET", "/export", write_pieces));
+    WEFT_TRY(weft_route(host, "GET", "/file", send_file));
     WEFT_TRY(weft_route(host, "GET", "/values", use_values));
     WEFT_TRY(weft_route(host, "GET", "/more-values", use_more_values));
     WEFT_TRY(weft_route(host, "GET", "/names", list_names));

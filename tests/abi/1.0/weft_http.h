@@ -229,6 +229,29 @@ static inline weft_status weft_set_trailer(weft_ctx *ctx, const char *name, weft
  * off; WEFT_E_CANCELED: the client left. [loop] */
 static inline weft_status weft_reply_end(weft_ctx *ctx) { return weft__api->http->reply_end(ctx); }
 
+/* ---- a reply that is a file, or a part of one: sent by the kernel, as fast as the client takes
+ * it, and in no memory of ours. plugins/static serves folders with it. ---- */
+
+/* What is sent. */
+struct weft_file {
+    uint32_t size;   /* sizeof(weft_file) */
+    int32_t fd;      /* open for reading; at least 3 */
+    uint64_t offset; /* bytes before the first one that is sent */
+    uint64_t length; /* bytes from there on */
+};
+
+/* Replies with it. `file->fd` is the host's from the call on, whatever its status: it closes it.
+ * Statuses are weft_reply()'s; WEFT_E_INVALID as well for no descriptor, or a small file that
+ * cannot be read or is shorter: then there is no reply yet. A larger one that turns out so when it
+ * is sent is broken off, with a line in the log. The ctx ends with the call, the request with the
+ * last byte. Reading blocks the worker where the kernel does not have the bytes in memory, 256 KiB
+ * at a time: open what may be cold in weft_offload(), with posix_fadvise(). [loop] */
+static inline weft_status weft_reply_file(weft_ctx *ctx, uint32_t code, const char *type,
+                                          const weft_file *file)
+{
+    return weft__api->http->reply_file(ctx, code, type, file);
+}
+
 #ifdef __cplusplus
 } /* extern "C" */
 #endif

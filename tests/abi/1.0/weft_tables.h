@@ -99,6 +99,9 @@ typedef struct weft_http_api {
     weft_status (*remove_header)(weft_ctx *, const char *name);        /* weft_remove_header() */
     int64_t (*reply_length)(weft_ctx *);                               /* weft_reply_length() */
     weft_status (*transform)(weft_ctx *, weft_transform_fn *, void *); /* weft_transform() */
+    /* [loop] files */
+    weft_status (*reply_file)(weft_ctx *, uint32_t code, const char *type,
+                              const weft_file *); /* weft_reply_file() */
 } weft_http_api;
 
 typedef struct weft_pg_api {
