@@ -3,6 +3,7 @@
 #include "server/ask.h"
 #include "server/error_log.h"
 #include "server/master.h"
+#include "server/predecessor.h"
 #include "server/settings.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -23,6 +24,9 @@ static const char usage[] =
     "exit "
     "0 when they serve,\n"
     "                        1 with the reason when nothing has changed\n"
+    "  weft upgrade -c FILE  have a new master take over from the host that runs with FILE, of the "
+    "program as it is\n"
+    "                        installed now; exit codes as of reload\n"
     "  weft stop -c FILE     end the host that runs with FILE, when its requests are done; --now: "
     "at "
     "once\n"
@@ -38,7 +42,7 @@ static const char usage[] =
     "                        -o server.listen=127.0.0.1:80 -o plugin.hello.greeting=Ahoy\n"
     "\n"
     "SIGTERM and SIGINT finish the requests under way and exit 0, SIGQUIT does not wait for them;\n"
-    "SIGHUP reloads, SIGUSR1 reopens the logs.\n";
+    "SIGHUP reloads, SIGUSR2 upgrades, SIGUSR1 reopens the logs.\n";
 
 struct arguments {
     const char *command;  /* "run", "check", "reload", ... */
@@ -48,6 +52,7 @@ struct arguments {
     bool is_json;         /* --json */
     bool wants_requests;  /* --requests */
     const char **options; /* each -o, NULL at their end; on the heap */
+    char *const *argv;    /* main()'s */
 };
 
 /* True: `code` is the exit code, nothing is left to do. */
@@ -64,6 +69,7 @@ static bool parse_arguments(int argc, char **argv, struct arguments *arguments, 
     *arguments = (struct arguments){
         .command = "run",
         .options = mem_calloc((size_t)argc + 1, sizeof *arguments->options),
+        .argv = argv,
     };
     *code = 0;
     while ((option = getopt_long(argc, argv, "c:o:hV", options, NULL)) != -1)
@@ -112,11 +118,12 @@ static int run(struct settings *settings, const struct arguments *arguments)
     int code = 1;
 
     if (error_log_open(settings) == ERR_OK) {
-        code = master_run(settings, arguments->settings, arguments->options);
+        code = master_run(settings, arguments->settings, arguments->options, arguments->argv);
         if (code != 0 && terminal >= 0 && strcmp(log, "stderr") != 0)
             dprintf(terminal, "weft: failed; %s says why\n", log);
     } else {
         fprintf(stderr, "weft: error_log: %s: %s\n", log, strerror(errno));
+        predecessor_refuse("error_log cannot be opened");
         settings_free(settings);
     }
     close(terminal);
@@ -183,6 +190,7 @@ static int with_settings(const struct arguments *arguments,
               : settings_load(arguments->settings, arguments->options, &settings, problem);
     if (err != ERR_OK) {
         fprintf(stderr, "weft: %s\n", problem);
+        predecessor_refuse(problem);
         return 1;
     }
     return verb(settings, arguments);
@@ -196,6 +204,8 @@ static int obey(const struct arguments *arguments)
         return with_settings(arguments, check);
     if (strcmp(arguments->command, "reload") == 0)
         return ask(arguments, "reload");
+    if (strcmp(arguments->command, "upgrade") == 0)
+        return ask(arguments, "upgrade");
     if (strcmp(arguments->command, "stop") == 0)
         return ask(arguments, arguments->is_now ? "stop now" : "stop");
     if (strcmp(arguments->command, "status") == 0)

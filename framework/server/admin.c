@@ -151,8 +151,12 @@ static void on_room(void *data)
 void admin_init(struct admin *admin, struct fresh_desk *fresh, struct watch *watch,
                 const struct reload *reload)
 {
-    *admin = (struct admin){
-        .fresh = fresh, .watch = watch, .reload = reload, .listener._fd = -1, .fd = -1};
+    *admin = (struct admin){.fresh = fresh,
+                            .watch = watch,
+                            .reload = reload,
+                            .listener._fd = -1,
+                            .fd = -1,
+                            .inherited = -1};
 }
 
 static void start(struct admin *admin)
@@ -174,42 +178,96 @@ static void start(struct admin *admin)
                                                                  .router = admin->router,
                                                                  .on_room = on_room,
                                                                  .data = admin});
-    listener_start(loop, &admin->listener, admin->fd, on_connection);
+}
+
+static void begin_to_accept(struct admin *admin)
+{
+    admin->is_lent = false;
+    listener_start(admin->watch->loop, &admin->listener, admin->fd, on_connection);
     admin->listener.may_accept = may_accept;
 }
 
-enum err admin_open(struct admin *admin, const struct settings *settings, struct activation *handed,
-                    char problem[INI_PROBLEM_SIZE])
+/* The inherited socket, if it is the right one. */
+static bool is_inherited(struct admin *admin)
+{
+    struct addr addr;
+    int fd = admin->inherited;
+
+    admin->inherited = -1;
+    if (fd < 0)
+        return false;
+    if (addr_of_socket(fd, &addr) && addr_equal(&addr, &admin->addr)) {
+        admin->fd = fd;
+        return true;
+    }
+    close(fd);
+    return false;
+}
+
+static enum err open_socket(struct admin *admin, const struct settings *settings,
+                            struct activation *handed)
+{
+    admin->fd = handed != NULL ? activation_take(handed, &admin->addr) : -1;
+    admin->is_handed = admin->fd >= 0;
+    if (admin->is_handed)
+        return ERR_OK;
+    mode_t before = umask(0117); /* the user's and the group's */
+    enum err err = listener_socket(&admin->addr, settings->server.backlog, 0, &admin->fd);
+
+    umask(before);
+    return err;
+}
+
+enum err admin_own(struct admin *admin, const struct settings *settings, struct activation *handed,
+                   char problem[INI_PROBLEM_SIZE])
 {
     char text[ADDR_TEXT_SIZE];
     bool is_unix = settings->admin.storage.ss_family == AF_UNIX;
 
-    CHECK(admin->tasks == NULL);
-    if (settings->admin.len == 0)
+    enum err err = ERR_OK;
+
+    if (admin->tasks != NULL) {
+        http_server_resume(admin->http);
+        begin_to_accept(admin);
         return ERR_OK;
+    }
+    admin->is_lent = false;
     admin->addr = settings->admin;
-    admin->fd = activation_take(handed, &admin->addr);
-    admin->is_handed = admin->fd >= 0;
-    mode_t before = umask(0117); /* the user's and the group's */
-    enum err err = admin->is_handed
-                       ? ERR_OK
-                       : listener_socket(&admin->addr, settings->server.backlog, 0, &admin->fd);
-    umask(before);
+    if (!is_inherited(admin) && admin->addr.len > 0)
+        err = open_socket(admin, settings, handed);
+    if (admin->addr.len == 0)
+        return ERR_OK;
     addr_format(&admin->addr, text);
     if (err != ERR_OK) {
         snprintf(problem, INI_PROBLEM_SIZE, "admin: %s: %s", text, strerror(errno));
         return err;
     }
     start(admin);
+    begin_to_accept(admin);
     log_info("admin listener: %s%s", is_unix ? "" : "http://", text);
     return ERR_OK;
+}
+
+static void on_drained(void *data)
+{
+    (void)data; /* nobody waits for that */
+}
+
+void admin_lend(struct admin *admin)
+{
+    admin->is_lent = true;
+    if (admin->tasks == NULL)
+        return;
+    listener_stop(&admin->listener);
+    http_server_drain(admin->http, on_drained, admin);
 }
 
 static void unlink_socket(const struct admin *admin)
 {
     const struct sockaddr_un *name = (const struct sockaddr_un *)(const void *)&admin->addr.storage;
 
-    if (!admin->is_handed && admin->addr.storage.ss_family == AF_UNIX && name->sun_path[0] != '\0')
+    if (!admin->is_lent && !admin->is_handed && admin->addr.storage.ss_family == AF_UNIX &&
+        name->sun_path[0] != '\0')
         unlink(name->sun_path);
 }
 
@@ -232,6 +290,8 @@ void admin_close(struct admin *admin)
 
 void admin_abandon(const struct admin *admin)
 {
+    if (admin->inherited >= 0)
+        close(admin->inherited);
     if (admin->tasks == NULL)
         return;
     http_server_abandon(admin->http);

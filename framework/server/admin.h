@@ -34,17 +34,23 @@ struct admin {
     struct addr addr;            /* it is bound to */
     int fd;                      /* its socket; -1: off */
     bool is_handed;              /* it is the service manager's */
+    int inherited;               /* another master's, to be used if it has the address; -1: none */
+    bool is_lent;                /* another master accepts there */
 };
 
 /* Off. */
 void admin_init(struct admin *admin, struct fresh_desk *fresh, struct watch *watch,
                 const struct reload *reload);
 
-/* Serves at the address that the settings name, if they do, on the socket of `handed` where it has one.
- * ERR_EXISTS: it is in use; other failures
- * are ERR_IO; `problem` names the address. */
-enum err admin_open(struct admin *admin, const struct settings *settings, struct activation *handed,
-                    char problem[INI_PROBLEM_SIZE]) __attribute__((warn_unused_result));
+/* Serves at the address that the settings name, if they do, on the socket of `handed` (NULL: none)
+ * where it has one; or, after admin_lend(), again. ERR_EXISTS: the address is in use; other failures
+ * are ERR_IO; `problem` names it. */
+enum err admin_own(struct admin *admin, const struct settings *settings, struct activation *handed,
+                   char problem[INI_PROBLEM_SIZE]) __attribute__((warn_unused_result));
+
+/* Another master accepts there from here on; those who are connected get one more
+ * answer. Off is fine. */
+void admin_lend(struct admin *admin);
 
 /* Closes it, with who is connected. Off is fine. */
 void admin_close(struct admin *admin);

@@ -25,7 +25,8 @@ enum {
     BOARD_TEXT_SIZE = 192, /* of what is awaited */
 };
 
-enum board_state { BOARD_STARTING, BOARD_SERVING, BOARD_HOLDING, BOARD_DRAINING };
+/* READY: it accepts as soon as it has seen the master's word. */
+enum board_state { BOARD_STARTING, BOARD_READY, BOARD_SERVING, BOARD_HOLDING, BOARD_DRAINING };
 
 struct board_pool {
     char name[BOARD_NAME_SIZE];   /* "main" */

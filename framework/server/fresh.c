@@ -25,7 +25,7 @@ void fresh_deinit(struct fresh_desk *desk)
 /* One that has not begun to serve answers nobody. */
 static bool is_owing(const struct watched *worker)
 {
-    return worker->board->state != BOARD_STARTING &&
+    return worker->board->state >= BOARD_SERVING &&
            __atomic_load_n(&worker->board->answered, __ATOMIC_ACQUIRE) != worker->board->asked;
 }
 

@@ -16,6 +16,8 @@
 
 struct shared;
 
+struct admin;
+
 struct host {
     struct loop *loop;       /* the master's */
     struct signals signals;  /* CHLD, TERM, INT, QUIT, HUP, USR1, USR2 */
@@ -24,9 +26,12 @@ struct host {
     struct runtime runtime;  /* the host's folder */
     struct sockets sockets;  /* every address's */
     struct watch watch;      /* over the workers */
+    struct admin *admin;     /* the master's listener of its own */
     struct list generations; /* struct generation, the oldest first */
     struct shared *shared;   /* what plugins of all workers share */
     pid_t pid;               /* the master's */
+    char *program;           /* its file, by an absolute path: an upgrade runs it */
+    char *const *argv;       /* what it was called with, for the same */
     uint32_t lives;          /* goes up with each worker's fork, from a start of its own */
     void (*abandon)(const struct host *host); /* in a forked child: host_abandon() calls it */
 };

@@ -15,9 +15,11 @@
 #include "server/admin.h"
 #include "server/desk.h"
 #include "server/error_log.h"
+#include "server/heritage.h"
 #include "server/host.h"
 #include "server/reload.h"
 #include "server/shared.h"
+#include "server/upgrade.h"
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -110,7 +112,8 @@ static void on_serving(void *data)
     const struct generation *first = master->reload.current;
 
     watch_set_phase(&master->host.watch, WATCH_SERVING);
-    notify_ready(&master->host.notify, first->number);
+    if (!master->reload.predecessor.is_there) /* else the host is the other master's still */
+        notify_ready(&master->host.notify, first->number);
     log_info("serving: %u workers, generation %u", first->settings->workers, first->number);
 }
 
@@ -132,11 +135,14 @@ static void on_command(void *data, struct control_asker *asker, const char *verb
         desk_status(&master->desk, asker, rest);
         return;
     }
-    if (strcmp(verb, "reload") == 0 && !master->is_stopping) {
-        control_wait(asker, reload_ask(&master->reload));
+    bool is_upgrade = strcmp(verb, "upgrade") == 0;
+    bool is_known = is_upgrade || strcmp(verb, "reload") == 0;
+    if (is_known && !master->is_stopping) {
+        control_wait(asker, is_upgrade ? reload_ask_upgrade(&master->reload)
+                                       : reload_ask(&master->reload));
         return;
     }
-    if (strcmp(verb, "reload") == 0)
+    if (is_known)
         control_warn(asker, "the host is stopping");
     else
         control_warn(asker, "this host has no command %.64s", verb);
@@ -175,6 +181,10 @@ static void on_signal(struct signals *signals, int number, int pid)
     case SIGUSR1:
         reopen_logs(master);
         break;
+    case SIGUSR2:
+        if (!master->is_stopping)
+            (void)reload_ask_upgrade(&master->reload);
+        break;
     default:
         log_info("%s: stopping", strsignal(number));
         if (number == SIGTERM)
@@ -204,7 +214,7 @@ static void raise_file_limit(void)
     }
 }
 
-static const int numbers[] = {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1};
+static const int numbers[] = {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2};
 
 static void start_signals(struct master *master)
 {
@@ -227,16 +237,67 @@ static void stop_signals(struct master *master)
     signals_stop(&master->host.signals);
 }
 
-static enum err open_control(struct master *master, const struct settings *settings, char *problem)
+/* Where `takes_over`, from another master of this host. */
+static enum err open_control(struct master *master, const struct settings *settings,
+                             bool takes_over, char *problem)
 {
     const char *configured = settings->server.control;
     char *path = configured[0] != '\0'
                      ? mem_copy(span_of(configured))
                      : mem_format("%s/%s", master->host.runtime.path, RUNTIME_CONTROL);
     enum err err = control_open(&master->host.control, master->host.loop, path,
-                                configured[0] == '\0', problem);
+                                configured[0] == '\0' || takes_over, problem);
 
     mem_free(path);
+    return err;
+}
+
+/* ---- upgrades ---- */
+
+static bool on_take(void *data, char problem[INI_PROBLEM_SIZE])
+{
+    struct master *master = data;
+
+    const struct settings *settings = master->reload.current->settings;
+
+    runtime_own(&master->host.runtime, true);
+    control_close(&master->host.control);
+    if (open_control(master, settings, true, problem) != ERR_OK ||
+        admin_own(&master->admin, settings, NULL, problem) != ERR_OK)
+        return false;
+    control_start(&master->host.control, on_command, master);
+    return true;
+}
+
+/* The control socket stays for those who ask already; others will find the new master's. */
+static void on_yield(void *data)
+{
+    struct master *master = data;
+
+    runtime_own(&master->host.runtime, false);
+    admin_lend(&master->admin);
+}
+
+static void on_replaced(void *data)
+{
+    struct master *master = data;
+
+    notify_main_pid(&master->host.notify, master->reload.successor.pid);
+    notify_stop(&master->host.notify); /* the host goes on */
+    stop_all(master, SIGTERM);
+}
+
+/* What the master before has left us. */
+static enum err inherit(struct master *master, const struct settings *settings,
+                        const struct heritage *heritage, char *problem)
+{
+    struct host *host = &master->host;
+    enum err err = runtime_inherit(&host->runtime, heritage->folder, heritage->lock_fd,
+                                   heritage->generation, problem);
+
+    master->admin.inherited = heritage->admin;
+    master->admin.is_handed = heritage->is_admin_handed;
+    master->reload.declined = sockets_decline(&host->sockets, settings);
     return err;
 }
 
@@ -284,6 +345,7 @@ static void init(struct master *master, const struct settings *settings)
                                  .tickets = TICKET_STATUS,
                                  .reload = &master->reload};
     desk_init(&master->desk);
+    master->host.admin = &master->admin;
     admin_init(&master->admin, &master->fresh, &master->host.watch, &master->reload);
 }
 
@@ -302,6 +364,7 @@ static void deinit(struct master *master)
     watch_deinit(&master->host.watch);
     runtime_close(&master->host.runtime);
     shared_destroy(master->host.shared);
+    mem_free(master->host.program);
     loop_destroy(master->host.loop);
 }
 
@@ -325,8 +388,9 @@ static enum err open_sockets(struct master *master, const struct settings *setti
     sockets->handed = &handed;
     if (err == ERR_OK)
         err = sockets_open(sockets, settings, problem);
-    if (err == ERR_OK)
-        err = admin_open(&master->admin, settings, &handed, problem);
+    /* The one that follows another master opens it later: it is not ready before. */
+    if (err == ERR_OK && master->reload.state != RELOAD_FOLLOWING)
+        err = admin_own(&master->admin, settings, &handed, problem);
     sockets->handed = NULL;
     activation_close(&handed);
     return err;
@@ -335,22 +399,33 @@ static enum err open_sockets(struct master *master, const struct settings *setti
 /* All that must be there before workers are. */
 static enum err prepare(struct master *master, const struct settings *settings)
 {
+    struct host *host = &master->host;
+    struct heritage heritage;
     char problem[INI_PROBLEM_SIZE];
-    enum err err = runtime_open(&master->host.runtime, settings->server.runtime_dir,
-                                settings->file->path, 1, problem);
+    enum err err = heritage_read(&heritage, &host->sockets, problem);
 
-    if (err == ERR_OK)
-        err = open_control(master, settings, problem);
+    if (err == ERR_OK) {
+        upgrade_follow(&master->reload, heritage.channel, heritage.generation);
+        err = inherit(master, settings, &heritage, problem);
+    } else if (err == ERR_NOT_FOUND) {
+        err = runtime_open(&host->runtime, settings->server.runtime_dir, settings->file->path, 1,
+                           problem);
+        if (err == ERR_OK)
+            err = open_control(master, settings, false, problem);
+    }
     if (err == ERR_OK)
         err = open_sockets(master, settings, problem);
     if (err == ERR_OK)
         err = make_shared(master, settings, problem);
-    if (err != ERR_OK)
-        log_error("%s", problem);
+    if (err == ERR_OK)
+        return ERR_OK;
+    log_error("%s", problem);
+    predecessor_tell(&master->reload.predecessor, SUCCESSOR_FAILED, problem);
     return err;
 }
 
-int master_run(struct settings *settings, const char *path, const char *const *overrides)
+int master_run(struct settings *settings, const char *path, const char *const *overrides,
+               char *const *argv)
 {
     struct master master;
     enum err err;
@@ -358,14 +433,21 @@ int master_run(struct settings *settings, const char *path, const char *const *o
     log_set_process("master");
     raise_file_limit();
     init(&master, settings);
-    reload_init(
-        &master.reload, &master.host, path, overrides,
-        &(struct reload_events){
-            .serving = on_serving, .lost = on_lost, .stopped = on_stopped, .data = &master});
+    master.host.argv = argv;
+    master.host.program = successor_program(argv[0]);
+    reload_init(&master.reload, &master.host, path, overrides,
+                &(struct reload_events){.serving = on_serving,
+                                        .lost = on_lost,
+                                        .stopped = on_stopped,
+                                        .take = on_take,
+                                        .yield = on_yield,
+                                        .replaced = on_replaced,
+                                        .data = &master});
     err = prepare(&master, settings);
     if (err == ERR_OK) {
         start_signals(&master);
-        control_start(&master.host.control, on_command, &master);
+        if (master.reload.state != RELOAD_FOLLOWING)
+            control_start(&master.host.control, on_command, &master);
         timer_start(master.host.loop, &master.tick, 1000, on_tick);
         notify_start(&master.host.notify, &master.host.watch);
         reload_begin(&master.reload, settings);

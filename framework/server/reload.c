@@ -6,14 +6,13 @@
 #include "loop/loop.h"
 #include "server/changes.h"
 #include "server/error_log.h"
+#include "server/upgrade.h"
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
 static const struct generation_events events;
-
-static void begin_soon(struct reload *reload);
 
 static struct reload *owner_of(struct generation *generation)
 {
@@ -30,30 +29,29 @@ static void log_all(const char *text)
     }
 }
 
-/* The reload under way is over; the next one begins where it was asked for. */
-static void finish(struct reload *reload, int code, const char *text)
+void reload_finish(struct reload *reload, int code, const char *text)
 {
     uint32_t ticket = reload->ticket;
 
     reload->state = RELOAD_IDLE;
+    reload->is_upgrade = false;
     settings_free(reload->settings);
     reload->settings = NULL;
     reload->ticket++;
     notify_ready(&reload->host->notify, reload->current->number);
     snprintf(reload->outcome, sizeof reload->outcome, "%s", text);
     control_end_all(&reload->host->control, ticket, code, text);
-    begin_soon(reload);
+    reload_begin_soon(reload);
 }
 
-/* Nothing has changed. */
-static void refuse(struct reload *reload, const char *problem)
+void reload_refuse(struct reload *reload, const char *problem)
 {
     char text[INI_PROBLEM_SIZE + 64];
 
-    snprintf(text, sizeof text, "reload failed, generation %u goes on: %s", reload->current->number,
-             problem);
+    snprintf(text, sizeof text, "%s failed, generation %u goes on: %s",
+             reload->is_upgrade ? "upgrade" : "reload", reload->current->number, problem);
     log_error("%s", text);
-    finish(reload, 1, text);
+    reload_finish(reload, 1, text);
 }
 
 /* ---- the old generation ---- */
@@ -104,7 +102,7 @@ static void start_next(struct reload *reload)
 
     if (sockets_open(&host->sockets, reload->settings, problem) != ERR_OK) {
         runtime_remove_generation(&host->runtime, reload->last_number + 1);
-        refuse(reload, problem);
+        reload_refuse(reload, problem);
         return;
     }
     reload->state = RELOAD_STARTING;
@@ -120,7 +118,7 @@ static void drop_next(struct reload *reload, const char *problem)
     reload->old = reload->next;
     reload->next = NULL;
     end_old(reload);
-    refuse(reload, problem);
+    reload_refuse(reload, problem);
 }
 
 static void take_over(struct reload *reload)
@@ -155,7 +153,26 @@ static void commit(struct reload *reload)
         timer_start(reload->host->loop, &reload->probation, window_ms, on_probation_over);
     else
         end_old(reload);
-    finish(reload, 0, text);
+    reload_finish(reload, 0, text);
+}
+
+void reload_clear(struct reload *reload)
+{
+    bool is_first = reload->state != RELOAD_CLEARING;
+
+    reload->state = RELOAD_CLEARING;
+    if (reload->old == NULL && !reload->predecessor.is_there && reload->successor.pid == 0) {
+        if (reload->is_upgrade)
+            upgrade_start(reload);
+        else
+            start_next(reload);
+        return;
+    }
+    /* Who reloads again is content with what serves. */
+    if (is_first)
+        predecessor_tell(&reload->predecessor, SUCCESSOR_END, "");
+    if (reload->old != NULL && reload->old->state == GENERATION_HOLDING)
+        end_old(reload);
 }
 
 /* ---- trying ---- */
@@ -165,17 +182,17 @@ static void on_tried(struct trial *trial, const char *problem, const char *warni
     struct reload *reload = CONTAINER_OF(trial, struct reload, trial);
 
     log_all(warnings);
+    if (reload->state == RELOAD_FOLLOWING) {
+        upgrade_on_tried(reload, problem);
+        return;
+    }
     control_warn_all(&reload->host->control, reload->ticket, warnings);
     if (problem != NULL) {
         runtime_remove_generation(&reload->host->runtime, reload->last_number + 1);
-        refuse(reload, problem);
+        reload_refuse(reload, problem);
         return;
     }
-    reload->state = RELOAD_CLEARING;
-    if (reload->old == NULL)
-        start_next(reload);
-    else if (reload->old->state == GENERATION_HOLDING)
-        end_old(reload); /* who reloads again is content with what serves */
+    reload_clear(reload);
 }
 
 static void note_changes(struct reload *reload)
@@ -194,43 +211,54 @@ static void note_changes(struct reload *reload)
     buf_release(&text);
 }
 
-static void try_settings(struct reload *reload)
+enum err reload_try(struct reload *reload, uint32_t number, char problem[INI_PROBLEM_SIZE])
 {
     struct host *host = reload->host;
+    char folder[PATH_MAX];
+    enum err err = runtime_make_generation(&host->runtime, number, problem);
+
+    if (err != ERR_OK)
+        return err;
+    runtime_name_generation(&host->runtime, number, folder);
+    err = trial_start(&reload->trial, host, reload->settings, folder, number, on_tried);
+    if (err != ERR_OK)
+        snprintf(problem, INI_PROBLEM_SIZE, "cannot start a process: %s", strerror(errno));
+    return err;
+}
+
+static void try_settings(struct reload *reload)
+{
     uint32_t number = reload->last_number + 1;
-    char problem[INI_PROBLEM_SIZE], folder[PATH_MAX];
+    char problem[INI_PROBLEM_SIZE];
 
     reload->state = RELOAD_TRYING;
     reload->is_wanted = false;
     log_info("reload: trying generation %u", number);
-    notify_reloading(&host->notify);
+    notify_reloading(&reload->host->notify);
     if (settings_load(reload->path, reload->overrides, &reload->settings, problem) != ERR_OK) {
-        refuse(reload, problem);
+        reload_refuse(reload, problem);
         return;
     }
     note_changes(reload);
-    runtime_name_generation(&host->runtime, number, folder);
-    enum err err = runtime_make_generation(&host->runtime, number, problem);
-    if (err == ERR_OK) {
-        err = trial_start(&reload->trial, host, reload->settings, folder, number, on_tried);
-        if (err != ERR_OK)
-            snprintf(problem, sizeof problem, "cannot start a process: %s", strerror(errno));
-    }
-    if (err != ERR_OK)
-        refuse(reload, problem);
+    if (reload_try(reload, number, problem) != ERR_OK)
+        reload_refuse(reload, problem);
 }
 
 static void on_begin(struct timer *timer)
 {
     struct reload *reload = CONTAINER_OF(timer, struct reload, begin);
 
-    if (reload->state == RELOAD_IDLE && reload->is_wanted)
+    if (reload->state != RELOAD_IDLE || !reload->is_wanted)
+        return;
+    if (reload->is_upgrade_wanted)
+        upgrade_begin(reload);
+    else
         try_settings(reload);
 }
 
 /* By the loop, so that whoever asked knows the ticket before anything is answered; and not before
  * the first generation serves. */
-static void begin_soon(struct reload *reload)
+void reload_begin_soon(struct reload *reload)
 {
     bool is_serving = reload->current != NULL && reload->current->state == GENERATION_SERVING;
 
@@ -248,9 +276,11 @@ static void on_ready(struct generation *generation)
         return;
     if (generation == reload->next) {
         take_over(reload);
+    } else if (reload->state == RELOAD_FOLLOWING) {
+        upgrade_on_ready(reload);
     } else {
         reload->events.serving(reload->events.data);
-        begin_soon(reload);
+        reload_begin_soon(reload);
     }
 }
 
@@ -263,14 +293,18 @@ static void on_failed(struct generation *generation, const char *problem)
     if (generation == reload->next)
         drop_next(reload, problem);
     else if (generation == reload->current)
-        reload->events.lost(reload->events.data, problem);
+        upgrade_on_lost(reload, problem);
 }
 
 static void on_held(struct generation *generation)
 {
     struct reload *reload = owner_of(generation);
 
-    if (generation == reload->current && reload->state == RELOAD_TAKING && !reload->is_stopping)
+    if (generation != reload->current || reload->state != RELOAD_TAKING || reload->is_stopping)
+        return;
+    if (reload->is_upgrade)
+        upgrade_on_held(reload);
+    else
         commit(reload);
 }
 
@@ -285,6 +319,10 @@ static bool on_died(struct generation *generation, const struct slot *slot)
     }
     if (generation == reload->current && timer_is_on(&reload->probation)) {
         roll_back(reload, slot);
+        return false;
+    }
+    if (generation == reload->current && reload->predecessor.is_there) {
+        upgrade_on_lost(reload, slot->problem);
         return false;
     }
     return true;
@@ -305,14 +343,13 @@ static void on_gone(struct generation *generation)
     reload->killed += generation->killed;
     generation_destroy(generation);
     if (reload->is_stopping) {
-        if (reload->old == NULL && reload->next == NULL && reload->current == NULL)
-            reload->events.stopped(reload->events.data);
+        reload_end_if_done(reload);
         return;
     }
     sockets_prune(&reload->host->sockets, reload->current->settings,
                   reload->next != NULL ? reload->next->settings : NULL);
     if (reload->state == RELOAD_CLEARING)
-        start_next(reload);
+        reload_clear(reload);
 }
 
 static const struct generation_events events = {
@@ -339,9 +376,21 @@ void reload_init(struct reload *reload, struct host *host, const char *path,
 void reload_begin(struct reload *reload, struct settings *settings)
 {
     CHECK(reload->current == NULL);
+    reload->settings = settings;
+    if (reload->state == RELOAD_FOLLOWING)
+        upgrade_try(reload);
+    else
+        reload_start_first(reload, false);
+}
+
+void reload_start_first(struct reload *reload, bool is_tried)
+{
+    struct settings *settings = reload->settings;
+
+    reload->settings = NULL;
     reload->current =
         generation_create(reload->host, settings, ++reload->last_number, &events, reload);
-    generation_start(reload->current, false);
+    generation_start(reload->current, is_tried);
 }
 
 uint32_t reload_ask(struct reload *reload)
@@ -349,8 +398,25 @@ uint32_t reload_ask(struct reload *reload)
     uint32_t ticket = reload->ticket + (reload->state != RELOAD_IDLE);
 
     reload->is_wanted = true;
-    begin_soon(reload);
+    reload_begin_soon(reload);
+    if (reload->state == RELOAD_HANDED)
+        upgrade_pass_on(reload);
     return ticket;
+}
+
+uint32_t reload_ask_upgrade(struct reload *reload)
+{
+    reload->is_upgrade_wanted = true;
+    return reload_ask(reload);
+}
+
+void reload_end_if_done(struct reload *reload)
+{
+    bool is_alone = reload->state == RELOAD_HANDED || reload->successor.pid == 0;
+
+    if (reload->is_stopping && is_alone && reload->old == NULL && reload->next == NULL &&
+        reload->current == NULL)
+        reload->events.stopped(reload->events.data);
 }
 
 void reload_stop(struct reload *reload, int number)
@@ -363,12 +429,11 @@ void reload_stop(struct reload *reload, int number)
     trial_stop(&reload->trial);
     control_end_all(&reload->host->control, reload->ticket, 1, "the host is stopping");
     control_end_all(&reload->host->control, reload->ticket + 1, 1, "the host is stopping");
-    sockets_deafen(&reload->host->sockets, NULL);
+    upgrade_stop(reload);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i] != NULL)
             generation_end(all[i], number);
-    if (reload->current == NULL && reload->old == NULL && reload->next == NULL)
-        reload->events.stopped(reload->events.data);
+    reload_end_if_done(reload);
 }
 
 bool reload_reap(struct reload *reload, pid_t pid, int status)
@@ -379,6 +444,8 @@ bool reload_reap(struct reload *reload, pid_t pid, int status)
         slot_ended(slot, status);
     else if (pid == reload->trial.pid)
         trial_ended(&reload->trial, status);
+    else if (pid == reload->successor.pid)
+        upgrade_reap(reload, status);
     else
         return false;
     return true;
@@ -399,6 +466,8 @@ void reload_deinit(struct reload *reload)
     trial_stop(&reload->trial);
     timer_stop(&reload->probation);
     timer_stop(&reload->begin);
+    successor_deinit(&reload->successor);
+    predecessor_stop(&reload->predecessor);
     generation_destroy(reload->old);
     generation_destroy(reload->next);
     generation_destroy(reload->current);
@@ -410,4 +479,6 @@ void reload_deinit(struct reload *reload)
 void reload_abandon(const struct reload *reload)
 {
     trial_abandon(&reload->trial);
+    successor_abandon(&reload->successor);
+    predecessor_abandon(&reload->predecessor);
 }

@@ -99,6 +99,14 @@ static bool is_still_there(int fd, const char *file)
     return false;
 }
 
+static bool write_pid(int fd)
+{
+    char text[32];
+    int len = snprintf(text, sizeof text, "%ld\n", (long)getpid());
+
+    return pwrite(fd, text, (size_t)len, 0) == len && ftruncate(fd, len) == 0;
+}
+
 /* Locks the pid file in `path`. -1 with EWOULDBLOCK: another host has it. */
 static int lock_folder(const char *path)
 {
@@ -116,7 +124,7 @@ static int lock_folder(const char *path)
         errno = saved;
         return -1;
     }
-    if (ftruncate(fd, 0) != 0 || dprintf(fd, "%ld\n", (long)getpid()) < 0) {
+    if (!write_pid(fd)) {
         close(fd);
         return -1;
     }
@@ -164,6 +172,22 @@ enum err runtime_open(struct runtime *runtime, const char *configured, const cha
         return fail(problem, runtime->path);
     runtime_name_generation(runtime, generation, runtime->generation);
     return runtime_make_generation(runtime, generation, problem);
+}
+
+enum err runtime_inherit(struct runtime *runtime, const char *path, int lock_fd,
+                         uint32_t generation, char problem[INI_PROBLEM_SIZE])
+{
+    *runtime = (struct runtime){.lock_fd = lock_fd, .is_lent = true};
+    snprintf(runtime->path, sizeof runtime->path, "%s", path);
+    runtime_name_generation(runtime, generation, runtime->generation);
+    return runtime_make_generation(runtime, generation, problem);
+}
+
+void runtime_own(struct runtime *runtime, bool is_ours)
+{
+    runtime->is_lent = !is_ours;
+    if (is_ours)
+        (void)write_pid(runtime->lock_fd);
 }
 
 void runtime_name_generation(const struct runtime *runtime, uint32_t number, char path[PATH_MAX])
@@ -229,7 +253,8 @@ void runtime_close(struct runtime *runtime)
 {
     if (runtime->lock_fd < 0)
         return;
-    remove_tree(runtime->path);
+    if (!runtime->is_lent)
+        remove_tree(runtime->path);
     close(runtime->lock_fd);
     runtime->lock_fd = -1;
 }

@@ -21,6 +21,7 @@ struct runtime {
     char path[PATH_MAX];       /* the host's folder */
     char generation[PATH_MAX]; /* the folder of the first generation, below it */
     int lock_fd;               /* of the pid file; -1: none */
+    bool is_lent;              /* another process has it, too: it stays */
 };
 
 /* Makes and locks the folder, with that of `generation` empty in it. `configured` is [server]
@@ -28,6 +29,16 @@ struct runtime {
 enum err runtime_open(struct runtime *runtime, const char *configured, const char *ini_path,
                       uint32_t generation, char problem[INI_PROBLEM_SIZE])
     __attribute__((warn_unused_result));
+
+/* Takes over the folder `path`, which another process of this host made, with the descriptor that
+ * locks it, and makes that of `generation` in it. Both have it until runtime_own(). */
+enum err runtime_inherit(struct runtime *runtime, const char *path, int lock_fd,
+                         uint32_t generation, char problem[INI_PROBLEM_SIZE])
+    __attribute__((warn_unused_result));
+
+/* It is this process's, and the pid file says so; or, without `is_ours`, another one's, and is left
+ * as it is by runtime_close(). */
+void runtime_own(struct runtime *runtime, bool is_ours);
 
 /* The folder of generation `number`, whether it exists or not. */
 void runtime_name_generation(const struct runtime *runtime, uint32_t number, char path[PATH_MAX]);
@@ -46,7 +57,7 @@ void runtime_remove_generation(const struct runtime *runtime, uint32_t number);
 bool runtime_each(const char *configured, const char *ini_path,
                   bool (*visit)(void *data, const char *folder), void *data);
 
-/* Removes the folder and all in it. Twice, and zeroed with lock_fd -1, is fine. */
+/* Removes the folder and all in it, unless it is another's. Twice, and zeroed with lock_fd -1, is fine. */
 void runtime_close(struct runtime *runtime);
 
 #endif

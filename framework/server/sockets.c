@@ -3,9 +3,12 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "net/listener.h"
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -227,6 +230,112 @@ void sockets_close_others(const struct sockets *sockets, const struct settings *
             if (row->fds[slot] >= 0)
                 close(row->fds[slot]);
     }
+}
+
+/* ---- for a master that follows another one ---- */
+
+static_assert(SOCKETS_ROWS_MAX <= 32, "a bit for each row");
+
+void sockets_describe(const struct sockets *sockets, struct buf *text)
+{
+    char address[ADDR_TEXT_SIZE];
+
+    for (uint32_t i = 0; i < sockets->row_count; i++) {
+        const struct sockets_row *row = sockets->_rows[i];
+        buf_append(text, row->is_handed ? SPAN("handed ") : SPAN("listen "));
+        for (uint32_t slot = 0; slot < sockets->slots; slot++)
+            buf_format(text, slot > 0 ? ",%d" : "%d", row->fds[slot]);
+        addr_format(&row->addr, address);
+        buf_format(text, " %s\n", address);
+    }
+}
+
+void sockets_keep(const struct sockets *sockets, bool (*keep)(int fd, bool is_kept))
+{
+    for (uint32_t i = 0; i < sockets->row_count; i++)
+        for (uint32_t slot = 0; slot < sockets->slots; slot++)
+            CHECK(keep(sockets->_rows[i]->fds[slot], true));
+}
+
+static bool is_listening(int fd)
+{
+    int is_on = 0;
+    socklen_t len = sizeof is_on;
+
+    return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &is_on, &len) == 0 && is_on == 1;
+}
+
+/* The sockets up to the blank; returns what follows it, or NULL. */
+static const char *inherit_fds(struct sockets_row *row, const char *at, uint32_t *slots,
+                               bool (*keep)(int fd, bool is_kept))
+{
+    for (*slots = 0; *slots < SETTINGS_WORKERS_MAX;) {
+        char *end;
+        long fd = strtol(at, &end, 10);
+
+        if (end == at || fd < 0 || fd > INT_MAX || !is_listening((int)fd) || !keep((int)fd, false))
+            return NULL;
+        row->fds[(*slots)++] = (int)fd;
+        if (*end != ',')
+            return *end == ' ' ? end + 1 : NULL;
+        at = end + 1;
+    }
+    return NULL;
+}
+
+bool sockets_inherit(struct sockets *sockets, const char *line, bool (*keep)(int fd, bool is_kept))
+{
+    struct addr none = {.len = 0};
+    bool is_handed = strncmp(line, "handed ", 7) == 0;
+    struct sockets_row *row;
+    uint32_t slots;
+
+    if (sockets->row_count == SOCKETS_ROWS_MAX || (!is_handed && strncmp(line, "listen ", 7) != 0))
+        return false;
+    row = make_row(&none);
+    row->is_handed = is_handed;
+    sockets->_rows[sockets->row_count++] = row;
+    line = inherit_fds(row, line + 7, &slots, keep);
+    if (line == NULL || !addr_parse(span_of(line), &row->addr) ||
+        (sockets->row_count > 1 && slots != sockets->slots))
+        return false;
+    sockets->slots = slots;
+    return true;
+}
+
+uint32_t sockets_decline(struct sockets *sockets, const struct settings *settings)
+{
+    uint32_t rows = 0, left = 0;
+
+    for (uint32_t i = 0; i < sockets->row_count; i++) {
+        struct sockets_row *row = sockets->_rows[i];
+        if (is_wanted(settings, &row->addr)) {
+            sockets->_rows[left++] = row;
+            continue;
+        }
+        rows |= 1u << i;
+        close_row(row, 0);
+        mem_free(row);
+    }
+    sockets->row_count = left;
+    return rows;
+}
+
+uint32_t sockets_of_rows(const struct sockets *sockets, uint32_t rows, int *fds)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < sockets->row_count; i++)
+        for (uint32_t slot = 0; slot < sockets->slots && (rows >> i & 1) != 0; slot++)
+            fds[count++] = sockets->_rows[i]->fds[slot];
+    return count;
+}
+
+void sockets_deafen_rows(struct sockets *sockets, uint32_t rows)
+{
+    for (uint32_t i = 0; i < sockets->row_count; i++)
+        if ((rows >> i & 1) != 0)
+            deafen_row(sockets->_rows[i], sockets->slots);
 }
 
 void sockets_deinit(struct sockets *sockets)

@@ -10,6 +10,7 @@
 #ifndef WEFT_SERVER_SOCKETS_H
 #define WEFT_SERVER_SOCKETS_H
 
+#include "base/buf.h"
 #include "base/error.h"
 #include "server/activation.h"
 #include "server/settings.h"
@@ -63,6 +64,30 @@ void sockets_prune(struct sockets *sockets, const struct settings *settings,
 
 /* In a worker: closes what is not of an address of `settings`, and touches nothing else. */
 void sockets_close_others(const struct sockets *sockets, const struct settings *settings);
+
+/* ---- for a master that follows another one: server/heritage.h ---- */
+
+/* Appends a line for each row: "listen", or "handed" where it is_handed; its sockets; its address. */
+void sockets_describe(const struct sockets *sockets, struct buf *text);
+
+/* Has all sockets outlive exec(), by `keep`, which must work. */
+void sockets_keep(const struct sockets *sockets, bool (*keep)(int fd, bool is_kept));
+
+/* Takes the sockets of such a line over; they will not outlive exec(), by `keep`.
+ * False: it is no such line, or they are no listening sockets. */
+bool sockets_inherit(struct sockets *sockets, const char *line, bool (*keep)(int fd, bool is_kept));
+
+/* Closes what `settings` do not want and whoever left it to us goes on with; a bit for each row that
+ * was closed, in the order in which they were inherited. */
+uint32_t sockets_decline(struct sockets *sockets, const struct settings *settings);
+
+/* As sockets_only_of(), for the rows whose bits are set. */
+uint32_t sockets_of_rows(const struct sockets *sockets, uint32_t rows, int *fds);
+
+/* As sockets_deafen(), for the rows whose bits are set. */
+void sockets_deafen_rows(struct sockets *sockets, uint32_t rows);
+
+/* ---- */
 
 /* Closes all and frees the rows. What was not deafened goes on in whoever else has it open. Twice is
  * fine. */

@@ -45,6 +45,8 @@ const char *status_worker_state(const struct watched *worker)
     switch ((enum board_state)worker->board->state) {
     case BOARD_STARTING:
         return "starting";
+    case BOARD_READY:
+        return "ready";
     case BOARD_SERVING:
         return "serving";
     case BOARD_HOLDING:

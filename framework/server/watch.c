@@ -175,7 +175,8 @@ bool watch_is_ready(const struct watch *watch)
     if (watch->phase != WATCH_SERVING)
         return false;
     LIST_EACH (&watch->workers, link) {
-        if (CONTAINER_OF(link, struct watched, _link)->board->state == BOARD_SERVING)
+        uint32_t state = CONTAINER_OF(link, struct watched, _link)->board->state;
+        if (state > BOARD_STARTING && state < BOARD_DRAINING) /* from one word to the next, too */
             return true;
     }
     return false;

@@ -303,6 +303,7 @@ static enum err serve(struct worker *worker, char *problem)
     io_start(worker->parts.loop, &worker->channel, setup->channel, IO_READ, on_channel);
     timer_start(worker->parts.loop, &worker->tick, TICK_MS, on_tick);
     worker->state = READY;
+    show_state(worker, BOARD_READY);
     return ERR_OK;
 }
 
