@@ -355,8 +355,8 @@ inline void wait_on_fiber(root *origin)
     awaiter->here_.resume();
 }
 
-/* Calls `code`, which returns a status; what it throws becomes one, or a line in the log. `where` is
- * for that line. */
+/* Calls `code`, which returns a status; what it throws becomes one, or a line in the log, which
+ * names `where`. */
 template <typename Code>
 weft_status settled(weft_ctx *ctx, const char *where, const Code &code) noexcept
 {
@@ -399,8 +399,8 @@ template <auto fn> weft_status call(weft_ctx *ctx, void *self)
 } /* namespace detail */
 
 /* A weft_handler of fn(weft_ctx *, void *), which is a task<>, or returns a weft_status or nothing:
- * for weft_route(), weft_post() and WEFT_PLUGIN()'s start. (For weft_spawn() there is spawn() below:
- * the op would have settled when such a task first waits, not when it ends.) [loop] */
+ * for weft_route(), weft_post() and WEFT_PLUGIN()'s start. (For weft_spawn() there is spawn()
+ * below: the op would have settled when such a task first waits, not when it ends.) [loop] */
 template <auto fn> weft_status handler(weft_ctx *ctx, void *self) noexcept
 {
     return detail::guarded(ctx, [&] { return detail::call<fn>(ctx, self); });
@@ -804,8 +804,8 @@ template <typename Code, typename Value> weft_status run_work(void *data) noexce
 
 } /* namespace detail */
 
-/* weft_hedge() whose second op is what `code(ctx)` returns: a lambda, say, kept in the ctx. One that
- * throws has none. [loop] */
+/* weft_hedge() whose second op is what `code(ctx)` returns: a lambda, say, kept in the ctx. One
+ * that throws has none. [loop] */
 template <typename Code> weft_op *hedge(weft_ctx *ctx, weft_op *first, uint32_t ms, Code code)
 {
     Code &kept = make<Code>(ctx, std::move(code));
@@ -848,8 +848,8 @@ template <> struct offloaded<void> {
     weft_op *op; /* the same */
 };
 
-/* weft_offload() of `code()`, which may block, on another thread: it calls nothing of the host's but
- * what is [any], and what it captures by reference must live as long as the ctx. [loop] */
+/* weft_offload() of `code()`, which may block, on another thread: it calls nothing of the host's
+ * but what is [any], and what it captures by reference must live as long as the ctx. [loop] */
 template <typename Code> auto offload(weft_ctx *ctx, Code code)
 {
     using value = std::invoke_result_t<Code &>;
