@@ -169,6 +169,21 @@ def test_a_route_that_is_none(refused, tmp_path):
 
 # left out, and listed twice
 
+def test_what_everybody_may_write(refused, start_weft, tmp_path):
+    """The file, or the folder that it lies in: whoever wrote there would be root's equal."""
+    folder = tmp_path / "plugins"
+    folder.mkdir(mode=0o755)
+    made = plugin.build(folder, "it", plugin.answering("x"))
+    made.chmod(0o666)
+    assert refused(made).endswith(f"{made} cannot be loaded: it can be written by everybody, expected chmod o-w, or "
+                                  "plugins_writable_by_all = on in [server]")
+    made.chmod(0o644)
+    folder.chmod(0o777)
+    assert f"{made} cannot be loaded: its folder {folder} can be written by everybody, " in refused(made)
+    host = start_weft({"server": {"plugins_writable_by_all": "on"}, "plugin.it": {"path": made}})
+    assert host.get("/it").body == b"x"
+
+
 @pytest.mark.parametrize("broken", ["nowhere.so", "major", "init"])
 def test_one_that_is_not_required_is_left_out(start_weft, tmp_path, broken):
     """The host goes on without it, and says so."""

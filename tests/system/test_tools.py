@@ -2,6 +2,7 @@
 every kind of death and leaves nothing behind; the scripted upstream and the raw client agree on every
 framing."""
 import os
+import re
 import subprocess
 import time
 
@@ -165,3 +166,12 @@ def test_a_skip_says_why_and_is_a_failure_where_all_is_installed(tmp_path, every
     assert done.returncode == int(everything), done.stdout
     wanted = "skipped although WEFT_TEST_ALL=1: no such thing" if everything else "skipped: test_it.py::test_it: no such thing"
     assert wanted in done.stdout
+
+
+def test_a_seed_repeats_the_random_trees():
+    """What a failure prints is enough: the same seed grows the same trees, another one others."""
+    def grow(seed):
+        done = subprocess.run([place.BUILD / "tests/test_task_trees"], capture_output=True, text=True, timeout=100,
+                              env={**os.environ, "WEFT_SEED": str(seed), "WEFT_TREES": "600"}, check=True)
+        return re.search(r"\d+ ops, \d+ consumers", done.stdout + done.stderr).group()
+    assert grow(4711) == grow(4711) != grow(4712)
