@@ -175,9 +175,10 @@ typedef int32_t weft_status;
  *
  * Others are handed to the host by address: */
 
-/* Serves a request, on a stack of its own (128 KiB), so that it may wait. `self` is what was given
- * with the route, or what init() made. Not 0: the host answers as the table above says, as
- * application/problem+json, unless a reply was sent. [loop] */
+/* Serves a request, on a stack of its own (128 KiB: fiber_stack of server.ini; large arrays belong
+ * into weft_alloc()), so that it may wait. `self` is what was given with the route, or what init()
+ * made. Not 0: the host answers as the table above says, as application/problem+json, unless a
+ * reply was sent. [loop] */
 typedef weft_status weft_handler(weft_ctx *ctx, void *self);
 
 /* Told that `op` settled, whatever its status; never from inside the call that took it; may wait.
@@ -350,8 +351,9 @@ static inline const char *weft_status_text(weft_status status)
 /* ---- a ctx: a scope, with memory, a deadline and the ops that were started in it. A request has
  * one, a plugin's own jobs have one (start()), and each may have children. Once it is canceled, for
  * whatever reason, every op in it settles, with WEFT_E_CANCELED or WEFT_E_DEADLINE, and so does
- * each that is started from then on: a handler that hands failures on comes to its end by itself.
- * It ends, with its clean-ups and its memory, when nothing in it runs any more ----------------- */
+ * each that is started from then on: a handler that hands failures on comes to its end by itself
+ * (one that does not is held up at each wait, so that others have their turns). It ends, with its
+ * clean-ups and its memory, when nothing in it runs any more ----------------------------------- */
 
 /* Why a ctx was canceled: weft_why(). */
 enum {
@@ -404,8 +406,8 @@ static inline weft_str weft_fmt(weft_ctx *ctx, const char *format, ...)
     return made;
 }
 
-/* A copy in the ctx's memory, with a NUL behind it; absent stays absent. [loop] */
-static inline weft_str weft_copy(weft_ctx *ctx, weft_str s)
+/* A copy of the text in the ctx's memory, with a NUL behind it; absent stays absent. [loop] */
+static inline weft_str weft_dup(weft_ctx *ctx, weft_str s)
 {
     if (s.ptr != NULL) {
         char *text = (char *)weft_alloc(ctx, s.len + 1);

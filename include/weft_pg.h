@@ -207,6 +207,8 @@ static inline weft_op *weft_commit(weft_pg *tx) { return weft__api->pg->commit(t
 /* Rolls back, as an op in the transaction's ctx. [loop] */
 static inline weft_op *weft_rollback(weft_pg *tx) { return weft__api->pg->rollback(tx); }
 
+/* ---- the result of an op that has settled ---------------------------------------------------- */
+
 /* How many rows the result has; 0 for every op without one. [loop] */
 static inline uint32_t weft_rows(weft_op *op) { return weft__api->pg->rows(op); }
 

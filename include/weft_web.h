@@ -209,7 +209,7 @@ static inline weft_str weft_cookie(weft_ctx *ctx, const char *name)
             part.ptr++;
             part.len -= 2;
         }
-        return weft_copy(ctx, part);
+        return weft_dup(ctx, part);
     }
     return none;
 }

@@ -254,7 +254,7 @@ static weft_status end_body(weft_ctx *ctx, const struct upload *upload)
     uint32_t count = 0;
 
     while (count < 16 && (name = next_item(&rest)).ptr != NULL) {
-        weft_str value = weft_trailer(ctx, weft_copy(ctx, name).ptr);
+        weft_str value = weft_trailer(ctx, weft_dup(ctx, name).ptr);
 
         if (value.ptr == NULL || is_hop_by_hop(name, weft_cstr("")))
             continue;
@@ -325,7 +325,7 @@ static void copy_trailers(weft_ctx *ctx, weft_op *answer)
     weft_str rest = weft_call_field(answer, "Trailer"), name, value;
 
     while ((name = next_item(&rest)).ptr != NULL) {
-        name = weft_copy(ctx, name);
+        name = weft_dup(ctx, name);
         value = weft_call_trailer(answer, name.ptr);
         if (value.ptr != NULL && !is_hop_by_hop(name, weft_cstr("")))
             (void)weft_set_trailer(ctx, name.ptr, value);
@@ -361,7 +361,7 @@ static weft_status pass(weft_ctx *ctx, void *self)
 
     memset(&call, 0, sizeof call);
     call.size = sizeof call;
-    call.method = weft_copy(ctx, weft_method(ctx)).ptr;
+    call.method = weft_dup(ctx, weft_method(ctx)).ptr;
     WEFT_TRY(make_path(ctx, proxy, &call.path));
     copy_fields(ctx, proxy, &call);
     announce_body(ctx, &call);

@@ -75,7 +75,7 @@ static weft_status set_cookie(weft_ctx *ctx, void *self)
 static weft_status prefers(weft_ctx *ctx, void *self)
 {
     const char *offers[8];
-    weft_str list = weft_copy(ctx, weft_query(ctx, "offers"));
+    weft_str list = weft_dup(ctx, weft_query(ctx, "offers"));
     char *at = (char *)weft_alloc(ctx, list.len + 1), *next;
     uint32_t count = 0;
 

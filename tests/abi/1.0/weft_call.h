@@ -61,6 +61,13 @@ static inline weft_str weft_call_field(weft_op *op, const char *name)
     return weft__api->call->field(op, name);
 }
 
+/* The answer's field number `index`, in their order, those of one name too; without a name behind
+ * the last one. [loop] */
+static inline weft_field weft_call_field_at(weft_op *op, uint32_t index)
+{
+    return weft__api->call->field_at(op, index);
+}
+
 /* The answer's body; absent: no answer. [loop] */
 static inline weft_str weft_call_body(weft_op *op) { return weft__api->call->body(op); }
 
@@ -78,13 +85,6 @@ static inline weft_op *weft_call_post_json(weft_ctx *ctx, weft_upstream *upstrea
     weft_field type = {WEFT_S("Content-Type"), WEFT_S("application/json")};
     weft_call call = {sizeof call, 0, "POST", weft_cstr(path), json, &type, 1, 0, 0};
     return weft_call_start(ctx, upstream, &call);
-}
-
-/* The answer's field number `index`, in their order, those of one name too; without a name behind
- * the last one. [loop] */
-static inline weft_field weft_call_field_at(weft_op *op, uint32_t index)
-{
-    return weft__api->call->field_at(op, index);
 }
 
 /* ---- bodies in pieces, at constant memory, either way ------------------------------------------
