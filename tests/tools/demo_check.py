@@ -87,12 +87,55 @@ def library(mount):
     ]
 
 
+def is_account_list(answer):
+    accounts = answer.json()
+    if not isinstance(accounts, list) or len(accounts) != 3:
+        return "an array of three accounts"
+    return None if sum(account["balance"] for account in accounts) == 3000 else "3000 in all of them"
+
+
+def is_transfer(answer):
+    transfer = answer.json()
+    wanted = {"source": 1, "target": 2, "amount": 30}
+    good = isinstance(transfer, dict) and wanted.items() <= transfer.items()
+    return None if good else f"a transfer with {wanted}"
+
+
+def is_list_of_transfers(answer):
+    transfers = answer.json()
+    amounts = [transfer.get("amount") for transfer in transfers] if isinstance(transfers, list) else []
+    return None if amounts == [30, 5, 7] else f"the amounts 30, 5 and 7, not {amounts}"
+
+
+def is_csv_of_transfers(answer):
+    lines = answer.body.decode().splitlines()
+    good = lines[0] == "id,at,source,target,amount" and [line.rsplit(",", 3)[1:] for line in lines[1:]] == [
+        ["1", "2", "30"], ["1", "2", "5"], ["3", "1", "7"]]
+    return None if good else f"a head and three transfers, not {answer.body[:200]!r}"
+
+
+FORM = "application/x-www-form-urlencoded"
+BANK = [
+    ("GET", "/bank", None, 200, lambda answer: None if b"EventSource" in answer.body else "a page with EventSource"),
+    ("POST", "/bank/transfers", (FORM, "from=1&to=2&amount=30"), 201, is_transfer),
+    ("POST", "/bank/transfers", (FORM, "from=1&to=2&amount=5000"), 409, is_problem),
+    ("POST", "/bank/transfers", (FORM, "from=1&to=2&amount=much"), 400, is_problem),
+    ("POST", "/bank/transfers", (FORM, "from=1"), 400, is_problem),
+    ("POST", "/bank/transfers.csv", ("text/csv", "1,2,5\n3,1,7\n"), 201, is_object),
+    ("POST", "/bank/transfers.csv", ("text/csv", "1,2,5\n3,1\n"), 400, is_problem),
+    ("POST", "/bank/transfers.csv", ("text/csv", "1,2,5\n3,1,7000\n"), 409, is_problem),
+    ("GET", "/bank/transfers", None, 200, is_list_of_transfers),
+    ("GET", "/bank/transfers.csv", None, 200, is_csv_of_transfers),
+    ("GET", "/bank/accounts", None, 200, is_account_list),
+]
+
 REQUESTS = [
     ("GET", "/hello", None, 200, is_text(b"Hello, World!\n")),
     ("HEAD", "/hello", None, 200, is_text(b"")),
     ("POST", "/echo", "anything at all", 200, is_text(b"anything at all")),
     *library(""),
     *library("/then"),
+    *BANK,
     ("GET", "/nowhere", None, 404, None),
     ("POST", "/hello", "", 405, allows("GET")),
     ("DELETE", "/books", None, 405, allows("POST")),
@@ -116,12 +159,33 @@ class Answer:
 
 
 def ask(address, method, path, body):
-    """One request on a connection of its own."""
+    """One request on a connection of its own. `body` is JSON, or a pair of its type and itself."""
     connection = http.client.HTTPConnection(address, timeout=TIMEOUT_S)
-    headers = {} if body is None else {"Content-Type": "application/json"}
+    kind, body = body if isinstance(body, tuple) else ("application/json", body)
+    headers = {} if body is None else {"Content-Type": kind}
     try:
         connection.request(method, path, body=body, headers=headers)
         return Answer(connection.getresponse())
+    finally:
+        connection.close()
+
+
+def live_fault(address):
+    """A transfer is an event for who listens, whichever worker has either. What was wrong, or None."""
+    connection = http.client.HTTPConnection(address, timeout=TIMEOUT_S)
+    try:
+        connection.request("GET", "/bank/events")
+        events = connection.getresponse()
+        if events.readline() != b"event: anew\n":
+            return "an event anew first"
+        ask(address, "POST", "/bank/transfers", (FORM, "from=2&to=3&amount=1"))
+        while (line := events.readline()) != b"event: transfer\n":
+            if not line:
+                return "an event of the transfer, not the end"
+        transfer = json.loads(events.readline().partition(b": ")[2])
+        return None if transfer["amount"] == 1 else f"the amount 1, not {transfer}"
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        return f"an event of the transfer, but: {error!r}"
     finally:
         connection.close()
 
@@ -146,7 +210,10 @@ def main():
         found, fault = verdict(address, method, path, body, status, check)
         faults += fault is not None
         print(f"{method:<6} {path:<32} {found}  {'ok' if fault is None else 'expected ' + fault}", flush=True)
-    print(f"{len(REQUESTS)} requests, {faults} not as expected")
+    fault = live_fault(address)
+    faults += fault is not None
+    print(f"GET    {'/bank/events':<32} 200  {'ok' if fault is None else 'expected ' + fault}", flush=True)
+    print(f"{len(REQUESTS) + 1} requests, {faults} not as expected")
     sys.exit(faults > 0)
 
 
