@@ -244,7 +244,7 @@ static void end_watch(struct slot *slot, int status)
     } else if (slot->state == SLOT_STOPPING && WIFEXITED(status) && WEXITSTATUS(status) == 0) {
         how = WATCH_TOLD;
     }
-    watch_end(&slot->watched, status, how);
+    watch_end(&slot->watched, status, how, slot->problem);
 }
 
 /* Why, for whoever waits for the start. */

@@ -256,7 +256,7 @@ static void log_death(const struct watched *worker, int status)
               (int)worker->pid, what, culprit, last, lost <= LOST_MAX ? lost : 0);
 }
 
-void watch_end(struct watched *worker, int status, enum watch_end how)
+void watch_end(struct watched *worker, int status, enum watch_end how, const char *said)
 {
     struct watch *watch = worker->_watch;
     struct blame_culprit culprit;
@@ -266,7 +266,7 @@ void watch_end(struct watched *worker, int status, enum watch_end how)
     if (how != WATCH_TOLD) {
         slot_of(worker)->deaths++;
         slot_of(worker)->died_us = clock_wall_us();
-        snprintf(slot_of(worker)->why, sizeof slot_of(worker)->why, "could not start");
+        snprintf(slot_of(worker)->why, sizeof slot_of(worker)->why, "could not start: %s", said);
     }
     if (how == WATCH_DIED) {
         log_death(worker, status);

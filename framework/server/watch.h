@@ -103,8 +103,9 @@ enum watch_end {
 };
 
 /* It ended with `status`, as waitpid() tells it: what it died of is written to the log, and counted
- * against plugin and route. Twice, and zeroed, is fine. */
-void watch_end(struct watched *worker, int status, enum watch_end how);
+ * against plugin and route. `said` is what it gave as the reason of WATCH_FAILED. Twice, and zeroed, is
+ * fine. */
+void watch_end(struct watched *worker, int status, enum watch_end how, const char *said);
 
 /* For people: clock_ticks() of a page in microseconds. */
 uint64_t watch_ticks_us(const struct watch *watch, uint64_t ticks);

@@ -145,6 +145,29 @@ def test_requests_under_way_are_finished(start):
         assert (answer.status, answer.header("connection")) == (200, "close")
 
 
+def test_streams_without_an_end_are_told_at_once(start):
+    """They end in order, long before the drain's time is over; and who follows again comes to the new workers."""
+    server = {"drain_timeout": "60s", "rollback_window": "100ms", "workers": 1}
+    more = {"plugin.streams": {"path": place.BUILD / "tests/plugins/streams.so"}}
+    host = start(sections("one", server, **more))
+    with host.connect(timeout=30) as follower, host.connect(timeout=30) as other:
+        follower.request("GET", "/streams/events")
+        other.request("GET", "/lab/sleep/1500")      # has an end: is not told
+        wait_until(lambda: host.get("/streams/followers").body == b"1")
+        begin = time.monotonic()
+        reload(host, "two", server, **more)
+        answer = follower.read_answer()              # with its last chunk
+        assert answer.status == 200 and follower.is_closed()
+        assert time.monotonic() - begin < 30
+        assert other.read_answer().status == 200
+        with host.connect() as again:
+            again.request("GET", "/streams/events")
+            wait_until(lambda: host.get("/streams/followers").body == b"1")
+            assert host.post("/streams/events", "x").body == b"1"
+    host.wait_log("generation 1 has ended", timeout=20)
+    assert "cut off" not in host.log
+
+
 def test_what_takes_too_long_is_cut_off(start):
     """And the log says how many."""
     server = {"drain_timeout": "300ms", "request_timeout": "60s", "rollback_window": "100ms"}

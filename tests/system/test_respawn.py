@@ -1,11 +1,13 @@
 """Goal: the worker after one that died is the same program, tells its requests apart from the other's, and where
 there can be none, the others serve its clients."""
+import json
 import os
 import re
 import shutil
 import signal
 
 from support import place
+from support.host import run_weft
 
 
 def kill_first_worker(host):
@@ -49,3 +51,6 @@ def test_others_serve_where_a_worker_cannot_be_started_again(start_weft, tmp_pat
     host.wait_log("is not started again")
     for _ in range(20):
         assert host.get("/hello", timeout=5).status == 200
+    told = json.loads(run_weft("status", "-c", host.config, "--json").stdout)["slots"][0]
+    assert re.match(r"could not start: .*hello\.so cannot be opened: No such file", told["why"]), told
+    assert "could not start: " in run_weft("status", "-c", host.config).stdout

@@ -15,6 +15,7 @@ import pytest
 from support import place
 from support.client import Client
 from support.host import run_weft
+from support.wait import wait_until
 
 LAB = place.BUILD / "tests/plugins/lab.so"
 CRASH = place.BUILD / "tests/plugins/crash.so"
@@ -174,6 +175,32 @@ def test_a_manager_that_does_not_listen(start_weft, notified):
     assert run_weft("reload", "-c", host.config, timeout=60).returncode == 0
 
 
+def test_an_upgrade(start_weft, notified):
+    """The main process is the old master until it leaves, lest the manager ends the host with a new one that fails."""
+    host = start_weft({"server": {"rollback_window": "500ms"}, **HELLO},
+                      wrapper=[sys.executable, "-c", "import os, sys; os.environ['WATCHDOG_PID'] = str(os.getpid()); "
+                               "os.execv(sys.argv[1], sys.argv[1:])"],
+                      env={"NOTIFY_SOCKET": notified.name, "WATCHDOG_USEC": "400000"})
+    notified.wait("READY")
+    old = host.pid
+    assert run_weft("upgrade", "-c", host.config).returncode == 0
+    notified.wait("RELOADING")
+    assert notified.wait("READY", 2)["pid"] == old
+    told = notified.wait("READY", 3)
+    new = told["pid"]
+    assert new != old and told["MAINPID"] == str(new) and told["STATUS"] == "serving, generation 2"
+    changes = [(each["pid"], int(each["MAINPID"])) for each in notified.told if "MAINPID" in each]
+    assert changes == [(old, old), (old, old), (old, new), (new, new)]
+    assert host.wait(20) == 0
+    host.process = None
+    before = len([each for each in notified.drain() if "WATCHDOG" in each])
+    assert notified.wait("WATCHDOG", before + 2)["pid"] == new
+    assert not [each for each in notified.told if "STOPPING" in each]
+    os.kill(new, signal.SIGTERM)
+    assert notified.wait("STOPPING")["pid"] == new
+    wait_until(lambda: host.log.count("msg=stopped") == 2)
+
+
 # ---- activation ----
 
 def listening(address, family=socket.AF_INET):
@@ -301,3 +328,25 @@ def test_the_service_waits_longer_than_a_drain():
     drain = re.search(r"^#drain_timeout = (\d+)s", run_weft("defaults").stdout, re.MULTILINE).group(1)
     assert int(re.search(r"^TimeoutStopSec=(\d+)s", unit, re.MULTILINE).group(1)) > int(drain)
     assert "\nKillMode=mixed\n" in unit and "\nType=notify\n" in unit
+
+
+def test_sockets_go_on_to_a_new_master(start_weft, tmp_path):
+    """They stay the manager's: an upgraded host that ends leaves the file, and whoever comes then waits."""
+    path = str(tmp_path / "s")
+    made = listening(path, socket.AF_UNIX)
+    host = activated(start_weft, [made], {"server": {"listen": f"unix:{path}", "workers": 2, "rollback_window": "100ms"},
+                                          **HELLO}, wait=False)
+    host.wait_log("serving: ")
+    assert run_weft("upgrade", "-c", host.config).returncode == 0
+    assert host.wait(20) == 0
+    host.process = None
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(20)
+        client.connect(path)
+        client.sendall(b"GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert client.recv(4096).startswith(b"HTTP/1.1 200")
+    assert run_weft("stop", "-c", host.config).returncode == 0
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(20)
+        client.connect(path)
+    made.close()
