@@ -28,7 +28,9 @@ enum {
     STEPS_MAX = 60,      /* of one tree's programs, before they only return */
     OPS_MAX = 80,
     SCOPES_MAX = 24,
-    EARS_MAX = 80
+    EARS_MAX = 80,
+    BUNCHES_MAX = 12,
+    BUNCH_SIZE = 6
 };
 
 struct forest;
@@ -40,6 +42,13 @@ struct ear {
     uint64_t op;
     bool on_fiber;
     uint32_t told;
+};
+
+/* A group that was pending when it was started. */
+struct bunch {
+    uint64_t op;
+    uint64_t children[BUNCH_SIZE];
+    uint32_t count;
 };
 
 /* A scope that a program may touch. */
@@ -56,6 +65,8 @@ struct tree {
     uint64_t ops[OPS_MAX];
     struct branch branches[SCOPES_MAX]; /* the first is the root */
     struct ear ears[EARS_MAX];
+    struct bunch bunches[BUNCHES_MAX];
+    uint32_t bunch_count;
     uint32_t op_count;
     uint32_t branch_count;
     uint32_t ear_count;
@@ -317,6 +328,26 @@ static void add_cleanups(struct tree *tree, struct scope *scope)
 
 static void step(struct tree *tree, bool on_fiber);
 
+/* Whenever a program looks: a group that has settled has no child that goes on. */
+static void check_bunches(const struct tree *tree)
+{
+    const struct tasks *tasks = tree->forest->world.tasks;
+
+    for (uint32_t i = 0; i < tree->bunch_count; i++) {
+        const struct bunch *bunch = &tree->bunches[i];
+        const struct op *group = op_of(tasks, bunch->op);
+
+        if (group == NULL || group->state == OP_PENDING)
+            continue;
+        for (uint32_t j = 0; j < bunch->count; j++) {
+            const struct op *child = op_of(tasks, bunch->children[j]);
+
+            if (child != NULL)
+                assert_int_not_equal(child->state, OP_PENDING);
+        }
+    }
+}
+
 static void on_told(struct op *op, void *data)
 {
     struct ear *ear = data;
@@ -324,6 +355,7 @@ static void on_told(struct op *op, void *data)
     const struct tasks *tasks = tree->forest->world.tasks;
 
     assert_int_equal(tree->forest->calls, 0);
+    check_bunches(tree);
     assert_int_equal(ear->told, 0);
     ear->told++;
     tree->forest->told++;
@@ -372,16 +404,24 @@ static void await_some(struct tree *tree, struct op *op)
 
 static void group_some(struct tree *tree, struct scope *scope)
 {
-    struct op *children[6];
-    uint32_t wanted = below(tree->forest, 6);
-    uint32_t count = 0;
+    struct op *children[BUNCH_SIZE];
+    uint32_t wanted = below(tree->forest, BUNCH_SIZE);
+    struct bunch bunch = {0};
+    struct op *group;
 
     for (uint32_t i = 0; i < wanted; i++) {
-        children[count] = random_op(tree);
-        if (children[count] != NULL)
-            count++;
+        children[bunch.count] = random_op(tree);
+        if (children[bunch.count] == NULL)
+            continue;
+        bunch.children[bunch.count] = children[bunch.count]->handle;
+        bunch.count++;
     }
-    remember_op(tree, group_start(scope, (enum group_kind)below(tree->forest, 3), children, count));
+    group = group_start(scope, (enum group_kind)below(tree->forest, 3), children, bunch.count);
+    remember_op(tree, group);
+    bunch.op = group->handle;
+    if (group->state == OP_PENDING)
+        tree->bunches[tree->bunch_count < BUNCHES_MAX ? tree->bunch_count++
+                                                      : below(tree->forest, BUNCHES_MAX)] = bunch;
 }
 
 /* A hedge's second op: a new one, any other (itself and those that wait for it among them), or none;
@@ -486,6 +526,7 @@ static void step(struct tree *tree, bool on_fiber)
 
     if (tree->steps++ >= STEPS_MAX || scope == NULL)
         return;
+    check_bunches(tree);
     forest->calls++;
     if (what < 40) {
         start_some(tree, scope, on_fiber);
