@@ -547,4 +547,5 @@ const weft_core_api abi_core = {
     .post = abi_post,
     .piece = piece,
     .shared = abi_shared,
+    .instance = abi_instance,
 };

@@ -178,6 +178,13 @@ weft_status abi_setting_bool(weft_host *host, const char *key, uint32_t fallback
     return WEFT_OK;
 }
 
+weft_str abi_instance(weft_host *host)
+{
+    const struct instance *instance = abi_init_of(host, "instance");
+
+    return abi_str(instance != NULL ? span_of(instance->name) : (struct span){0});
+}
+
 static weft_status refuse_shared(struct instance *instance, const char *name, size_t bytes,
                                  enum err err)
 {

@@ -81,6 +81,7 @@ weft_status abi_setting_int(weft_host *host, const char *key, int64_t min, int64
                             int64_t fallback, int64_t *value);
 weft_status abi_setting_bool(weft_host *host, const char *key, uint32_t fallback, uint32_t *value);
 
+weft_str abi_instance(weft_host *host);
 weft_status abi_shared(weft_host *host, const char *name, size_t bytes, void **memory);
 
 /* The entries of `http` that abi_filter.c has. */

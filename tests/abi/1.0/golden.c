@@ -536,7 +536,7 @@ static weft_status find(weft_host *host)
     WEFT_TRY(weft_setting(host, "greeting", NULL, &greeting));
     WEFT_TRY(weft_setting_int(host, "number", 0, 100, 17, &number));
     WEFT_TRY(weft_setting_bool(host, "flag", 0, &flag));
-    WEFT_TRY(weft_shared(host, "golden", sizeof *shared, (void **)&shared));
+    WEFT_TRY(weft_shared(host, weft_instance(host).ptr, sizeof *shared, (void **)&shared));
     WEFT_TRY(weft_pool(host, "main", &db));
     WEFT_TRY(weft_find_upstream(host, "partner", &partner));
     WEFT_TRY(weft_declare(host, db, "add", "insert into names values ($1)", 0, &add));

@@ -267,6 +267,9 @@ static inline WEFT_MUST_USE weft_status weft_route(weft_host *host, const char *
     return weft__api->core->route(host, method, pattern, handler, NULL, NULL);
 }
 
+/* The instance's name: "shop" of [plugin.shop]; never empty. Lives as long as the plugin. [init] */
+static inline weft_str weft_instance(weft_host *host) { return weft__api->core->instance(host); }
+
 /* The text of `key` in the instance's section, or `fallback`; NULL: the key is required. Keys
  * `path`, `mount`, `required` and host_... are the host's: WEFT_E_INVALID. Lives as long as the
  * plugin. [init] */

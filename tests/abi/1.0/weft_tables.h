@@ -62,6 +62,7 @@ typedef struct weft_core_api {
     weft_str (*piece)(weft_op *);                                /* weft_piece() */
     weft_status (*shared)(weft_host *, const char *name, size_t bytes,
                           void **memory); /* [init] weft_shared() */
+    weft_str (*instance)(weft_host *);    /* [init] weft_instance() */
 } weft_core_api;
 
 typedef struct weft_http_api {
