@@ -160,13 +160,17 @@ static weft_status weaken_etag(weft_ctx *ctx)
 
 static weft_status after(weft_ctx *ctx, void *self)
 {
+    weft_status status;
+
     (void)self;
     if (!is_worth_it(ctx))
         return WEFT_OK;
     WEFT_TRY(weft_set_header(ctx, "Vary", weft_cstr("Accept-Encoding")));
     if (!is_taken(ctx))
         return WEFT_OK;
-    WEFT_TRY(start(ctx, weft_reply_length(ctx)));
+    status = start(ctx, weft_reply_length(ctx));
+    if (status != WEFT_OK) /* a large file: it goes as it is */
+        return status == WEFT_E_UNSUPPORTED ? WEFT_OK : status;
     WEFT_TRY(weft_set_header(ctx, "Content-Encoding", weft_cstr("gzip")));
     WEFT_TRY(weft_remove_header(ctx, "Accept-Ranges"));
     return weaken_etag(ctx);

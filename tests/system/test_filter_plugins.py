@@ -18,6 +18,7 @@ SHOP = "https://shop.example"
 # GET /page?bytes=N&type=T&piece=P and headers h=NAME:VALUE: so many bytes, in pieces of P or as a whole.
 PAGE = r"""
 #include <weft.h>
+#include <fcntl.h>
 #include <stdlib.h>
 
 static weft_status page(weft_ctx *ctx, void *self)
@@ -45,9 +46,19 @@ static weft_status page(weft_ctx *ctx, void *self)
     return weft_reply_end(ctx);
 }
 
+static weft_status send_file(weft_ctx *ctx, void *self)
+{
+    weft_file file = {sizeof file, open(weft_query(ctx, "path").ptr, O_RDONLY | O_CLOEXEC), 0,
+                      strtoull(weft_query(ctx, "bytes").ptr, NULL, 10)};
+
+    (void)self;
+    return weft_reply_file(ctx, 200, "text/plain", &file);
+}
+
 static weft_status init(weft_host *host, void **self)
 {
     (void)self;
+    WEFT_TRY(weft_route(host, "GET", "/file", send_file));
     WEFT_TRY(weft_route(host, "GET", "/page", page));
     return weft_route(host, "GET", "/api/page", page);
 }
@@ -294,6 +305,18 @@ def test_for_whom(start, accepted, encoding):
     assert answer.header("Content-Encoding") == encoding
     body = gzip.decompress(answer.body) if encoding else answer.body
     assert body == text_of(5000)
+
+
+def test_files(start, tmp_path):
+    """A small one is read, and compressed; a large one goes from the disk to the socket as it is."""
+    host = start("compress")
+    file = tmp_path / "file"
+    for size, encoding in ((5000, "gzip"), (500000, None)):
+        file.write_bytes(text_of(size))
+        answer = host.get(f"/file?path={file}&bytes={size}", headers=GZIP)
+        assert (answer.status, answer.header("Content-Encoding")) == (200, encoding)
+        assert (gzip.decompress(answer.body) if encoding else answer.body) == text_of(size)
+    assert "level=error" not in host.log
 
 
 def test_all_four_together(start_weft, page, tmp_path):
