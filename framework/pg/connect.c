@@ -3,6 +3,9 @@
  *   in line ──▶ WORKING (helper thread) ──▶ done (loop) ──▶ freed
  *      │ abandoned: freed        │ abandoned: ends soon, and `done` throws it all away
  *
+ * A thread tries one server after the other; where any will do, but one that only reads is preferred,
+ * all of them twice.
+ *
  * Between pg_connect_start() and `done` the helper thread alone touches the attempt, but for
  * `is_abandoned`.
  */
@@ -11,6 +14,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "loop/helper.h"
+#include "pg/hosts.h"
 #include "pg/pool.h"
 #include <errno.h>
 #include <libpq-fe.h>
@@ -47,10 +51,12 @@ struct pg_connect {
     struct helpers *helpers;      /* whose thread */
     atomic_bool is_abandoned;     /* nobody wants it */
     struct parameters parameters; /* of the connection */
-    uint32_t timeout_ms;          /* of the whole attempt */
+    struct pg_hosts hosts;        /* that are tried */
+    uint32_t server;              /* index of the one that is tried */
+    uint32_t timeout_ms;          /* of each */
     bool is_prepared;             /* the session is our own, and so are its settings */
     PGconn *conn;                 /* made by the thread */
-    char problem[256];            /* why it failed; "" else */
+    char problem[512];            /* why it failed, for each server; "" else */
     pg_connect_fn *done;          /* whom to tell */
     void *data;                   /* for done */
 };
@@ -97,6 +103,12 @@ static void remove_parameter(struct parameters *parameters, const char *keyword)
     }
 }
 
+static void set_parameter(struct parameters *parameters, const char *keyword, const char *value)
+{
+    remove_parameter(parameters, keyword);
+    add(parameters, keyword, value);
+}
+
 static void free_parameters(struct parameters *parameters)
 {
     for (uint32_t i = 0; i < parameters->count; i++) {
@@ -131,6 +143,15 @@ static void add_options(struct parameters *parameters, const struct pg_options *
     add(parameters, "dbname", options->dbname);
     add(parameters, "sslmode", pg_option_sslmode(options->sslmode));
     add(parameters, "sslrootcert", options->sslrootcert);
+    add(parameters, "target_session_attrs", pg_option_target(options->target));
+}
+
+static void collect(struct parameters *parameters, const struct pg_options *options)
+{
+    if (options->conninfo[0] != '\0')
+        add_conninfo(parameters, options->conninfo);
+    else
+        add_options(parameters, options);
 }
 
 /* What is not given here, libpq takes from the environment, or from files in somebody's home. */
@@ -153,8 +174,7 @@ static void add_defaults(struct parameters *parameters)
     add_default(parameters, "keepalives_interval", "10");
     add_default(parameters, "keepalives_count", "3");
     add_default(parameters, "tcp_user_timeout", "30000");
-    remove_parameter(parameters, "client_encoding");
-    add(parameters, "client_encoding", "UTF8");
+    set_parameter(parameters, "client_encoding", "UTF8");
 }
 
 /* Settings of a session that is our own for as long as it lives. */
@@ -166,32 +186,74 @@ static void add_session_settings(struct parameters *parameters, const struct pg_
                             theirs != NULL ? " " : "", theirs != NULL ? theirs : "",
                             options->statement_timeout_ms, IDLE_TRANSACTION_MS);
 
-    remove_parameter(parameters, "options");
-    add(parameters, "options", text);
+    set_parameter(parameters, "options", text);
     mem_free(text);
 }
 
-bool pg_connect_parses(const char *conninfo, char problem[INI_PROBLEM_SIZE])
+static bool split(struct pg_hosts *hosts, const struct parameters *parameters,
+                  char problem[INI_PROBLEM_SIZE])
+{
+    return pg_hosts_init(hosts, find(parameters, "host"), find(parameters, "hostaddr"),
+                         find(parameters, "port"), problem);
+}
+
+static bool can_split(const struct pg_options *options, char problem[INI_PROBLEM_SIZE])
+{
+    struct parameters parameters = {.count = 0};
+    struct pg_hosts hosts = {.count = 0};
+    bool can;
+
+    collect(&parameters, options);
+    can = split(&hosts, &parameters, problem);
+    pg_hosts_deinit(&hosts);
+    free_parameters(&parameters);
+    return can;
+}
+
+bool pg_connect_parses(const struct pg_options *options, char problem[INI_PROBLEM_SIZE])
 {
     char *text = NULL;
-    PQconninfoOption *options = PQconninfoParse(conninfo, &text);
+    PQconninfoOption *parsed = PQconninfoParse(options->conninfo, &text);
 
-    if (options == NULL) {
+    if (parsed == NULL) {
         (void)snprintf(problem, INI_PROBLEM_SIZE, "conninfo: %.*s",
                        (int)strcspn(text != NULL ? text : "", "\n"), text != NULL ? text : "");
         PQfreemem(text);
         return false;
     }
-    PQconninfoFree(options);
-    return true;
+    PQconninfoFree(parsed);
+    return can_split(options, problem);
+}
+
+static bool is_target(const struct parameters *parameters, const char *target)
+{
+    const char *theirs = find(parameters, "target_session_attrs");
+
+    return theirs != NULL && strcmp(theirs, target) == 0;
+}
+
+struct pg_aim pg_connect_aim(const struct pg_options *options)
+{
+    struct parameters parameters = {.count = 0};
+    struct pg_aim aim;
+
+    collect(&parameters, options);
+    aim.wants_writer = is_target(&parameters, "read-write") || is_target(&parameters, "primary");
+    aim.is_spread = is_target(&parameters, "read-only") || is_target(&parameters, "standby") ||
+                    is_target(&parameters, "prefer-standby");
+    free_parameters(&parameters);
+    return aim;
 }
 
 /* On the helper thread */
 
+/* Adds why it failed with this server. */
 static bool fail(struct pg_connect *connect, const char *problem)
 {
-    (void)snprintf(connect->problem, sizeof connect->problem, "%.*s", (int)strcspn(problem, "\n"),
-                   problem);
+    size_t len = strlen(connect->problem);
+
+    (void)snprintf(connect->problem + len, sizeof connect->problem - len, "%s%.*s",
+                   len > 0 ? "; " : "", (int)strcspn(problem, "\n"), problem);
     return false;
 }
 
@@ -257,23 +319,59 @@ static void ignore_notice(void *data, const PGresult *result)
     (void)result;
 }
 
-static void on_thread(struct job *job)
+static bool open_conn(struct pg_connect *connect, const struct parameters *parameters)
 {
-    struct pg_connect *connect = CONTAINER_OF(job, struct pg_connect, job);
     uint64_t end_us = clock_monotonic_us() + connect->timeout_ms * 1000ull;
 
-    connect->conn = PQconnectStartParams((const char *const *)connect->parameters.keywords,
-                                         (const char *const *)connect->parameters.values, 0);
+    connect->conn = PQconnectStartParams((const char *const *)parameters->keywords,
+                                         (const char *const *)parameters->values, 0);
     CHECK(connect->conn != NULL); /* else out of memory */
     (void)PQsetNoticeReceiver(connect->conn, ignore_notice, NULL);
     if (PQstatus(connect->conn) == CONNECTION_BAD)
-        (void)fail(connect, PQerrorMessage(connect->conn));
-    else if (log_in(connect, end_us))
-        (void)set_up(connect, end_us);
-    if (connect->problem[0] == '\0')
-        return;
+        return fail(connect, PQerrorMessage(connect->conn));
+    return log_in(connect, end_us) && set_up(connect, end_us);
+}
+
+static bool try_server(struct pg_connect *connect, uint32_t server)
+{
+    const struct pg_host *host = &connect->hosts.list[server];
+
+    connect->server = server;
+    set_parameter(&connect->parameters, "host", host->host);
+    set_parameter(&connect->parameters, "hostaddr", host->hostaddr);
+    set_parameter(&connect->parameters, "port", host->port);
+    if (open_conn(connect, &connect->parameters))
+        return true;
     PQfinish(connect->conn);
     connect->conn = NULL;
+    return false;
+}
+
+static bool try_all(struct pg_connect *connect, uint32_t first)
+{
+    for (uint32_t i = 0; i < connect->hosts.count; i++) {
+        if (atomic_load(&connect->is_abandoned))
+            return fail(connect, "given up");
+        if (try_server(connect, (first + i) % connect->hosts.count))
+            return true;
+    }
+    return false;
+}
+
+static void on_thread(struct job *job)
+{
+    struct pg_connect *connect = CONTAINER_OF(job, struct pg_connect, job);
+    struct parameters *parameters = &connect->parameters;
+    uint32_t first = connect->server;
+    bool is_picky = connect->hosts.count > 1 && is_target(parameters, "prefer-standby");
+
+    if (is_picky)
+        set_parameter(parameters, "target_session_attrs", "standby");
+    if (try_all(connect, first) || !is_picky)
+        return;
+    set_parameter(parameters, "target_session_attrs", "any");
+    connect->problem[0] = '\0';
+    (void)try_all(connect, first);
 }
 
 /* On the loop */
@@ -281,6 +379,7 @@ static void on_thread(struct job *job)
 static void free_connect(struct pg_connect *connect)
 {
     free_parameters(&connect->parameters);
+    pg_hosts_deinit(&connect->hosts);
     connect->magic = 0;
     mem_free(connect);
 }
@@ -297,28 +396,52 @@ static void on_done(struct job *job)
     free_connect(connect);
 }
 
-struct pg_connect *pg_connect_start(struct helpers *helpers, const struct pg_options *options,
-                                    pg_connect_fn *done, void *data)
+/* The server of that connection and no other one. */
+static void be_like(struct parameters *parameters, const PGconn *conn)
+{
+    set_parameter(parameters, "host", PQhost(conn));
+    set_parameter(parameters, "hostaddr", PQhostaddr(conn));
+    set_parameter(parameters, "port", PQport(conn));
+    set_parameter(parameters, "target_session_attrs", "any");
+}
+
+static struct pg_connect *make(struct helpers *helpers, const struct pg_options *options)
 {
     struct pg_connect *connect = mem_alloc(sizeof *connect);
 
-    CHECK(done != NULL);
     connect->magic = CONNECT_MAGIC;
+    connect->helpers = helpers;
     connect->timeout_ms = options->connect_timeout_ms;
     connect->is_prepared = options->is_prepared;
-    connect->done = done;
-    connect->data = data;
     atomic_init(&connect->is_abandoned, false);
-    if (options->conninfo[0] != '\0')
-        add_conninfo(&connect->parameters, options->conninfo);
-    else
-        add_options(&connect->parameters, options);
+    collect(&connect->parameters, options);
     add_defaults(&connect->parameters);
     if (options->is_prepared)
         add_session_settings(&connect->parameters, options);
-    connect->helpers = helpers;
+    return connect;
+}
+
+struct pg_connect *pg_connect_start(struct helpers *helpers, const struct pg_options *options,
+                                    const struct pg_wish *wish, pg_connect_fn *done, void *data)
+{
+    struct pg_connect *connect = make(helpers, options);
+    char problem[INI_PROBLEM_SIZE];
+
+    CHECK(done != NULL);
+    if (wish->like != NULL)
+        be_like(&connect->parameters, wish->like);
+    CHECK(split(&connect->hosts, &connect->parameters, problem)); /* pg_options_check() */
+    connect->server = wish->first % connect->hosts.count;
+    connect->done = done;
+    connect->data = data;
     helper_run(helpers, &connect->job, on_thread, on_done);
     return connect;
+}
+
+uint32_t pg_connect_server(const struct pg_connect *connect)
+{
+    CHECK_OBJ(connect, CONNECT_MAGIC);
+    return connect->server;
 }
 
 void pg_connect_abandon(struct pg_connect *connect)

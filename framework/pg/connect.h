@@ -4,7 +4,7 @@
  * piece. None of that belongs on the loop.
  * Loop:   calls and `done` on the loop; what lies between, on a helper thread.
  * Memory: an attempt frees itself after `done`, or once it was abandoned.
- * Limits: one attempt takes no longer than the options' connect_timeout.
+ * Limits: one attempt takes no longer than the options' connect_timeout for each server.
  */
 #ifndef WEFT_PG_CONNECT_H
 #define WEFT_PG_CONNECT_H
@@ -18,19 +18,39 @@ struct helpers;
 struct pg_conn; /* libpq's PGconn */
 struct pg_connect;
 
+/* What a pool's options say of the servers that they name. */
+struct pg_aim {
+    bool wants_writer; /* target_session_attrs is read-write or primary */
+    bool is_spread;    /* any of those that only read will do: not always the same one */
+};
+
+/* Which server it is to be. */
+struct pg_wish {
+    uint32_t first; /* index of the one that is tried first, taken modulo their number */
+    const struct pg_conn
+        *like; /* the one that this connection has, whatever it is now; NULL: any */
+};
+
 /* Runs once, on the loop, unless the attempt was abandoned: `conn` is the callee's, or NULL where
  * `problem` says why. */
 typedef void pg_connect_fn(void *data, struct pg_connect *connect, struct pg_conn *conn,
                            const char *problem);
 
-/* Starts an attempt. `options` are not looked at after the call. */
+/* Starts an attempt: the servers one after the other, until one is there and is what
+ * target_session_attrs wants. `options` and `wish` are not looked at after the call. */
 struct pg_connect *pg_connect_start(struct helpers *helpers, const struct pg_options *options,
-                                    pg_connect_fn *done, void *data);
+                                    const struct pg_wish *wish, pg_connect_fn *done, void *data);
+
+/* In `done`: the index of the server that it was. */
+uint32_t pg_connect_server(const struct pg_connect *connect);
+
+/* As they are in `options`, which were checked. */
+struct pg_aim pg_connect_aim(const struct pg_options *options);
 
 /* Nobody wants it any more: `done` will not run. NULL is fine. */
 void pg_connect_abandon(struct pg_connect *connect);
 
-/* Can libpq parse it? Else false, and `problem` says why. */
-bool pg_connect_parses(const char *conninfo, char problem[INI_PROBLEM_SIZE]);
+/* Can libpq parse the conninfo, and do the servers fit? Else false, and `problem` says why. */
+bool pg_connect_parses(const struct pg_options *options, char problem[INI_PROBLEM_SIZE]);
 
 #endif

@@ -32,13 +32,16 @@ static void look_in(struct pg_control *control, uint32_t ms)
     timer_start(control->pool->loop, &control->timer, ms, on_timer);
 }
 
-/* Its own session */
+/* Its own sessions */
 
-static void close_own(struct pg_control *control)
+static void close_one(struct pg_control *control, struct pg_session *session)
 {
-    struct pg_session *session = control->session;
-
-    control->session = NULL;
+    if (session == NULL)
+        return;
+    if (session == control->session)
+        control->session = NULL;
+    else
+        control->errand = NULL;
     pg_session_destroy(session);
 }
 
@@ -94,6 +97,21 @@ static uint32_t open_again_ms(const struct pg_control *control)
     return OPEN_AGAIN_MS / 2 + pg_pool_back_off_ms(control->pool, OPEN_AGAIN_DOUBLINGS);
 }
 
+/* One of its sessions goes. */
+static void lose(struct pg_control *control, struct pg_session *session, const char *reason)
+{
+    bool has_listened = session == control->session, has_canceled = session == control->canceler;
+
+    close_one(control, session);
+    if (has_canceled &&
+        (control->state == PG_CONTROL_SENT || control->state == PG_CONTROL_SETTLING))
+        release_victim(control);
+    if (has_listened)
+        pg_listener_lost(&control->pool->listener, reason);
+    if (control->state != PG_CONTROL_CALM || pg_listener_is_wanted(&control->pool->listener))
+        look_in(control, open_again_ms(control));
+}
+
 static void on_lost(struct pg_session *session, const char *reason)
 {
     struct pg_control *control = control_of(session);
@@ -101,22 +119,19 @@ static void on_lost(struct pg_session *session, const char *reason)
 
     (void)snprintf(copy, sizeof copy, "%s", reason); /* the session's */
     log_debug("pg %s: control session lost: %s", control->pool->name, copy);
-    close_own(control);
-    if (control->state == PG_CONTROL_SENT || control->state == PG_CONTROL_SETTLING)
-        release_victim(control);
-    pg_listener_lost(&control->pool->listener, copy);
-    if (control->state != PG_CONTROL_CALM || pg_listener_is_wanted(&control->pool->listener))
-        look_in(control, open_again_ms(control));
+    lose(control, session, copy);
 }
 
 static uint32_t on_idle(struct pg_session *session)
 {
     struct pg_control *control = control_of(session);
+    bool has_listened = session == control->session;
 
-    if (!pg_listener_is_wanted(&control->pool->listener)) {
-        close_own(control);
+    if (has_listened && pg_listener_is_wanted(&control->pool->listener))
+        return 0;
+    close_one(control, session);
+    if (has_listened)
         pg_listener_lost(&control->pool->listener, "");
-    }
     return 0;
 }
 
@@ -135,18 +150,22 @@ static void on_connected(void *data, struct pg_connect *connect, struct pg_conn 
     struct pg_control *control = &pool->control;
     const struct pg_session_options options = {
         .result_max = pool->options->result_max, .depth_max = 1, .stall_ms = STALL_MS};
+    struct pg_session *session;
 
     CHECK_OBJ(pool, PG_POOL_MAGIC);
     CHECK(control->opening == connect);
     control->opening = NULL;
     if (conn == NULL) {
         log_debug("pg %s: cannot open the control session: %s", pool->name, problem);
-        pg_listener_refused(&pool->listener, problem);
+        if (!control->is_errand)
+            pg_listener_refused(&pool->listener, problem);
         look_in(control, open_again_ms(control));
         return;
     }
-    control->session = pg_session_create(pool->loop, conn, &options, &session_owner, pool);
-    pg_listener_opened(&pool->listener);
+    session = pg_session_create(pool->loop, conn, &options, &session_owner, pool);
+    *(control->is_errand ? &control->errand : &control->session) = session;
+    if (!control->is_errand)
+        pg_listener_opened(&pool->listener);
     look_in(control, 0);
 }
 
@@ -163,7 +182,8 @@ static bool is_given_up(const struct pg_session *session)
     return !session->is_pinned || session->is_rolling_back || pg_session_is_streaming(session);
 }
 
-static void cancel(struct pg_control *control, struct pg_session *victim)
+static void cancel(struct pg_control *control, struct pg_session *canceler,
+                   struct pg_session *victim)
 {
     log_debug("pg %s: session %u runs what nobody waits for: canceled", control->pool->name,
               victim->number);
@@ -174,10 +194,11 @@ static void cancel(struct pg_control *control, struct pg_session *victim)
     victim->is_canceling = true;
     victim->load.is_taken = true;
     control->victim = victim;
+    control->canceler = canceler;
     control->state = PG_CONTROL_SENT;
     control->pool->counts.cancels_sent++;
     timer_stop(&control->timer);
-    if (!pg_session_run(control->session, control->cancel, false))
+    if (!pg_session_run(canceler, control->cancel, false))
         log_debug("pg %s: the control session broke", control->pool->name); /* see on_lost() */
 }
 
@@ -199,11 +220,30 @@ static struct pg_session *find_victim(const struct pg_pool *pool, bool *is_young
     return NULL;
 }
 
-static void open_own(struct pg_control *control)
+/* By the pool's aim, or, for an errand, where the victim is. */
+static void open_one(struct pg_control *control, const struct pg_session *victim)
 {
-    if (control->opening == NULL)
-        control->opening = pg_connect_start(control->pool->helpers, control->pool->options,
-                                            on_connected, control->pool);
+    const struct pg_wish wish = {.first = control->pool->server,
+                                 .like = victim != NULL ? victim->conn : NULL};
+
+    if (control->opening != NULL)
+        return;
+    control->is_errand = victim != NULL;
+    control->opening = pg_connect_start(control->pool->helpers, control->pool->options, &wish,
+                                        on_connected, control->pool);
+}
+
+/* Process ids are a server's own: the cancel is asked for on that of the victim. */
+static void reach(struct pg_control *control, struct pg_session *victim)
+{
+    if (control->session != NULL && pg_session_is_beside(control->session, victim)) {
+        cancel(control, control->session, victim);
+    } else if (control->errand != NULL && pg_session_is_beside(control->errand, victim)) {
+        cancel(control, control->errand, victim);
+    } else {
+        close_one(control, control->errand);
+        open_one(control, victim);
+    }
 }
 
 static void look(struct pg_control *control)
@@ -211,11 +251,10 @@ static void look(struct pg_control *control)
     bool is_young;
     struct pg_session *victim = find_victim(control->pool, &is_young);
 
-    if (control->session == NULL &&
-        (victim != NULL || pg_listener_is_wanted(&control->pool->listener)))
-        open_own(control);
+    if (control->session == NULL && pg_listener_is_wanted(&control->pool->listener))
+        open_one(control, NULL);
     else if (victim != NULL)
-        cancel(control, victim);
+        reach(control, victim);
     else if (is_young)
         look_in(control, GIVEN_UP_MS);
     else
@@ -245,7 +284,8 @@ void pg_control_deinit(struct pg_control *control)
     timer_stop(&control->timer);
     pg_connect_abandon(control->opening);
     control->opening = NULL;
-    close_own(control);
+    close_one(control, control->session);
+    close_one(control, control->errand);
     mem_free(control->cancel);
     control->cancel = NULL;
 }
@@ -254,6 +294,12 @@ void pg_control_open(struct pg_control *control)
 {
     if (control->session == NULL && control->state == PG_CONTROL_CALM)
         look_in(control, 0);
+}
+
+void pg_control_move(struct pg_control *control)
+{
+    if (control->session != NULL)
+        lose(control, control->session, "its server takes no writes any more");
 }
 
 /* Behind a pooler a session has no process of its own. */

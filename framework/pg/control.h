@@ -25,8 +25,12 @@ enum pg_control_state { PG_CONTROL_CALM, PG_CONTROL_LOOKING, PG_CONTROL_SENT, PG
 struct pg_control {
     enum pg_control_state state; /* see control.c */
     struct pg_pool *pool;        /* whose sessions */
-    struct pg_session *session;  /* its own; NULL: not open */
+    struct pg_session
+        *session;              /* its own, which listens, and cancels where it is; NULL: not open */
+    struct pg_session *errand; /* to cancel where that is not; NULL: not open */
+    struct pg_session *canceler; /* which of them has canceled last */
     struct pg_connect *opening;  /* under way; NULL: not */
+    bool is_errand;              /* that is opened */
     struct pg_session *victim;   /* of the cancel under way; NULL: none, or it has gone */
     struct timer timer;          /* the next look */
     struct pg_query *cancel;     /* what is sent for it; it has no op */
@@ -44,6 +48,9 @@ void pg_control_notice(struct pg_control *control);
 
 /* Has its session opened, unless it is: somebody wants to listen. */
 void pg_control_open(struct pg_control *control);
+
+/* The pool's sessions move to another server: so does the one that listens. */
+void pg_control_move(struct pg_control *control);
 
 /* The session goes. */
 void pg_control_forget(struct pg_control *control, const struct pg_session *session);

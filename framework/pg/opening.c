@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "pg/connect.h"
+#include "pg/hosts.h"
 #include "pg/private.h"
 #include <errno.h>
 #include <sys/random.h>
@@ -113,6 +114,7 @@ static void on_connected(void *data, struct pg_connect *connect, struct pg_conn 
     if (pool->open_failures > 0)
         log_info("pg %s: sessions can be opened again", pool->name);
     pool->open_failures = 0;
+    pool->server = pg_connect_server(connect);
     timer_stop(&pool->open_timer);
     pg_pool_add(pool, conn);
     pg_pool_fill(pool);
@@ -121,16 +123,20 @@ static void on_connected(void *data, struct pg_connect *connect, struct pg_conn 
 void pg_pool_grow(struct pg_pool *pool)
 {
     const struct pg_pool_counts *counts = &pool->counts;
+    struct pg_wish wish = {.first = pool->server};
 
     CHECK_OBJ(pool, PG_POOL_MAGIC);
     if (counts->sessions + counts->sessions_opening >= pool->options->sessions_max ||
         timer_is_on(&pool->open_timer))
         return;
+    if (pool->aim.is_spread)
+        wish.first = random_below(pool, PG_HOSTS_MAX);
     for (uint32_t i = 0; i < OPENING_MAX; i++) {
         if (pool->opening[i] != NULL)
             continue;
         pool->counts.sessions_opening++;
-        pool->opening[i] = pg_connect_start(pool->helpers, pool->options, on_connected, pool);
+        pool->opening[i] =
+            pg_connect_start(pool->helpers, pool->options, &wish, on_connected, pool);
         return;
     }
 }

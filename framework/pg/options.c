@@ -8,14 +8,25 @@
 static const char *const sslmodes[] = {"disable",   "prefer",      "require",
                                        "verify-ca", "verify-full", NULL};
 
+static const char *const targets[] = {"any",     "read-write",     "read-only", "primary",
+                                      "standby", "prefer-standby", NULL};
+
+static_assert(sizeof targets / sizeof targets[0] == PG_TARGET_PREFER_STANDBY + 2, "one word each");
 static_assert(sizeof sslmodes / sizeof sslmodes[0] == PG_SSL_VERIFY_FULL + 2, "one word each");
+
+enum { PORT_DEFAULT = 5432 };
 
 #define AT(member) offsetof(struct pg_options, member)
 
 static const struct field fields[] = {
     {"host", FIELD_TEXT, AT(host), "", 0, 1023, NULL, FIELD_PER_HOST,
-     "Name or address of the server, or the folder of its Unix socket. Unset: the socket in the "
-     "usual place."},
+     "Name or address of the server, or the folder of its Unix socket. Several, with commas "
+     "between, are tried in order. Unset: the socket in the usual place."},
+    {"target_session_attrs", FIELD_CHOICE, AT(target), "any", 0, 0, targets, FIELD_PER_HOST,
+     "Which of several servers it may be: any, read-write, read-only, primary, standby, or "
+     "prefer-standby. With read-write and primary, sessions move to the new primary after a "
+     "failover, also where the old one goes on as a standby; with the others that only read, "
+     "sessions are spread over the servers."},
     {"port", FIELD_UINT, AT(port), "5432", 1, 65535, NULL, FIELD_PER_HOST,
      "TCP port, or the number in the Unix socket's name."},
     {"user", FIELD_TEXT, AT(user), "", 0, 255, NULL, FIELD_PER_HOST,
@@ -31,7 +42,8 @@ static const struct field fields[] = {
     {"sslrootcert", FIELD_PATH, AT(sslrootcert), "", 0, 1023, NULL, FIELD_PER_HOST,
      "File with the authorities that verify-ca and verify-full trust. Unset: the system's."},
     {"conninfo", FIELD_TEXT, AT(conninfo), "", 0, 4095, NULL, FIELD_PER_HOST,
-     "Instead of all of the above: a connection string or URI as libpq knows it."},
+     "Instead of all of the above: a connection string or URI as libpq knows it, "
+     "\"host=a,b port=5432,5433 target_session_attrs=read-write\"."},
     {"sessions", FIELD_UINT, AT(sessions_max), "4", 1, 1024, NULL, FIELD_PER_WORKER,
      "Sessions, opened as needed, and one more to cancel what nobody waits for. Two to four for "
      "each core of the database server, over all "
@@ -50,7 +62,7 @@ static const struct field fields[] = {
     {"queue_timeout", FIELD_MS, AT(queue_timeout_ms), "2s", 1, 3600000, NULL, FIELD_PER_WORKER,
      "The longest that a statement waits for a session; then 503."},
     {"connect_timeout", FIELD_MS, AT(connect_timeout_ms), "5s", 10, 3600000, NULL, FIELD_PER_WORKER,
-     "The longest that one attempt to open a session may take."},
+     "The longest that one attempt to open a session may take, for each host."},
     {"statement_timeout", FIELD_MS, AT(statement_timeout_ms), "5s", 0, 86400000, NULL,
      FIELD_PER_WORKER,
      "The longest that a statement may run; the server ends it then: 504. 0: no limit."},
@@ -90,6 +102,12 @@ const char *pg_option_sslmode(uint32_t sslmode)
     return sslmodes[sslmode];
 }
 
+const char *pg_option_target(uint32_t target)
+{
+    CHECK(target <= PG_TARGET_PREFER_STANDBY);
+    return targets[target];
+}
+
 enum err pg_options_check(const struct pg_options *options, char problem[INI_PROBLEM_SIZE])
 {
     const struct {
@@ -100,6 +118,9 @@ enum err pg_options_check(const struct pg_options *options, char problem[INI_PRO
         {"password", options->password},
         {"dbname", options->dbname},
         {"sslrootcert", options->sslrootcert},
+        {"port", options->port != PORT_DEFAULT ? "set" : ""},
+        {"sslmode", options->sslmode != PG_SSL_PREFER ? "set" : ""},
+        {"target_session_attrs", options->target != PG_TARGET_ANY ? "set" : ""},
     };
 
     CHECK(options->conninfo != NULL);
@@ -109,14 +130,13 @@ enum err pg_options_check(const struct pg_options *options, char problem[INI_PRO
                        options->sessions_max);
         return ERR_INVALID;
     }
-    if (options->conninfo[0] == '\0')
-        return ERR_OK;
-    for (size_t i = 0; i < sizeof replaced / sizeof replaced[0]; i++) {
+    for (size_t i = 0; options->conninfo[0] != '\0' && i < sizeof replaced / sizeof replaced[0];
+         i++) {
         if (replaced[i].value[0] == '\0')
             continue;
         (void)snprintf(problem, INI_PROBLEM_SIZE,
                        "conninfo stands beside %s, expected one or the other", replaced[i].key);
         return ERR_INVALID;
     }
-    return pg_connect_parses(options->conninfo, problem) ? ERR_OK : ERR_INVALID;
+    return pg_connect_parses(options, problem) ? ERR_OK : ERR_INVALID;
 }

@@ -20,6 +20,16 @@ enum pg_sslmode {
     PG_SSL_VERIFY_FULL
 };
 
+/* Which of several servers it may be; libpq's target_session_attrs. */
+enum pg_target {
+    PG_TARGET_ANY,
+    PG_TARGET_READ_WRITE,
+    PG_TARGET_READ_ONLY,
+    PG_TARGET_PRIMARY,
+    PG_TARGET_STANDBY,
+    PG_TARGET_PREFER_STANDBY
+};
+
 /* One section. */
 struct pg_options {
     char *host;               /* name, address, or folder of a Unix socket; several by comma */
@@ -28,6 +38,7 @@ struct pg_options {
     char *dbname;             /* "": named like the role */
     uint32_t port;            /* TCP, or the number in the Unix socket's name */
     uint32_t sslmode;         /* an enum pg_sslmode */
+    uint32_t target;          /* an enum pg_target */
     char *sslrootcert;        /* file of trusted authorities; "": the system's */
     char *conninfo;           /* instead of all of the above: libpq's string or URI */
     uint32_t sessions_max;    /* of a worker; opened as needed */
@@ -52,8 +63,11 @@ extern const struct field_table pg_option_table;
 /* The word for an enum pg_sslmode, as libpq has it. */
 const char *pg_option_sslmode(uint32_t sslmode);
 
+/* The word for an enum pg_target, as libpq has it. */
+const char *pg_option_target(uint32_t target);
+
 /* Contradictions that the table cannot see: conninfo beside what it replaces, one that libpq cannot
- * parse. ERR_INVALID: `problem` says what, without file and line. */
+ * parse, too many hosts. ERR_INVALID: `problem` says what, without file and line. */
 enum err pg_options_check(const struct pg_options *options, char problem[INI_PROBLEM_SIZE])
     __attribute__((warn_unused_result));
 

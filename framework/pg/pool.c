@@ -241,6 +241,8 @@ static void send_transactions(struct pg_pool *pool)
         pg_transaction_send(CONTAINER_OF(link, struct pg_transaction, link));
 }
 
+static void move_away(struct pg_pool *pool);
+
 static void on_turn_end(struct hook *hook)
 {
     struct pg_pool *pool = CONTAINER_OF(hook, struct pg_pool, hook);
@@ -255,6 +257,10 @@ static void on_turn_end(struct hook *hook)
     };
 
     CHECK_OBJ(pool, PG_POOL_MAGIC);
+    if (pool->is_moving) {
+        move_away(pool);
+        deal.count = pool->counts.sessions;
+    }
     send_transactions(pool);
     deal_own(pool, &deal);
     deal_shared(pool, &deal);
@@ -366,6 +372,35 @@ void pg_pool_room(struct pg_pool *pool, struct pg_session *session)
         pg_pool_wake(pool);
     if (pg_session_is_idle(session) && give_back(pool, session) && is_old(pool, session))
         retire(pool, session);
+}
+
+/* Those that are idle go at once; the others with their last answer. */
+static void move_away(struct pg_pool *pool)
+{
+    pool->is_moving = false;
+    pg_control_move(&pool->control);
+    for (uint32_t i = pool->counts.sessions; i-- > 0;) {
+        struct pg_session *session = pool->sessions[i];
+
+        if (is_old(pool, session) && !session->is_pinned && pg_session_is_idle(session))
+            retire(pool, session);
+    }
+}
+
+void pg_pool_move(struct pg_pool *pool, const struct pg_session *session)
+{
+    CHECK_OBJ(pool, PG_POOL_MAGIC);
+    if (is_old(pool, session))
+        return; /* it is known */
+    log_warn("pg %s: the server of session %u takes no writes any more: sessions are closed, and "
+             "opened where writes are taken",
+             pool->name, session->number);
+    for (uint32_t i = 0; i < pool->counts.sessions; i++) {
+        pool->sessions[i]->expires_ms = loop_now_ms(pool->loop);
+        pool->sessions[i]->load.is_taken = true;
+    }
+    pool->is_moving = true;
+    pg_pool_wake(pool);
 }
 
 static void on_room(struct pg_session *session)
@@ -486,6 +521,7 @@ struct pg_pool *pg_pool_create(struct loop *loop, struct helpers *helpers, const
     pool->helpers = helpers;
     pool->name = mem_copy(span_of(name));
     pool->options = options;
+    pool->aim = pg_connect_aim(options);
     pool->sessions = mem_calloc(options->sessions_max, sizeof *pool->sessions);
     pool->loads = mem_calloc(options->sessions_max, sizeof *pool->loads);
     list_init(&pool->shared);

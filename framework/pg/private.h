@@ -10,6 +10,7 @@
 #include "base/table.h"
 #include "loop/loop.h"
 #include "loop/timer.h"
+#include "pg/connect.h"
 #include "pg/control.h"
 #include "pg/page.h"
 #include "pg/pool.h"
@@ -20,7 +21,6 @@
 #include "pg/stream.h"
 #include "pg/transaction.h"
 
-struct pg_connect;
 struct pg_stream;
 
 /* ---- a statement on its way: query.c ---- */
@@ -251,6 +251,7 @@ struct pg_transaction {
     bool is_spoiled;                 /* a stream on it was given up: it can only be rolled back */
     bool is_lost;                    /* its session broke */
     bool is_committing;              /* COMMIT was asked for, or ROLLBACK: nothing may follow */
+    bool is_read_only;               /* begun so */
     bool is_held;                    /* counted in its root scope's held_count */
     uint32_t savepoint;              /* nested: its number; else the last that was given */
     uint32_t nested_count;           /* open ones in it */
@@ -318,6 +319,9 @@ struct pg_pool {
     struct pg_connect *opening[2];    /* under way; NULL: free */
     struct pg_control control;        /* cancels, and listens */
     struct pg_listener listener;      /* to whom it tells what it hears */
+    struct pg_aim aim;                /* which servers it wants */
+    uint32_t server;                  /* index of the one that was there last */
+    bool is_moving; /* sessions are to be closed, since their server was demoted */
 };
 
 #define PG_POOL_MAGIC 0x7067706fu
@@ -337,6 +341,10 @@ void pg_pool_wake(struct pg_pool *pool);
 
 /* A session has room, or is nobody's any more. */
 void pg_pool_room(struct pg_pool *pool, struct pg_session *session);
+
+/* Its server takes no writes any more, which are what the pool is for: each session gets nothing new
+ * and is closed when idle, and others are opened where writes are taken. */
+void pg_pool_move(struct pg_pool *pool, const struct pg_session *session);
 
 /* It was sent: not queued any more. */
 void pg_pool_sent(struct pg_pool *pool, struct pg_query *query);

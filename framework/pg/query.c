@@ -322,6 +322,18 @@ static bool is_out_of_date(const struct pg_query *query, const struct pg_session
            span_equal(sqlstate, SPAN("42P05"));
 }
 
+/* The server takes no writes any more, though the pool wants one that does: it was demoted. Who says
+ * by itself that it only reads is refused for that. */
+static bool is_demoted(const struct pg_query *query, const struct pg_session *session,
+                       struct span sqlstate)
+{
+    if (!query->pool->aim.wants_writer || !span_equal(sqlstate, SPAN("25006")))
+        return false;
+    if (session->is_pinned)
+        return session->transaction != NULL && !session->transaction->is_read_only;
+    return (query->flags & PG_READ_ONLY) == 0;
+}
+
 /* For who looks for it: whoever turns the failure into an answer logs it for everybody. */
 static void report(const struct pg_query *query)
 {
@@ -346,6 +358,14 @@ static void failed(struct pg_query *query, struct pg_session *session,
         pg_result_clear(result);
         run_again(query);
         return;
+    }
+    if (is_demoted(query, session, sqlstate)) {
+        pg_pool_move(query->pool, session);
+        err = ERR_DB_RETRY; /* the transaction's; a statement alone has not run and waits */
+        if (!session->is_pinned && query->stream == NULL && may_run_again(query)) {
+            pg_result_clear(result);
+            return;
+        }
     }
     (void)snprintf(query->sqlstate, sizeof query->sqlstate, "%.*s", SPAN_ARG(sqlstate));
     query->pool->counts.failed++;

@@ -201,7 +201,8 @@ struct pg_rehearsal *pg_rehearsal_start(struct pg_pool *pool, pg_rehearsal_fn *f
     rehearsal->pool = pool;
     rehearsal->fn = fn;
     rehearsal->data = data;
-    rehearsal->opening = pg_connect_start(pool->helpers, pool->options, on_connected, rehearsal);
+    rehearsal->opening = pg_connect_start(pool->helpers, pool->options,
+                                          &(struct pg_wish){.first = 0}, on_connected, rehearsal);
     return rehearsal;
 }
 

@@ -208,6 +208,9 @@ bool pg_session_is_idle(const struct pg_session *session);
 /* Idle, is it outside of any transaction? */
 bool pg_session_is_clean(const struct pg_session *session);
 
+/* Are both sessions of one server? */
+bool pg_session_is_beside(const struct pg_session *session, const struct pg_session *other);
+
 /* The server's process, for pg_cancel_backend(). */
 int pg_session_backend(const struct pg_session *session);
 

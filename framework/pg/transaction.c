@@ -58,6 +58,7 @@ struct op *pg_begin(struct scope *scope, struct pg_pool *pool, uint32_t flags)
 {
     struct begin *begin = make(scope, pool);
 
+    begin->transaction.is_read_only = (flags & PG_TX_READ_ONLY) != 0;
     if (pg_query_init(&begin->query, scope, pool, PG_DO_BEGIN, begin_sql(scope, flags)))
         pg_query_submit(&begin->query);
     return &begin->query.op;

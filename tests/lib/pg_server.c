@@ -119,12 +119,11 @@ static void ignore_notice(void *data, const char *message)
     (void)message;
 }
 
-const char *pg_server_run(const struct pg_server *server, const char *sql)
+const char *pg_server_run_as(const struct pg_server *server, const char *user, const char *sql)
 {
     static char text[256];
     const char *const keywords[] = {"host", "port", "user", "dbname", "application_name", NULL};
-    const char *const values[] = {server->host,   server->port, server->user,
-                                  server->dbname, "test",       NULL};
+    const char *const values[] = {server->host, server->port, user, server->dbname, "test", NULL};
     PGconn *conn = PQconnectdbParams(keywords, values, 0);
     PGresult *result;
     ExecStatusType status;
@@ -140,6 +139,11 @@ const char *pg_server_run(const struct pg_server *server, const char *sql)
     PQclear(result);
     PQfinish(conn);
     return text;
+}
+
+const char *pg_server_run(const struct pg_server *server, const char *sql)
+{
+    return pg_server_run_as(server, server->user, sql);
 }
 
 /* The world */

@@ -53,6 +53,9 @@ void pg_server_need(const struct pg_server *server);
  * "" for none; good until the next call. Fails the test where the server refuses them. */
 const char *pg_server_run(const struct pg_server *server, const char *sql);
 
+/* The same as another role: "postgres" is the superuser. */
+const char *pg_server_run_as(const struct pg_server *server, const char *user, const char *sql);
+
 /* Loop, helpers, tasks, a pool and a scope: what a request of a worker has. */
 struct pg_world {
     struct pg_server *server;  /* whose pool */

@@ -4,6 +4,7 @@ limit, is well again afterwards, and nobody gets a neighbour's error."""
 import concurrent.futures
 import contextlib
 import json
+import pathlib
 import signal
 import urllib.parse
 
@@ -12,7 +13,7 @@ import pytest
 
 from support import place
 from support.client import Client
-from support.cluster import Database
+from support.cluster import Cluster, Database
 from support.wait import wait_until
 
 SERVER = {"request_timeout": "2s"}
@@ -400,6 +401,56 @@ def test_conninfo_instead_of_keys(start_weft, books):
     env = books.cluster.env
     made["pg.main"] = {**POOL, "conninfo": f"host={env['PGHOST']} port={env['PGPORT']} user=weft dbname={books.name}"}
     assert is_well(start_weft(made))
+
+
+# what libpq would read by itself
+
+ENVIRONMENT = {"PGHOST": "/nowhere", "PGHOSTADDR": "192.0.2.1", "PGPORT": "1", "PGUSER": "nobody", "PGDATABASE": "none",
+               "PGPASSWORD": "wrong", "PGOPTIONS": "-c search_path=elsewhere", "PGAPPNAME": "another", "PGSSLMODE": "require",
+               "PGSERVICE": "none", "PGCLIENTENCODING": "LATIN1", "PGTARGETSESSIONATTRS": "standby",
+               "PGTZ": "Asia/Tokyo", "PGDATESTYLE": "German", "PGSSLROOTCERT": "/nowhere", "PGCHANNELBINDING": "require"}
+
+
+@pytest.fixture
+def traps(tmp_path):
+    """A home with all the files that libpq looks for, each of which would do harm."""
+    home = tmp_path / "home"
+    (home / ".postgresql").mkdir(parents=True)
+    (home / ".pg_service.conf").write_text("[none]\nhost=/nowhere\n")
+    for name in ("root.crt", "root.crl", "postgresql.crt", "postgresql.key"):
+        (home / ".postgresql" / name).write_text("no certificate\n")
+    (home / ".pgpass").write_text("*:*:*:*:wrong\n")
+    for path in (home / ".pgpass", home / ".postgresql" / "postgresql.key"):
+        path.chmod(0o600)
+    return {"HOME": str(home), "PGPASSFILE": str(home / ".pgpass"), "PGSERVICEFILE": str(home / ".pg_service.conf")}
+
+
+@pytest.fixture
+def cluster_on_tcp():
+    made = Cluster(place.BUILD / "tests" / "pg" / f"tcp-{place.free_port()}", "--tcp")
+    made.start()
+    made.run("set role weft; " + (place.ROOT / "plugins/books/schema.sql").read_text(), database="weft")
+    yield made
+    made.remove()
+
+
+def test_the_environment_says_nothing(start_weft, books, traps):
+    """No variable counts: what a session is is in the settings alone."""
+    host = start_weft(sections(books), env={**ENVIRONMENT, **traps})
+    assert is_well(host)
+    assert books.run("select distinct application_name from pg_stat_activity where datname = current_database()"
+                     " and usename = 'weft'") == [("weft",)]
+
+
+def test_files_at_home_say_nothing(start_weft, books, traps, cluster_on_tcp):
+    """Neither certificates nor the password in .pgpass are found, and with the password it is well."""
+    password = cluster_on_tcp.env["PGPASSWORD"]
+    pathlib.Path(traps["PGPASSFILE"]).write_text(f"*:*:*:*:{password}\n")
+    made = sections(books)
+    made["pg.main"] = {"host": "127.0.0.1", "port": cluster_on_tcp.env["PGPORT"], "user": "weft", "dbname": "weft", **POOL}
+    start_weft(made, env=traps).wait_log("cannot open a session: .*no password supplied")
+    made["pg.main"]["password"] = password
+    assert is_well(start_weft(made, env=traps))
 
 
 # transactions

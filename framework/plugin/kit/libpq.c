@@ -50,6 +50,25 @@ ConnStatusType PQstatus(const PGconn *conn)
     return conn->is_broken ? CONNECTION_BAD : CONNECTION_OK;
 }
 
+/* There is one server only. */
+char *PQhost(const PGconn *conn)
+{
+    (void)conn;
+    return "";
+}
+
+char *PQhostaddr(const PGconn *conn)
+{
+    (void)conn;
+    return "";
+}
+
+char *PQport(const PGconn *conn)
+{
+    (void)conn;
+    return "";
+}
+
 int PQsocket(const PGconn *conn)
 {
     return conn->fd;

@@ -110,6 +110,41 @@ static void test_no_more_are_kept_than_there_may_be(void **state)
     field_clear(&pg_option_table, &options);
 }
 
+static void test_nothing_is_overlooked_beside_a_conninfo(void **state)
+{
+    static const char *const lines[] = {"port = 5433", "sslmode = verify-full",
+                                        "target_session_attrs = primary", "host = a"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+        char text[128], problem[INI_PROBLEM_SIZE] = "";
+        struct pg_options options;
+
+        (void)snprintf(text, sizeof text, "[pg.main]\nconninfo = host=b\n%s\n", lines[i]);
+        assert_int_equal(bind(text, &options, problem), ERR_OK);
+        assert_int_equal(pg_options_check(&options, problem), ERR_INVALID);
+        assert_non_null(strstr(problem, "conninfo stands beside"));
+        field_clear(&pg_option_table, &options);
+    }
+}
+
+static void test_servers_that_do_not_fit(void **state)
+{
+    static const char *const texts[] = {"[pg.main]\nconninfo = host=a,b port=1,2,3\n",
+                                        "[pg.main]\nhost = a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q\n"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        char problem[INI_PROBLEM_SIZE] = "";
+        struct pg_options options;
+
+        assert_int_equal(bind(texts[i], &options, problem), ERR_OK);
+        assert_int_equal(pg_options_check(&options, problem), ERR_INVALID);
+        assert_non_null(strstr(problem, "expected"));
+        field_clear(&pg_option_table, &options);
+    }
+}
+
 static void test_a_conninfo_that_libpq_cannot_parse(void **state)
 {
     static const char *const texts[] = {"host", "nonsense=1", "postgresql://[", "host='a"};
@@ -137,6 +172,8 @@ int main(void)
         cmocka_unit_test(test_what_is_out_of_range_is_refused),
         cmocka_unit_test(test_conninfo_stands_alone),
         cmocka_unit_test(test_no_more_are_kept_than_there_may_be),
+        cmocka_unit_test(test_nothing_is_overlooked_beside_a_conninfo),
+        cmocka_unit_test(test_servers_that_do_not_fit),
         cmocka_unit_test(test_a_conninfo_that_libpq_cannot_parse),
     };
 

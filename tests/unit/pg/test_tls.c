@@ -1,40 +1,44 @@
 /* Goal: with TLS everything works as without, however large the answers are, and a server is trusted
  *       only as far as sslmode says. */
+#include "base/clock.h"
 #include "base/mem.h"
 #include "lib/loop_driver.h"
 #include "lib/pg_server.h"
 #include "lib/test.h"
+#include "pg/connect.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+enum { PROBLEM_SIZE = 512 };
+
 static struct pg_server server;
 static struct pg_world world;
-static char *certificate; /* the server's, and its own authority; NULL: no openssl here */
+static char *folder; /* of the certificates; NULL: no openssl here */
 
-/* A certificate for the name localhost, and a server that uses it. */
-static void make_certificate(void)
+/* Certificates of tests/tools/certificates in the cluster's own folder, which alone it can enter. */
+static void make_certificates(void)
 {
     char *link = mem_format("%s/pg", server.dir.path);
-    char *folder = realpath(link, NULL);
-    char *command = mem_format(
-        "cd %s && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes "
-        "-days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost -keyout tls.key "
-        "-out tls.crt >/dev/null 2>&1 && chown --reference=data tls.key tls.crt && "
-        "chmod 600 tls.key",
-        folder);
-    char *arguments =
-        mem_format("--set ssl=on --set ssl_cert_file=%s/tls.crt --set ssl_key_file=%s/tls.key",
-                   folder, folder);
+    char *place = realpath(link, NULL);
+    char *command =
+        mem_format("%s/certificates %s && cd %s && chown --reference=data *.key *.crt && "
+                   "chmod 600 *.key",
+                   WEFT_TEST_TOOLS, place, place);
+    char *arguments = mem_format("--set ssl=on --set ssl_cert_file=%s/good.crt "
+                                 "--set ssl_key_file=%s/good.key",
+                                 place, place);
 
-    if (system(command) == 0) {
+    if (system("command -v openssl >/dev/null") == 0) {
+        assert_int_equal(system(command), 0);
         pg_server_stop(&server);
         pg_server_start_with(&server, arguments);
-        certificate = mem_format("%s/tls.crt", folder);
+        folder = mem_copy(span_of(place));
     }
     mem_free(arguments);
     mem_free(command);
-    free(folder);
+    free(place);
     mem_free(link);
 }
 
@@ -43,7 +47,7 @@ static int start_server(void **state)
     (void)state;
     pg_server_init(&server, "--tcp");
     if (!server.is_missing)
-        make_certificate();
+        make_certificates();
     return 0;
 }
 
@@ -51,7 +55,7 @@ static int stop_server(void **state)
 {
     (void)state;
     pg_server_deinit(&server);
-    mem_free(certificate);
+    mem_free(folder);
     return 0;
 }
 
@@ -59,6 +63,31 @@ static void set_text(char **option, const char *text)
 {
     mem_free(*option);
     *option = mem_copy(span_of(text));
+}
+
+/* The server shows that certificate from now on. */
+static void show(const char *name)
+{
+    static const char loaded[] = "select pg_conf_load_time()";
+    char *command = mem_format("cd %s && cp %s.crt shown.crt && cp %s.key shown.key && "
+                               "chown --reference=data shown.* && chmod 600 shown.key",
+                               folder, name, name);
+    char *certificate = mem_format("alter system set ssl_cert_file = '%s/shown.crt'", folder);
+    char *key = mem_format("alter system set ssl_key_file = '%s/shown.key'", folder);
+
+    char *before = mem_copy(span_of(pg_server_run(&server, loaded)));
+    uint64_t end_us = clock_monotonic_us() + 20000000;
+
+    assert_int_equal(system(command), 0);
+    (void)pg_server_run_as(&server, "postgres", certificate);
+    (void)pg_server_run_as(&server, "postgres", key);
+    (void)pg_server_run_as(&server, "postgres", "select pg_reload_conf()");
+    while (strcmp(pg_server_run(&server, loaded), before) == 0)
+        assert_true(clock_monotonic_us() < end_us);
+    mem_free(before);
+    mem_free(command);
+    mem_free(certificate);
+    mem_free(key);
 }
 
 static int set_up(void **state)
@@ -69,6 +98,8 @@ static int set_up(void **state)
     pg_world_init(&world, &server);
     set_text(&world.options.host, "localhost");
     set_text(&world.options.password, server.password);
+    if (folder != NULL)
+        show("good");
     return 0;
 }
 
@@ -83,8 +114,14 @@ static int tear_down(void **state)
 static void need_tls(void)
 {
     pg_server_need(&server);
-    if (certificate == NULL)
+    if (folder == NULL)
         test_skip("openssl is not installed");
+}
+
+static void trust(const char *authority)
+{
+    mem_free(world.options.sslrootcert);
+    world.options.sslrootcert = mem_format("%s/%s.crt", folder, authority);
 }
 
 static void expect_trust(void)
@@ -95,9 +132,32 @@ static void expect_trust(void)
                    "t");
 }
 
-static void expect_distrust(void)
+/* Nobody logs in, for this reason. */
+static void on_connected(void *data, struct pg_connect *connect, struct pg_conn *conn,
+                         const char *problem)
+{
+    (void)connect;
+    assert_null(conn);
+    (void)snprintf(data, PROBLEM_SIZE, "%s", problem);
+}
+
+static void expect_reason(const char *reason)
+{
+    char problem[PROBLEM_SIZE] = "";
+    struct pg_wish wish = {.first = 0};
+
+    (void)pg_connect_start(world.helpers, &world.options, &wish, on_connected, problem);
+    for (int i = 0; i < 2000 && problem[0] == '\0'; i++)
+        loop_turn(world.loop, 10);
+    if (strstr(problem, reason) == NULL)
+        fail_msg("%s, not %s", problem, reason);
+}
+
+static void expect_distrust(const char *reason)
 {
     struct op *op;
+
+    expect_reason(reason);
 
     world.options.queue_timeout_ms = 300;
     world.pool = pg_pool_create(world.loop, world.helpers, "test", &world.options);
@@ -124,18 +184,48 @@ static void test_the_authority_is_verified(void **state)
     (void)state;
     need_tls();
     world.options.sslmode = PG_SSL_VERIFY_FULL;
-    set_text(&world.options.sslrootcert, certificate);
+    trust("ca");
     expect_trust();
 }
 
+/* The name that it is reached by is not in the certificate. */
 static void test_the_name_is_verified(void **state)
 {
     (void)state;
     need_tls();
+    show("wrong");
     world.options.sslmode = PG_SSL_VERIFY_FULL;
-    set_text(&world.options.sslrootcert, certificate);
-    set_text(&world.options.host, "127.0.0.1");
-    expect_distrust();
+    trust("ca");
+    expect_distrust("does not match host name");
+}
+
+static void test_the_name_does_not_matter_where_only_the_authority_does(void **state)
+{
+    (void)state;
+    need_tls();
+    show("wrong");
+    world.options.sslmode = PG_SSL_VERIFY_CA;
+    trust("ca");
+    expect_trust();
+}
+
+static void test_the_time_is_verified(void **state)
+{
+    (void)state;
+    need_tls();
+    show("expired");
+    world.options.sslmode = PG_SSL_VERIFY_CA;
+    trust("ca");
+    expect_distrust("certificate verify failed");
+}
+
+static void test_another_authority_is_none(void **state)
+{
+    (void)state;
+    need_tls();
+    world.options.sslmode = PG_SSL_VERIFY_FULL;
+    trust("other-ca");
+    expect_distrust("certificate verify failed");
 }
 
 static void test_the_systems_authorities_do_not_know_it(void **state)
@@ -143,7 +233,7 @@ static void test_the_systems_authorities_do_not_know_it(void **state)
     (void)state;
     need_tls();
     world.options.sslmode = PG_SSL_VERIFY_CA;
-    expect_distrust();
+    expect_distrust("certificate verify failed");
 }
 
 /* Records of TLS end in the middle of answers; what is left decrypted must not be forgotten. */
@@ -175,6 +265,9 @@ int main(void)
         TEST(test_anybody_is_trusted_where_nothing_else_is_asked),
         TEST(test_the_authority_is_verified),
         TEST(test_the_name_is_verified),
+        TEST(test_the_name_does_not_matter_where_only_the_authority_does),
+        TEST(test_the_time_is_verified),
+        TEST(test_another_authority_is_none),
         TEST(test_the_systems_authorities_do_not_know_it),
         TEST(test_answers_of_all_sizes_arrive),
     };
