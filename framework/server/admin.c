@@ -85,6 +85,7 @@ static void on_settled(struct op *op, void *data)
     bool with_requests = http_request_query(question->request, SPAN("requests")).ptr != NULL;
     struct status status = {.slots = current != NULL ? current->settings->workers : 0,
                             .generation = current != NULL ? current->number : 0,
+                            .history = &admin->reload->history,
                             .with_requests = with_requests};
     struct buf out;
 

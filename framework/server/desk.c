@@ -45,6 +45,7 @@ static void on_fresh(struct fresh *fresh)
     const struct generation *current = desk->reload->current;
     struct status status = {.slots = current != NULL ? current->settings->workers : 0,
                             .generation = current != NULL ? current->number : 0,
+                            .history = &desk->reload->history,
                             .with_requests = (index & DESK_REQUESTS) != 0};
     struct buf out;
     struct span all;

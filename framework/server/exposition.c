@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "loop/loop.h"
+#include "server/reload.h"
 #include "server/status.h"
 #include "server/watch.h"
 #include <stdio.h>
@@ -88,6 +89,17 @@ static void put_listed(struct metrics *set, const struct listed *list, uint32_t 
 
 /* ---- the host ---- */
 
+static void put_reloads(struct metrics *set, const struct reload_history *history)
+{
+    static const char *const ends[RELOAD_ENDS] = {"served", "failed", "taken_back"};
+
+    for (int i = 0; i < RELOAD_ENDS && history != NULL; i++) {
+        const struct labels end = label("end", ends[i]);
+        counter(set, "weft_reloads_total", "Reloads and upgrades, by how they ended.", &end,
+                history->counts[i]);
+    }
+}
+
 static void put_host(struct metrics *set, const struct status *status)
 {
     const struct watch *watch = status->watch;
@@ -102,6 +114,7 @@ static void put_host(struct metrics *set, const struct status *status)
           watch_is_ready(watch));
     gauge(set, "weft_generation", "The number of the settings and plugins that serve.", NULL,
           status->generation);
+    put_reloads(set, status->history);
     counter(set, "weft_access_log_lost_total", "Lines of the access log that could not be written.",
             NULL, status->census.access_dropped);
     counter(set, "weft_error_log_lost_total", "Lines of the error log that could not be written.",

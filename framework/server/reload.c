@@ -1,6 +1,7 @@
 /* server/reload.c - which generation serves: the first one, and those that reloads put in its place. */
 #include "server/reload.h"
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "loop/loop.h"
@@ -29,6 +30,15 @@ static void log_all(const char *text)
     }
 }
 
+void reload_note(struct reload *reload, enum reload_end end, const char *text)
+{
+    struct reload_history *history = &reload->history;
+
+    history->counts[end]++;
+    history->at_us = clock_wall_us();
+    snprintf(history->text, sizeof history->text, "%s", text);
+}
+
 void reload_finish(struct reload *reload, int code, const char *text)
 {
     uint32_t ticket = reload->ticket;
@@ -39,7 +49,7 @@ void reload_finish(struct reload *reload, int code, const char *text)
     reload->settings = NULL;
     reload->ticket++;
     notify_ready(&reload->host->notify, reload->current->number);
-    snprintf(reload->outcome, sizeof reload->outcome, "%s", text);
+    reload_note(reload, code == 0 ? RELOAD_SERVED : RELOAD_FAILED, text);
     control_end_all(&reload->host->control, ticket, code, text);
     reload_begin_soon(reload);
 }
@@ -78,11 +88,12 @@ static void follow_log(const struct settings *settings)
 static void roll_back(struct reload *reload, const struct slot *slot)
 {
     struct generation *failed = reload->current;
+    char text[sizeof slot->problem + 80];
 
-    snprintf(reload->outcome, sizeof reload->outcome,
-             "generation %u was taken back, generation %u serves again: %s", failed->number,
-             reload->old->number, slot->problem);
-    log_error("rollback: %s", reload->outcome);
+    snprintf(text, sizeof text, "generation %u was taken back, generation %u serves again: %s",
+             failed->number, reload->old->number, slot->problem);
+    log_error("rollback: %s", text);
+    reload_note(reload, RELOAD_TAKEN_BACK, text);
     timer_stop(&reload->probation);
     generation_go(reload->old);
     reload->current = reload->old;

@@ -51,6 +51,15 @@ struct reload_events {
     void *data;                   /* for these */
 };
 
+enum reload_end { RELOAD_SERVED, RELOAD_FAILED, RELOAD_TAKEN_BACK, RELOAD_ENDS };
+
+/* What became of reloads and upgrades. */
+struct reload_history {
+    uint32_t counts[RELOAD_ENDS];     /* by how they ended */
+    uint64_t at_us;                   /* wall time of the last end */
+    char text[INI_PROBLEM_SIZE + 96]; /* what that was, for people; "": there was none */
+};
+
 struct reload {
     struct host *host;              /* the master's */
     const char *path;               /* of the ini */
@@ -75,7 +84,7 @@ struct reload {
     bool is_upgrade;                /* the one under way is */
     bool has_failed;                /* we were to follow another master, which knows why not */
     bool is_stopping;               /* nothing is started any more */
-    char outcome[INI_PROBLEM_SIZE + 64]; /* of the last reload, for people; "": there was none */
+    struct reload_history history;  /* of reloads and upgrades */
 };
 
 /* Nothing serves yet. `path` and `overrides` as settings_load() takes them. */
@@ -122,7 +131,10 @@ void reload_start_first(struct reload *reload, bool is_tried);
 /* The reload under way is over: askers are answered, and the next one begins. */
 void reload_finish(struct reload *reload, int code, const char *text);
 
-/* The same for one that has changed nothing. */
+/* Notes how one ended. */
+void reload_note(struct reload *reload, enum reload_end end, const char *text);
+
+/* The same as reload_finish() for one that has changed nothing. */
 void reload_refuse(struct reload *reload, const char *problem);
 
 /* Whoever it was that was waited for has gone: on from RELOAD_CLEARING. */

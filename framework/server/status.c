@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "loop/loop.h"
 #include "server/grid.h"
+#include "server/reload.h"
 #include "server/watch.h"
 #include <inttypes.h>
 #include <stdio.h>
@@ -123,16 +124,21 @@ static void header(struct grid *grid, const char *const *names)
 
 static void put_head(const struct status *status, struct buf *out)
 {
+    const struct reload_history *history = status->history;
     const struct watch *watch = status->watch;
     char up[TEXT_SIZE];
 
     buf_format(out,
                "weft " WEFT_VERSION ", process %d, %s, generation %u, up %s: %" PRIu64
-               " requests, %u under way, %u connections\n\n",
+               " requests, %u under way, %u connections\n",
                (int)getpid(), status_phase(watch), status->generation,
                span_text(loop_now_ms(watch->loop) - watch->since_ms, up),
                status->census.http.requests, status->census.http.requests_open,
                status->census.http.connections_open);
+    if (history != NULL && history->text[0] != '\0')
+        buf_format(out, "last reload %s ago: %s\n",
+                   span_text((clock_wall_us() - history->at_us) / 1000, up), history->text);
+    buf_append(out, SPAN("\n"));
 }
 
 static void put_worker(struct grid *grid, const struct watched *worker)

@@ -11,14 +11,16 @@
 #include "server/census.h"
 #include <stdbool.h>
 
+struct reload_history;
 struct watch;
 
 struct status {
-    const struct watch *watch; /* the master's */
-    struct census census;      /* of all workers, those that are gone too */
-    uint32_t slots;            /* places for workers */
-    uint32_t generation;       /* that serves */
-    bool with_requests;        /* those under way are told one by one */
+    const struct watch *watch;            /* the master's */
+    struct census census;                 /* of all workers, those that are gone too */
+    uint32_t slots;                       /* places for workers */
+    uint32_t generation;                  /* that serves */
+    const struct reload_history *history; /* of reloads; NULL: not told */
+    bool with_requests;                   /* those under way are told one by one */
 };
 
 /* Reads everything. `slots`, `generation` and `with_requests` are set. */

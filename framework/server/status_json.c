@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "loop/loop.h"
+#include "server/reload.h"
 #include "server/status.h"
 #include "server/watch.h"
 #include <inttypes.h>
@@ -54,7 +55,7 @@ static void boolean(struct json *json, const char *key, bool value)
 /* At most `size` bytes of `value`, which may lack its NUL. */
 static void text(struct json *json, const char *key, const char *value, size_t size)
 {
-    char escaped[6 * 512 + 3];
+    char escaped[6 * 640 + 3];
     struct span bytes = {value, strnlen(value, size)};
 
     begin_value(json, key);
@@ -285,6 +286,24 @@ static void put_hanging(struct json *json, const struct watch *watch)
     close_with(json, "]");
 }
 
+static void put_reloads(struct json *json, const struct reload_history *history)
+{
+    char time[CLOCK_ISO_SIZE];
+
+    if (history == NULL)
+        return;
+    open(json, "reloads", "{");
+    number(json, "served", history->counts[RELOAD_SERVED]);
+    number(json, "failed", history->counts[RELOAD_FAILED]);
+    number(json, "taken_back", history->counts[RELOAD_TAKEN_BACK]);
+    if (history->text[0] != '\0') {
+        clock_iso(history->at_us, time);
+        text(json, "last", time, sizeof time);
+        text(json, "last_text", history->text, sizeof history->text);
+    }
+    close_with(json, "}");
+}
+
 void status_json(const struct status *status, struct buf *out)
 {
     const struct watch *watch = status->watch;
@@ -299,6 +318,7 @@ void status_json(const struct status *status, struct buf *out)
     number(&json, "requests", status->census.http.requests);
     number(&json, "under_way", status->census.http.requests_open);
     number(&json, "connections", status->census.http.connections_open);
+    put_reloads(&json, status->history);
     put_workers(&json, watch);
     put_slots(&json, status);
     put_routes(&json, status);

@@ -67,17 +67,17 @@ static void back_out(struct reload *reload, const char *problem)
 {
     bool was_handed = reload->state == RELOAD_HANDED;
     bool has_yielded = was_handed || reload->state == RELOAD_HANDING;
-    char why[INI_PROBLEM_SIZE];
+    char why[INI_PROBLEM_SIZE], text[INI_PROBLEM_SIZE + 80];
 
     timer_stop(&reload->probation);
     if (reload->current->state == GENERATION_HOLDING)
         generation_go(reload->current);
     runtime_remove_generation(&reload->host->runtime, reload->last_number);
     if (was_handed) {
-        snprintf(reload->outcome, sizeof reload->outcome,
-                 "the upgrade was taken back, generation %u serves again: %s",
+        snprintf(text, sizeof text, "the upgrade was taken back, generation %u serves again: %s",
                  reload->current->number, problem);
-        log_error("rollback: %s", reload->outcome);
+        log_error("rollback: %s", text);
+        reload_note(reload, RELOAD_TAKEN_BACK, text);
         reload->state = RELOAD_IDLE;
     } else {
         reload_refuse(reload, problem);
@@ -139,6 +139,11 @@ void upgrade_begin(struct reload *reload)
     reload->is_upgrade = true;
     log_info("upgrade: to %s", reload->host->program);
     notify_reloading(&reload->host->notify);
+    if (reload->host->pid == 1) {
+        reload_refuse(reload, "this is process 1, with which all processes of its container end: "
+                              "start another container, or weft under an init");
+        return;
+    }
     reload_clear(reload);
 }
 

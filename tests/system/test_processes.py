@@ -9,6 +9,7 @@ import pytest
 
 from support import place
 from support.client import Client
+from support.host import run_weft
 from support.wait import wait_until
 
 LAB = place.BUILD / "tests/plugins/lab.so"
@@ -171,6 +172,38 @@ def test_a_master_stopped_while_it_reloads(start):
     host.signal(signal.SIGCONT)
     host.wait_log("generation 2 serves", timeout=20)
     all_are_served(host)
+
+
+# the clock on the wall
+
+def test_a_clock_that_is_set(start, tmp_path):
+    """By years, forward and back: nothing is late for it, nothing ends, nobody is killed; only what is written down
+    has the other time."""
+    offset = tmp_path / "offset"
+    offset.write_text("0")
+    server = {"stall_warn": "300ms", "stall_kill": "1s", "idle_timeout": "60s", "request_timeout": "20s",
+              "start_timeout": "30s", "rollback_window": "60s", "crash_window": "60s"}
+    host = start(sections(**server), env={
+        "LD_PRELOAD": str(place.BUILD / "tests" / "clock.so"), "WEFT_CLOCK": str(offset),
+        "ASAN_OPTIONS": "detect_stack_use_after_return=0:verify_asan_link_order=0"})
+    before = host.workers()
+    with host.connect(timeout=30) as kept, host.connect(timeout=30) as busy:
+        assert kept.ask("GET", "/lab/text").status == 200
+        for years in (10, -10, 40, 0):
+            busy.request("GET", "/lab/sleep/400")
+            offset.write_text(str(years * 365 * 86400) + " " * 20)
+            all_are_served(host, 10)
+            assert busy.read_answer().status == 200
+            assert kept.ask("GET", "/lab/text").status == 200
+        assert host.workers() == before
+        offset.write_text(str(10 * 365 * 86400) + " " * 20)
+        assert run_weft("reload", "-c", host.config).returncode == 0
+        assert run_weft("status", "-c", host.config).returncode == 0
+        assert len(host.workers()) == 4      # the old ones are held as long as ever
+        all_are_served(host, 10)
+    host.wait_log(rf"^time={time.gmtime().tm_year + 10 - 1}|^time={time.gmtime().tm_year + 10}")
+    host.stop()
+    assert not re.search("killed|in one turn|cut off|level=error", host.log), host.log
 
 
 def test_both_ends_of_a_port_after_a_crash_of_the_master(start_weft):

@@ -1,6 +1,7 @@
 """Goal: a reload brings new settings and plugins in without losing a request, or changes nothing and says why; what
 crashes at once is taken back."""
 import concurrent.futures
+import json
 import os
 import pathlib
 import re
@@ -487,6 +488,48 @@ def test_later_crashes_are_not_the_reload_s(start):
     os.kill(host.workers()[0], signal.SIGKILL)
     host.wait_log("is back as process")
     assert text_of(host) == b"two" and "serves again" not in host.log
+
+
+def test_a_reload_ends_a_quarantine(start, tmp_path):
+    """The route is open again, and is closed again if it has not become better."""
+    made = plugin.build(tmp_path, "it", source(FATAL))
+    server = {"crash_limit": 1, "rollback_window": "0", "workers": 1}
+    more = {"plugin.it": {"path": made}}
+    host = start(sections("one", server, **more))
+    for turn in (1, 2):
+        assert host.get("/it/good").status == 200
+        with host.connect() as client:
+            client.request("GET", "/it/x")
+            with pytest.raises(Closed):
+                client.read_answer()
+        host.wait_log("quarantine: ", count=turn)
+        wait_until(lambda: answers(host, "/it/good") == 503)
+        assert text_of(host) == b"one"
+        reload(host, "one", server, **more)
+    assert host.get("/it/good").status == 200
+
+
+def answers(host, target):
+    """Its status; None while the worker is being started again."""
+    try:
+        return host.get(target).status
+    except (Closed, OSError):
+        return None
+
+
+def test_what_became_of_it_is_in_the_status(start):
+    host = start(sections())
+    told = [json.loads(tell(host, "status", "--json").stdout)["reloads"]]
+    assert told[0] == {"served": 0, "failed": 0, "taken_back": 0}
+    reload(host, "two")
+    host.config.write_text(host.config.read_text() + "[nonsense]\n")
+    host.signal(signal.SIGHUP)
+    host.wait_log("reload failed")
+    found = json.loads(tell(host, "status", "--json").stdout)["reloads"]
+    assert (found["served"], found["failed"], found["taken_back"]) == (1, 1, 0)
+    assert "generation 2 goes on" in found["last_text"] and "nonsense" in found["last_text"]
+    assert re.search(r"^last reload \d+\S* ago: reload failed, generation 2 goes on: ", tell(host, "status").stdout,
+                     re.MULTILINE)
 
 
 # all of it under load

@@ -367,6 +367,17 @@ def test_settings_and_plugins_that_are_no_good(start, tmp_path, what, why):
     assert tell(host, "status").returncode == 0
 
 
+def test_process_1_of_a_container(start):
+    """It cannot leave: everybody would end with it."""
+    if subprocess.run(["unshare", "--pid", "--fork", "true"], capture_output=True).returncode != 0:
+        pytest.skip("no namespace of processes can be made here")
+    host = start(sections(), wrapper=["unshare", "--pid", "--fork", "--kill-child"])
+    done = tell(host, "upgrade")
+    assert done.returncode == 1 and "this is process 1" in done.stderr, done
+    assert text_of(host) == b"one"
+    assert tell(host, "stop").returncode == 0
+
+
 def test_stopped_while_it_upgrades(start):
     host = start(sections())
     install(host, "#!/bin/sh\nexec sleep 100\n")
