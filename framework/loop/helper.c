@@ -177,7 +177,7 @@ static void on_finished(struct io *io, uint32_t events)
  * that are its own fault: blocked, they would end the process before anybody can say why. */
 static void start_thread(struct helpers *helpers)
 {
-    static const int faults[] = {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL};
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGSYS};
     sigset_t all;
     sigset_t before;
     int result;

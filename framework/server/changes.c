@@ -16,6 +16,8 @@ void changes_list(const struct settings *before, const struct settings *after, s
     CHECK(keys != NULL);
     if (strcmp(old->runtime_dir, new->runtime_dir) != 0)
         add(keys, "runtime_dir");
+    if (old->files_max != new->files_max)
+        add(keys, "files_max");
     if (strcmp(old->admin, new->admin) != 0)
         add(keys, "admin");
     if (strcmp(old->control, new->control) != 0)

@@ -111,6 +111,7 @@ static bool start_empty(struct generation *generation)
 void generation_start(struct generation *generation, bool is_tried)
 {
     CHECK(generation->state == GENERATION_STARTING);
+    rights_own_logs(&generation->settings->server, &generation->settings->rights);
     generation->goes_at_once = !is_tried;
     move(generation, GENERATION_STARTING);
     if (is_tried)

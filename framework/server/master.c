@@ -24,7 +24,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -114,6 +113,7 @@ static void on_serving(void *data)
     watch_set_phase(&master->host.watch, WATCH_SERVING);
     if (!master->reload.predecessor.is_there) /* else the host is the other master's still */
         notify_ready(&master->host.notify, first->number);
+    rights_warn(&first->settings->rights);
     log_info("serving: %u workers, generation %u", first->settings->workers, first->number);
 }
 
@@ -151,7 +151,10 @@ static void on_command(void *data, struct control_asker *asker, const char *verb
 
 static void reopen_logs(struct master *master)
 {
-    if (error_log_open(master->reload.current->settings) != ERR_OK)
+    const struct settings *settings = master->reload.current->settings;
+
+    rights_own_logs(&settings->server, &settings->rights);
+    if (error_log_open(settings) != ERR_OK)
         log_error("error_log: cannot be opened again: %s", strerror(errno));
     reload_signal(&master->reload, SIGUSR1);
 }
@@ -203,16 +206,6 @@ static void on_tick(struct timer *timer)
 }
 
 /* ---- life ---- */
-
-static void raise_file_limit(void)
-{
-    struct rlimit limit;
-
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-        limit.rlim_cur = limit.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &limit);
-    }
-}
 
 static const int numbers[] = {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2};
 
@@ -431,7 +424,7 @@ int master_run(struct settings *settings, const char *path, const char *const *o
     enum err err;
 
     log_set_process("master");
-    raise_file_limit();
+    rights_start(&settings->server);
     init(&master, settings);
     master.host.argv = argv;
     master.host.program = successor_program(argv[0]);

@@ -4,6 +4,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "server/cores.h"
+#include "server/filter.h"
 #include "server/quarantine.h"
 #include "settings/override.h"
 #include <limits.h>
@@ -12,6 +13,7 @@
 
 static const char *const level_choices[] = {"error", "warn", "info", "debug", "trace", NULL};
 static const char *const workers_words[] = {"auto", NULL};
+static const char *const core_choices[] = {"inherit", "on", "off", NULL};
 static const char *const format_choices[] = {"text", "json", NULL};
 
 #define MEMBER(name) offsetof(struct server_options, name)
@@ -50,6 +52,51 @@ static const struct field server_fields[] = {
      .scope = FIELD_PER_WORKER,
      .help =
          "Connections that the kernel holds until they are accepted (net.core.somaxconn caps it)."},
+    {.key = "user",
+     .type = FIELD_TEXT,
+     .offset = MEMBER(user),
+     .fallback = "",
+     .max = 64,
+     .help = "Who workers become once their plugins are loaded, by name or number; for a host that "
+             "is started as root. Empty: nobody else, with a warning where that is root."},
+    {.key = "group",
+     .type = FIELD_TEXT,
+     .offset = MEMBER(group),
+     .fallback = "",
+     .max = 64,
+     .help = "The group they take. Empty: the user's."},
+    {.key = "syscall_filter",
+     .type = FIELD_BOOL,
+     .offset = MEMBER(syscall_filter),
+     .fallback = "off",
+     .help =
+         "on: once their plugins are loaded, workers can no longer start, trace or signal other "
+         "processes, mount, load modules, open raw sockets and the like (seccomp): such a call "
+         "fails with EPERM and is logged with plugin and route."},
+    {.key = "syscalls_allowed",
+     .type = FIELD_TEXT,
+     .offset = MEMBER(syscalls_allowed),
+     .fallback = "",
+     .max = 1024,
+     .help = "System calls that syscall_filter lets through besides, by name, separated by blanks: "
+             "io_uring_setup io_uring_enter."},
+    {.key = "core_dumps",
+     .type = FIELD_CHOICE,
+     .offset = MEMBER(core_dumps),
+     .fallback = "inherit",
+     .choices = core_choices,
+     .help = "Of a worker that crashes. inherit: within the limit that the host was started with; "
+             "on: as large as that may be made; off: none, since a core has all secrets in it."},
+    {.key = "files_max",
+     .type = FIELD_UINT,
+     .offset = MEMBER(files_max),
+     .fallback = "auto",
+     .min = 64,
+     .max = 1u << 30,
+     .choices = workers_words,
+     .scope = FIELD_PER_WORKER,
+     .help = "Files and sockets that a process may have open. auto: as many as the host may have "
+             "(its hard limit)."},
     {.key = "plugin_dir",
      .type = FIELD_PATH,
      .offset = MEMBER(plugin_dir),
@@ -328,6 +375,32 @@ static enum err parse_admin(struct settings *settings, char *problem)
     return ERR_OK;
 }
 
+static uint32_t line_of(const struct settings *settings, const char *key)
+{
+    struct ini_entry *entry = ini_entry(ini_section(settings->file, "server", ""), key);
+
+    return entry != NULL ? entry->line : 0;
+}
+
+static enum err check_rights(struct settings *settings, char *problem)
+{
+    char what[RIGHTS_PROBLEM_SIZE];
+    const char *at = settings->server.syscalls_allowed, *key;
+
+    if (rights_find(&settings->server, &settings->rights, &key, what) != ERR_OK)
+        return refuse(settings, line_of(settings, key), problem, "%s: %s", key, what);
+    while (*(at += strspn(at, " \t")) != '\0') {
+        struct span name = {at, strcspn(at, " \t")};
+
+        if (!filter_knows(name))
+            return refuse(settings, line_of(settings, "syscalls_allowed"), problem,
+                          "syscalls_allowed: \"%.*s\", expected the name of a system call",
+                          SPAN_ARG(name));
+        at += name.len;
+    }
+    return ERR_OK;
+}
+
 static enum err check_resolver(const struct settings *settings, char *problem)
 {
     const char *at = settings->server.resolver;
@@ -399,6 +472,8 @@ static enum err load_server(struct settings *settings, char *problem)
         err = parse_listen(settings, problem);
     if (err == ERR_OK)
         err = parse_admin(settings, problem);
+    if (err == ERR_OK)
+        err = check_rights(settings, problem);
     if (err == ERR_OK)
         err = check_resolver(settings, problem);
     if (err != ERR_OK)

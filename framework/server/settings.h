@@ -11,6 +11,7 @@
 #include "net/addr.h"
 #include "pg/options.h"
 #include "plugin/plugins.h"
+#include "server/rights.h"
 #include "settings/ini.h"
 #include "upstream/options.h"
 #include <stdio.h>
@@ -24,6 +25,12 @@ struct server_options {
     bool reuseport;               /* other hosts may bind the same addresses */
     uint32_t backlog;             /* of each listening socket */
     char *plugin_dir;             /* absolute; "" in the file: found from the binary */
+    char *user;                   /* of workers, by name or number; "": the master's */
+    char *group;                  /* the same; "": the user's */
+    bool syscall_filter;          /* workers make no other system calls than those of filter.h */
+    char *syscalls_allowed;       /* and these, with blanks between */
+    uint32_t core_dumps;          /* of workers: RIGHTS_CORES_... */
+    uint32_t files_max;           /* that a process may have open; 0: as many as it may have */
     bool plugins_writable_by_all; /* such files and folders are not refused */
     char *runtime_dir;            /* absolute; "": chosen (server/runtime.h) */
     char *resolver;               /* name servers, as resolver_create() wants them; "": none */
@@ -66,6 +73,7 @@ struct settings {
     uint32_t listen_count;                   /* of listen */
     struct addr admin;                       /* `admin`, taken apart; of length 0: none */
     uint32_t workers;                        /* `workers`, counted */
+    struct rights rights;                    /* `user` and `group`, looked up */
     struct settings_pg *pgs;                 /* pg_count of them, in the order of the file */
     uint32_t pg_count;                       /* of pgs */
     bool is_of_one_plugin;                   /* made by settings_for_plugin() */

@@ -20,6 +20,7 @@
 #include "server/cover.h"
 #include "server/crash.h"
 #include "server/error_log.h"
+#include "server/filter.h"
 #include "server/hang.h"
 #include "server/inspect.h"
 #include "server/orphan.h"
@@ -348,6 +349,18 @@ static void name_process(const struct worker_setup *setup)
     prctl(PR_SET_NAME, name);
 }
 
+/* Its last moment with the master's rights has come: the plugins are loaded. */
+static enum err give_up_rights(struct worker *worker, char *problem)
+{
+    const struct settings *settings = worker->setup->settings;
+    enum err err = rights_drop(&settings->server, &settings->rights, problem);
+
+    orphan_watch(worker->setup->master); /* the kernel forgets it with the user */
+    if (err == ERR_OK && settings->server.syscall_filter)
+        err = filter_install(settings->server.syscalls_allowed, problem);
+    return err;
+}
+
 int worker_run(const struct worker_setup *setup)
 {
     struct worker *worker = mem_alloc(sizeof *worker);
@@ -359,14 +372,17 @@ int worker_run(const struct worker_setup *setup)
     name_process(setup);
     orphan_watch(setup->master);
     roster_seal(setup->roster);
+    rights_limit(&setup->settings->server);
     enum err err = parts_init(&worker->parts, setup, problem);
     if (err == ERR_OK) {
         crash_watch_fibers(worker->parts.tasks->fibers);
         report_note_modules();
         hang_install(setup->blame);
         start_signals(worker);
-        err = serve(worker, problem);
+        err = give_up_rights(worker, problem);
     }
+    if (err == ERR_OK)
+        err = serve(worker, problem);
     if (err != ERR_OK) {
         report(setup, REPORT_FAILED, problem);
         give_up(worker);
