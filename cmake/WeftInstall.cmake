@@ -33,5 +33,5 @@ install(FILES ${PROJECT_BINARY_DIR}/weft.pc ${PROJECT_BINARY_DIR}/weft-test.pc
 install(FILES cmake/WeftPlugin.cmake cmake/plugin.map ${PROJECT_BINARY_DIR}/weft-config.cmake
   ${PROJECT_BINARY_DIR}/weft-config-version.cmake DESTINATION ${package_dir})
 install(EXPORT weft-targets NAMESPACE weft:: DESTINATION ${package_dir})
-install(FILES config/server.ini config/weft.service config/weft.socket DESTINATION ${CMAKE_INSTALL_DATADIR}/weft)
+install(FILES config/server.ini config/static.ini config/weft.service config/weft.socket DESTINATION ${CMAKE_INSTALL_DATADIR}/weft)
 install(FILES README.md CHANGELOG.md LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})

@@ -21,7 +21,9 @@ static enum err add_route(struct abi_route *route, const char *method, const cha
 {
     struct instance *instance = route->instance;
     const struct plugin_services *services = abi_services(instance->abi);
-    struct span path = arena_format(&instance->arena, "%s%s", instance->options.mount, pattern);
+    bool is_root = instance->options.mount[0] == '\0' && pattern[0] == '\0';
+    struct span path =
+        arena_format(&instance->arena, "%s%s", instance->options.mount, is_root ? "/" : pattern);
     const struct http_route *other = NULL;
     struct http_route *added;
     const struct http_route made = {.method = (char *)method,

@@ -249,9 +249,10 @@ struct weft_route_options {
 #define WEFT_ROUTE_FINISH 2u
 
 /* Adds a route: `pattern` is segments, each exact, `:param` (one segment, not empty) or, as the
- * last, `*rest`; the instance's mount goes before it. Exact goes before `:param` before `*rest`;
- * HEAD is implied by GET. `self` is for the handler, NULL: what init() made. `options` may be NULL.
- * WEFT_E_INVALID: no pattern or method, or the route is taken (also by another plugin). [init] */
+ * last, `*rest`; the instance's mount goes before it, and "" is the mount itself ("/" without
+ * one). Exact goes before `:param` before `*rest`; HEAD is implied by GET. `self` is for the
+ * handler, NULL: what init() made. `options` may be NULL. WEFT_E_INVALID: no pattern or method, or
+ * the route is taken (also by another plugin). [init] */
 static inline WEFT_MUST_USE weft_status weft_route_with(weft_host *host, const char *method,
                                                         const char *pattern, weft_handler *handler,
                                                         void *self,
