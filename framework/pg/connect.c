@@ -329,7 +329,12 @@ static bool open_conn(struct pg_connect *connect, const struct parameters *param
     (void)PQsetNoticeReceiver(connect->conn, ignore_notice, NULL);
     if (PQstatus(connect->conn) == CONNECTION_BAD)
         return fail(connect, PQerrorMessage(connect->conn));
-    return log_in(connect, end_us) && set_up(connect, end_us);
+    if (log_in(connect, end_us))
+        return set_up(connect, end_us);
+    /* PgBouncer before 1.20. */
+    if (strstr(connect->problem, "unsupported startup parameter") != NULL)
+        return fail(connect, "a pooler wants prepared = off");
+    return false;
 }
 
 static bool try_server(struct pg_connect *connect, uint32_t server)
