@@ -285,9 +285,14 @@ static enum err inherit(struct master *master, const struct settings *settings,
                         const struct heritage *heritage, char *problem)
 {
     struct host *host = &master->host;
+    const char *path = settings->file->path;
     enum err err = runtime_inherit(&host->runtime, heritage->folder, heritage->lock_fd,
                                    heritage->generation, problem);
 
+    if (err == ERR_OK && !runtime_may_be(settings->server.runtime_dir, path, heritage->folder)) {
+        snprintf(problem, INI_PROBLEM_SIZE, "runtime_dir has changed, which wants a restart");
+        err = ERR_INVALID;
+    }
     master->admin.inherited = heritage->admin;
     master->admin.is_handed = heritage->is_admin_handed;
     master->reload.declined = sockets_decline(&host->sockets, settings);

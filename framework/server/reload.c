@@ -194,7 +194,7 @@ static void on_tried(struct trial *trial, const char *problem, const char *warni
 
     log_all(warnings);
     if (reload->state == RELOAD_FOLLOWING) {
-        upgrade_on_tried(reload, problem);
+        upgrade_on_tried(reload, problem, warnings);
         return;
     }
     control_warn_all(&reload->host->control, reload->ticket, warnings);

@@ -249,6 +249,16 @@ bool runtime_each(const char *configured, const char *ini_path,
     return each_in(base, hash, visit, data);
 }
 
+static bool is_it(void *data, const char *folder)
+{
+    return strcmp(data, folder) == 0;
+}
+
+bool runtime_may_be(const char *configured, const char *ini_path, const char *folder)
+{
+    return runtime_each(configured, ini_path, is_it, (void *)(uintptr_t)folder);
+}
+
 void runtime_close(struct runtime *runtime)
 {
     if (runtime->lock_fd < 0)

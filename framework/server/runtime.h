@@ -36,6 +36,10 @@ enum err runtime_inherit(struct runtime *runtime, const char *path, int lock_fd,
                          uint32_t generation, char problem[INI_PROBLEM_SIZE])
     __attribute__((warn_unused_result));
 
+/* Is `folder` where a host with these settings may be? The other way round, commands would not find
+ * it. */
+bool runtime_may_be(const char *configured, const char *ini_path, const char *folder);
+
 /* It is this process's, and the pid file says so; or, without `is_ours`, another one's, and is left
  * as it is by runtime_close(). */
 void runtime_own(struct runtime *runtime, bool is_ours);

@@ -117,6 +117,9 @@ static void on_message(struct successor *successor, const char *message)
         timer_stop(&successor->_timer);
         successor->_fn(successor, (enum successor_says)message[0], message + 1);
         break;
+    case SUCCESSOR_WARNS:
+        successor->_fn(successor, SUCCESSOR_WARNS, message + 1);
+        break;
     case SUCCESSOR_FAILED:
         fail(successor, message + 1);
         break;

@@ -30,6 +30,7 @@ struct successor;
 
 /* The first byte of a message; text may follow. It says: */
 enum successor_says {
+    SUCCESSOR_WARNS = 'W', /* text: a line for who has asked for the upgrade */
     SUCCESSOR_READY = 'R', /* text: a number, a bit for each row of sockets that it does not want */
     SUCCESSOR_SERVES = 'S',  /* its workers accept */
     SUCCESSOR_HAS_ALL = 'O', /* text: what it is, for people */
@@ -40,7 +41,7 @@ enum successor_says {
 /* We say: */
 enum { SUCCESSOR_GO = 'G', SUCCESSOR_TAKE = 'C', SUCCESSOR_GIVE_UP = 'X' };
 
-/* Runs for each message, in the order above; SUCCESSOR_FAILED comes at most once, perhaps because
+/* Runs for each message, in the order above, but for warnings; SUCCESSOR_FAILED comes at most once, perhaps because
  * its process ended, and nothing after it. Not inside successor_start() or successor_cancel(). */
 typedef void successor_fn(struct successor *successor, enum successor_says what, const char *text);
 

@@ -105,6 +105,9 @@ static void on_successor(struct successor *successor, enum successor_says what, 
     if (reload->is_stopping)
         return;
     switch (what) {
+    case SUCCESSOR_WARNS:
+        control_warn_all(&reload->host->control, reload->ticket, text);
+        break;
     case SUCCESSOR_READY:
         reload->declined = (uint32_t)strtoul(text, NULL, 10);
         reload->state = RELOAD_TAKING;
@@ -279,8 +282,21 @@ void upgrade_try(struct reload *reload)
     upgrade_on_lost(reload, problem);
 }
 
-void upgrade_on_tried(struct reload *reload, const char *problem)
+/* Line by line: a message has room for one. */
+static void pass_warnings(const struct reload *reload, const char *text)
 {
+    char line[INI_PROBLEM_SIZE];
+
+    for (size_t len; *text != '\0'; text += len + (text[len] == '\n')) {
+        len = strcspn(text, "\n");
+        snprintf(line, sizeof line, "%.*s", (int)len, text);
+        predecessor_tell(&reload->predecessor, SUCCESSOR_WARNS, line);
+    }
+}
+
+void upgrade_on_tried(struct reload *reload, const char *problem, const char *warnings)
+{
+    pass_warnings(reload, warnings);
     if (problem == NULL) {
         reload_start_first(reload, true);
         return;

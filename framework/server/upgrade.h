@@ -48,8 +48,8 @@ void upgrade_follow(struct reload *reload, int channel, uint32_t number);
 /* Tries reload->settings. */
 void upgrade_try(struct reload *reload);
 
-/* They were: `problem` is NULL where all is well. */
-void upgrade_on_tried(struct reload *reload, const char *problem);
+/* They were: `problem` is NULL where all is well; `warnings` are lines, or "". */
+void upgrade_on_tried(struct reload *reload, const char *problem, const char *warnings);
 
 /* Our workers are ready. */
 void upgrade_on_ready(struct reload *reload);

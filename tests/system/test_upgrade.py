@@ -18,6 +18,7 @@ from support.host import run_weft
 from support.load import Load
 from support.wait import wait_until
 
+ROUNDS = 300 if os.environ.get("WEFT_SOAK") == "1" else 12
 LAB = place.BUILD / "tests/plugins/lab.so"
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -338,7 +339,8 @@ def test_a_program_that_does_not_come_up(start, program, why):
 
 
 @pytest.mark.parametrize("what, why", [
-    ("settings", "surprise"), ("plugin", "broken.so"), ("init", "killed by signal"), ("start", "bad"), ("port", "in use")])
+    ("settings", "surprise"), ("plugin", "broken.so"), ("init", "killed by signal"), ("start", "bad"),
+    ("port", "in use")])
 def test_settings_and_plugins_that_are_no_good(start, tmp_path, what, why):
     host = start(sections())
     workers = host.workers()
@@ -365,6 +367,25 @@ def test_settings_and_plugins_that_are_no_good(start, tmp_path, what, why):
     assert text_of(host) == b"one" and master_of(host) == host.pid
     wait_until(lambda: sorted(host.workers()) == sorted(workers))
     assert tell(host, "status").returncode == 0
+
+
+def test_the_folder_cannot_change(start):
+    """Commands would look for the host where it is not."""
+    host = start(sections())
+    keep = host.config.read_text()
+    host.configure(sections("two", {"runtime_dir": host.folder / "elsewhere"}))
+    host.signal(signal.SIGUSR2)
+    host.wait_log("upgrade failed, generation 1 goes on: runtime_dir has changed")
+    host.config.write_text(keep)
+    assert text_of(host) == b"one" and master_of(host) == host.pid
+    upgrade(host)
+
+
+def test_warnings_reach_who_has_asked(start):
+    more = {"pg.main": {"host": "/nonexistent"}, "pg.other": {"host": "/nonexistent"}}
+    host = start(sections(**more))
+    done, _ = upgrade(host)
+    assert "weft: pg.main: cannot be tried: " in done.stderr and "weft: pg.other: cannot be tried: " in done.stderr, done
 
 
 def test_process_1_of_a_container(start):
@@ -465,7 +486,7 @@ def files_of(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
-@pytest.mark.limit(240)
+@pytest.mark.limit(3000 if ROUNDS > 12 else 240)
 def test_upgrades_under_load(start):
     """Up, and back out of it, by turns: not one request fails, and nothing is left open."""
     server = {"access_log": "off", "drain_idle": "300ms", "rollback_window": "200ms"}
@@ -473,7 +494,7 @@ def test_upgrades_under_load(start):
         "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=1"})
     good, files, before = "0", [], None
     with Load(host.address, "/lab/text", slow="/lab/sleep/150") as load:
-        for turn in range(1, 13):
+        for turn in range(1, ROUNDS + 1):
             host.configure(sections(str(turn), server))
             if turn % 3 == 0:
                 install(host, "#!/bin/sh\nexit 3\n")
@@ -496,4 +517,4 @@ def test_upgrades_under_load(start):
         load.wait(50)
     assert not load.failures, load.failures[:5]
     assert max(files) <= files[0] + 12, files
-    print(f"12 upgrades, {load.count} requests, files {files}")
+    print(f"{ROUNDS} upgrades, {load.count} requests, files {files}")
