@@ -15,7 +15,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { ROSTER_TICK_MS = 40, ROSTER_STALE_MS = 100, ROSTER_KEPT_MAX = 4096 };
+/* From the stop of a worker to its neighbour's next look, at most both together. */
+enum { ROSTER_TICK_MS = 25, ROSTER_STALE_MS = 75, ROSTER_KEPT_MAX = 4096 };
 
 /* What the workers of a generation are to do: start up and wait; accept; stop accepting, and finish
  * what they have, but stay: they may be wanted again. */

@@ -489,7 +489,7 @@ def files_of(pid):
 @pytest.mark.limit(3000 if ROUNDS > 12 else 240)
 def test_upgrades_under_load(start):
     """Up, and back out of it, by turns: not one request fails, and nothing is left open."""
-    server = {"access_log": "off", "drain_idle": "300ms", "rollback_window": "200ms"}
+    server = {"access_log": "off", "drain_idle": "300ms", "rollback_window": "60s"}
     host = start(sections("0", server), env={
         "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=1"})
     good, files, before = "0", [], None
@@ -504,12 +504,11 @@ def test_upgrades_under_load(start):
                 _, before = upgrade(host)
                 good = str(turn)
             else:                            # comes up, and dies at once
-                host.wait_log("has taken over: this master ends", count=(turn + 1) // 3, timeout=20)
-                before.wait(30)
                 done = tell(host, "upgrade")
                 assert done.returncode == 0, done
+                before.wait(30)              # three masters never live
                 os.kill(master_of(host), signal.SIGKILL)
-                host.wait_log("rollback: ", count=(turn + 1) // 3)
+                host.wait_log("rollback: ", count=(turn + 1) // 3, timeout=30)
             for _ in range(3):
                 assert text_of(host).decode() == good, turn
             assert not load.failures, (turn, load.failures[:5], host.log[-5000:])
