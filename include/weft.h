@@ -113,7 +113,7 @@ typedef struct weft_field {
 
 /* Options: a struct that begins with its `size`, which is to be set; zero is the default of all
  * else. The host takes shorter and longer ones, but a longer one only where what it does not know
- * is zero (else WEFT_E_UNSUPPORTED). Each stands beside its function. */
+ * is zero; else, and where the size is 0: WEFT_E_UNSUPPORTED. Each stands beside its function. */
 typedef struct weft_route_options weft_route_options;
 typedef struct weft_filter_options weft_filter_options;
 typedef struct weft_call weft_call;

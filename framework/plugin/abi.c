@@ -333,6 +333,8 @@ bool abi_take_options(void *to, size_t known, const void *from)
     if (from == NULL)
         return true;
     memcpy(&size, from, sizeof size);
+    if (size < sizeof size) /* it was forgotten, and with it all that was meant */
+        return false;
     for (size_t i = known; i < size; i++) {
         if (bytes[i] != 0)
             return false;

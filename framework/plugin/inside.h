@@ -187,7 +187,7 @@ weft_str abi_str(struct span span);
 struct span abi_span(weft_str s);
 
 /* Copies `from`, an options struct that begins with its size, to the `known` bytes at `to`. False:
- * it is longer, and what we do not know of it is not zero. NULL is all zero. */
+ * it is longer, and what we do not know of it is not zero, or it has no size. NULL is all zero. */
 bool abi_take_options(void *to, size_t known, const void *from);
 
 /* `count` parameters as the room pg has them, at most PG_PARAMS_MAX. ERR_OK, or what the op fails

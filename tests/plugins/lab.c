@@ -325,7 +325,9 @@ static weft_status add_peers(weft_host *host)
     WEFT_TRY(weft_setting(host, "database", "", &name));
     if (name.len > 0) {
         WEFT_TRY(weft_pool(host, name.ptr, &db));
+        const weft_route_options hasty = {sizeof hasty, 0, 300, 0};
         WEFT_TRY(weft_route(host, "GET", "/lab/sql", sql));
+        WEFT_TRY(weft_route_with(host, "GET", "/lab/hasty-sql", sql, NULL, &hasty));
         WEFT_TRY(weft_route(host, "GET", "/lab/transaction", transaction));
         WEFT_TRY(weft_route(host, "GET", "/lab/count", counting));
         WEFT_TRY(weft_route(host, "GET", "/lab/counted", show_runs));

@@ -490,6 +490,73 @@ static weft_status end_endless(weft_ctx *ctx, void *self)
     return weft_reply(ctx, 200, "text/plain", weft_fmt(ctx, "%u", rounds));
 }
 
+/* ---- options that are larger or smaller than the host's ---- */
+
+/* What somebody compiled against a later header hands over. */
+struct later_route {
+    weft_route_options known;
+    uint64_t more;
+};
+struct later_filter {
+    weft_filter_options known;
+    uint64_t more;
+};
+struct later_reply {
+    weft_reply_options known;
+    uint64_t more;
+};
+struct later_file {
+    weft_file known;
+    uint64_t more;
+};
+
+static weft_status nothing(weft_ctx *ctx, void *self)
+{
+    (void)ctx;
+    (void)self;
+    return WEFT_OK;
+}
+
+static void options_at_init(weft_host *host)
+{
+    struct later_route route = {{sizeof route, 0, 0, 0}, 1};
+    struct later_filter filter = {{sizeof filter, 0, "/nowhere", nothing, NULL, NULL}, 1};
+    struct {
+        uint32_t size, flags;
+    } shorter = {sizeof shorter, WEFT_ROUTE_FINISH};
+
+    MUST(weft_route_with(host, "GET", "/later", nothing, NULL, &route.known) == WEFT_E_UNSUPPORTED);
+    MUST(weft_filter(host, &filter.known) == WEFT_E_UNSUPPORTED);
+    route.more = filter.more = 0;
+    MUST(weft_route_with(host, "GET", "/later", nothing, NULL, &route.known) == WEFT_OK);
+    MUST(weft_filter(host, &filter.known) == WEFT_OK);
+    MUST(weft_route_with(host, "GET", "/shorter", nothing, NULL, (const void *)&shorter) ==
+         WEFT_OK);
+    route.known.size = filter.known.size = 0; /* forgotten */
+    MUST(weft_route_with(host, "GET", "/none", nothing, NULL, &route.known) == WEFT_E_UNSUPPORTED);
+    MUST(weft_filter(host, &filter.known) == WEFT_E_UNSUPPORTED);
+}
+
+static weft_status options_of_replies(weft_ctx *ctx, void *self)
+{
+    struct later_reply reply = {{sizeof reply, 0, 0, 0, 0, {NULL, 0}}, 1};
+    struct later_file file = {{sizeof file, -1, 0, 0}, 1};
+    const char *text;
+
+    (void)self;
+    MUST(weft_reply_begin_with(ctx, 200, NULL, &reply.known) == WEFT_E_UNSUPPORTED);
+    MUST(weft_reply_file(ctx, 200, NULL, &file.known) != WEFT_OK);
+    reply.more = 0;
+    reply.known.size = 0;
+    MUST(weft_reply_begin_with(ctx, 200, NULL, &reply.known) == WEFT_E_UNSUPPORTED);
+    reply.known.size = sizeof reply;
+    MUST(weft_reply_begin_with(ctx, 200, NULL, &reply.known) == WEFT_OK);
+    text = broken != NULL ? broken : "ok";
+    WEFT_TRY(weft_await(weft_write(ctx, weft_cstr(text))));
+    broken = NULL;
+    return weft_reply_end(ctx);
+}
+
 /* ---- posts, without a start() ---- */
 
 static weft_status on_post(weft_ctx *background, void *data)
@@ -544,10 +611,12 @@ static weft_status init(weft_host *host, void **self)
         {"/endless", endless, 20},
         {"/may-end", end_endless, 0},
         {"/post", post, 0},
+        {"/options", options_of_replies, 0},
     };
 
     (void)self;
     WEFT_TRY(weft_open_inbox(host, &inbox));
+    options_at_init(host);
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
         const weft_route_options options = {sizeof options, 0, routes[i].timeout_ms, 0};
         WEFT_TRY(weft_route_with(host, "GET", routes[i].pattern, routes[i].fn, NULL, &options));

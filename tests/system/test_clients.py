@@ -140,6 +140,22 @@ def test_leaving_while_a_statement_is_queued(start_weft, module_database):
     assert module_database.run("select to_regclass('must_not_be')") == [(None,)]
 
 
+def test_time_in_a_queue_counts(start_weft, module_database):
+    """Who waits for a session has the same budget as one who has it; what was not sent by then never is."""
+    host = start_weft(sections({"request_timeout": "30s"}, **{
+        "pg.main": {**module_database.settings, "sessions": 1, "depth": 1, "queue_timeout": "30s"},
+        "plugin.lab": {"path": LAB, "database": "main"}}))
+    running = host.connect().send(ask("/lab/sql?q=select%20pg_sleep(3)"))
+    assert host.get("/hello").status == 200     # so that one has the session
+    answer = host.get("/lab/hasty-sql?q=create%20table%20must_not_be_either()")
+    assert answer.status == 504
+    line = host.wait_access(route="/lab/hasty-sql", status=504, why="deadline")
+    assert 300 <= float(line["total_ms"]) < 3000
+    assert running.read_answer().status == 200
+    assert host.get("/lab/sql?q=select%201%20as%20x").json() == [{"x": 1}]
+    assert module_database.run("select to_regclass('must_not_be_either')") == [(None,)]
+
+
 def test_leaving_while_a_call_runs(whole, peer):
     """The third party sees that nobody waits any more."""
     gone = threading.Event()

@@ -72,6 +72,8 @@ static void test_options_of_other_sizes(void **state)
     assert_true(abi_take_options(&taken, sizeof taken, shorter));
     assert_int_equal(taken.flags, 2);
     assert_int_equal(taken.timeout_ms, 0);
+    longer.known.size = 0; /* forgotten */
+    assert_false(abi_take_options(&taken, sizeof taken, &longer));
 }
 
 int main(void)

@@ -111,6 +111,14 @@ static void test_fibers(void **state)
     holds(*state, "GET /await-then");
 }
 
+static void test_options_of_other_sizes(void **state)
+{
+    const char *answer = plugin_world_ask(*state, "GET /options");
+
+    if (strstr(answer, "\r\nok\r\n") == NULL)
+        fail_msg("%s", answer);
+}
+
 /* A second after its deadline: others are served, and it has had a turn a millisecond at most. */
 static void test_one_that_hears_of_nothing_does_not_spin(void **state)
 {
@@ -149,6 +157,7 @@ int main(void)
         TEST(test_a_shielded_child_goes_on_without_the_client),
         TEST(test_deadlines),
         TEST(test_fibers),
+        TEST(test_options_of_other_sizes),
         TEST(test_one_that_hears_of_nothing_does_not_spin),
         TEST(test_posts_without_a_start),
     };
