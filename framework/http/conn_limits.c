@@ -8,8 +8,9 @@
 #include "http/inside.h"
 
 enum {
-    LINGER_MS = 5000,     /* in all */
-    LINGER_IDLE_MS = 1000 /* without a byte */
+    LINGER_MS = 5000,      /* in all */
+    LINGER_IDLE_MS = 1000, /* without a byte */
+    RATE_GRACE_MS = 5000   /* before body_rate_min counts */
 };
 
 #define NEVER UINT64_MAX
@@ -45,6 +46,21 @@ static uint64_t idle_due_ms(const struct http_conn *conn)
     return soonest(due, since_ms + server->options->drain_idle_ms);
 }
 
+static uint64_t pause_due_ms(const struct http_conn *conn)
+{
+    return after(conn->heard_us, conn->server->options->body_timeout_ms);
+}
+
+/* When more of a body than what has come will have been due. */
+static uint64_t rate_due_ms(const struct http_conn *conn)
+{
+    uint64_t rate = conn->server->options->body_rate_min;
+
+    if (rate == 0)
+        return NEVER;
+    return after(conn->body_since_us, RATE_GRACE_MS) + conn->body_bytes * 1000 / rate;
+}
+
 /* When the rest of a body has been due for too long; not while it is us who don't take it. */
 static uint64_t body_due_ms(const struct http_conn *conn)
 {
@@ -52,7 +68,20 @@ static uint64_t body_due_ms(const struct http_conn *conn)
 
     if (reading != NULL && (reading->_expects_word || http_body_is_full(reading)))
         return NEVER;
-    return after(conn->heard_us, conn->server->options->body_timeout_ms);
+    return soonest(pause_due_ms(conn), rate_due_ms(conn));
+}
+
+void http_conn_time_body(struct http_conn *conn)
+{
+    uint64_t now = now_us(conn);
+
+    conn->body_since_us = conn->body_bytes == 0 ? now : conn->body_since_us + now - conn->heard_us;
+    conn->heard_us = now;
+}
+
+bool http_conn_is_trickling(const struct http_conn *conn)
+{
+    return pause_due_ms(conn) > loop_now_ms(conn->server->loop);
 }
 
 /* When the limit of the state is reached. */

@@ -47,7 +47,7 @@ static void let_body_come(struct http_conn *conn, struct http_request *request)
     if (!request->_expects_word)
         return;
     request->_expects_word = false;
-    conn->heard_us = now_us(conn);
+    http_conn_time_body(conn);
     if (conn->stream.in.len == 0 && request->body_bytes == 0)
         http_pipeline_continue(request);
 }
@@ -76,11 +76,22 @@ static void take_body(struct http_conn *conn, struct http_request *request)
 static void enter(struct http_conn *conn, struct http_request *request)
 {
     request->_has_passed = false;
-    conn->heard_us = now_us(conn);
+    http_conn_time_body(conn);
     if (http_request_admit_route(request))
         take_body(conn, request);
     else
         leave_reading(conn, request);
+}
+
+/* The last that the connection may have is told so. */
+static void count_request(struct http_conn *conn, struct http_request *request)
+{
+    uint32_t most = conn->server->options->connection_requests_max;
+
+    if (most == 0 || ++conn->requests < most)
+        return;
+    conn->is_final = true;
+    request->must_close = true;
 }
 
 static void on_head(struct http_conn *conn)
@@ -89,10 +100,15 @@ static void on_head(struct http_conn *conn)
     struct http_request *request = http_request_make(conn, head);
 
     conn->is_final = !head->is_persistent;
+    count_request(conn, request);
     conn->heard_us = now_us(conn);
     conn->reading = request;
     request->is_body_complete = !head->has_body;
     http_conn_move(conn, CONN_BODY);
+    if (head->has_body) {
+        conn->body_bytes = 0;
+        http_conn_time_body(conn);
+    }
     if (!http_request_admit(request, head)) {
         leave_reading(conn, request);
     } else if (request->_is_asked) {
@@ -130,6 +146,7 @@ static void fail_reading(struct http_conn *conn, enum err err, const char *why)
 static void on_body(struct http_conn *conn, struct span bytes)
 {
     conn->heard_us = now_us(conn);
+    conn->body_bytes += bytes.len;
     if (conn->reading == NULL) {
         conn->discarded += (uint32_t)bytes.len;
         if (conn->discarded > DISCARD_MAX)
@@ -323,16 +340,19 @@ void http_conn_parse(struct http_conn *conn)
 
 void http_conn_expire_reading(struct http_conn *conn)
 {
+    const char *why;
+
     switch ((enum http_conn_state)conn->state) {
     case CONN_HEAD:
         answer_headless(conn, 408, "header_timeout", SPAN("the head did not come in time"));
         break;
     case CONN_BODY:
         CHECK(conn->reading != NULL);
+        why = http_conn_is_trickling(conn) ? "body_rate" : "body_timeout";
         if (http_request_is_started(conn->reading))
-            fail_reading(conn, ERR_BODY_SLOW, "body_timeout");
+            fail_reading(conn, ERR_BODY_SLOW, why);
         else
-            refuse_reading(conn, 408, "body_timeout", SPAN("the body did not come in time"));
+            refuse_reading(conn, 408, why, SPAN("the body did not come in time"));
         break;
     case CONN_DISCARD:
     case CONN_LAST:
@@ -348,7 +368,7 @@ void http_conn_want_body(struct http_conn *conn, struct http_request *request, b
 {
     CHECK(conn->reading == request);
     if (was_full) /* what the client could not send until now is not late */
-        conn->heard_us = now_us(conn);
+        http_conn_time_body(conn);
     let_body_come(conn, request);
     if (!conn->is_parsing)
         http_conn_wake(conn);

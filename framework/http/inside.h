@@ -15,9 +15,11 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/table.h"
 #include "http/parser.h"
 #include "http/request.h"
 #include "http/server.h"
+#include "http/shed.h"
 #include "http/writer.h"
 #include "net/stream.h"
 
@@ -32,7 +34,11 @@ struct http_server {
     struct http_head *head;             /* shared by all parsers */
     struct http_parser_limits limits;   /* of all parsers */
     struct http_date date;              /* shared by all answers */
-    struct list conns;                  /* all of them */
+    struct list conns;                  /* all of them; see room.c */
+    struct table clients;               /* connections of each address, where they are counted */
+    struct timer retry;                 /* looks for room while it is full */
+    bool is_making_room;                /* one is closed for another that is being accepted */
+    struct http_shed shed;              /* measures load; options->shed_after_ms */
     struct list lost;                   /* requests that go on without a connection */
     uint64_t ids;                       /* of requests, given out */
     struct http_server_counts *counts;  /* what happened: setup.counts, or own_counts */
@@ -59,6 +65,7 @@ struct http_conn {
     bool is_final;                /* the request that is read is the client's last */
     bool must_linger;             /* bytes that were not read may be under way */
     bool must_reset;              /* its end has to look like a failure */
+    uint32_t requests;            /* so far, where they are counted */
     uint32_t open;                /* requests in the pipeline */
     uint32_t unsafe;              /* of them with methods that are not safe */
     struct http_server *server;   /* whose */
@@ -72,9 +79,11 @@ struct http_conn {
     struct ready step;            /* goes on after an answer */
     uint64_t since_us;            /* loop time: when it became idle, when the head began, ... */
     uint64_t heard_us;            /* loop time: the last byte of a body, or while lingering */
-    uint32_t discarded;           /* bytes of a body that nobody wants, or while lingering */
-    unsigned char peer_len;       /* bytes of peer */
-    unsigned char peer[28];       /* the client's address: an IPv6 one at most */
+    uint64_t body_since_us; /* loop time: when the body began, and what we held it up, added */
+    uint64_t body_bytes;    /* of it, so far */
+    uint32_t discarded;     /* bytes of a body that nobody wants, or while lingering */
+    unsigned char peer_len; /* bytes of peer */
+    unsigned char peer[28]; /* the client's address: an IPv6 one at most */
 };
 
 #define HTTP_CONN_MAGIC 0x6874636eu
@@ -152,6 +161,31 @@ void http_conn_arm(struct http_conn *conn);
 
 /* The same for the answer that was just written. */
 void http_conn_arm_write(struct http_conn *conn);
+
+/* A body begins to come, or comes on after we have held it up. */
+void http_conn_time_body(struct http_conn *conn);
+
+/* Does its body still come without long pauses, only too slowly on the whole? */
+bool http_conn_is_trickling(const struct http_conn *conn);
+
+/* ---- room.c ---- */
+
+/* Counts a connection that comes from `peer`. False: its address has too many, `fd` was answered and
+ * closed. */
+bool http_server_enter(struct http_server *server, int fd, const struct addr *peer);
+
+/* It goes. */
+void http_server_leave(struct http_server *server, const struct http_conn *conn);
+
+/* It is idle from now on. */
+static inline void http_conn_rest(struct http_conn *conn)
+{
+    conn->since_us = loop_now_us(conn->server->loop);
+    if (conn->_link.next == &conn->server->conns)
+        return;
+    list_remove(&conn->_link);
+    list_append(&conn->server->conns, &conn->_link);
+}
 
 /* ---- pipeline.c ---- */
 

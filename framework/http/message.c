@@ -41,15 +41,41 @@ bool http_is_token(struct span name)
     return name.len > 0;
 }
 
-bool http_is_field_value(struct span value)
+#define EACH_BYTE(byte) (UINT64_C(0x0101010101010101) * (byte))
+
+/* Is one of the eight bytes at `at` below ' ', or 0x7f? True in vain only for a tab. */
+static bool is_suspect(const char *at)
 {
-    for (size_t i = 0; i < value.len; i++) {
-        unsigned char byte = (unsigned char)value.ptr[i];
+    uint64_t word, del;
+
+    memcpy(&word, at, sizeof(word));
+    del = word ^ EACH_BYTE(0x7f);
+    return (((word - EACH_BYTE(' ')) & ~word) | ((del - EACH_BYTE(1)) & ~del)) & EACH_BYTE(0x80);
+}
+
+static bool has_controls(const char *at, const char *end)
+{
+    for (; at < end; at++) {
+        unsigned char byte = (unsigned char)*at;
 
         if ((byte < ' ' && byte != '\t') || byte == 0x7f)
-            return false;
+            return true;
     }
-    return span_trim(value).len == value.len;
+    return false;
+}
+
+bool http_is_field_value(struct span value)
+{
+    const char *at = value.ptr, *end;
+
+    if (value.len == 0)
+        return true;
+    end = at + value.len;
+    while ((size_t)(end - at) >= sizeof(uint64_t) && !is_suspect(at))
+        at += sizeof(uint64_t);
+    if (at > value.ptr && at < end && end - at < 8 && !is_suspect(end - 8))
+        at = end;
+    return !has_controls(at, end) && span_trim(value).len == value.len;
 }
 
 bool http_is_safe(struct span method)

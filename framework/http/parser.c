@@ -20,7 +20,6 @@ enum { START, HEAD, BODY, TRAILER, LAST, FAILED };
 
 enum {
     EMPTY_LINES_MAX = 2,
-    EXCESS_MAX = 16384,     /* as much as Go's net/http allows */
     CHUNK_WARRANTS = 16,    /* framing bytes for any chunk, and twice its size besides */
     CHUNK_SIZE_SEEN = 65536 /* of the size; what is larger warrants no more */
 };
@@ -225,8 +224,10 @@ static bool feed(struct http_parser *parser, struct span bytes, size_t *taken)
 static size_t scan(struct http_parser *parser, enum guard_section section, const struct buf *in,
                    enum http_event *event)
 {
-    struct guard_limits limits = {parser->limits->request_line_bytes_max,
-                                  parser->limits->head_bytes_max};
+    const struct http_parser_limits *given = parser->limits;
+    struct guard_limits limits = {given->request_line_bytes_max, section == GUARD_TRAILER
+                                                                     ? given->trailer_bytes_max
+                                                                     : given->head_bytes_max};
     size_t size;
     enum guard rule = guard_scan(&parser->_scan, section, buf_span(in), &limits, &size);
 
@@ -277,7 +278,7 @@ static bool is_excessive(struct http_parser *parser, size_t framing)
     parser->_excess += framing;
     parser->_excess -= parser->_excess < parser->_warranted ? parser->_excess : parser->_warranted;
     parser->_warranted = 0;
-    return parser->_excess > EXCESS_MAX;
+    return parser->_excess > parser->limits->excess_bytes_max;
 }
 
 static enum http_event read_body(struct http_parser *parser, struct buf *in, struct span *body)

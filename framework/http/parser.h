@@ -12,8 +12,7 @@
  * Memory: embedded, holds no storage: spans are slices of the buffer's bytes, and good until bytes
  *         are added to it or it is released. The head is shared by the parsers of a loop: good until
  *         the next call of any of them.
- * Limits: those of the options. Besides: 16 KiB of chunk sizes and extensions beyond what the body's
- *         size warrants, 2 empty lines before a request.
+ * Limits: struct http_parser_limits. Besides: 2 empty lines before a request.
  */
 #ifndef WEFT_HTTP_PARSER_H
 #define WEFT_HTTP_PARSER_H
@@ -59,10 +58,15 @@ struct http_head {
     int64_t length;            /* Content-Length, of a HEAD's answer too; -1: none */
 };
 
+enum { HTTP_EXCESS_BYTES = 16384 }; /* as much as Go's net/http allows */
+
 /* How much a peer may send; shared by many parsers, and the caller's. */
 struct http_parser_limits {
     size_t request_line_bytes_max; /* without its end; answers have head_bytes_max alone */
-    size_t head_bytes_max;         /* with the empty line; also of a trailer */
+    size_t head_bytes_max;         /* with the empty line */
+    size_t trailer_bytes_max;      /* the same of a trailer */
+    size_t excess_bytes_max;       /* of chunk sizes and extensions, beyond what the body's size
+                                    * warrants; HTTP_EXCESS_BYTES is fine */
 };
 
 /* Room for llhttp's own struct. */

@@ -246,7 +246,7 @@ static void advance(struct http_conn *conn)
     if (conn->is_cut) /* whatever was read behind that answer gets none */
         http_pipeline_drop(conn, SCOPE_CLIENT_GONE);
     if (list_is_empty(&conn->pipeline) && conn->state == CONN_IDLE)
-        conn->since_us = loop_now_us(conn->server->loop);
+        http_conn_rest(conn);
     if (!conn->is_parsing)
         http_conn_wake(conn);
 }

@@ -76,6 +76,7 @@ struct http_request {
     bool _is_after_fin;       /* the client had sent FIN when the handler started */
     bool _is_asked;           /* a filter was asked, and has not let it pass */
     bool _has_passed;         /* the last one has just done so */
+    bool _is_counted;         /* among its route's requests_open */
     bool _is_over;            /* logged, and let go of */
     bool _has_no_body;        /* of the answer: what is written of one is dropped */
     bool _is_broken;          /* the answer ends before its end, and nothing else says so */

@@ -211,6 +211,7 @@ enum err router_add(struct router *router, const struct http_route *route,
     entry->route.method = mem_copy(span_of(route->method));
     entry->route.pattern = mem_copy(span_of(route->pattern));
     entry->route.requests = 0;
+    entry->route.requests_open = 0;
     entry->method = span_of(entry->route.method);
     if (!http_is_method(entry->method) || !read_pattern(entry)) {
         free_entry(entry);

@@ -29,8 +29,8 @@ struct router;
 typedef void http_handler_fn(struct http_request *request, void *data);
 
 /* Flags of a route. STREAM_BODY: the handler starts before the body is there, and pulls it
- * (http/body.h). FINISH: the client's leaving does not cancel. */
-enum { HTTP_ROUTE_STREAM_BODY = 1, HTTP_ROUTE_FINISH = 2 };
+ * (http/body.h). FINISH: the client's leaving does not cancel. VITAL: served whatever the load. */
+enum { HTTP_ROUTE_STREAM_BODY = 1, HTTP_ROUTE_FINISH = 2, HTTP_ROUTE_VITAL = 4 };
 
 /* Who serves what. */
 struct http_route {
@@ -44,6 +44,8 @@ struct http_route {
     uint32_t flags;          /* HTTP_ROUTE_... */
     uint32_t timeout_ms;     /* budget; 0: the server's */
     uint64_t body_bytes_max; /* inclusive; 0: the server's */
+    uint32_t requests_max;   /* under way at once; more: 503; 0: the server's limit alone */
+    uint32_t requests_open;  /* where requests_max is not 0; counted by the server */
     uint64_t requests;       /* counted by the server */
     const char *closed;      /* NULL, or why it is answered 503: a constant sentence for the client.
                               * Written by who watches over the routes, at any time */

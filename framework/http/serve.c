@@ -188,6 +188,20 @@ static bool admit_path(struct http_request *request)
     return false;
 }
 
+/* False: as many are under way there as may be. */
+static bool enter_route(struct http_request *request)
+{
+    struct http_route *route = request->match.route;
+
+    if (route->requests_max == 0 || (route->flags & HTTP_ROUTE_VITAL) != 0)
+        return true;
+    if (route->requests_open >= route->requests_max)
+        return false;
+    request->_is_counted = true;
+    route->requests_open++;
+    return true;
+}
+
 bool http_request_admit_route(struct http_request *request)
 {
     const struct http_route *route = request->match.route;
@@ -198,6 +212,9 @@ bool http_request_admit_route(struct http_request *request)
         http_request_refuse(request, 404, NULL, SPAN("nothing is served at this path"));
     else if (route->closed != NULL)
         http_request_refuse(request, 503, "quarantine", span_of(route->closed));
+    else if (!enter_route(request))
+        http_request_refuse(request, 503, "route_busy",
+                            SPAN("too many requests for this are under way"));
     else
         return true;
     return false;
@@ -213,9 +230,29 @@ static const struct http_filter *first_asked(const struct http_request *request)
     return NULL;
 }
 
+/* Is there capacity for it? What says how well we are is served in any case. */
+static bool admit_load(struct http_request *request)
+{
+    struct http_server *server = request->server;
+    const struct http_route *route = request->match.route;
+
+    if (route != NULL && (route->flags & HTTP_ROUTE_VITAL) != 0)
+        return true;
+    if (server->counts->requests_open > server->options->requests_max) {
+        http_request_refuse(request, 503, "requests_max", SPAN("too many requests are under way"));
+        return false;
+    }
+    if (server->shed.after_ms > 0 && http_shed_ask(&server->shed)) {
+        server->shed.count++;
+        http_request_refuse(request, 503, "shed", SPAN("the server has too much to do"));
+        return false;
+    }
+    return true;
+}
+
 bool http_request_admit(struct http_request *request, const struct http_head *head)
 {
-    if (!admit_path(request))
+    if (!admit_path(request) || !admit_load(request))
         return false;
     request->_is_asked = first_asked(request) != NULL; /* then the route's turn comes later */
     if (!request->_is_asked && !http_request_admit_route(request))
@@ -446,6 +483,16 @@ static void log_slow(const struct http_request *request, enum scope_why why, uin
                status_of(request, why));
 }
 
+/* What used neither a pool nor an upstream says nothing about their lines. */
+static void note_delay(struct http_request *request)
+{
+    const uint64_t *spent_us = request->scope->spent_us;
+
+    if (request->server->shed.after_ms > 0 &&
+        (spent_us[SCOPE_TIME_QUEUE] | spent_us[SCOPE_TIME_PG] | spent_us[SCOPE_TIME_CALL]) > 0)
+        http_shed_note(&request->server->shed, spent_us[SCOPE_TIME_QUEUE]);
+}
+
 /* Counts it, and writes the lines about it. */
 static void note_over(struct http_request *request, enum scope_why why)
 {
@@ -468,6 +515,17 @@ static void note_over(struct http_request *request, enum scope_why why)
         write_access(request, why, total_us);
     if (is_slow)
         log_slow(request, why, total_us);
+    note_delay(request);
+}
+
+static void leave_route(struct http_request *request)
+{
+    struct http_route *route = request->match.route;
+
+    if (!request->_is_counted)
+        return;
+    CHECK(route->requests_open > 0);
+    route->requests_open--;
 }
 
 void http_request_over(struct http_request *request, enum scope_why why)
@@ -479,6 +537,7 @@ void http_request_over(struct http_request *request, enum scope_why why)
     http_stream_stop(request);
     http_file_stop(request);
     note_over(request, why);
+    leave_route(request);
     CHECK(request->server->counts->requests_open > 0);
     request->server->counts->requests_open--;
     scope_finish(request->scope, why);

@@ -27,7 +27,9 @@ struct http_server *http_server_create(const struct http_server_setup *setup)
     buf_pool_init(&server->buffers, BUFFERS_KEPT);
     server->head = http_head_create(options->fields_max);
     server->limits =
-        (struct http_parser_limits){options->request_line_bytes_max, options->head_bytes_max};
+        (struct http_parser_limits){options->request_line_bytes_max, options->head_bytes_max,
+                                    options->trailer_bytes_max, options->chunk_excess_bytes_max};
+    http_shed_init(&server->shed, server->loop, options->shed_after_ms);
     list_init(&server->conns);
     list_init(&server->lost);
     return server;
@@ -43,6 +45,9 @@ void http_server_destroy(struct http_server *server)
     (void)http_server_abort(server);
     CHECK(server->living == 0);
     ready_stop(&server->drained);
+    timer_stop(&server->retry);
+    http_shed_deinit(&server->shed);
+    table_deinit(&server->clients);
     http_head_destroy(server->head);
     buf_pool_deinit(&server->buffers);
     server->magic = 0;
@@ -53,13 +58,8 @@ void http_server_accept(struct http_server *server, int fd, const struct addr *p
 {
     CHECK_OBJ(server, HTTP_SERVER_MAGIC);
     CHECK(fd >= 0);
-    http_conn_start(server, fd, peer);
-}
-
-bool http_server_has_room(const struct http_server *server)
-{
-    CHECK_OBJ(server, HTTP_SERVER_MAGIC);
-    return server->counts->connections_open < server->options->connections_max;
+    if (http_server_enter(server, fd, peer))
+        http_conn_start(server, fd, peer);
 }
 
 static void on_drained(struct ready *ready)

@@ -19,12 +19,13 @@ struct http_server;
 
 /* What happened so far. */
 struct http_server_counts {
-    uint64_t requests;           /* heads that were whole and right */
-    uint64_t refused;            /* answered by the server itself with 4xx, 501 or 505 */
-    uint64_t connections;        /* accepted */
-    uint32_t connections_open;   /* now */
-    uint32_t requests_open;      /* heads read, answer not complete */
-    struct http_reasons reasons; /* of requests that did not end well */
+    uint64_t requests;            /* heads that were whole and right */
+    uint64_t refused;             /* answered by the server itself with 4xx, 501 or 505 */
+    uint64_t connections;         /* accepted */
+    uint64_t connections_refused; /* accepted and closed: too many of one address */
+    uint32_t connections_open;    /* now */
+    uint32_t requests_open;       /* heads read, answer not complete */
+    struct http_reasons reasons;  /* of requests that did not end well */
 };
 
 /* What a server is made of. Copied; what it points at is the caller's. */
@@ -52,6 +53,10 @@ void http_server_accept(struct http_server *server, int fd, const struct addr *p
 
 /* Below connections_max? */
 bool http_server_has_room(const struct http_server *server);
+
+/* May another connection be accepted? From connections_soft on, one that is idle is closed for it.
+ * False: on_room() runs when that has changed, but not from inside this call. */
+bool http_server_make_room(struct http_server *server);
 
 /* From here answers say `Connection: close`, and connections that are idle are closed: after
  * drain_idle, in which a request that comes, or is on its way, is still served. `drained(data)` runs once when

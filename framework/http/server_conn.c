@@ -51,11 +51,12 @@ void http_conn_close(struct http_conn *conn, enum scope_why why)
     ready_stop(&conn->step);
     stream_close(&conn->stream);
     list_remove(&conn->_link);
+    http_server_leave(server, conn);
     conn->magic = 0;
     mem_free(conn);
     CHECK(server->counts->connections_open > 0);
     server->counts->connections_open--;
-    if (server->setup.on_room != NULL)
+    if (server->setup.on_room != NULL && !server->is_making_room)
         server->setup.on_room(server->setup.data);
     http_server_lost(server);
 }
@@ -171,7 +172,7 @@ static void on_drained(struct stream *stream)
     if (conn->state == CONN_LINGER)
         return;
     if (conn->state == CONN_IDLE)
-        conn->since_us = now_us(conn);
+        http_conn_rest(conn);
     http_pipeline_drained(conn);
     http_conn_parse(conn);
     http_conn_settle(conn);
@@ -212,7 +213,9 @@ static void on_step(struct ready *ready)
 void http_conn_start(struct http_server *server, int fd, const struct addr *peer)
 {
     struct http_conn *conn = mem_alloc(sizeof(*conn));
-    size_t in_max = server->limits.head_bytes_max;
+    const struct http_parser_limits *limits = &server->limits;
+    size_t in_max = limits->head_bytes_max > limits->trailer_bytes_max ? limits->head_bytes_max
+                                                                       : limits->trailer_bytes_max;
 
     conn->magic = HTTP_CONN_MAGIC;
     conn->server = server;

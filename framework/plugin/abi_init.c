@@ -33,6 +33,7 @@ static enum err add_route(struct abi_route *route, const char *method, const cha
                                     .owner = instance->name,
                                     .flags = options->flags,
                                     .timeout_ms = options->timeout_ms,
+                                    .requests_max = options->requests_max,
                                     .body_bytes_max = body_limit(options->body_bytes_max)};
     enum err err = router_add(services->router, &made, &added, &other);
 
@@ -65,7 +66,7 @@ weft_status abi_route(weft_host *host, const char *method, const char *pattern, 
         return WEFT_E_INVALID;
     }
     if (!abi_take_options(&options, sizeof options, given) ||
-        (options.flags & ~(WEFT_ROUTE_FINISH | WEFT_ROUTE_STREAM)) != 0) {
+        (options.flags & ~(WEFT_ROUTE_FINISH | WEFT_ROUTE_STREAM | WEFT_ROUTE_VITAL)) != 0) {
         instance_fail(instance, 0, "route %s %s: options that this host does not know", method,
                       pattern);
         return WEFT_E_UNSUPPORTED;

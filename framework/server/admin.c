@@ -134,7 +134,7 @@ static const struct {
 
 static bool may_accept(struct listener *listener)
 {
-    return http_server_has_room(CONTAINER_OF(listener, struct admin, listener)->http);
+    return http_server_make_room(CONTAINER_OF(listener, struct admin, listener)->http);
 }
 
 static void on_connection(struct listener *listener, int fd, const struct addr *peer)

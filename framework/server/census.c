@@ -259,6 +259,7 @@ static void add_http(struct http_server_counts *to, const struct http_server_cou
     to->requests += from->requests;
     to->refused += from->refused;
     to->connections += from->connections;
+    to->connections_refused += from->connections_refused;
     if (!is_alive)
         return;
     to->connections_open += from->connections_open;

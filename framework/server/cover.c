@@ -23,7 +23,7 @@ static bool may_accept(struct listener *listener)
     /* The master's word counts from the moment it is said, also for who was stalled meanwhile. */
     if (roster_word(setup->roster) == ROSTER_HOLD && !roster_is_kept(setup->roster, listener->_fd))
         return false;
-    return setup->has_room(setup->data);
+    return setup->make_room(setup->data);
 }
 
 static void open_door(struct cover_door *door)

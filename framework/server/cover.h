@@ -25,9 +25,10 @@ struct cover_setup {
     const struct settings *settings; /* which of them are wanted, and how many workers there are */
     uint32_t index;                  /* of the worker */
     listener_fn *on_connection;      /* as net/listener.h; the listener's data is cover_data() */
-    bool (*has_room)(void *data);    /* may another connection be accepted? */
+    bool (*has_room)(void *data);    /* is there room for another connection? */
+    bool (*make_room)(void *data);   /* may another be accepted, now? */
     void (*on_tick)(void *data);     /* every ROSTER_TICK_MS */
-    void *data;                      /* for the two */
+    void *data;                      /* for the three */
 };
 
 /* One listening socket. */

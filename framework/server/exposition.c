@@ -157,6 +157,8 @@ static void put_workers(struct metrics *set, const struct status *status)
 
 static const struct listed http_list[] = {
     {HTTP(connections), false, "weft_http_connections_total", "Connections of clients."},
+    {HTTP(connections_refused), false, "weft_http_connections_refused_total",
+     "Connections that were closed at once, since their address had too many."},
     {HTTP(connections_open), true, "weft_http_connections_open", "Connections that are open."},
     {HTTP(requests), false, "weft_http_requests_total", "Requests whose head was whole and right."},
     {HTTP(requests_open), true, "weft_http_requests_open", "Requests that are under way."},

@@ -268,6 +268,13 @@ static bool has_room(void *data)
     return http_server_has_room(worker->parts.http);
 }
 
+static bool make_room(void *data)
+{
+    struct worker *worker = data;
+
+    return http_server_make_room(worker->parts.http);
+}
+
 static void on_room(void *data)
 {
     struct worker *worker = data;
@@ -298,6 +305,7 @@ static enum err serve(struct worker *worker, char *problem)
                                    .index = setup->slot,
                                    .on_connection = on_connection,
                                    .has_room = has_room,
+                                   .make_room = make_room,
                                    .on_tick = on_cover_tick,
                                    .data = worker,
                                });

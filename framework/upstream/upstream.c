@@ -38,7 +38,9 @@ struct upstream *upstream_create(struct loop *loop, struct resolver *resolver, c
         .loop = loop,
         .options = options,
         .head = http_head_create(EXCHANGE_FIELDS_MAX),
-        .limits = {.head_bytes_max = (size_t)options->head_bytes_max},
+        .limits = {.head_bytes_max = (size_t)options->head_bytes_max,
+                   .trailer_bytes_max = (size_t)options->head_bytes_max,
+                   .excess_bytes_max = HTTP_EXCESS_BYTES},
     };
     origin_init(&upstream->origin,
                 &(struct origin_setup){

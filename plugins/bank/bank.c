@@ -201,7 +201,7 @@ static weft_status declare_all(weft_host *host)
 
 static weft_status init(weft_host *host, void **self)
 {
-    const weft_route_options upload = {sizeof upload, WEFT_ROUTE_STREAM, 0, UINT32_MAX};
+    const weft_route_options upload = {sizeof upload, WEFT_ROUTE_STREAM, 0, UINT32_MAX, 0};
     weft_str database;
 
     (void)self;

@@ -95,7 +95,7 @@ static weft_status announce(weft_ctx *ctx, void *self)
 
 static weft_status init(weft_host *host, void **self)
 {
-    const weft_route_options slow = {sizeof slow, 0, SLOW_MS_MAX + 5000, 0};
+    const weft_route_options slow = {sizeof slow, 0, SLOW_MS_MAX + 5000, 0, 0};
 
     (void)self;
     WEFT_TRY(weft_route(host, "GET", "/quote", get_quote));

@@ -164,7 +164,7 @@ static const weft_route_options *pick_options(void)
 {
     static weft_route_options options;
 
-    options = (weft_route_options){sizeof options, below(4) * 2, below(300), below(2000)};
+    options = (weft_route_options){sizeof options, below(8) * 2, below(300), below(2000), below(20)};
     return below(4) == 0 ? NULL : &options;
 }
 
@@ -233,8 +233,8 @@ static weft_status hostile(weft_ctx *ctx, void *self)
 
 static weft_status init(weft_host *host, void **self)
 {
-    weft_route_options hasty = {sizeof hasty, 0, 700, 0}, finish = {sizeof finish, WEFT_ROUTE_FINISH, 700, 0};
-    weft_route_options streams = {sizeof streams, WEFT_ROUTE_STREAM, 700, 0};
+    weft_route_options hasty = {sizeof hasty, 0, 700, 0, 0}, finish = {sizeof finish, WEFT_ROUTE_FINISH, 700, 0, 4};
+    weft_route_options streams = {sizeof streams, WEFT_ROUTE_STREAM, 700, 0, 0};
     weft_upstream *upstream;
     weft_stmt *stmt;
     weft_pg *db;

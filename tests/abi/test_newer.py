@@ -12,8 +12,8 @@ INCLUDE = place.ROOT / "include"
 # What 1.1 might append.
 CHANGES = [
     ("weft.h", "#define WEFT_ABI_MINOR 0 ", "#define WEFT_ABI_MINOR 1 "),
-    ("weft.h", "more: 413; 0: the host's; UINT32_MAX: none */\n",
-     "more: 413; 0: the host's */\n    uint32_t flavour; /* 0: none */\n"),
+    ("weft.h", "more: 503; 0: the host's limit alone */\n",
+     "more: 503; 0: the host's limit alone */\n    uint32_t flavour; /* 0: none */\n"),
     ("weft_call.h", "0: not known, it is chunked */\n",
      "0: not known, it is chunked */\n    const char *proxy; /* NULL: none */\n"),
     ("weft_tables.h", "} weft_call_api;", "    uint32_t (*flavour)(weft_op *); /* Since 1.1. */\n} weft_call_api;"),

@@ -8,7 +8,7 @@
 
 enum { FIELDS_MAX = 20 };
 
-static const struct http_parser_limits limits = {1024, 4096};
+static const struct http_parser_limits limits = {1024, 4096, 4096, HTTP_EXCESS_BYTES};
 
 /* One parse. */
 struct parse {

@@ -40,6 +40,7 @@ static int set_up(void **state)
     (void)state;
     puller = (struct puller){.request = NULL};
     http_world_init(&http);
+    http.options.body_rate_min = 0;
     http_world_start(&http);
     route = http_world_route(&http, "POST", "/slow", serve, HTTP_ROUTE_STREAM_BODY);
     return 0;

@@ -21,6 +21,7 @@ static int set_up(void **state)
     http.options.idle_timeout_ms = 7000;
     http.options.header_timeout_ms = 1000;
     http.options.body_timeout_ms = 2000;
+    http.options.body_rate_min = 0;
     http.options.write_timeout_ms = 3000;
     http.options.request_timeout_ms = 500;
     http_world_start(&http);

@@ -220,7 +220,7 @@ static weft_status start(weft_ctx *background, void *self)
 
 static weft_status init(weft_host *host, void **self)
 {
-    static const weft_route_options streams = {sizeof streams, WEFT_ROUTE_STREAM, 0, 0};
+    static const weft_route_options streams = {sizeof streams, WEFT_ROUTE_STREAM, 0, 0, 0};
 
     (void)self;
     ticks = posted = 0;

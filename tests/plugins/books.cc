@@ -398,8 +398,8 @@ void show_alive(weft_ctx *ctx, void *)
 
 weft_status add_routes(weft_host *host)
 {
-    const weft_route_options hasty = {sizeof hasty, 0, 100, 0};
-    const weft_route_options streaming = {sizeof streaming, WEFT_ROUTE_STREAM, 0, 0};
+    const weft_route_options hasty = {sizeof hasty, 0, 100, 0, 0};
+    const weft_route_options streaming = {sizeof streaming, WEFT_ROUTE_STREAM, 0, 0, 0};
 
     WEFT_TRY(weft_open_inbox(host, &inbox));
     WEFT_TRY(weft_route(host, "GET", "/spawn", weft::handler<spawn_some>));

@@ -133,7 +133,7 @@ static weft_status count(weft_ctx *ctx, void *self)
 
 static weft_status init(weft_host *host, void **self)
 {
-    const weft_route_options streams = {sizeof streams, WEFT_ROUTE_STREAM, 0, 0};
+    const weft_route_options streams = {sizeof streams, WEFT_ROUTE_STREAM, 0, 0, 0};
     weft_filter_options options = {sizeof options, 0, NULL, before, after, NULL};
 
     (void)self;

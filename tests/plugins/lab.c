@@ -325,7 +325,7 @@ static weft_status add_peers(weft_host *host)
     WEFT_TRY(weft_setting(host, "database", "", &name));
     if (name.len > 0) {
         WEFT_TRY(weft_pool(host, name.ptr, &db));
-        const weft_route_options hasty = {sizeof hasty, 0, 300, 0};
+        const weft_route_options hasty = {sizeof hasty, 0, 300, 0, 0};
         WEFT_TRY(weft_route(host, "GET", "/lab/sql", sql));
         WEFT_TRY(weft_route_with(host, "GET", "/lab/hasty-sql", sql, NULL, &hasty));
         WEFT_TRY(weft_route(host, "GET", "/lab/transaction", transaction));
@@ -354,7 +354,7 @@ static weft_status init(weft_host *host, void **self)
         {"/lab/block/:how", blocking}, {"/lab/twice", twice},
         {"/lab/dig/:bytes", digging},  {"/lab/offload", offloading},
     };
-    const weft_route_options finish = {sizeof finish, WEFT_ROUTE_FINISH, 0, 0};
+    const weft_route_options finish = {sizeof finish, WEFT_ROUTE_FINISH, 0, 0, 0};
 
     (void)self;
     WEFT_TRY(weft_setting(host, "text", "the lab", &configured_text));

@@ -618,7 +618,7 @@ static weft_status init(weft_host *host, void **self)
     WEFT_TRY(weft_open_inbox(host, &inbox));
     options_at_init(host);
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
-        const weft_route_options options = {sizeof options, 0, routes[i].timeout_ms, 0};
+        const weft_route_options options = {sizeof options, 0, routes[i].timeout_ms, 0, 0};
         WEFT_TRY(weft_route_with(host, "GET", routes[i].pattern, routes[i].fn, NULL, &options));
     }
     return WEFT_OK;

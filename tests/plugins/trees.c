@@ -386,7 +386,7 @@ static weft_status balance(weft_ctx *ctx, void *self)
 
 static weft_status init(weft_host *host, void **self)
 {
-    const weft_route_options hasty = {sizeof hasty, 0, 60, 0};
+    const weft_route_options hasty = {sizeof hasty, 0, 60, 0, 0};
     int64_t seed;
 
     (void)self;

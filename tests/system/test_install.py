@@ -138,7 +138,7 @@ static weft_status it(weft_ctx *ctx, void *self)
 }
 static weft_status init(weft_host *host, void **self)
 {
-    static const weft_route_options slow = {sizeof slow, 0, 90000, 0};
+    static const weft_route_options slow = {sizeof slow, 0, 90000, 0, 0};
     (void)self;
     return weft_route_with(host, "GET", "/it", it, NULL, &slow);
 }

@@ -261,7 +261,8 @@ static void make_parts(weft_test *t)
     list_init(&t->starts);
     kit_log_open(t);
     t->on_pipe_before = signal(SIGPIPE, SIG_IGN);
-    t->limits = (struct http_parser_limits){HEAD_BYTES_MAX, HEAD_BYTES_MAX};
+    t->limits = (struct http_parser_limits){HEAD_BYTES_MAX, HEAD_BYTES_MAX, HEAD_BYTES_MAX,
+                                            HTTP_EXCESS_BYTES};
     t->head = http_head_create(HEAD_FIELDS_MAX);
     t->loop = loop_create(&(struct loop_options){.now_us = now_us, .data = t});
     t->helpers = helpers_create(t->loop, 1);

@@ -546,9 +546,10 @@ static weft_status find(weft_host *host)
 
 static weft_status init(weft_host *host, void **self)
 {
-    const weft_route_options options = {sizeof options, WEFT_ROUTE_FINISH, 5000, 100};
+    const weft_route_options options = {sizeof options, WEFT_ROUTE_FINISH, 5000, 100, 1000};
     const weft_filter_options filter = {sizeof filter, 5, "/echo", ask, see, NULL};
-    const weft_route_options streams = {sizeof streams, WEFT_ROUTE_STREAM, 5000, UINT32_MAX};
+    const weft_route_options streams = {sizeof streams, WEFT_ROUTE_STREAM | WEFT_ROUTE_VITAL, 5000,
+                                        UINT32_MAX, 0};
 
     *self = &number;
     WEFT_TRY(find(host));

@@ -241,12 +241,16 @@ struct weft_route_options {
     uint32_t timeout_ms;     /* the request's whole budget, queues included; 0: the host's. For
                               * streams see weft_http.h */
     uint32_t body_bytes_max; /* of the request's body; more: 413; 0: the host's; UINT32_MAX: none */
+    uint32_t requests_max; /* under way at once in a worker; more: 503; 0: the host's limit alone */
 };
 
 /* The handler runs as soon as the head is there, and reads the body with weft_body_read(). */
 #define WEFT_ROUTE_STREAM 1u
 /* The client's leaving does not cancel the handler. */
 #define WEFT_ROUTE_FINISH 2u
+/* Served whatever the load: limits of requests and shed_after of server.ini do not count. For what
+ * says how well a service is, and costs next to nothing. */
+#define WEFT_ROUTE_VITAL 4u
 
 /* Adds a route: `pattern` is segments, each exact, `:param` (one segment, not empty) or, as the
  * last, `*rest`; the instance's mount goes before it, and "" is the mount itself ("/" without

@@ -30,7 +30,22 @@ static void test_value_bytes(void **state)
 
         assert_int_equal(http_is_field_value((struct span){text, 3}), is_good);
     }
+    for (size_t size = 1; size < 40;
+         size++) { /* each byte, in each place, in long and short ones */
+        for (size_t at = 0; at < size; at++) {
+            for (unsigned byte = 0; byte < 256; byte++) {
+                bool is_blank = byte == ' ' || byte == '\t';
+                bool is_good = is_blank ? at > 0 && at + 1 < size : byte > ' ' && byte != 0x7f;
+                char value[40];
+
+                memset(value, 'a', sizeof(value));
+                value[at] = (char)byte;
+                assert_int_equal(http_is_field_value((struct span){value, size}), is_good);
+            }
+        }
+    }
     assert_true(http_is_field_value(SPAN("")));
+    assert_true(http_is_field_value((struct span){NULL, 0}));
     assert_false(http_is_field_value(SPAN(" a")));
     assert_false(http_is_field_value(SPAN("a\t")));
 }

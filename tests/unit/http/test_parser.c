@@ -20,7 +20,8 @@ struct sample {
     const char *wanted; /* the trace */
 };
 
-static const struct http_parser_limits limits = {LINE_MAX_BYTES, HEAD_MAX_BYTES};
+static const struct http_parser_limits limits = {LINE_MAX_BYTES, HEAD_MAX_BYTES, HEAD_MAX_BYTES,
+                                                 HTTP_EXCESS_BYTES};
 
 #define B(literal) SPAN(literal)
 #define H          "Host: a\r\n"

@@ -53,11 +53,11 @@ static void test_knows_what_it_does_not_know(void **state)
 
 static void test_options_of_other_sizes(void **state)
 {
-    const weft_route_options given = {sizeof given, 2, 3, 4};
+    const weft_route_options given = {sizeof given, 2, 3, 4, 5};
     struct {
         weft_route_options known;
         uint32_t more;
-    } longer = {{sizeof longer, 2, 3, 4}, 0};
+    } longer = {{sizeof longer, 2, 3, 4, 5}, 0};
     weft_route_options taken;
 
     (void)state;

@@ -114,7 +114,8 @@ static int set_up(void **state)
     place->shared.loop = place->loop;
     place->shared.options = &place->options;
     place->shared.head = http_head_create(EXCHANGE_FIELDS_MAX);
-    place->shared.limits.head_bytes_max = 1024;
+    place->shared.limits = (struct http_parser_limits){
+        .head_bytes_max = 1024, .trailer_bytes_max = 1024, .excess_bytes_max = HTTP_EXCESS_BYTES};
     place->stream.fd = -1;
     place->peer = -1;
     *state = place;

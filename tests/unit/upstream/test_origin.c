@@ -106,7 +106,8 @@ static int set_up(void **state)
     place->shared.loop = place->loop;
     place->shared.options = &place->options;
     place->shared.head = http_head_create(EXCHANGE_FIELDS_MAX);
-    place->shared.limits.head_bytes_max = 1024;
+    place->shared.limits = (struct http_parser_limits){
+        .head_bytes_max = 1024, .trailer_bytes_max = 1024, .excess_bytes_max = HTTP_EXCESS_BYTES};
     for (int i = 0; i < LOANS; i++)
         place->borrowers[i].place = place;
     restart(place, place->peer.url);
