@@ -519,7 +519,7 @@ static weft_status nothing(weft_ctx *ctx, void *self)
 
 static void options_at_init(weft_host *host)
 {
-    struct later_route route = {{sizeof route, 0, 0, 0}, 1};
+    struct later_route route = {{sizeof route, 0, 0, 0, 0}, 1};
     struct later_filter filter = {{sizeof filter, 0, "/nowhere", nothing, NULL, NULL}, 1};
     struct {
         uint32_t size, flags;
