@@ -203,16 +203,19 @@ void upgrade_on_lost(struct reload *reload, const char *problem)
 /* Commands come to us from here. */
 static void take(struct reload *reload)
 {
-    char problem[INI_PROBLEM_SIZE], text[128];
+    char problem[INI_PROBLEM_SIZE], text[128] = "upgraded: ";
+    char *what = text + strlen(text);
 
     if (!reload->events.take(reload->events.data, problem)) {
         log_error("%s", problem);
         upgrade_on_lost(reload, problem);
         return;
     }
-    snprintf(text, sizeof text, "weft " WEFT_VERSION " in process %d, generation %u, %u workers",
-             (int)getpid(), reload->current->number, reload->current->settings->workers);
-    predecessor_tell(&reload->predecessor, SUCCESSOR_HAS_ALL, text);
+    snprintf(what, sizeof text - strlen(text),
+             "weft " WEFT_VERSION " in process %d, generation %u, %u workers", (int)getpid(),
+             reload->current->number, reload->current->settings->workers);
+    predecessor_tell(&reload->predecessor, SUCCESSOR_HAS_ALL, what);
+    reload_note(reload, RELOAD_SERVED, text);
     reload->state = RELOAD_IDLE;
     reload->ticket++; /* who asked meanwhile waits for the next */
     reload->events.serving(reload->events.data);

@@ -139,7 +139,8 @@ def test_another_process_of_the_same_host(start):
     done, before = upgrade(host)
     assert re.fullmatch(r"upgraded: weft \S+ in process %d, generation 2, 2 workers\n" % host.pid, done.stdout)
     assert text_of(host) == b"two"
-    assert f"process {host.pid}" in tell(host, "status").stdout
+    status = tell(host, "status").stdout
+    assert f"process {host.pid}, serving, generation 2" in status and "ago: upgraded: weft " in status, status
     assert before.wait(20) == 0
     assert text_of(host) == b"two"
     assert list(host.folder.glob("run/*")) == [folder]
