@@ -1,5 +1,5 @@
-"""Goal: the static plugin on the real process: what its folder holds is served whole, at any size, in constant memory and
-as fast as its client takes it; nothing that lies outside of it, and nothing that is no file, ever is; and files that
+"""Goal: the static plugin on the real process: what its folder holds is served whole, at any size, in constant memory
+and as fast as its client takes it; nothing that lies outside of it, and nothing that is no file, ever is; and files that
 change, shrink or go while they are sent harm nobody. A gigabyte in a soak."""
 import gzip
 import hashlib
@@ -81,7 +81,8 @@ def test_precompressed(start, root):
 # nothing else
 
 WAYS_OUT = ["/files/../secret", "/files/%2e%2e/secret", "/files/..%2fsecret", "/files/%2e%2e%2fsecret",
-            "/files/sub/../../../secret", "/files/sub/%2e%2e/%2e%2e/secret", "/files//../../secret", "/files/./../secret",
+            "/files/sub/../../../secret", "/files/sub/%2e%2e/%2e%2e/secret", "/files//../../secret",
+            "/files/./../secret",
             "/files/..\\secret", "/files/%5c..%5csecret", "/files/%00", "/files/a.txt%00", "/files/..;/secret",
             "/files/%252e%252e/secret", "/files/.%2e/secret", "/files/%c0%ae%c0%ae/secret", "/files//etc/passwd",
             "/files/%2fetc%2fpasswd", "/files/sub%2fb.css", "/files/%2Fa.txt", "/files/sub//b.css", "/files//a.txt"]
@@ -258,9 +259,12 @@ def test_another_folder_after_a_reload(start, root, tmp_path):
 
 
 def test_the_sample(root, tmp_path):
-    done = run_weft("check", "-c", place.ROOT / "config/static.ini", "-o", f"server.plugin_dir={place.BUILD / 'plugins'}",
-                    "-o", f"server.runtime_dir={tmp_path}", "-o", f"plugin.site.root={root}", "-o", f"plugin.assets.root={root}/sub")
+    def check(**roots):
+        given = {"server.plugin_dir": place.BUILD / "plugins", "server.runtime_dir": tmp_path,
+                 **{f"plugin.{name}.root": folder for name, folder in roots.items()}}
+        return run_weft("check", "-c", place.ROOT / "config/static.ini",
+                        *(part for key, value in given.items() for part in ("-o", f"{key}={value}")))
+    done = check(site=root, assets=root / "sub")
     assert done.returncode == 0, done.stderr
-    done = run_weft("check", "-c", place.ROOT / "config/static.ini", "-o", f"server.plugin_dir={place.BUILD / 'plugins'}",
-                    "-o", f"server.runtime_dir={tmp_path}", "-o", f"plugin.site.root={root}/a.txt")
+    done = check(site=root / "a.txt", assets=root)
     assert done.returncode != 0 and "Not a directory" in done.stderr
