@@ -191,6 +191,23 @@ def test_it_is_found_as_it_was_called(start_weft, tmp_path, how):
     assert os.readlink(f"/proc/{host.pid}/exe") == str(tmp_path / "new" / "weft")
 
 
+def kinds(pid):
+    """Of a process's open files, what they are, without numbers."""
+    found = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    return sorted(re.sub(r"\d+", "N", each) for each in found)
+
+
+def test_no_descriptor_goes_astray(start, free_port):
+    """Masters and workers have what those before them had, and no more."""
+    host = start(sections(server={"admin": f"127.0.0.1:{free_port()}", "rollback_window": "0"}))
+    master, worker = kinds(host.pid), kinds(host.workers()[0])
+    for _ in range(3):
+        _, before = upgrade(host)
+        before.wait(20)
+        wait_until(lambda: kinds(host.pid) == master, what=(kinds(host.pid), master))
+        assert kinds(host.workers()[0]) == worker
+
+
 def test_requests_under_way_are_finished(start):
     host = start(sections(server={"rollback_window": "100ms"}))
     with host.connect() as client, host.connect() as kept:
@@ -299,6 +316,22 @@ def test_a_stop_within_the_window_stops_both(start):
         socket.create_connection(host.address, timeout=5).close()
 
 
+def test_what_the_old_master_is_asked_then_the_new_one_does(start):
+    """Who knows the old process id only, or asked while the new one was on its way, is not forgotten."""
+    host = start(sections())
+    _, before = upgrade(host)
+    host.configure(sections("two"))
+    before.send_signal(signal.SIGHUP)
+    host.wait_log("reloaded: generation 3 serves")
+    assert text_of(host) == b"two"
+    host.configure(sections("three"))
+    host.signal(signal.SIGUSR2)
+    host.signal(signal.SIGHUP)               # the upgrade reads everything anew: one of both is enough
+    host.wait_log("upgraded: ", count=2)
+    follow(host)
+    assert text_of(host) == b"three"
+
+
 def test_the_old_master_may_be_told_to_end_at_once(start):
     host = start(sections())
     _, before = upgrade(host)
@@ -334,6 +367,47 @@ def test_a_program_that_does_not_come_up(start, program, why):
     assert text_of(host) == b"one" and master_of(host) == host.pid
     wait_until(lambda: sorted(host.workers()) == sorted(workers))
     assert sorted(path.name for path in host.folder.glob("run/*/[0-9]*")) == ["1"]
+    install(host, place.BUILD / "weft")
+    upgrade(host)
+    assert text_of(host) == b"one"
+
+
+# A program that says what a new master says up to a point, and accepts nobody.
+PRETENDER = """#!/usr/bin/python3
+import os, re, socket, sys
+channel = socket.socket(fileno=int(re.search(r"channel (\\d+)", os.environ["WEFT_HERITAGE"])[1]))
+channel.setblocking(True)
+for wanted, answer in ((b"", b"R0"), (b"G", b"S"), (b"C", b"O")):
+    if wanted and channel.recv(1) != wanted:
+        sys.exit(9)
+    if wanted == b"%s":
+        how = "%s"
+        if how == "fails":
+            channel.send(b"Fno good")
+        if how == "is silent":
+            channel.recv(1)
+        sys.exit(7)
+    channel.send(answer)
+"""
+
+
+@pytest.mark.parametrize("how, why", [("fails", "no good"), ("dies", "exited with code 7"),
+                                      ("is silent", "has not said in time that it ")])
+@pytest.mark.parametrize("where", ["G", "C"])
+def test_one_that_fails_half_way(start, free_port, where, how, why):
+    """Told to serve, or to take the control socket: our workers have held for a moment, and nobody has noticed."""
+    port = free_port()
+    host = start(sections(server={"admin": f"127.0.0.1:{port}"}))
+    workers = host.workers()
+    with Load(host.address, "/lab/text", keeping=2, fresh=2) as load:
+        install(host, PRETENDER % (where, how))
+        done = tell(host, "upgrade")
+        assert done.returncode == 1 and why in done.stderr, done
+        load.wait(50)
+    assert not load.failures, load.failures[:5]
+    assert sorted(host.workers()) == sorted(workers) and master_of(host) == host.pid
+    with Client(("127.0.0.1", port), 10) as client:
+        assert client.ask("GET", "/readyz").status == 200
     install(host, place.BUILD / "weft")
     upgrade(host)
     assert text_of(host) == b"one"
