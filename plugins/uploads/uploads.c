@@ -90,7 +90,8 @@ static weft_status upload(weft_ctx *ctx, void *self)
 
 static weft_status init(weft_host *host, void **self)
 {
-    static const weft_route_options streams = {sizeof streams, WEFT_ROUTE_STREAM, 0, UINT32_MAX};
+    static const weft_route_options streams = {
+        .size = sizeof streams, .flags = WEFT_ROUTE_STREAM, .body_bytes_max = UINT32_MAX};
     static struct uploads uploads;
 
     *self = &uploads;
