@@ -55,6 +55,8 @@ struct pg_connect {
     uint32_t server;              /* index of the one that is tried */
     uint32_t timeout_ms;          /* of each */
     bool is_prepared;             /* the session is our own, and so are its settings */
+    bool asks_limit;              /* see struct pg_wish */
+    struct pg_limit limit;        /* the answer */
     PGconn *conn;                 /* made by the thread */
     char problem[512];            /* why it failed, for each server; "" else */
     pg_connect_fn *done;          /* whom to tell */
@@ -291,14 +293,13 @@ static bool log_in(struct pg_connect *connect, uint64_t end_us)
     return true;
 }
 
-/* A server on another system may refuse the setting: it is only a net. */
-static bool set_up(struct pg_connect *connect, uint64_t end_us)
+/* Runs a text; *result is its last result, or NULL. */
+static bool ask(struct pg_connect *connect, const char *sql, uint64_t end_us, PGresult **result)
 {
-    PGresult *result;
+    PGresult *next;
 
-    if (!connect->is_prepared || PQserverVersion(connect->conn) < VERSION_CLIENT_CHECK)
-        return true;
-    if (PQsendQuery(connect->conn, PG_CLIENT_CHECK_SQL) == 0)
+    *result = NULL;
+    if (PQsendQuery(connect->conn, sql) == 0)
         return fail(connect, PQerrorMessage(connect->conn));
     while (PQisBusy(connect->conn)) {
         if (!wait_for(connect, POLLIN, end_us))
@@ -306,10 +307,56 @@ static bool set_up(struct pg_connect *connect, uint64_t end_us)
         if (PQconsumeInput(connect->conn) == 0)
             return fail(connect, PQerrorMessage(connect->conn));
     }
-    while ((result = PQgetResult(connect->conn)) != NULL)
-        PQclear(result);
-    if (PQstatus(connect->conn) != CONNECTION_OK)
-        return fail(connect, PQerrorMessage(connect->conn));
+    while ((next = PQgetResult(connect->conn)) != NULL) {
+        PQclear(*result);
+        *result = next;
+    }
+    if (PQstatus(connect->conn) == CONNECTION_OK)
+        return true;
+    PQclear(*result);
+    return fail(connect, PQerrorMessage(connect->conn));
+}
+
+/* What is the least of all that limits us? */
+static bool ask_limit(struct pg_connect *connect, uint64_t end_us)
+{
+    static const char sql[] =
+        "select sessions, whose from (select current_setting('max_connections')::int"
+        " - current_setting('superuser_reserved_connections')::int"
+        " - coalesce(current_setting('reserved_connections', true), '0')::int,"
+        " 'max_connections of the server less what it reserves'"
+        " union all select rolconnlimit, 'the limit of role ' || rolname from pg_roles"
+        " where rolname = current_user and rolconnlimit >= 0"
+        " union all select datconnlimit, 'the limit of database ' || datname from pg_database"
+        " where datname = current_database() and datconnlimit >= 0) limits (sessions, whose)"
+        " order by 1 limit 1";
+    PGresult *result;
+
+    if (!ask(connect, sql, end_us, &result))
+        return false;
+    if (PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1) {
+        connect->limit.sessions = (uint32_t)strtoul(PQgetvalue(result, 0, 0), NULL, 10);
+        (void)snprintf(connect->limit.whose, sizeof connect->limit.whose, "%s",
+                       PQgetvalue(result, 0, 1));
+    }
+    PQclear(result);
+    return true;
+}
+
+/* A server on another system may refuse the setting: it is only a net. */
+static bool set_up(struct pg_connect *connect, uint64_t end_us)
+{
+    PGresult *result;
+
+    if (!connect->is_prepared)
+        return true;
+    if (connect->asks_limit && !ask_limit(connect, end_us))
+        return false;
+    if (PQserverVersion(connect->conn) < VERSION_CLIENT_CHECK)
+        return true;
+    if (!ask(connect, PG_CLIENT_CHECK_SQL, end_us, &result))
+        return false;
+    PQclear(result);
     return true;
 }
 
@@ -436,6 +483,7 @@ struct pg_connect *pg_connect_start(struct helpers *helpers, const struct pg_opt
     if (wish->like != NULL)
         be_like(&connect->parameters, wish->like);
     CHECK(split(&connect->hosts, &connect->parameters, problem)); /* pg_options_check() */
+    connect->asks_limit = wish->asks_limit;
     connect->server = wish->first % connect->hosts.count;
     connect->done = done;
     connect->data = data;
@@ -447,6 +495,12 @@ uint32_t pg_connect_server(const struct pg_connect *connect)
 {
     CHECK_OBJ(connect, CONNECT_MAGIC);
     return connect->server;
+}
+
+const struct pg_limit *pg_connect_limit(const struct pg_connect *connect)
+{
+    CHECK_OBJ(connect, CONNECT_MAGIC);
+    return &connect->limit;
 }
 
 void pg_connect_abandon(struct pg_connect *connect)

@@ -24,11 +24,17 @@ struct pg_aim {
     bool is_spread;    /* any of those that only read will do: not always the same one */
 };
 
+/* How many sessions the server has for us. */
+struct pg_limit {
+    uint32_t sessions; /* 0: not asked for, or not known */
+    char whose[128];   /* what limits them, for people */
+};
+
 /* Which server it is to be. */
 struct pg_wish {
-    uint32_t first; /* index of the one that is tried first, taken modulo their number */
-    const struct pg_conn
-        *like; /* the one that this connection has, whatever it is now; NULL: any */
+    uint32_t first;             /* index of the one that is tried first, modulo their number */
+    bool asks_limit;            /* pg_connect_limit() will be wanted */
+    const struct pg_conn *like; /* whose it is to be, whatever that is now; NULL: any */
 };
 
 /* Runs once, on the loop, unless the attempt was abandoned: `conn` is the callee's, or NULL where
@@ -43,6 +49,9 @@ struct pg_connect *pg_connect_start(struct helpers *helpers, const struct pg_opt
 
 /* In `done`: the index of the server that it was. */
 uint32_t pg_connect_server(const struct pg_connect *connect);
+
+/* In `done`: what the server was asked; the attempt's. */
+const struct pg_limit *pg_connect_limit(const struct pg_connect *connect);
 
 /* As they are in `options`, which were checked. */
 struct pg_aim pg_connect_aim(const struct pg_options *options);

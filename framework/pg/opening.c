@@ -46,7 +46,7 @@ static bool is_wanted(const struct pg_pool *pool)
 {
     if (!list_is_empty(&pool->shared) || !list_is_empty(&pool->own))
         return true;
-    return pool->is_started &&
+    return pool->is_started && !pool->is_winding_up &&
            pool->counts.sessions + pool->counts.sessions_opening < pool->options->sessions_min;
 }
 
@@ -115,6 +115,8 @@ static void on_connected(void *data, struct pg_connect *connect, struct pg_conn 
         log_info("pg %s: sessions can be opened again", pool->name);
     pool->open_failures = 0;
     pool->server = pg_connect_server(connect);
+    if (pool->demand.workers > 0)
+        pg_pool_compare(pool, pg_connect_limit(connect));
     timer_stop(&pool->open_timer);
     pg_pool_add(pool, conn);
     pg_pool_fill(pool);
@@ -123,7 +125,7 @@ static void on_connected(void *data, struct pg_connect *connect, struct pg_conn 
 void pg_pool_grow(struct pg_pool *pool)
 {
     const struct pg_pool_counts *counts = &pool->counts;
-    struct pg_wish wish = {.first = pool->server};
+    struct pg_wish wish = {.first = pool->server, .asks_limit = pool->demand.workers > 0};
 
     CHECK_OBJ(pool, PG_POOL_MAGIC);
     if (counts->sessions + counts->sessions_opening >= pool->options->sessions_max ||

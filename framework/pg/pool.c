@@ -413,12 +413,13 @@ static uint32_t next_look_ms(struct pg_pool *pool, const struct pg_session *sess
 {
     uint64_t now_ms = loop_now_ms(pool->loop);
     uint64_t idle_ms = now_ms - session->idle_since_ms;
-    uint64_t most_ms = pool->options->idle_timeout_ms;
+    uint32_t kept = pool->is_winding_up ? 0 : pool->options->sessions_min;
+    uint64_t most_ms = pool->is_winding_up ? 1 : pool->options->idle_timeout_ms;
     uint64_t next_ms = most_ms > idle_ms ? most_ms - idle_ms : most_ms;
 
     if (session->is_worn || is_old(pool, session))
         return 0;
-    if (most_ms > 0 && idle_ms >= most_ms && pool->counts.sessions > pool->options->sessions_min)
+    if (most_ms > 0 && idle_ms >= most_ms && pool->counts.sessions > kept)
         return 0;
     if (session->expires_ms > 0 && (next_ms == 0 || session->expires_ms - now_ms < next_ms))
         next_ms = session->expires_ms - now_ms;
@@ -536,6 +537,15 @@ void pg_pool_start(struct pg_pool *pool)
 {
     CHECK_OBJ(pool, PG_POOL_MAGIC);
     pool->is_started = true;
+    pg_pool_fill(pool);
+}
+
+void pg_pool_wind_up(struct pg_pool *pool, bool is_so)
+{
+    CHECK_OBJ(pool, PG_POOL_MAGIC);
+    pool->is_winding_up = is_so;
+    for (uint32_t i = 0; i < pool->counts.sessions; i++)
+        pg_session_look(pool->sessions[i]);
     pg_pool_fill(pool);
 }
 

@@ -82,6 +82,12 @@ static void on_tick(struct timer *timer)
     timer_start(session->loop, timer, TICK_MS, on_tick);
 }
 
+void pg_session_look(struct pg_session *session)
+{
+    CHECK_OBJ(session, PG_SESSION_MAGIC);
+    timer_start(session->loop, &session->_timer, TICK_MS, on_tick);
+}
+
 /* What begins to run now is timed from here. */
 static void start_clock(struct pg_session *session)
 {

@@ -196,6 +196,9 @@ void pg_session_step(struct pg_session *session);
 
 /* ---- */
 
+/* Has on_idle() ask soon, where it is idle. */
+void pg_session_look(struct pg_session *session);
+
 /* Where its ring begins: changes when what runs now has ended. */
 uint32_t pg_session_place(const struct pg_session *session);
 

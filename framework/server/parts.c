@@ -91,6 +91,40 @@ static enum err make_peers(struct parts *parts, char problem[INI_PROBLEM_SIZE])
     return ERR_OK;
 }
 
+static bool is_same_server(const struct pg_options *one, const struct pg_options *other)
+{
+    return strcmp(one->conninfo, other->conninfo) == 0 && strcmp(one->host, other->host) == 0 &&
+           one->port == other->port && one->is_prepared == other->is_prepared;
+}
+
+/* What all pools of the server of that one may want; none, where another one before it answers for
+ * that, or where a pooler does. */
+static struct pg_demand demand_of(const struct settings *settings, uint32_t index)
+{
+    const struct pg_options *options = &settings->pgs[index].options;
+    struct pg_demand demand = {.workers = options->is_prepared ? settings->workers : 0};
+
+    for (uint32_t i = 0; i < settings->pg_count; i++) {
+        if (!is_same_server(options, &settings->pgs[i].options))
+            continue;
+        if (i < index)
+            demand.workers = 0;
+        demand.pools++;
+        demand.sessions += settings->pgs[i].options.sessions_max;
+    }
+    return demand;
+}
+
+/* One worker asks for all of them. */
+static void announce_demand(const struct parts *parts)
+{
+    for (uint32_t i = 0; i < parts->settings->pg_count; i++) {
+        const struct pg_demand demand = demand_of(parts->settings, i);
+
+        pg_pool_expect(parts->pools[i], &demand);
+    }
+}
+
 static enum err load_plugins(struct parts *parts, const struct worker_setup *setup, char *problem)
 {
     const struct plugin_services services = {
@@ -170,6 +204,8 @@ enum err parts_init(struct parts *parts, const struct worker_setup *setup,
     err = make_shared(parts, setup, problem);
     if (err == ERR_OK)
         err = make_peers(parts, problem);
+    if (err == ERR_OK && setup->slot == 0)
+        announce_demand(parts);
     return err == ERR_OK ? load_plugins(parts, setup, problem) : err;
 }
 
@@ -220,6 +256,12 @@ enum err parts_serve(struct parts *parts, uint64_t id_base, void (*on_room)(void
         upstream_start(parts->upstreams[i]);
     check_files(settings);
     return plugins_start(parts->plugins, problem);
+}
+
+void parts_wind_up(struct parts *parts, bool is_so)
+{
+    for (uint32_t i = 0; i < parts->settings->pg_count; i++)
+        pg_pool_wind_up(parts->pools[i], is_so);
 }
 
 bool parts_are_busy(const struct parts *parts)

@@ -122,6 +122,7 @@ static void wind_up(struct worker *worker)
         loop_now_ms(worker->parts.loop) + worker->setup->settings->server.drain_timeout_ms;
     timer_start_at(worker->parts.loop, &worker->patience, worker->due_ms, on_patience_over);
     http_server_drain(worker->parts.http, on_http_drained, worker);
+    parts_wind_up(&worker->parts, true);
 }
 
 static void drain(struct worker *worker)
@@ -159,6 +160,7 @@ static void go(struct worker *worker)
     if (worker->state == HOLDING) {
         timer_stop(&worker->patience);
         http_server_resume(worker->parts.http);
+        parts_wind_up(&worker->parts, false);
         worker->is_http_drained = false;
         log_info("serving again");
     }

@@ -403,6 +403,36 @@ def test_conninfo_instead_of_keys(start_weft, books):
     assert is_well(start_weft(made))
 
 
+# how many sessions there may be
+
+def test_more_sessions_than_the_server_has(start_weft, books):
+    """One warning a start does the sum: by one worker, for all pools of the server."""
+    made = sections(books, server={"workers": 2}, pool={"sessions": 90})
+    made["pg.other"] = {**books.settings, **POOL, "sessions": 20}
+    host = start_weft(made)
+    assert is_well(host)
+    line = host.wait_log(r"2 workers x \(110 sessions \+ 2 to cancel and listen\) = 224, and up to 448 while a reload goes"
+                         r" on; max_connections of the server less what it reserves allows 197: some sessions will be"
+                         r" refused")
+    assert line and host.log.count("while a reload goes on") == 1
+
+
+def test_sessions_that_fit_except_while_a_reload_goes_on(start_weft, books):
+    books.cluster.run("alter role weft connection limit 10")
+    try:
+        host = start_weft(sections(books, pool={"sessions": 8}))
+        host.wait_log(r"1 workers x \(8 sessions \+ 1 to cancel and listen\) = 9, and up to 18 .*; the limit of role weft"
+                      r" allows 10: some may be refused then")
+    finally:
+        books.cluster.run("alter role weft connection limit -1")
+
+
+def test_sessions_that_fit(start_weft, books):
+    host = start_weft(sections(books))
+    assert is_well(host)
+    assert "while a reload goes on" not in host.log
+
+
 # what libpq would read by itself
 
 ENVIRONMENT = {"PGHOST": "/nowhere", "PGHOSTADDR": "192.0.2.1", "PGPORT": "1", "PGUSER": "nobody", "PGDATABASE": "none",

@@ -170,6 +170,25 @@ static void test_idle_ones_grow_old_too(void **state)
     assert_int_equal(counts()->sessions, 1);
 }
 
+/* Where others take over, even the last one goes; who comes all the same is served. */
+static void test_none_is_kept_while_it_winds_up(void **state)
+{
+    (void)state;
+    pg_server_need(&server);
+    world.options.idle_timeout_ms = 0;
+    world.options.sessions_min = 2;
+    pg_world_start(&world);
+    until_sessions(2);
+    use_all();
+    pg_pool_wind_up(world.pool, true);
+    until_sessions(0);
+    pg_world_check(pg_world_run(&world, "select 1"), "1");
+    until_sessions(0);
+    pg_pool_wind_up(world.pool, false);
+    until_sessions(2);
+    assert_int_equal(counts()->sessions_lost, 0);
+}
+
 /* As new */
 
 static struct pg_transaction *begin(void)
@@ -305,6 +324,7 @@ int main(void)
         TEST(test_old_ones_are_renewed),
         TEST(test_one_whose_buffers_grew_is_renewed),
         TEST(test_idle_ones_grow_old_too),
+        TEST(test_none_is_kept_while_it_winds_up),
         TEST(test_nothing_is_left_behind),
         TEST(test_nor_by_one_that_is_given_up),
         TEST(test_what_cleaning_costs),
