@@ -34,7 +34,10 @@ struct weft_call {
         *fields;          /* `field_count` of them; Host, framing and hop-by-hop are the host's */
     uint32_t field_count; /* of fields */
     uint32_t timeout_ms;  /* 0: the upstream's; only ever shortens the ctx's budget */
-    uint64_t length; /* with WEFT_CALL_UPLOAD: bytes of the body; 0: not known, it is chunked */
+    uint64_t length;   /* with WEFT_CALL_UPLOAD: bytes of the body; 0: not known, it is chunked */
+    uint32_t hedge_ms; /* a GET that is not answered by then is sent to another address as well,
+                           * within the budget for retries; 0: hedge of [upstream.NAME] */
+    uint32_t reserved; /* 0 */
 };
 
 /* May be sent again, whatever its method (it carries an Idempotency-Key, say). */
@@ -43,6 +46,16 @@ struct weft_call {
 #define WEFT_CALL_UPLOAD 2u
 /* The upstream is told that trailers are welcome. */
 #define WEFT_CALL_TRAILERS 4u
+/* Not of weft_call_stream(): an answer in gzip is welcome, and decoded. body_max of
+ * [upstream.NAME] holds for what comes out; Content-Encoding and Content-Length are not among the
+ * fields then. */
+#define WEFT_CALL_DECODE 8u
+/* Of a GET: where a call that is the same in each byte is under way already, its answer is this
+ * one's, too. Each has a deadline of its own. What a handler does not choose, such as
+ * traceparent, is the first one's. As single_flight of [upstream.NAME], which is for all calls. */
+#define WEFT_CALL_SHARED 16u
+/* Of hedge_ms: none, whatever the settings say. */
+#define WEFT_CALL_NO_HEDGE 0xffffffffu
 
 /* Calls. An answer of any status, 4xx and 5xx too, is WEFT_OK with that code. A field must have a
  * name and a value. [loop] */
@@ -71,10 +84,81 @@ static inline weft_field weft_call_field_at(weft_op *op, uint32_t index)
 /* The answer's body; absent: no answer. [loop] */
 static inline weft_str weft_call_body(weft_op *op) { return weft__api->call->body(op); }
 
+/* What a call has taken: weft_call_time_us(). */
+enum {
+    WEFT_CALL_TIME_CONNECT,    /* to connect, handshakes included; 0: it was connected already */
+    WEFT_CALL_TIME_FIRST_BYTE, /* from its start until the answer's head was there */
+    WEFT_CALL_TIME_TOTAL       /* from its start to the answer's end */
+};
+
+/* Microseconds; -1: no answer, or it has not ended. [loop] */
+static inline int64_t weft_call_time_us(weft_op *op, uint32_t which)
+{
+    return weft__api->call->time_us(op, which);
+}
+
+/* The address that answered, "127.0.0.1:80"; absent: no answer. [loop] */
+static inline weft_str weft_call_address(weft_op *op) { return weft__api->call->address(op); }
+
+/* 1: the answer came over a connection that had been used before; 0: over a new one, or none.
+ * [loop] */
+static inline uint32_t weft_call_is_reused(weft_op *op) { return weft__api->call->is_reused(op); }
+
+/* `text` percent-encoded, for a segment of a path or a value of a query; absent where it is.
+ * [loop] */
+static inline weft_str weft_encode(weft_ctx *ctx, weft_str text)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    weft_str made = {NULL, 0};
+    char *to;
+
+    if (text.ptr == NULL)
+        return made;
+    to = (char *)weft_alloc(ctx, 3 * text.len + 1);
+    made.ptr = to;
+    for (size_t i = 0; i < text.len; i++) {
+        unsigned char byte = (unsigned char)text.ptr[i];
+
+        if ((byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') ||
+            (byte >= '0' && byte <= '9') || byte == '-' || byte == '_' || byte == '.' ||
+            byte == '~') {
+            to[made.len++] = (char)byte;
+            continue;
+        }
+        to[made.len++] = '%';
+        to[made.len++] = digits[byte >> 4];
+        to[made.len++] = digits[byte & 15];
+    }
+    return made;
+}
+
+/* `path` with "?name=value" or "&name=value" behind it, both encoded; as it is where `value` is
+ * absent: path = weft_query_add(ctx, weft_cstr("/search"), "q", words). [loop] */
+static inline weft_str weft_query_add(weft_ctx *ctx, weft_str path, const char *name,
+                                      weft_str value)
+{
+    weft_str key = weft_encode(ctx, weft_cstr(name)), text = weft_encode(ctx, value);
+    int has_query = path.len > 0 && memchr(path.ptr, '?', path.len) != NULL;
+    char *to;
+
+    if (text.ptr == NULL || key.ptr == NULL)
+        return path;
+    to = (char *)weft_alloc(ctx, path.len + key.len + text.len + 3);
+    if (path.len > 0)
+        memcpy(to, path.ptr, path.len);
+    to[path.len] = has_query ? '&' : '?';
+    memcpy(to + path.len + 1, key.ptr, key.len);
+    to[path.len + key.len + 1] = '=';
+    memcpy(to + path.len + key.len + 2, text.ptr, text.len);
+    path.ptr = to;
+    path.len += key.len + text.len + 2;
+    return path;
+}
+
 /* GETs `path`, a constant or encoded text. [loop] */
 static inline weft_op *weft_call_get(weft_ctx *ctx, weft_upstream *upstream, const char *path)
 {
-    weft_call call = {sizeof call, 0, NULL, weft_cstr(path), {NULL, 0}, NULL, 0, 0, 0};
+    weft_call call = {sizeof call, 0, NULL, weft_cstr(path), {NULL, 0}, NULL, 0, 0, 0, 0, 0};
     return weft_call_start(ctx, upstream, &call);
 }
 
@@ -83,7 +167,7 @@ static inline weft_op *weft_call_post_json(weft_ctx *ctx, weft_upstream *upstrea
                                            weft_str json)
 {
     weft_field type = {WEFT_S("Content-Type"), WEFT_S("application/json")};
-    weft_call call = {sizeof call, 0, "POST", weft_cstr(path), json, &type, 1, 0, 0};
+    weft_call call = {sizeof call, 0, "POST", weft_cstr(path), json, &type, 1, 0, 0, 0, 0};
     return weft_call_start(ctx, upstream, &call);
 }
 
@@ -117,8 +201,8 @@ static inline weft_op *weft_call_stream(weft_ctx *ctx, weft_upstream *upstream,
 
 /* Pulls what there is of the answer's body, some 64 KB at most, as an op of the stream's ctx, for
  * weft_piece(); an absent piece is the end. What it brought, and the op itself, is good until the
- * next pull. It may be asked for before the head is there. WEFT_E_STATE: no stream, or a pull of it
- * is pending. [loop] */
+ * next pull. It may be asked for before the head is there. WEFT_E_STATE: no stream, or a pull of
+ * it is pending. [loop] */
 static inline weft_op *weft_call_read(weft_op *stream) { return weft__api->call->read(stream); }
 
 /* Writes some more of the request's body (WEFT_CALL_UPLOAD), which is copied: OK once there is
@@ -131,9 +215,9 @@ static inline weft_op *weft_call_write(weft_op *stream, weft_str bytes)
     return weft__api->call->write(stream, bytes);
 }
 
-/* That was the body; `count` trailers go behind it where it is chunked. WEFT_E_STATE: it has ended,
- * or is short of the call's length: the call fails then; WEFT_E_INVALID: a trailer is no field, or
- * must not stand there. [loop] */
+/* That was the body; `count` trailers go behind it where it is chunked. WEFT_E_STATE: it has
+ * ended, or is short of the call's length: the call fails then; WEFT_E_INVALID: a trailer is no
+ * field, or must not stand there. [loop] */
 static inline weft_status weft_call_write_end_with(weft_op *stream, const weft_field *trailers,
                                                    uint32_t count)
 {
@@ -175,9 +259,9 @@ static inline weft_status weft_call_upload(weft_ctx *ctx, weft_op *stream)
     return WEFT_OK;
 }
 
-/* Writes the rest of the answer's body to the client, behind weft_reply_begin(), as it comes and as
- * fast as the client takes it; weft_reply_end() is the caller's. The status of the pull or write
- * that failed: handed on, it breaks the reply off. [loop] */
+/* Writes the rest of the answer's body to the client, behind weft_reply_begin(), as it comes and
+ * as fast as the client takes it; weft_reply_end() is the caller's. The status of the pull or
+ * write that failed: handed on, it breaks the reply off. [loop] */
 static inline weft_status weft_call_download(weft_ctx *ctx, weft_op *stream)
 {
     for (;;) {

@@ -213,3 +213,54 @@ bool addr_equal(const struct addr *a, const struct addr *b)
         return a->len == b->len && memcmp(&a->storage, &b->storage, a->len) == 0;
     }
 }
+
+/* Networks of RFC 6890 and its heirs that are not for everybody. */
+static const struct {
+    uint32_t network;
+    uint32_t bits;
+} private_ipv4[] = {
+    {0x00000000, 8},  {0x0a000000, 8},  {0x64400000, 10}, {0x7f000000, 8},  {0xa9fe0000, 16},
+    {0xac100000, 12}, {0xc0000000, 24}, {0xc0000200, 24}, {0xc0a80000, 16}, {0xc6120000, 15},
+    {0xc6336400, 24}, {0xcb007100, 24}, {0xe0000000, 3},
+};
+
+static bool is_private_ipv4(uint32_t ip)
+{
+    for (size_t i = 0; i < sizeof private_ipv4 / sizeof private_ipv4[0]; i++)
+        if (((ip ^ private_ipv4[i].network) >> (32 - private_ipv4[i].bits)) == 0)
+            return true;
+    return false;
+}
+
+static uint32_t ipv4_at(const uint8_t *bytes)
+{
+    return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3];
+}
+
+/* Of global unicast (2000::/3), but for what holds an IPv4 address (6to4, NAT64), is for tunnels or
+ * for documents. */
+static bool is_private_ipv6(const uint8_t *ip)
+{
+    static const uint8_t nat64[12] = {0x00, 0x64, 0xff, 0x9b};
+
+    if (memcmp(ip, nat64, sizeof nat64) == 0)
+        return is_private_ipv4(ipv4_at(ip + 12));
+    if (IN6_IS_ADDR_V4MAPPED((const struct in6_addr *)(const void *)ip))
+        return is_private_ipv4(ipv4_at(ip + 12));
+    if (ip[0] == 0x20 && ip[1] == 0x02)
+        return is_private_ipv4(ipv4_at(ip + 2));
+    if (ip[0] == 0x20 && ip[1] == 0x01 && (ip[2] < 2 || (ip[2] == 0x0d && ip[3] == 0xb8)))
+        return true;
+    return (ip[0] & 0xe0) != 0x20;
+}
+
+bool addr_is_private(const struct addr *addr)
+{
+    const struct sockaddr_in *ipv4 = (const struct sockaddr_in *)(const void *)&addr->storage;
+
+    if (addr->storage.ss_family == AF_INET)
+        return is_private_ipv4(ntohl(ipv4->sin_addr.s_addr));
+    if (addr->storage.ss_family == AF_INET6)
+        return is_private_ipv6(as_ipv6(addr)->sin6_addr.s6_addr);
+    return true;
+}

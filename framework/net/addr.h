@@ -45,6 +45,10 @@ uint16_t addr_port(const struct addr *addr);
 /* Sets the port; nothing happens to a Unix address. */
 void addr_set_port(struct addr *addr, uint16_t port);
 
+/* Is it one that only those nearby should be able to reach: private, loopback, link-local, shared,
+ * multicast, reserved, or a Unix socket; or an IPv6 address that holds such an IPv4 one? */
+bool addr_is_private(const struct addr *addr);
+
 /* The same host and port, or the same path? */
 bool addr_equal(const struct addr *a, const struct addr *b);
 

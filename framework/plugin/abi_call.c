@@ -12,11 +12,19 @@ static_assert(sizeof(weft_field) == sizeof(struct http_field) &&
                   offsetof(weft_str, len) == offsetof(struct span, len),
               "fields are handed on as they are");
 static_assert(WEFT_CALL_IDEMPOTENT == UPSTREAM_IDEMPOTENT && WEFT_CALL_UPLOAD == UPSTREAM_UPLOAD &&
-                  WEFT_CALL_TRAILERS == UPSTREAM_TRAILERS,
+                  WEFT_CALL_TRAILERS == UPSTREAM_TRAILERS && WEFT_CALL_DECODE == UPSTREAM_DECODE &&
+                  WEFT_CALL_SHARED == UPSTREAM_SHARED && WEFT_CALL_NO_HEDGE == UPSTREAM_NO_HEDGE,
               "flags of a call");
+static_assert((int)WEFT_CALL_TIME_CONNECT == (int)UPSTREAM_TIME_CONNECT &&
+                  (int)WEFT_CALL_TIME_FIRST_BYTE == (int)UPSTREAM_TIME_FIRST_BYTE &&
+                  (int)WEFT_CALL_TIME_TOTAL == (int)UPSTREAM_TIME_TOTAL,
+              "times of a call");
 
 /* Flags that this host knows. */
-enum { CALL_FLAGS = WEFT_CALL_IDEMPOTENT | WEFT_CALL_UPLOAD | WEFT_CALL_TRAILERS };
+enum {
+    CALL_FLAGS = WEFT_CALL_IDEMPOTENT | WEFT_CALL_UPLOAD | WEFT_CALL_TRAILERS | WEFT_CALL_DECODE |
+                 WEFT_CALL_SHARED
+};
 
 static const weft_str absent = {NULL, 0};
 
@@ -112,6 +120,7 @@ static weft_op *begin(weft_ctx *ctx, weft_upstream *handle, const weft_call *giv
             .flags = call.flags,
             .timeout_ms = call.timeout_ms,
             .length = call.length,
+            .hedge_ms = call.hedge_ms,
         };
         return abi_handle(fn(scope, upstream, &made));
     }
@@ -156,6 +165,27 @@ static weft_field field_at(weft_op *handle, uint32_t index)
     if (fields == NULL || index >= fields->count)
         return (weft_field){absent, absent};
     return (weft_field){abi_str(fields->at[index].name), abi_str(fields->at[index].value)};
+}
+
+static int64_t time_us(weft_op *handle, uint32_t which)
+{
+    const struct op *op = abi_op(handle, "call_time_us");
+
+    return op != NULL && op_is_upstream(op) ? upstream_time_us(op, which) : -1;
+}
+
+static weft_str address(weft_op *handle)
+{
+    const struct op *op = abi_op(handle, "call_address");
+
+    return op != NULL && op_is_upstream(op) ? abi_str(upstream_address(op)) : absent;
+}
+
+static uint32_t is_reused(weft_op *handle)
+{
+    const struct op *op = abi_op(handle, "call_is_reused");
+
+    return op != NULL && op_is_upstream(op) && upstream_is_reused(op);
 }
 
 /* Streams */
@@ -230,4 +260,7 @@ const weft_call_api abi_call = {
     .wants = wants,
     .trailer = trailer,
     .field_at = field_at,
+    .time_us = time_us,
+    .address = address,
+    .is_reused = is_reused,
 };

@@ -65,7 +65,7 @@ __attribute__((noinline)) static void note_outcome(struct call *call, bool is_go
 
 static inline void tell_breaker(struct call *call, bool is_good)
 {
-    if (call->upstream->options->breaker_percent != 0)
+    if (call->upstream->options->breaker_percent != 0 && !call->is_follower)
         note_outcome(call, is_good);
 }
 
@@ -77,7 +77,13 @@ static void end(struct call *call)
         breaker_untried(&call->upstream->breaker, now_of(call));
     call->state = CALL_OVER;
     timer_stop(&call->timer);
-    call->upstream->counts.calls++;
+    inflate_destroy(call->inflate);
+    call->inflate = NULL;
+    call->times_us[UPSTREAM_TIME_TOTAL] =
+        (int64_t)(loop_now_us(call->upstream->loop) - call->begun_us);
+    if (!call->is_follower)
+        call->upstream->counts.calls++;
+    flight_leave(call);
 }
 
 static bool is_gateway_error(uint32_t code)
@@ -137,9 +143,9 @@ fail(struct call *call, enum upstream_failure what, const char *format, ...)
     va_start(args, format);
     vsnprintf(text + used, sizeof text - used, format, args);
     va_end(args);
-    counts->failed++;
-    counts->failures[what]++;
-    if (upstream_failure_err(what) == ERR_UP_BUSY)
+    counts->failed += !call->is_follower;
+    counts->failures[what] += !call->is_follower;
+    if (upstream_failure_err(what) == ERR_UP_BUSY && !call->is_follower)
         counts->refused++;
     if (is_upstreams(what) && call->op.state == OP_PENDING)
         tell_breaker(call, false);
@@ -171,6 +177,38 @@ static void copy_fields(struct call *call, const struct http_head *head)
     call->fields = (struct http_fields){to, head->fields.count};
 }
 
+/* Who answered, and when. */
+static void note_answer(struct call *call, const struct origin_conn *conn)
+{
+    call->is_reused = conn->uses > 1;
+    call->times_us[UPSTREAM_TIME_CONNECT] =
+        call->is_reused ? 0 : (int64_t)(conn->connected_us - conn->asked_us);
+    call->times_us[UPSTREAM_TIME_FIRST_BYTE] =
+        (int64_t)(loop_now_us(call->upstream->loop) - call->begun_us);
+    call->address = arena_copy(&call->op.scope->arena, span_of(conn->target->text));
+}
+
+/* Where the answer is gzip, its fields are those of what comes out. */
+static void begin_decoding(struct call *call)
+{
+    struct http_fields *fields = &call->fields;
+    struct span coding = http_field_get(fields, SPAN("Content-Encoding"));
+    uint32_t kept = 0;
+
+    if (!span_equal_nocase(coding, SPAN("gzip")) && !span_equal_nocase(coding, SPAN("x-gzip")))
+        return;
+    if (http_field_count(fields, SPAN("Content-Encoding")) != 1)
+        return;
+    call->inflate = inflate_create();
+    for (uint32_t i = 0; i < fields->count; i++) {
+        if (span_equal_nocase(fields->at[i].name, SPAN("Content-Encoding")) ||
+            span_equal_nocase(fields->at[i].name, SPAN("Content-Length")))
+            continue;
+        fields->at[kept++] = fields->at[i];
+    }
+    fields->count = kept;
+}
+
 static enum err on_head(struct exchange *exchange, const struct http_head *head)
 {
     struct attempt *attempt = exchange->user;
@@ -181,7 +219,10 @@ static enum err on_head(struct exchange *exchange, const struct http_head *head)
         head->length > (int64_t)call->upstream->options->body_bytes_max)
         return ERR_TOO_BIG;
     copy_fields(call, head);
+    note_answer(call, attempt->conn);
     call->code = head->code;
+    if (call->decodes && head->has_body)
+        begin_decoding(call);
     if (call->flow != NULL) {
         tell_breaker(call, !is_gateway_error(call->code));
         op_finish(&call->op, ERR_OK, NULL);
@@ -200,6 +241,9 @@ static enum err on_body(struct exchange *exchange, struct span bytes)
         flow_take(call->flow, bytes);
         return ERR_OK;
     }
+    if (call->inflate != NULL)
+        return inflate_feed(call->inflate, bytes, &call->body,
+                            (size_t)call->upstream->options->body_bytes_max);
     if (bytes.len > call->upstream->options->body_bytes_max - call->body.len)
         return ERR_TOO_BIG;
     buf_append(&call->body, bytes);
@@ -224,6 +268,16 @@ static const struct exchange_handler exchange_handler = {
     .on_done = on_done,
     .on_drained = on_drained,
 };
+
+/* Milliseconds that it may still take. */
+static uint64_t left_ms_of(const struct call *call)
+{
+    uint64_t now_ms = now_of(call), left_ms = scope_budget_ms(call->op.scope);
+
+    if (call->due_ms > now_ms && call->due_ms - now_ms < left_ms)
+        left_ms = call->due_ms - now_ms;
+    return left_ms;
+}
 
 /* The end of what it waits for now, and of its time in all. */
 static uint64_t due_ms_of(const struct call *call)
@@ -255,7 +309,8 @@ static void send_on(struct attempt *attempt, struct origin_conn *conn)
     attempt->state = ATTEMPT_SENT;
     attempt->conn = conn;
     op_begin(&call->op);
-    exchange_start(&conn->exchange, call->request, call->is_head, &exchange_handler, attempt);
+    upstream_request_set_budget(&call->request, left_ms_of(call));
+    exchange_start(&conn->exchange, call->request.bytes, call->is_head, &exchange_handler, attempt);
     if (call->flow != NULL) {
         conn->exchange.body_bytes_max = UINT64_MAX;
         flow_sent(call->flow);
@@ -289,12 +344,22 @@ static void detach(struct attempt *attempt)
         origin_drop(attempt->conn);
 }
 
+/* Something is on its way to it; false: it would have to wait for too many others. */
+static bool get_in_line(struct call *call)
+{
+    struct origin *origin = &call->upstream->origin;
+
+    if (call->is_hedge)
+        return origin_try(origin, &call->attempt.loan, on_loan, call->avoid_id);
+    return origin_wait(origin, &call->attempt.loan, on_loan);
+}
+
 /* Begins an attempt; fails where the line is full. */
 static void launch(struct call *call)
 {
     struct upstream *upstream = call->upstream;
     const struct upstream_options *options = upstream->options;
-    struct origin_conn *conn = origin_take(&upstream->origin, 0);
+    struct origin_conn *conn = origin_take(&upstream->origin, call->avoid_id);
     uint64_t first_ms = call->due_ms;
 
     call->state = CALL_OPEN;
@@ -302,10 +367,13 @@ static void launch(struct call *call)
         send_on(&call->attempt, conn);
         if (call->flow != NULL)
             return; /* it has its own limits */
-    } else if (origin_wait(&upstream->origin, &call->attempt.loan, on_loan)) {
+    } else if (get_in_line(call)) {
         call->attempt.state = ATTEMPT_WAITING;
         call->queue_due_ms = now_of(call) + options->queue_timeout_ms;
         first_ms = call->queue_due_ms < first_ms ? call->queue_due_ms : first_ms;
+    } else if (call->is_hedge) {
+        op_cancel_as(&call->op, ERR_CANCELED, NULL);
+        return;
     } else {
         fail(call, UPSTREAM_QUEUE_FULL, "%u calls are waiting already", upstream->counts.waiting);
         return;
@@ -386,6 +454,8 @@ static bool come_again(struct call *call, struct origin_conn *conn)
     call->state = CALL_PAUSED;
     call->code = 0;
     call->fields = (struct http_fields){0};
+    inflate_destroy(call->inflate);
+    call->inflate = NULL;
     buf_release(&call->body);
     timer_start(call->upstream->loop, &call->timer, wait_ms, on_time);
     return true;
@@ -424,6 +494,7 @@ static bool take_trailers(struct call *call, const struct exchange *exchange)
 static void on_done(struct exchange *exchange, enum err err)
 {
     struct attempt *attempt = exchange->user;
+    struct call *call = attempt->call;
     struct origin_conn *conn = attempt->conn;
     const char *problem = exchange->problem;
     enum upstream_failure what = exchange->failure;
@@ -431,11 +502,13 @@ static void on_done(struct exchange *exchange, enum err err)
         .err = err, .written = exchange_written(exchange), .received = exchange_received(exchange)};
 
     CHECK(attempt->state == ATTEMPT_SENT);
-    if (err == ERR_OK && take_trailers(attempt->call, exchange)) {
+    if (err == ERR_OK && call->inflate != NULL && !inflate_is_complete(call->inflate)) {
+        what = UPSTREAM_PROTOCOL;
+        problem = "its body is gzip that was cut off";
+    } else if (err == ERR_OK && take_trailers(call, exchange)) {
         on_answered(attempt);
         return;
-    }
-    if (err == ERR_OK) {
+    } else if (err == ERR_OK) {
         what = UPSTREAM_HEAD_TOO_BIG;
         problem = "there are too many fields behind its body";
     } else if (send_again(attempt, facts)) {
@@ -445,7 +518,7 @@ static void on_done(struct exchange *exchange, enum err err)
     if (is_upstreams(what) && what != UPSTREAM_BODY_TOO_BIG)
         origin_failed(conn, problem);
     origin_drop(conn);
-    fail(attempt->call, what, "%s", problem);
+    fail(call, what, "%s", problem);
 }
 
 static void on_time(struct timer *timer)
@@ -484,7 +557,7 @@ static void on_time(struct timer *timer)
 static void abandon(struct call *call, enum err err)
 {
     detach(&call->attempt);
-    call->upstream->counts.canceled++;
+    call->upstream->counts.canceled += !call->is_follower;
     end(call);
     buf_release(&call->body);
     if (call->flow != NULL)
@@ -533,7 +606,7 @@ static void on_settled(const struct op *op, uint64_t us)
 {
     const struct call *call = CONTAINER_OF(op, struct call, op);
 
-    if (call->upstream != NULL)
+    if (call->upstream != NULL && !call->is_follower)
         upstream_note_settled(call->upstream, op, us);
 }
 
@@ -570,8 +643,14 @@ static void start(struct call *call, const struct upstream_call *what)
     call->is_head = span_equal(what->method, SPAN("HEAD"));
     call->is_idempotent = (what->flags & UPSTREAM_IDEMPOTENT) != 0 || what->method.ptr == NULL ||
                           retry_is_idempotent(what->method);
+    call->decodes = (what->flags & UPSTREAM_DECODE) != 0;
     call->due_ms = now_of(call) + timeout_ms;
     call->attempt.call = call;
+    if (call->is_follower) {
+        timer_start_at(upstream->loop, &call->timer, call->due_ms, on_time);
+        flight_join(call, what);
+        return;
+    }
     if (upstream->options->breaker_percent != 0 &&
         !breaker_admits(&upstream->breaker, upstream->options, now_of(call), &call->is_trial)) {
         fail(call, UPSTREAM_BREAKER, "most calls failed lately, this one is not tried");
@@ -581,32 +660,63 @@ static void start(struct call *call, const struct upstream_call *what)
     launch(call);
 }
 
+/* May it be made? False: `problem` says why not. */
+static bool is_fit(const struct upstream_call *what, bool is_stream,
+                   char problem[UPSTREAM_PROBLEM_SIZE])
+{
+    if (!upstream_request_check(what, problem))
+        return false;
+    if (!is_stream && (what->flags & UPSTREAM_UPLOAD) != 0) {
+        snprintf(problem, UPSTREAM_PROBLEM_SIZE, "a body is written to streams only");
+        return false;
+    }
+    if (is_stream && (what->flags & UPSTREAM_DECODE) != 0) {
+        snprintf(problem, UPSTREAM_PROBLEM_SIZE,
+                 "the body of a stream comes as it is, not decoded");
+        return false;
+    }
+    return true;
+}
+
+/* What a call is, beside what is asked for. */
+struct manner {
+    bool is_stream, is_follower, is_hedge;
+    uint32_t avoid_id;
+};
+
 static struct op *begin(struct scope *scope, struct upstream *upstream,
-                        const struct upstream_call *what, bool is_stream)
+                        const struct upstream_call *what, const struct manner *manner)
 {
     char problem[UPSTREAM_PROBLEM_SIZE];
+    struct upstream_extras extras = {.decodes = false};
     struct call *call;
-    bool is_fit;
+    bool can_start;
 
     CHECK_OBJ(scope, SCOPE_MAGIC);
     CHECK_OBJ(upstream, UPSTREAM_MAGIC);
     CHECK(upstream->loop == scope->tasks->loop);
     call = scope_alloc(scope, sizeof *call);
-    is_fit = upstream_request_check(what, problem);
-    if (is_fit && !is_stream && (what->flags & UPSTREAM_UPLOAD) != 0) {
-        snprintf(problem, sizeof problem, "a body is written to streams only");
-        is_fit = false;
-    }
-    if (is_fit) /* before the op is there: too much memory cancels the scope's ops at once */
-        call->request = upstream_request_render(scope, &upstream->url, what);
+    can_start = is_fit(what, manner->is_stream, problem);
+    if (manner->is_follower) /* its request tells what is the same, and goes nowhere */
+        extras.decodes = (what->flags & UPSTREAM_DECODE) != 0;
+    else
+        extras = upstream_extras_of(scope, upstream->options, what);
+    if (can_start) /* before the op is there: too much memory cancels the scope's ops at once */
+        call->request = upstream_request_render(scope, &upstream->url, what, &extras);
     if (!op_init(&call->op, scope, &call_kind))
         return &call->op;
     call->upstream = upstream;
+    call->is_follower = manner->is_follower;
+    call->is_hedge = manner->is_hedge;
+    call->avoid_id = manner->avoid_id;
     upstream->alive++;
+    call->begun_us = loop_now_us(upstream->loop);
+    for (uint32_t i = 0; i < UPSTREAM_TIME_COUNT; i++)
+        call->times_us[i] = -1;
     buf_init(&call->body, &upstream->buffers);
-    if (is_stream)
+    if (manner->is_stream)
         call->flow = flow_create(call, (what->flags & UPSTREAM_UPLOAD) != 0, what->length);
-    if (is_fit)
+    if (can_start)
         start(call, what);
     else
         fail(call, UPSTREAM_INVALID, "%s", problem);
@@ -616,49 +726,55 @@ static struct op *begin(struct scope *scope, struct upstream *upstream,
 struct op *upstream_call(struct scope *scope, struct upstream *upstream,
                          const struct upstream_call *what)
 {
-    return begin(scope, upstream, what, false);
+    CHECK_OBJ(upstream, UPSTREAM_MAGIC);
+    return begin(scope, upstream, what,
+                 &(struct manner){.is_follower = flight_is_wanted(upstream, what)});
 }
 
 struct op *upstream_stream(struct scope *scope, struct upstream *upstream,
                            const struct upstream_call *what)
 {
-    return begin(scope, upstream, what, true);
+    return begin(scope, upstream, what, &(struct manner){.is_stream = true});
+}
+
+/* Flights */
+
+struct op *call_begin_inner(struct scope *scope, struct upstream *upstream,
+                            const struct upstream_call *what, bool is_hedge, uint32_t avoid_id)
+{
+    return begin(scope, upstream, what,
+                 &(struct manner){.is_hedge = is_hedge, .avoid_id = avoid_id});
+}
+
+void call_adopt(struct call *call, const struct call *inner)
+{
+    struct arena *arena = &call->op.scope->arena;
+    uint32_t count = inner->fields.count;
+    struct http_field *fields = arena_alloc(arena, (count + 1) * sizeof *fields);
+
+    for (uint32_t i = 0; i < count; i++)
+        fields[i] = (struct http_field){arena_copy(arena, inner->fields.at[i].name),
+                                        arena_copy(arena, inner->fields.at[i].value)};
+    call->fields = (struct http_fields){fields, count};
+    call->code = inner->code;
+    call->is_reused = inner->is_reused;
+    call->address = arena_copy(arena, inner->address);
+    for (uint32_t i = 0; i < UPSTREAM_TIME_COUNT; i++)
+        call->times_us[i] = inner->times_us[i];
+    if (inner->body.len > 0)
+        buf_append(&call->body, buf_span(&inner->body));
+    succeed(call);
+}
+
+void call_fail_as(struct call *call, enum err err, const char *reason, struct span text)
+{
+    op_explain(&call->op, text);
+    end(call);
+    op_finish(&call->op, err, reason);
 }
 
 bool op_is_upstream(const struct op *op)
 {
     CHECK_OBJ(op, OP_MAGIC);
     return op->kind == &call_kind;
-}
-
-/* The call of `op` if there is an answer; NULL. */
-static const struct call *answered(const struct op *op)
-{
-    if (!op_is_upstream(op) || op->state == OP_PENDING || op->status != ERR_OK)
-        return NULL;
-    return CONTAINER_OF(op, const struct call, op);
-}
-
-uint32_t upstream_code(const struct op *op)
-{
-    const struct call *call = answered(op);
-
-    return call != NULL ? call->code : 0;
-}
-
-const struct http_fields *upstream_fields(const struct op *op)
-{
-    static const struct http_fields none;
-    const struct call *call = answered(op);
-
-    return call != NULL ? &call->fields : &none;
-}
-
-struct span upstream_body(const struct op *op)
-{
-    const struct call *call = answered(op);
-
-    if (call == NULL || call->flow != NULL)
-        return (struct span){NULL, 0};
-    return call->body.len > 0 ? buf_span(&call->body) : SPAN("");
 }

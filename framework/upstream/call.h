@@ -4,8 +4,11 @@
 #ifndef WEFT_UPSTREAM_CALL_H
 #define WEFT_UPSTREAM_CALL_H
 
+#include "upstream/flight.h"
 #include "upstream/flow.h"
+#include "upstream/inflate.h"
 #include "upstream/inside.h"
+#include "upstream/request.h"
 
 /* Where a try is; see call.c. */
 enum attempt_state { ATTEMPT_NONE, ATTEMPT_WAITING, ATTEMPT_SENT };
@@ -23,23 +26,34 @@ enum call_state { CALL_OPEN, CALL_PAUSED, CALL_OVER };
 
 /* One call. */
 struct call {
-    struct op op;              /* first */
-    struct upstream *upstream; /* whose; NULL: it never began */
-    enum call_state state;     /* see call.c */
-    bool is_head;              /* HEAD: no body in the answer */
-    bool is_idempotent;        /* may be sent again when it was written */
-    bool was_renewed;          /* was sent again since a kept connection was gone */
-    bool is_trial;             /* the breaker waits for its outcome */
-    uint32_t retries;          /* to other addresses */
-    struct span request;       /* head and body as they are sent, in the arena */
-    uint64_t queue_due_ms;     /* the end of its patience in line */
-    uint64_t due_ms;           /* its end in all */
-    struct timer timer;        /* the soonest limit; PAUSED: the end of the pause */
-    struct attempt attempt;    /* the try under way */
-    uint32_t code;             /* of the answer; 0: no head yet */
-    struct http_fields fields; /* of the answer, in the arena */
-    struct buf body;           /* of the answer, unless it is streamed */
-    struct flow *flow;         /* the bodies of a stream; NULL: it is none */
+    struct op op;                          /* first */
+    struct upstream *upstream;             /* whose; NULL: it never began */
+    enum call_state state;                 /* see call.c */
+    bool is_head;                          /* HEAD: no body in the answer */
+    bool is_idempotent;                    /* may be sent again when it was written */
+    bool was_renewed;                      /* was sent again since a kept connection was gone */
+    bool is_trial;                         /* the breaker waits for its outcome */
+    uint32_t retries;                      /* to other addresses */
+    struct upstream_request request;       /* as it is sent */
+    bool decodes;                          /* gzip is decoded */
+    bool is_reused;                        /* the connection that answered had been used before */
+    struct inflate *inflate;               /* decodes the answer; NULL: it comes as it is */
+    uint64_t begun_us;                     /* loop time */
+    int64_t times_us[UPSTREAM_TIME_COUNT]; /* see upstream_time_us() */
+    struct span address;                   /* that answered; absent */
+    uint64_t queue_due_ms;                 /* the end of its patience in line */
+    uint64_t due_ms;                       /* its end in all */
+    struct timer timer;                    /* the soonest limit; PAUSED: the end of the pause */
+    struct attempt attempt;                /* the try under way */
+    uint32_t code;                         /* of the answer; 0: no head yet */
+    struct http_fields fields;             /* of the answer, in the arena */
+    struct buf body;                       /* of the answer, unless it is streamed */
+    bool is_follower;                      /* it has no attempts: a flight answers it */
+    bool is_hedge;                         /* it is of no use where it would have to wait */
+    uint32_t avoid_id;                     /* rather not to this target; 0: to any */
+    struct flight *flight;                 /* that it follows; NULL: none, or not any more */
+    struct list flight_link;               /* among its followers */
+    struct flow *flow;                     /* the bodies of a stream; NULL: it is none */
 };
 
 /* The call behind `op`, one of upstream_call() or upstream_stream() (checked). */
@@ -48,6 +62,17 @@ struct call *call_of(struct op *op);
 /* Gives it up, as one that nobody wants any more; one that is over stays as it is. Its flow is told
  * `err`. */
 void call_give_up(struct call *call, enum err err);
+
+/* A call of a flight. `is_hedge`: its second one, which is canceled where it would have to wait;
+ * rather not to the target `avoid_id`. */
+struct op *call_begin_inner(struct scope *scope, struct upstream *upstream,
+                            const struct upstream_call *what, bool is_hedge, uint32_t avoid_id);
+
+/* A follower gets a copy of what `inner` was answered with. */
+void call_adopt(struct call *call, const struct call *inner);
+
+/* A follower fails; `text` is copied. */
+void call_fail_as(struct call *call, enum err err, const char *reason, struct span text);
 
 /* Its stream failed by what its user did. */
 void call_spoil(struct call *call, const char *problem);

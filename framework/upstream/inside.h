@@ -26,6 +26,7 @@ struct upstream {
     struct breaker breaker;                 /* stops calls when most fail */
     struct histogram times;                 /* of the calls, failed ones too */
     struct upstream_counts counts;          /* for whoever asks */
+    struct list flights;                    /* shared ones (flight.h), oldest first */
     uint32_t alive;                         /* calls that were not released */
 };
 

@@ -1,6 +1,7 @@
 /* upstream/options.c - the settings of an [upstream.NAME] section. */
 #include "upstream/options.h"
 #include "net/tls.h"
+#include "upstream/request.h"
 #include <stddef.h>
 #include <stdio.h>
 
@@ -189,6 +190,44 @@ static const struct field fields[] = {
      .scope = FIELD_PER_WORKER,
      .help = "The longest that a call whose bodies are streamed may stand still, whoever it waits "
              "for: the client, the plugin; then it is given up: upstream_stream_timeout."},
+    {.key = "hedge",
+     .type = FIELD_MS,
+     .offset = MEMBER(hedge_ms),
+     .fallback = "0",
+     .max = DAY_MS,
+     .scope = FIELD_PER_WORKER,
+     .help = "A GET that is not answered by then is sent to another address, too, and the first "
+             "answer counts; these are paid like retries (retry_percent). 0: never."},
+    {.key = "single_flight",
+     .type = FIELD_BOOL,
+     .offset = MEMBER(is_single_flight),
+     .fallback = "off",
+     .scope = FIELD_PER_WORKER,
+     .help = "on: GETs that are the same in each byte, at the same time, share one call and its "
+             "answer, each with its own deadline."},
+    {.key = "private",
+     .type = FIELD_BOOL,
+     .offset = MEMBER(allows_private),
+     .fallback = "on",
+     .scope = FIELD_PER_WORKER,
+     .help = "off: addresses that are private, loopback, link-local, shared or reserved are not "
+             "connected to, whatever a name says: 502, upstream_private. For names that others "
+             "choose."},
+    {.key = "trace",
+     .type = FIELD_BOOL,
+     .offset = MEMBER(passes_trace),
+     .fallback = "on",
+     .scope = FIELD_PER_WORKER,
+     .help = "The traceparent and tracestate of the request that is served go along with its "
+             "calls, unless the handler sets them."},
+    {.key = "budget_field",
+     .type = FIELD_TEXT,
+     .offset = MEMBER(budget_field),
+     .fallback = "",
+     .max = 64,
+     .scope = FIELD_PER_WORKER,
+     .help = "The header field that tells the upstream how many milliseconds are left for a call, "
+             "such as X-Budget-Ms. Empty: none."},
     {.key = "eject_failures",
      .type = FIELD_UINT,
      .offset = MEMBER(eject_failures),
@@ -378,6 +417,14 @@ enum err upstream_options_check(const struct upstream_options *options, const ch
                  "check_path: \"%.200s\", expected a path that begins with '/' and is "
                  "percent-encoded",
                  options->check_path);
+        return ERR_SYNTAX;
+    }
+    *key = "budget_field";
+    if (options->budget_field[0] != '\0' &&
+        !upstream_is_field_name(span_of(options->budget_field))) {
+        snprintf(problem, INI_PROBLEM_SIZE,
+                 "budget_field: \"%s\", expected the name of a header field that is not the host's",
+                 options->budget_field);
         return ERR_SYNTAX;
     }
     *key = "addresses";

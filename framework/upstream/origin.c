@@ -305,6 +305,10 @@ static void fail_line(struct origin *origin, enum err err)
         failure.what = UPSTREAM_RESOLVE_TIMEOUT;
         snprintf(failure.problem, sizeof failure.problem, "no address in %u ms",
                  origin->_options->resolve_timeout_ms);
+    } else if (origin->_targets.has_left_out) {
+        failure.what = UPSTREAM_PRIVATE;
+        snprintf(failure.problem, sizeof failure.problem,
+                 "its name has private addresses only, and private = off");
     } else {
         snprintf(failure.problem, sizeof failure.problem, "its name has no address: %s",
                  err_text(err));
@@ -484,6 +488,7 @@ void origin_init(struct origin *origin, const struct origin_setup *setup)
     list_init(&origin->_line);
     names_init(&origin->_names, origin->_loop, setup->resolver, setup->places, setup->place_count);
     targets_init(&origin->_targets, clock_monotonic_us());
+    origin->_targets.no_private = !origin->_options->allows_private;
     targets_update(&origin->_targets, &origin->_names, on_gone, origin);
     origin->_checks = (struct check_shared){
         .name = setup->name,

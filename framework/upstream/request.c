@@ -2,9 +2,14 @@
 #include "upstream/request.h"
 #include "base/check.h"
 #include "base/number.h"
+#include "http/request.h"
 #include "task/scope.h"
 #include "upstream/url.h"
 #include <stdio.h>
+
+/* Milliseconds left that are told: as many digits, the rest blanks, which belong to no value. */
+#define BUDGET_MS_MAX 9999999999ull
+enum { BUDGET_DIGITS = 10 };
 
 /* Ours (Host, framing), of one connection (RFC 9110 section 7.6.1), or promises that we do not keep
  * (Expect). */
@@ -149,16 +154,104 @@ static size_t size_of(const struct upstream_url *url, const struct upstream_call
     return size;
 }
 
-struct span upstream_request_render(struct scope *scope, const struct upstream_url *url,
-                                    const struct upstream_call *call)
+/* ---- what goes along ---- */
+
+static bool is_hex(char byte)
+{
+    return (byte >= '0' && byte <= '9') || (byte >= 'a' && byte <= 'f');
+}
+
+/* As https://www.w3.org/TR/trace-context/ has it for version 00. */
+static bool is_traceparent(struct span value)
+{
+    static const char form[] = "00-xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx-xxxxxxxxxxxxxxxx-xx";
+
+    if (value.len != sizeof form - 1)
+        return false;
+    for (size_t i = 0; i < value.len; i++)
+        if (form[i] == 'x' ? !is_hex(value.ptr[i]) : value.ptr[i] != form[i])
+            return false;
+    return true;
+}
+
+bool upstream_is_field_name(struct span name)
+{
+    return http_is_token(name) && !is_refused(name);
+}
+
+struct upstream_extras upstream_extras_of(const struct scope *scope,
+                                          const struct upstream_options *options,
+                                          const struct upstream_call *call)
+{
+    const struct http_fields own = {(struct http_field *)(uintptr_t)call->fields,
+                                    call->field_count};
+    const struct http_request *request = options->passes_trace ? http_request_of(scope) : NULL;
+    struct upstream_extras extras = {.decodes =
+                                         (call->flags & UPSTREAM_DECODE) != 0 &&
+                                         http_field_count(&own, SPAN("Accept-Encoding")) == 0};
+    uint64_t budget_ms = scope_budget_ms(scope);
+
+    if (request != NULL && http_field_count(&own, SPAN("traceparent")) == 0) {
+        extras.traceparent = http_request_header(request, SPAN("traceparent"));
+        extras.tracestate = http_request_header(request, SPAN("tracestate"));
+        if (!is_traceparent(extras.traceparent) || !http_is_field_value(extras.tracestate))
+            extras.tracestate = (struct span){NULL, 0};
+        if (!is_traceparent(extras.traceparent))
+            extras.traceparent = (struct span){NULL, 0};
+    }
+    if (options->budget_field[0] != '\0' && budget_ms != UINT64_MAX)
+        extras.budget_field = span_of(options->budget_field);
+    return extras;
+}
+
+void upstream_request_set_budget(const struct upstream_request *request, uint64_t ms)
+{
+    char text[NUMBER_TEXT_SIZE];
+    size_t digits;
+
+    if (request->budget == NULL)
+        return;
+    digits = number_format(ms < BUDGET_MS_MAX ? ms : BUDGET_MS_MAX, text);
+    CHECK(digits <= BUDGET_DIGITS);
+    memcpy(request->budget, text, digits);
+    memset(request->budget + digits, ' ', BUDGET_DIGITS - digits);
+}
+
+static char *put_extras(char *at, const struct upstream_extras *extras, char **budget)
+{
+    static const struct span blank = {"          ", BUDGET_DIGITS};
+
+    if (extras->traceparent.ptr != NULL)
+        at = put_field(at, SPAN("traceparent"), extras->traceparent);
+    if (extras->tracestate.ptr != NULL)
+        at = put_field(at, SPAN("tracestate"), extras->tracestate);
+    if (extras->decodes)
+        at = put_field(at, SPAN("Accept-Encoding"), SPAN("gzip"));
+    if (extras->budget_field.ptr == NULL)
+        return at;
+    at = put_field(at, extras->budget_field, blank);
+    *budget = at - BUDGET_DIGITS - 2;
+    return at;
+}
+
+static size_t size_of_extras(const struct upstream_extras *extras)
+{
+    return extras->traceparent.len + extras->tracestate.len + extras->budget_field.len +
+           BUDGET_DIGITS +
+           SPAN("traceparent: \r\ntracestate: \r\nAccept-Encoding: gzip\r\n: \r\n").len;
+}
+
+struct upstream_request upstream_request_render(struct scope *scope, const struct upstream_url *url,
+                                                const struct upstream_call *call,
+                                                const struct upstream_extras *extras)
 {
     struct span method = method_of(call);
-    size_t size = size_of(url, call);
-    char *bytes, *at;
+    size_t size = size_of(url, call) + size_of_extras(extras);
+    char *bytes, *at, *budget = NULL;
 
     if (size > scope_room(scope)) {
         scope_cancel(scope, SCOPE_MEMORY);
-        return (struct span){NULL, 0};
+        return (struct upstream_request){{NULL, 0}, NULL};
     }
     bytes = at = scope_alloc(scope, size);
     at = put(at, method);
@@ -169,11 +262,12 @@ struct span upstream_request_render(struct scope *scope, const struct upstream_u
     at = put_field(at, SPAN("Host"), url->authority);
     for (uint32_t i = 0; i < call->field_count; i++)
         at = put_field(at, call->fields[i].name, call->fields[i].value);
+    at = put_extras(at, extras, &budget);
     if ((call->flags & UPSTREAM_TRAILERS) != 0)
         at = put(at, SPAN("TE: trailers\r\nConnection: TE\r\n"));
     at = put_framing(at, method, call);
     at = put(at, SPAN("\r\n"));
     at = put(at, call->body);
     CHECK((size_t)(at - bytes) <= size);
-    return (struct span){bytes, (size_t)(at - bytes)};
+    return (struct upstream_request){{bytes, (size_t)(at - bytes)}, budget};
 }

@@ -58,9 +58,14 @@ void targets_update(struct targets *targets, const struct names *names,
 
     targets->at = mem_calloc(TARGETS_MAX, sizeof *targets->at);
     targets->count = 0;
+    targets->has_left_out = false;
     while ((addr = names_next(names, &at)) != NULL && targets->count < TARGETS_MAX) {
         struct target *known = find(before, before_count, addr);
 
+        if (targets->no_private && addr_is_private(addr)) {
+            targets->has_left_out = true;
+            continue;
+        }
         if (find(targets->at, targets->count, addr) == NULL)
             targets->at[targets->count++] = known != NULL ? known : make(targets, addr);
     }

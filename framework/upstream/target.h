@@ -41,6 +41,8 @@ struct target {
 struct targets {
     struct target **at; /* `count` of them */
     uint32_t count;     /* of at */
+    bool no_private;    /* private addresses (net/addr.h) are left out */
+    bool has_left_out;  /* the last update did so with some */
     uint32_t _last_id;  /* given away */
     uint64_t _random;   /* for the choice; never 0 */
 };

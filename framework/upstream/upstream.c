@@ -32,6 +32,7 @@ struct upstream *upstream_create(struct loop *loop, struct resolver *resolver, c
     upstream->name = mem_copy(span_of(name));
     upstream->loop = loop;
     upstream->options = options;
+    list_init(&upstream->flights);
     retry_budget_init(&upstream->budget);
     buf_pool_init(&upstream->buffers, BUFFERS_KEPT);
     upstream->exchanges = (struct exchange_shared){

@@ -32,6 +32,9 @@ struct upstream_counts {
     uint64_t retries_denied; /* not, since the budget was used up */
     uint64_t ejections;      /* of addresses */
     uint64_t breaks;         /* how often the breaker opened */
+    uint64_t shared;         /* asked for while the same was under way, and not sent */
+    uint64_t hedged;         /* sent to another address too, since an answer was slow */
+    uint64_t hedges_won;     /* of them, answered there first */
     uint64_t checks;         /* of addresses, ended */
     uint64_t checks_failed;  /* of them */
     uint64_t connects;       /* connections opened */
@@ -65,8 +68,19 @@ const struct upstream_counts *upstream_counts(const struct upstream *upstream);
 const struct histogram *upstream_times(const struct upstream *upstream);
 
 /* Flags of a call: it may be sent again, whatever its method; of a stream, its body is written; the
- * server is told that trailers are welcome. */
-enum { UPSTREAM_IDEMPOTENT = 1, UPSTREAM_UPLOAD = 2, UPSTREAM_TRAILERS = 4 };
+ * server is told that trailers are welcome; but of a stream, gzip is welcome, and decoded: body_max
+ * holds for both forms, and Content-Encoding and Content-Length are left out of the fields; a GET
+ * may be answered by a call that is under way already, and the same in each byte. */
+enum {
+    UPSTREAM_IDEMPOTENT = 1,
+    UPSTREAM_UPLOAD = 2,
+    UPSTREAM_TRAILERS = 4,
+    UPSTREAM_DECODE = 8,
+    UPSTREAM_SHARED = 16
+};
+
+/* Of hedge_ms: whatever the upstream's options say, none. */
+#define UPSTREAM_NO_HEDGE UINT32_MAX
 
 /* What to send. Zeroed is a GET, which wants a path. */
 struct upstream_call {
@@ -82,6 +96,8 @@ struct upstream_call {
                                         is a limit besides */
     uint64_t length;                 /* with UPSTREAM_UPLOAD: bytes of the body; 0: not known, it
                                         goes out chunked */
+    uint32_t hedge_ms;               /* a GET that is not answered by then goes to another address
+                                        too; 0: the upstream's */
 };
 
 /* Calls. An answer of any status is OK. Errors, with their reasons:
@@ -110,6 +126,19 @@ const struct http_fields *upstream_fields(const struct op *op);
 
 /* Its body; empty where it has none, absent without an answer. */
 struct span upstream_body(const struct op *op);
+
+/* What a call has taken: to connect (0: it was connected already), from its start to the first byte
+ * of the answer's head, and to its end. */
+enum { UPSTREAM_TIME_CONNECT, UPSTREAM_TIME_FIRST_BYTE, UPSTREAM_TIME_TOTAL, UPSTREAM_TIME_COUNT };
+
+/* Microseconds, of the try that was answered; -1: not known (yet). */
+int64_t upstream_time_us(const struct op *op, uint32_t which);
+
+/* The address that answered, "127.0.0.1:80"; absent. */
+struct span upstream_address(const struct op *op);
+
+/* Did the answer come over a connection that had been used before? */
+bool upstream_is_reused(const struct op *op);
 
 /* ---- bodies in pieces, at constant memory ---- */
 

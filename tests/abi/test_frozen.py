@@ -159,6 +159,7 @@ SCRIPT = [
     ("GET", "/golden/streams", 200, '1 [{"n":1},{"n":2},{"n":3}] -102'),
     ("GET", "/golden/copies", 200, "0 1 copied\n"),
     ("GET", "/golden/bodies", 200, "1 -102 got a body 42 200 Content-Type theirs"),
+    ("GET", "/golden/more-calls", 200, "/get?a%20b=%C3%A4%26c&d=~ 1 1 0 1"),
     ("POST", "/golden/through", 418, '{"a": 1} none'),
     ("GET", "/golden/news", 200, "heard"),
     ("GET", "/golden/turns", 200, "started"),

@@ -154,7 +154,7 @@ static const weft_call *pick_call(void)
     for (uint32_t i = 0; i < 2; i++)
         fields[i] = (weft_field){pick_str(), pick_str()};
     call = (weft_call){sizeof call, below(10) == 0 ? below(9) : 0, pick_text(), pick_str(), pick_str(), fields,
-                       below(3), below(50), below(3) * 5};
+                       below(3), below(50), below(3) * 5, below(3), 0};
     if (below(2) == 0)
         call.path = weft_cstr("/quick");
     return below(20) == 0 ? NULL : &call;

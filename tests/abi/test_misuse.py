@@ -10,7 +10,7 @@ from support import plugin
 
 STATE = -102
 # What stands for nothing where that is no 0 and not absent.
-NOTHING = {"core.why": "8", "core.winner": "-1", "http.reply_length": "-1", "pg.column": "-1", "pg.is_null": "1"}
+NOTHING = {"core.why": "8", "core.winner": "-1", "http.reply_length": "-1", "pg.column": "-1", "call.time_us": "-1", "pg.is_null": "1"}
 MODES = {"null": "no handle", "stale": "handles of what has ended", "random": "numbers that are no handles",
          "crossed": "handles of something else", "thread": "good handles on another thread",
          "init": "no handle, in init()", "start": "no handle, in start()"}

@@ -14,8 +14,8 @@ CHANGES = [
     ("weft.h", "#define WEFT_ABI_MINOR 0 ", "#define WEFT_ABI_MINOR 1 "),
     ("weft.h", "more: 503; 0: the host's limit alone */\n",
      "more: 503; 0: the host's limit alone */\n    uint32_t flavour; /* 0: none */\n"),
-    ("weft_call.h", "0: not known, it is chunked */\n",
-     "0: not known, it is chunked */\n    const char *proxy; /* NULL: none */\n"),
+    ("weft_call.h", "    uint32_t reserved; /* 0 */\n",
+     "    uint32_t reserved; /* 0 */\n    const char *proxy; /* NULL: none */\n"),
     ("weft_tables.h", "} weft_call_api;", "    uint32_t (*flavour)(weft_op *); /* Since 1.1. */\n} weft_call_api;"),
 ]
 SOURCE = r"""

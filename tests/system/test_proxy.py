@@ -247,7 +247,7 @@ def through(start, behind):
     return host, Memory(host.workers()[0])
 
 
-@pytest.mark.time_limit(1200 if soak.IS_ON else 120)
+@pytest.mark.limit(1200 if soak.IS_ON else 120)
 def test_much_comes_down(start, behind):
     host, memory = through(start, behind)
     with host.connect(timeout=60) as client:
@@ -259,7 +259,7 @@ def test_much_comes_down(start, behind):
         assert client.ask("GET", "/hello").status == 200
 
 
-@pytest.mark.time_limit(1200 if soak.IS_ON else 120)
+@pytest.mark.limit(1200 if soak.IS_ON else 120)
 def test_much_goes_up(start, behind):
     host, memory = through(start, behind)
     with host.connect(timeout=60) as client:

@@ -398,6 +398,8 @@ static weft_status use_calls(weft_ctx *ctx, void *self)
                       &field,
                       1,
                       1000,
+                      0,
+                      0,
                       0};
     weft_op *ops[] = {weft_call_start(ctx, partner, &call), weft_call_get(ctx, partner, "/get"),
                       weft_call_post_json(ctx, partner, "/post", weft_cstr("{}"))};
@@ -471,6 +473,8 @@ static weft_status use_bodies(weft_ctx *ctx, void *self)
                       NULL,
                       0,
                       0,
+                      0,
+                      0,
                       0};
     weft_op *answer = weft_call_stream(ctx, partner, &call), *pulled;
     weft_str text = weft_cstr("");
@@ -500,7 +504,7 @@ static weft_status use_bodies(weft_ctx *ctx, void *self)
 static weft_status pass_through(weft_ctx *ctx, void *self)
 {
     weft_call call = {
-        sizeof call, WEFT_CALL_UPLOAD, "PUT", WEFT_S("/put"), {NULL, 0}, NULL, 0, 0, 0};
+        sizeof call, WEFT_CALL_UPLOAD, "PUT", WEFT_S("/put"), {NULL, 0}, NULL, 0, 0, 0, 0, 0};
     weft_op *answer = weft_call_stream(ctx, partner, &call);
 
     (void)self;
@@ -523,6 +527,26 @@ static weft_status use_news(weft_ctx *ctx, void *self)
     next = weft_listen_next(news);
     WEFT_TRY(weft_await(next));
     return weft_reply(ctx, 200, "text/plain", weft_piece(next));
+}
+
+/* GET /golden/more-calls: what is known of a call */
+static weft_status tell_of_calls(weft_ctx *ctx, void *self)
+{
+    weft_str path =
+        weft_query_add(ctx, weft_query_add(ctx, weft_cstr("/get"), "a b", weft_cstr("ä&c")), "d",
+                       weft_encode(ctx, weft_cstr("~")));
+    weft_op *op = weft_call_get(ctx, partner, path.ptr);
+
+    (void)self;
+    WEFT_TRY(weft_await(op));
+    return weft_reply_text(ctx, 200,
+                           weft_fmt(ctx, "%s %d %d %d %u", path.ptr,
+                                    weft_call_time_us(op, WEFT_CALL_TIME_TOTAL) >=
+                                        weft_call_time_us(op, WEFT_CALL_TIME_FIRST_BYTE),
+                                    weft_call_time_us(op, WEFT_CALL_TIME_CONNECT) >= 0,
+                                    strncmp(weft_call_address(op).ptr, "127.0.0.1:", 10),
+                                    weft_call_is_reused(op))
+                               .ptr);
 }
 
 static weft_status show_turns(weft_ctx *ctx, void *self)
@@ -579,6 +603,7 @@ static weft_status init(weft_host *host, void **self)
     WEFT_TRY(weft_route(host, "GET", "/streams", use_streams));
     WEFT_TRY(weft_route(host, "GET", "/copies", use_copies));
     WEFT_TRY(weft_route(host, "GET", "/bodies", use_bodies));
+    WEFT_TRY(weft_route(host, "GET", "/more-calls", tell_of_calls));
     WEFT_TRY(weft_route_with(host, "POST", "/through", pass_through, NULL, &streams));
     WEFT_TRY(weft_route(host, "GET", "/news", use_news));
     return weft_route(host, "GET", "/turns", show_turns);

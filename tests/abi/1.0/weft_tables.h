@@ -184,6 +184,9 @@ typedef struct weft_call_api {
     uint32_t (*wants)(weft_op *stream);                     /* weft_call_wants() */
     weft_str (*trailer)(weft_op *stream, const char *name); /* weft_call_trailer() */
     weft_field (*field_at)(weft_op *, uint32_t index);      /* weft_call_field_at() */
+    int64_t (*time_us)(weft_op *, uint32_t which);          /* weft_call_time_us() */
+    weft_str (*address)(weft_op *);                         /* weft_call_address() */
+    uint32_t (*is_reused)(weft_op *);                       /* weft_call_is_reused() */
 } weft_call_api;
 
 /* The root: what the host stores in the plugin before init(). */

@@ -174,6 +174,55 @@ static void test_abstract_names(void **state)
     assert_string_equal(text, "unix:@name");
 }
 
+static void test_private(void **state)
+{
+    static const char *const private[] = {"127.0.0.1",
+                                          "10.0.0.1",
+                                          "172.16.0.1",
+                                          "172.31.255.255",
+                                          "192.168.1.1",
+                                          "169.254.169.254",
+                                          "100.64.0.1",
+                                          "0.0.0.0",
+                                          "224.0.0.1",
+                                          "255.255.255.255",
+                                          "198.18.0.1",
+                                          "192.0.0.1",
+                                          "::",
+                                          "::1",
+                                          "fe80::1",
+                                          "fc00::1",
+                                          "fd12::1",
+                                          "ff02::1",
+                                          "::ffff:127.0.0.1",
+                                          "::ffff:10.1.1.1",
+                                          "64:ff9b::10.0.0.1",
+                                          "2002:7f00:1::",
+                                          "2001:db8::1",
+                                          "2001::1",
+                                          "::127.0.0.1",
+                                          "fec0::1"};
+    static const char *const public[] = {"1.1.1.1",         "172.32.0.1",        "172.15.255.255",
+                                         "11.0.0.0",        "100.128.0.1",       "192.169.0.1",
+                                         "223.255.255.255", "2606:4700::1111",   "64:ff9b::1.1.1.1",
+                                         "2001:4860::8888", "2002:0101:0101::1", "::ffff:1.1.1.1"};
+    struct addr addr;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof private / sizeof private[0]; i++) {
+        assert_true(addr_from_ip(span_of(private[i]), 80, &addr));
+        if (!addr_is_private(&addr))
+            fail_msg("%s is private", private[i]);
+    }
+    for (size_t i = 0; i < sizeof public / sizeof public[0]; i++) {
+        assert_true(addr_from_ip(span_of(public[i]), 80, &addr));
+        if (addr_is_private(&addr))
+            fail_msg("%s is for everybody", public[i]);
+    }
+    assert_true(addr_parse(SPAN("unix:/run/a.sock"), &addr));
+    assert_true(addr_is_private(&addr));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -184,6 +233,7 @@ int main(void)
         cmocka_unit_test(test_equal_is_the_same_place),
         cmocka_unit_test(test_sockets_without_a_name),
         cmocka_unit_test(test_abstract_names),
+        cmocka_unit_test(test_private),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -32,6 +32,8 @@ static int tear_down(void **state)
     return 0;
 }
 
+static const struct upstream_extras none;
+
 static void assert_written(struct place *place, const char *url, const struct upstream_call *call,
                            const char *wanted)
 {
@@ -42,7 +44,7 @@ static void assert_written(struct place *place, const char *url, const struct up
 
     assert_int_equal(upstream_url_parse(url, &parts, url_problem), ERR_OK);
     assert_true(upstream_request_check(call, problem));
-    bytes = upstream_request_render(place->scope, &parts, call);
+    bytes = upstream_request_render(place->scope, &parts, call, &none).bytes;
     assert_int_equal(bytes.len, strlen(wanted));
     assert_memory_equal(bytes.ptr, wanted, bytes.len);
 }
@@ -82,9 +84,39 @@ static void test_fields_and_body(void **state)
                                  "x-a: t\xc3\xa4glich\tb\r\nContent-Length: 5\r\n\r\n{}\0\r\n";
 
     assert_int_equal(upstream_url_parse("http://api", &parts, problem), ERR_OK);
-    bytes = upstream_request_render(place->scope, &parts, &call);
+    bytes = upstream_request_render(place->scope, &parts, &call, &none).bytes;
     assert_int_equal(bytes.len, sizeof wanted - 1);
     assert_memory_equal(bytes.ptr, wanted, bytes.len);
+}
+
+/* What goes along, with the budget told as it is when the request is sent. */
+static void test_extras(void **state)
+{
+    const struct upstream_extras extras = {
+        .traceparent = SPAN("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        .tracestate = SPAN("a=1"),
+        .budget_field = SPAN("X-Budget-Ms"),
+        .decodes = true};
+    const struct upstream_call call = {.path = SPAN("/")};
+    struct place *place = *state;
+    char problem[INI_PROBLEM_SIZE];
+    struct upstream_request request;
+    struct upstream_url parts;
+
+    assert_int_equal(upstream_url_parse("http://api", &parts, problem), ERR_OK);
+    request = upstream_request_render(place->scope, &parts, &call, &extras);
+    for (int i = 0; i < 2; i++) {
+        const char *wanted =
+            i == 0 ? "X-Budget-Ms: 1500      \r\n\r\n" : "X-Budget-Ms: 9999999999\r\n\r\n";
+
+        upstream_request_set_budget(&request, i == 0 ? 1500 : UINT64_MAX);
+        assert_memory_equal(request.bytes.ptr + request.bytes.len - strlen(wanted), wanted,
+                            strlen(wanted));
+    }
+    assert_non_null(
+        strstr(request.bytes.ptr,
+               "\r\ntraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+               "\r\ntracestate: a=1\r\nAccept-Encoding: gzip\r\n"));
 }
 
 static void test_length_of_no_body(void **state)
@@ -186,6 +218,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_smallest, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_fields_and_body, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_extras, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_length_of_no_body, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_body_of_a_get, set_up, tear_down),
         cmocka_unit_test(test_bad_fields),

@@ -579,10 +579,169 @@ static void test_cost_of_a_warm_call(void **state)
     close_fd(&fd);
 }
 
+/* ---- gzip, and what is known of an answer ---- */
+
+static struct op *get_decoded(struct place *place)
+{
+    const struct upstream_call what = {.path = SPAN("/quote"), .flags = UPSTREAM_DECODE};
+
+    return upstream_call(place->scope, place->upstream, &what);
+}
+
+/* gzip of "hello hello hello hello\n" */
+static const unsigned char packed[] = {0x1f, 0x8b, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x02, 0x03,
+                                       0xcb, 0x48, 0xcd, 0xc9, 0xc9, 0x57, 0xc8, 0x40, 0x27, 0xb9,
+                                       0x00, 0x00, 0x88, 0x59, 0x0b, 0x18, 0x00, 0x00, 0x00};
+
+static void send_packed(int fd, const char *head, size_t size)
+{
+    char text[200];
+
+    snprintf(text, sizeof text, "HTTP/1.1 200 OK\r\n%sContent-Length: %zu\r\nX-A: b\r\n\r\n", head,
+             size);
+    peer_send(fd, text);
+    assert_int_equal(send(fd, packed, size, MSG_NOSIGNAL), size);
+}
+
+static void test_gzip(void **state)
+{
+    struct place *place = *state;
+    struct op *op = get_decoded(place);
+    int fd = place_take_call(place);
+
+    assert_non_null(strstr(place->text, "\r\nAccept-Encoding: gzip\r\n"));
+    send_packed(fd, "Content-Encoding: gzip\r\n", sizeof packed);
+    place_assert_answer(place, op, 200, "hello hello hello hello\n");
+    assert_int_equal(upstream_fields(op)->count, 1);
+    assert_int_equal(place->counts->idle, 1);
+    op = get_decoded(place); /* one that comes as it is */
+    peer_request(&place->peer, fd, place->text, sizeof place->text);
+    peer_send(fd, OK_HI);
+    place_assert_answer(place, op, 200, "hi");
+    op = place_get(place); /* one that nobody wants decoded */
+    peer_request(&place->peer, fd, place->text, sizeof place->text);
+    assert_null(strstr(place->text, "Accept-Encoding"));
+    send_packed(fd, "Content-Encoding: gzip\r\n", sizeof packed);
+    place_run(place, op);
+    assert_int_equal(upstream_body(op).len, sizeof packed);
+    assert_int_equal(upstream_fields(op)->count, 3);
+    close_fd(&fd);
+}
+
+static void test_gzip_that_is_wrong(void **state)
+{
+    struct place *place = *state;
+    struct op *op;
+    int fd;
+
+    place->options.retries_max = 0;
+    op = get_decoded(place);
+    fd = place_take_call(place);
+    send_packed(fd, "Content-Encoding: gzip\r\n", sizeof packed - 3); /* cut off */
+    place_assert_failed(place, op, ERR_UP_RESET, "upstream_protocol");
+    close_fd(&fd);
+    op = get_decoded(place);
+    fd = place_take_call(place);
+    peer_send(fd, "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnone");
+    place_assert_failed(place, op, ERR_UP_RESET, "upstream_protocol");
+    close_fd(&fd);
+    place->options.body_bytes_max = sizeof packed; /* it fits as it comes, but not decoded */
+    op = get_decoded(place);
+    fd = place_take_call(place);
+    place->options.body_bytes_max = 20;
+    peer_send(fd, "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n");
+    assert_int_equal(send(fd, packed, sizeof packed, MSG_NOSIGNAL), sizeof packed);
+    place_assert_failed(place, op, ERR_UP_TOO_BIG, "upstream_body_too_big");
+    close_fd(&fd);
+}
+
+static void test_times_and_address(void **state)
+{
+    struct place *place = *state;
+    struct op *op = place_get(place);
+    char where[40];
+    int fd = place_take_call(place);
+
+    snprintf(where, sizeof where, "127.0.0.1:%u", place->peer.port);
+    assert_int_equal(upstream_time_us(op, UPSTREAM_TIME_TOTAL), -1);
+    assert_null(upstream_address(op).ptr);
+    fake_clock_walk(&place->world.clock, place->world.loop, 50);
+    peer_send(fd, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
+    run_turns(place->world.loop, 5);
+    fake_clock_walk(&place->world.clock, place->world.loop, 20);
+    peer_send(fd, "hi");
+    place_assert_answer(place, op, 200, "hi");
+    assert_in_range(upstream_time_us(op, UPSTREAM_TIME_FIRST_BYTE), 50000, 60000);
+    assert_in_range(upstream_time_us(op, UPSTREAM_TIME_TOTAL), 70000, 80000);
+    assert_in_range(upstream_time_us(op, UPSTREAM_TIME_CONNECT), 0, 10000);
+    assert_int_equal(upstream_time_us(op, UPSTREAM_TIME_COUNT), -1);
+    assert_string_equal(upstream_address(op).ptr, where);
+    assert_false(upstream_is_reused(op));
+    op = place_get(place);
+    peer_request(&place->peer, fd, place->text, sizeof place->text);
+    peer_send(fd, OK_HI);
+    place_assert_answer(place, op, 200, "hi");
+    assert_true(upstream_is_reused(op));
+    assert_int_equal(upstream_time_us(op, UPSTREAM_TIME_CONNECT), 0);
+    close_fd(&fd);
+}
+
+/* What is left of the call's time, and of its scope's where that is less. */
+static void test_budget_is_told(void **state)
+{
+    struct place *place = *state;
+    char name[] = "X-Budget-Ms", *none = place->options.budget_field;
+    struct op *op;
+    int fd;
+
+    place->options.budget_field = name;
+    op = place_get(place); /* a scope without a budget */
+    fd = place_take_call(place);
+    assert_null(strstr(place->text, "X-Budget-Ms"));
+    peer_send(fd, OK_HI);
+    place_assert_answer(place, op, 200, "hi");
+    place_renew_scope(place, 700);
+    op = place_get(place);
+    peer_request(&place->peer, fd, place->text, sizeof place->text);
+    assert_non_null(strstr(place->text, "\r\nX-Budget-Ms: 700       \r\n"));
+    op_cancel(op);
+    place_renew_scope(place, 5000);
+    close_fd(&fd);
+    op = place_get(place);
+    fd = place_take_call(place);
+    assert_non_null(strstr(place->text, "\r\nX-Budget-Ms: 1000      \r\n"));
+    op_cancel(op);
+    place->options.budget_field = none;
+    close_fd(&fd);
+}
+
+/* Whatever the name says: nobody nearby is connected to. */
+static void test_private_addresses_are_refused(void **state)
+{
+    struct place *place = *state;
+    struct op *op;
+
+    place->options.allows_private = false;
+    place_restart(place, place->name_url);
+    op = place_get(place);
+    place_assert_failed(place, op, ERR_UP_CONNECT, "upstream_private");
+    assert_int_equal(place->counts->connects, 0);
+    assert_false(peer_has_client(&place->peer));
+    place_restart(place, place->peer.url); /* nor where it is literal */
+    op = place_get(place);
+    place_assert_failed(place, op, ERR_UP_CONNECT, "upstream_private");
+    assert_false(peer_has_client(&place->peer));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, place_set_up, place_tear_down)
+        TEST(test_gzip),
+        TEST(test_gzip_that_is_wrong),
+        TEST(test_times_and_address),
+        TEST(test_budget_is_told),
+        TEST(test_private_addresses_are_refused),
         TEST(test_get),
         TEST(test_post),
         TEST(test_until_close),
