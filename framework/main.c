@@ -2,6 +2,7 @@
 #include "base/mem.h"
 #include "server/ask.h"
 #include "server/error_log.h"
+#include "server/fetch.h"
 #include "server/master.h"
 #include "server/predecessor.h"
 #include "server/settings.h"
@@ -34,6 +35,7 @@ static const char usage[] =
     "upstreams; "
     "--requests: what is\n"
     "                        under way and what it waits for; --json: as JSON\n"
+    "  weft fetch URL        ask a server, once or again and again (see weft fetch --help)\n"
     "  weft defaults         print every setting at its default, with what it is for\n"
     "  weft --version\n"
     "  weft --help\n"
@@ -224,6 +226,8 @@ int main(int argc, char **argv)
     int code;
 
     fill_streams();
+    if (argc > 1 && strcmp(argv[1], "fetch") == 0)
+        return fetch_run(argc - 1, argv + 1);
     if (!parse_arguments(argc, argv, &arguments, &code))
         code = obey(&arguments);
     mem_free(arguments.options);
