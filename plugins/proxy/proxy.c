@@ -384,6 +384,7 @@ static weft_status add_routes(weft_host *host, struct proxy *proxy,
 
     for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++) {
         WEFT_TRY(weft_route_with(host, methods[i], "/*rest", pass, proxy, options));
+        WEFT_TRY(weft_route_with(host, methods[i], "", pass, proxy, options));
     }
     return WEFT_OK;
 }

@@ -110,6 +110,7 @@ def test_who_is_behind_another_proxy_adds_to_what_that_said(start, peer):
     assert got["headers"]["x-forwarded-proto"] == "https"
     assert got["headers"]["forwarded"] == "for=1.1.1.1"
     assert host.get("/api/").json()["target"] == "/"
+    assert host.get("/api").json()["target"] == "/"
     assert host.get("/api/?a=b").json()["target"] == "/?a=b"
 
 
