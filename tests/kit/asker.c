@@ -55,7 +55,8 @@ static weft_status on_wrong(weft_ctx *ctx, void *self)
 static weft_status on_call(weft_ctx *ctx, void *self)
 {
     const weft_field field = {WEFT_S("X-Key"), WEFT_S("k")};
-    weft_call call = {sizeof call, 0, "PUT", WEFT_S("/a?b=c"), WEFT_S("body"), &field, 1, 0, 0, 0, 0};
+    weft_call call = {sizeof call, 0, "PUT", WEFT_S("/a?b=c"), WEFT_S("body"), &field, 1, 0,
+                      0,           0, 0};
     weft_op *op = weft_call_start(ctx, partner, &call);
     weft_status status = weft_await(op);
     weft_str kept;

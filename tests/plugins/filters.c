@@ -14,7 +14,10 @@ static weft_str wanted(weft_ctx *ctx, const char *what)
     return weft_query(ctx, weft_fmt(ctx, "%s_%s", name.ptr, what).ptr);
 }
 
-static int is(weft_str s, const char *text) { return weft_equal(s, weft_cstr(text)); }
+static int is(weft_str s, const char *text)
+{
+    return weft_equal(s, weft_cstr(text));
+}
 
 static weft_status stream(weft_ctx *ctx)
 {
@@ -80,10 +83,10 @@ static weft_status after(weft_ctx *ctx, void *self)
     weft_str want = wanted(ctx, "sees"), type = weft_reply_header(ctx, "content-type");
 
     (void)self;
-    WEFT_TRY(weft_set_header(ctx, "X-Seen",
-                             weft_fmt(ctx, "%s %u %d %s", name.ptr, weft_reply_code(ctx),
-                                      (int)weft_reply_length(ctx),
-                                      type.ptr != NULL ? type.ptr : "-")));
+    WEFT_TRY(
+        weft_set_header(ctx, "X-Seen",
+                        weft_fmt(ctx, "%s %u %d %s", name.ptr, weft_reply_code(ctx),
+                                 (int)weft_reply_length(ctx), type.ptr != NULL ? type.ptr : "-")));
     if (is(want, "upper"))
         return weft_transform(ctx, change, (void *)"!");
     if (is(want, "break"))

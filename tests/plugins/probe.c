@@ -715,7 +715,8 @@ static const struct entry entries[] = {
 static weft_status add_routes(weft_host *host)
 {
     for (size_t i = 0; i < sizeof entries / sizeof entries[0]; i++) {
-        weft_route_options options = {sizeof options, entries[i].flags, entries[i].timeout_ms, 0, 0};
+        weft_route_options options = {sizeof options, entries[i].flags, entries[i].timeout_ms, 0,
+                                      0};
         WEFT_TRY(weft_route_with(host, entries[i].method, entries[i].pattern, entries[i].fn, NULL,
                                  &options));
     }

@@ -209,9 +209,10 @@ static void test_times_are_written_in_seconds(void **state)
     (void)state;
     *metrics_counter_us(metrics, &(struct metric_name){.name = "weft_busy_seconds_total",
                                                        .help = "Busy."}) = 1000002;
-    *metrics_gauge_us(metrics, &(struct metric_name){.name = "weft_longest_seconds",
-                                                     .help = "Longest.",
-                                                     LABELS({"route", SPAN("GET /\xff\xc3\xa4\xc3")})}) = 7;
+    *metrics_gauge_us(metrics,
+                      &(struct metric_name){.name = "weft_longest_seconds",
+                                            .help = "Longest.",
+                                            LABELS({"route", SPAN("GET /\xff\xc3\xa4\xc3")})}) = 7;
     is_written(metrics, "# HELP weft_busy_seconds_total Busy.\n"
                         "# TYPE weft_busy_seconds_total counter\n"
                         "weft_busy_seconds_total 1.000002\n"
