@@ -224,15 +224,24 @@ static void note_call(struct op *op, const struct kit_peer *peer, const weft_cal
         fail_at_once(op, ERR_UP_CONNECT, "upstream_connect", "connection refused");
 }
 
-static weft_op *call_start(weft_ctx *ctx, weft_upstream *upstream, const weft_call *given)
+static weft_op *look_at_call(weft_op *handle, weft_upstream *upstream, const weft_call *given)
 {
-    weft_op *handle = abi_call.start(ctx, upstream, given);
     struct op *op = started(handle);
     weft_call known;
 
     if (op != NULL && op_is_upstream(op) && abi_take_options(&known, sizeof known, given))
         note_call(op, peer_of(upstream), &known);
     return handle;
+}
+
+static weft_op *call_start(weft_ctx *ctx, weft_upstream *upstream, const weft_call *given)
+{
+    return look_at_call(abi_call.start(ctx, upstream, given), upstream, given);
+}
+
+static weft_op *call_stream(weft_ctx *ctx, weft_upstream *upstream, const weft_call *given)
+{
+    return look_at_call(abi_call.stream(ctx, upstream, given), upstream, given);
 }
 
 const struct kit_start *kit_start_of_call(weft_test *t, const struct kit_call *made)
@@ -324,6 +333,7 @@ void kit_watch(const weft_plugin *plugin)
     http.reply_file = reply_file;
     call = abi_call;
     call.start = call_start;
+    call.stream = call_stream;
     api.pg = &pg;
     api.http = &http;
     api.call = &call;
