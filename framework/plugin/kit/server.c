@@ -74,11 +74,12 @@ static void meet_if_next(const struct pg_conn *conn, const char *sql)
         kit_meet(step);
 }
 
-/* The host rolls back what the plugin has left open. */
+/* The host rolls back what the plugin has left open. One that has failed is over for the plugin, which may
+ * run it again (weft_transact()). */
 static void on_left_open(struct pg_conn *conn)
 {
     meet_if_next(conn, "rollback");
-    if (conn->owner != NULL && conn->begin != NULL)
+    if (conn->owner != NULL && conn->begin != NULL && conn->state != PQTRANS_INERROR)
         kit_client_left_open(conn->owner, conn->begin);
 }
 
