@@ -32,7 +32,7 @@ extern "C" {
 #endif
 
 #define WEFT_SSE_IDLE_MS    15000u
-#define WEFT_SSE_PIECES_MAX 32u
+#define WEFT_SSE_PIECES_MAX 64u
 
 /* Begins a stream of events. Its status is weft_reply_begin()'s. [loop] */
 static inline weft_status weft_sse_begin(weft_ctx *ctx)
@@ -70,13 +70,16 @@ static inline weft_str weft_sse__line(weft_str text, weft_str *rest)
 
 /* Sends an event: `event` is its type, NULL: "message"; `id` and `data` may be absent, and `data`
  * may have lines. Of `event` and `id` the first line counts. The op is weft_write()'s, to be
- * awaited. [loop] */
+ * awaited. Where it is WEFT_E_OVERLOAD, the event was not sent; where a part of a long one was, the
+ * ctx is canceled, and the client comes back. [loop] */
 static inline weft_op *weft_sse_send(weft_ctx *ctx, const char *event, weft_str id, weft_str data)
 {
     static const weft_str head_event = WEFT_S("event: "), head_id = WEFT_S("id: "),
                           head_data = WEFT_S("data: "), end = WEFT_S("\n");
     weft_str pieces[WEFT_SSE_PIECES_MAX], rest;
     uint32_t count = 0;
+    int is_split = 0;
+    weft_op *op;
 
     if (event != NULL) {
         pieces[count++] = head_event;
@@ -91,6 +94,7 @@ static inline weft_op *weft_sse_send(weft_ctx *ctx, const char *event, weft_str 
     for (rest = data.ptr != NULL ? data : weft_cstr(""); rest.ptr != NULL;) {
         if (count + 4 > WEFT_SSE_PIECES_MAX) {
             (void)weft_write_all(ctx, count, pieces); /* where that fails, the last one does */
+            is_split = 1;
             count = 0;
         }
         pieces[count++] = head_data;
@@ -99,7 +103,10 @@ static inline weft_op *weft_sse_send(weft_ctx *ctx, const char *event, weft_str 
         count++;
     }
     pieces[count++] = end;
-    return weft_write_all(ctx, count, pieces);
+    op = weft_write_all(ctx, count, pieces);
+    if (is_split && weft_op_status(op) == WEFT_E_OVERLOAD)
+        weft_cancel(ctx); /* half an event must not become part of the next one */
+    return op;
 }
 
 #ifdef __cplusplus

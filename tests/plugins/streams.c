@@ -165,20 +165,25 @@ static weft_status follow(weft_ctx *ctx, void *self)
     return weft_then(weft_sleep(ctx, 24 * 3600 * 1000), on_time, NULL);
 }
 
-/* Who has not taken the events of long ago is let go of: a browser comes back. */
+/* Who has not taken the events of long ago is let go of: a browser comes back. With ?stubborn, nobody
+ * is: what cannot be sent is lost to those. */
 static weft_status publish(weft_ctx *ctx, void *self)
 {
     weft_str id = weft_fmt(ctx, "%u", ++event_count);
+    int is_stubborn = weft_query(ctx, "stubborn").ptr != NULL;
     struct follower *next;
     uint32_t told = 0;
 
     (void)self;
     for (struct follower *one = followers; one != NULL; one = next) {
+        weft_op *sent;
+
         next = one->next;
-        if (weft_op_status(weft_sse_send(one->ctx, "news", id, weft_body(ctx))) == WEFT_E_OVERLOAD)
-            weft_cancel(one->ctx);
-        else
+        sent = weft_sse_send(one->ctx, "news", id, weft_body(ctx));
+        if (weft_op_status(sent) != WEFT_E_OVERLOAD)
             told++;
+        else if (!is_stubborn)
+            weft_cancel(one->ctx);
     }
     return weft_reply(ctx, 200, "text/plain", weft_fmt(ctx, "%u", told));
 }

@@ -246,6 +246,29 @@ def test_events_as_a_browser_sees_them(start):
     host.wait_access(path="/streams/events", method="GET", status=499, why="client_gone")
 
 
+def test_no_event_is_sent_by_half(start):
+    """One that never reads loses events; where a part of one has gone, it loses the stream, and sees so."""
+    host = start()
+    long = "".join(f"{number:04} {'x' * 900}\n" for number in range(150))
+    with follow(host) as client:
+        assert client._take_until(b"\r\n\r\n")
+        for _ in range(500):
+            if host.post("/streams/events?stubborn", long, timeout=30).body == b"0":
+                break
+        wait_until(lambda: host.get("/streams/followers").body == b"0")
+        events = b""
+        with pytest.raises(Closed):
+            while True:
+                size = int(client._take_until(b"\r\n"), 16)
+                events += client._take(size + 2)[:-2]
+    whole = events.split(b"\n\n")
+    assert len(whole) > 1
+    for number, event in enumerate(whole[:-1], 1):
+        lines = event.decode().split("\n")
+        assert lines[:2] == ["event: news", f"id: {number}"] and lines[-1] == "data: "
+        assert [line[6:10] for line in lines[2:-1]] == [f"{line:04}" for line in range(150)]
+
+
 @pytest.mark.limit(LIMIT_S)
 def test_thousands_follow(start, many_followers):
     """All get each event; who leaves is forgotten; an idle one is cheap; SIGTERM ends the others in order, at once."""
