@@ -12,7 +12,8 @@
 
 enum { THREADS = 2 };
 
-/* Work that says when it begins, and that the test lets go on. */
+/* Work that says when it begins, and that the test lets go on; one piece may be run by several
+ * threads at once. */
 struct piece {
     sem_t begun;
     sem_t gate;
@@ -33,12 +34,12 @@ static enum err work(void *data)
 {
     struct piece *piece = data;
 
-    piece->thread = pthread_self();
+    __atomic_store_n(&piece->thread, pthread_self(), __ATOMIC_RELAXED);
     assert_int_equal(sem_post(&piece->begun), 0);
     assert_int_equal(sem_wait(&piece->gate), 0);
     if (piece->memory != NULL)
         piece->memory[0] = 1;
-    piece->runs++;
+    __atomic_fetch_add(&piece->runs, 1, __ATOMIC_RELAXED);
     return piece->result;
 }
 
