@@ -54,7 +54,7 @@ struct arguments {
     bool is_json;         /* --json */
     bool wants_requests;  /* --requests */
     const char **options; /* each -o, NULL at their end; on the heap */
-    char *const *argv;    /* main()'s */
+    char *const *argv;    /* a copy of main()'s */
 };
 
 /* True: `code` is the exit code, nothing is left to do. */
@@ -220,16 +220,53 @@ static int obey(const struct arguments *arguments)
     return 2;
 }
 
+/* Everybody on the machine may read a process's command line: of the settings in ours only those of
+ * [server] stay, where there are no secrets. `copy` has the same words, which getopt() has put in
+ * another order, and `options` point into it. */
+static void hide_values(char **argv, char **copy, int argc, const char *const *options)
+{
+    for (; *options != NULL; options++) {
+        size_t len = strcspn(*options, "=");
+
+        for (int i = 0; i < argc && strncmp(*options, "server.", 7) != 0; i++) {
+            size_t whole = strlen(copy[i]);
+            size_t at = (size_t)((uintptr_t)*options - (uintptr_t)copy[i]);
+
+            if (at > whole)
+                continue;
+            for (int k = 0; k < argc; k++)
+                if (strcmp(argv[k], copy[i]) == 0 && at + len < whole)
+                    memset(argv[k] + at + len + 1, '*', whole - at - len - 1);
+        }
+    }
+}
+
+static char **copy_words(int argc, char **argv)
+{
+    char **copy = mem_calloc((size_t)argc + 1, sizeof *copy);
+
+    for (int i = 0; i < argc; i++)
+        copy[i] = mem_copy(span_of(argv[i]));
+    return copy;
+}
+
 int main(int argc, char **argv)
 {
+    char **copy;
     struct arguments arguments;
     int code;
 
     fill_streams();
     if (argc > 1 && strcmp(argv[1], "fetch") == 0)
         return fetch_run(argc - 1, argv + 1);
-    if (!parse_arguments(argc, argv, &arguments, &code))
+    copy = copy_words(argc, argv);
+    if (!parse_arguments(argc, copy, &arguments, &code)) {
+        hide_values(argv, copy, argc, arguments.options);
         code = obey(&arguments);
+    }
     mem_free(arguments.options);
+    for (int i = 0; i < argc; i++)
+        mem_free(copy[i]);
+    mem_free(copy);
     return code;
 }

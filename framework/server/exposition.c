@@ -140,6 +140,9 @@ static void put_workers(struct metrics *set, const struct status *status)
         gauge(set, "weft_worker_fibers", "Handlers that live.", &who, worker->board->fibers);
         gauge(set, "weft_worker_fibers_high", "The most handlers that have lived at once.", &who,
               worker->board->fibers_high);
+        gauge(set, "weft_worker_fiber_stack_high_bytes",
+              "The most that was used of a handler's stack.", &who,
+              worker->board->fiber_stack_high);
     }
     for (uint32_t i = 0; i < status->slots && i < SETTINGS_WORKERS_MAX; i++) {
         char slot[NUMBER_SIZE];

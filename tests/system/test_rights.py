@@ -14,6 +14,7 @@ import tempfile
 import pytest
 
 from support import logs, place
+from support.client import Client
 from support.host import run_weft
 from support.wait import wait_until
 
@@ -190,6 +191,38 @@ def test_files(start):
     soft, hard = re.search(r"^Max open files +(\d+) +(\d+)", open(f"/proc/{host.workers()[0]}/limits").read(),
                            re.MULTILINE).groups()
     assert soft == hard
+
+
+# ---- secrets ----
+
+def test_secrets_are_seen_nowhere(start, tmp_path, database, free_port):
+    """Passwords of the file, of a file of its own and of the command line: not in titles, status, metrics or logs; also
+    of the workers, and after a reload, which knows them all the same."""
+    secret = tmp_path / "password"
+    secret.write_text("hunter2-file")
+    port = free_port()
+    host = start({"log_level": "trace", "admin": f"127.0.0.1:{port}"}, **{
+        "pg.main": {**database.settings, "password": "hunter2-ini"},
+        "pg.other": {**database.settings, "password": "${file:%s}" % secret}})
+    host.stop()
+    host.arguments = ["-o", "pg.main.password=hunter2-option", "-opg.other.password=hunter2-short",
+                      "--option=plugin.outlaw.secret=/hunter2", "-o", "server.workers=2"]
+    host.start()
+    host.wait_log("serving: ", 2)
+    assert outlaw(host, "open") == "No such file or directory"     # the option's path, not the file's
+    title = open(f"/proc/{host.pid}/cmdline").read().split("\0")
+    assert [word for word in title if "*" in word] == [
+        "pg.main.password=" + "*" * len("hunter2-option"), "-opg.other.password=" + "*" * len("hunter2-short"),
+        "--option=plugin.outlaw.secret=" + "*" * len("/hunter2")]
+    assert "server.workers=2" in title
+    assert run_weft("reload", "-c", host.config).returncode == 0
+    assert outlaw(host, "open") == "No such file or directory"
+    with Client(("127.0.0.1", port)) as admin:
+        told = [admin.ask("GET", path).body.decode() for path in ("/metrics", "/status?requests")]
+    told += [run_weft("status", "-c", host.config, *more).stdout for more in ([], ["--json"], ["--requests"])]
+    told += [open(f"/proc/{pid}/{name}").read() for pid in (host.pid, *host.workers()) for name in ("cmdline", "comm")]
+    assert len(host.workers()) >= 2 and all(told)
+    assert [text for text in (*told, host.log) if "hunter2" in text] == []
 
 
 # ---- the filter ----

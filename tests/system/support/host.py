@@ -49,6 +49,7 @@ class Host:
         self.wrapper = list(wrapper)   # a command to run it under, such as valgrind or strace
         self.build = build             # the build that it is of
         self.files = files             # descriptors that it inherits
+        self.arguments = []            # further ones of the command line
         self.process = None
         self.is_told = False           # to stop: a second signal would cut off what is under way
         self.configure(sections, text)
@@ -66,7 +67,8 @@ class Host:
     def start(self, wait=True):
         """Starts it and waits until it serves."""
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen([*self.wrapper, self.build / "weft", "-c", self.config],
+            self.process = subprocess.Popen([*self.wrapper, self.build / "weft", "-c", self.config,
+                                             *self.arguments],
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env,
                                             pass_fds=self.files)
         if wait:
