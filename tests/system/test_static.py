@@ -78,6 +78,27 @@ def test_precompressed(start, root):
     assert plain.header("content-encoding") is None and plain.header("etag") != answer.header("etag")
 
 
+def test_behind_the_compress_filter(start_weft, root):
+    """A small file is compressed on its way; a large one goes as it is, for which its neighbour is there."""
+    put(root / "small.txt", b"small " * 1000)
+    put(root / "large.txt", b"large " * 100000)
+    host = start_weft({"plugin.hello": {"path": "hello.so"}, "plugin.zip": {"path": "compress.so"},
+                       "plugin.files": {"path": "static.so", "mount": "/files", "root": root}}, env=ENV)
+    with host.connect() as client:
+        answer = client.ask("GET", "/files/small.txt", {"Accept-Encoding": "gzip"})
+        assert answer.header("content-encoding") == "gzip" and gzip.decompress(answer.body) == b"small " * 1000
+        for method in ("GET", "HEAD"):
+            answer = client.ask(method, "/files/large.txt", {"Accept-Encoding": "gzip"})
+            assert (answer.header("content-encoding"), answer.header("content-length")) == (None, "600000")
+        assert answer.header("etag") == client.ask("GET", "/files/large.txt").header("etag")
+        part = client.ask("GET", "/files/small.txt", {"Accept-Encoding": "gzip", "Range": "bytes=0-4"})
+        assert (part.status, part.body, part.header("content-encoding")) == (206, b"small", None)
+        put(root / "large.txt.gz", gzip.compress(b"large " * 100000))
+        answer = client.ask("GET", "/files/large.txt", {"Accept-Encoding": "gzip"})
+        assert gzip.decompress(answer.body) == b"large " * 100000
+        assert [value for name, value in answer.headers if name.lower() == "content-encoding"] == ["gzip"]
+
+
 # nothing else
 
 WAYS_OUT = ["/files/../secret", "/files/%2e%2e/secret", "/files/..%2fsecret", "/files/%2e%2e%2fsecret",
