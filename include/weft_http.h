@@ -51,7 +51,12 @@ static inline weft_field weft_header_at(weft_ctx *ctx, uint32_t index)
     return weft__api->http->header_at(ctx, index);
 }
 
-/* The client's address without its port. [loop] */
+/* The request's id: what a trusted proxy calls it ([server] request_id), or the one of the logs, in
+ * 16 hex digits; never empty. [loop] */
+static inline weft_str weft_request_id(weft_ctx *ctx) { return weft__api->http->request_id(ctx); }
+
+/* The client's address without its port; behind [server] trusted_proxies, the one that they tell.
+ * [loop] */
 static inline weft_str weft_peer(weft_ctx *ctx) { return weft__api->http->peer(ctx); }
 
 /* The prefix that the instance is mounted at, "" or "/then": what goes before a Location. [loop] */

@@ -103,6 +103,7 @@ typedef struct weft_http_api {
     /* [loop] files */
     weft_status (*reply_file)(weft_ctx *, uint32_t code, const char *type,
                               const weft_file *); /* weft_reply_file() */
+    weft_str (*request_id)(weft_ctx *);           /* weft_request_id() */
 } weft_http_api;
 
 typedef struct weft_pg_api {

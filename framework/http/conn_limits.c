@@ -36,6 +36,8 @@ static uint64_t idle_due_ms(const struct http_conn *conn)
     const struct http_server *server = conn->server;
     uint64_t due = after(conn->since_us, server->options->idle_timeout_ms);
 
+    if (conn->must_introduce)
+        return after(conn->since_us, server->options->header_timeout_ms);
     if (!list_is_empty(&conn->pipeline))
         return NEVER;
     if (!server->is_draining)

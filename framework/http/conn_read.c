@@ -327,6 +327,8 @@ static void start_held(struct http_conn *conn)
 
 void http_conn_parse(struct http_conn *conn)
 {
+    if (conn->must_introduce && !http_conn_introduce(conn))
+        return;
     conn->is_parsing = true;
     if (conn->reading != NULL && conn->reading->_has_passed)
         enter(conn, conn->reading);

@@ -21,6 +21,7 @@
 #include "http/server.h"
 #include "http/shed.h"
 #include "http/writer.h"
+#include "net/ranges.h"
 #include "net/stream.h"
 
 /* A worker's HTTP side. */
@@ -33,6 +34,7 @@ struct http_server {
     struct buf_pool buffers;            /* lent to connections and bodies */
     struct http_head *head;             /* shared by all parsers */
     struct http_parser_limits limits;   /* of all parsers */
+    struct addr_ranges trusted;         /* options->trusted_proxies, taken apart */
     struct http_date date;              /* shared by all answers */
     struct list conns;                  /* all of them; see room.c */
     struct table clients;               /* connections of each address, where they are counted */
@@ -63,6 +65,7 @@ struct http_conn {
     bool is_ended;                /* the client sent FIN */
     bool is_cut;                  /* the answer that was sent last ends the connection */
     bool is_final;                /* the request that is read is the client's last */
+    bool must_introduce;          /* the PROXY protocol's header has not come */
     bool must_linger;             /* bytes that were not read may be under way */
     bool must_reset;              /* its end has to look like a failure */
     uint32_t requests;            /* so far, where they are counted */
@@ -147,6 +150,18 @@ bool http_conn_must_cut(const struct http_conn *conn, const struct http_request 
 
 /* `request` is answered; the rest of its body is of no use. */
 void http_conn_skip_body(struct http_conn *conn, struct http_request *request);
+
+/* ---- introduce.c ---- */
+
+/* Takes the PROXY protocol's header, which the connection begins with. False: it is not there yet, or
+ * never will be. */
+bool http_conn_introduce(struct http_conn *conn);
+
+/* The client's address and the request's given id, as trusted proxies say them. */
+void http_request_introduce(struct http_request *request);
+
+/* Has the answer carry the request's id. */
+void http_reply_introduce(struct http_request *request);
 
 /* ---- trailer.c ---- */
 

@@ -6,6 +6,8 @@
 
 #define MEMBER(name) offsetof(struct http_options, name)
 
+static const char *const client_address_words[] = {"x-forwarded-for", "forwarded", "off", NULL};
+
 static const struct field fields[] = {
     {.key = "body_max",
      .type = FIELD_SIZE,
@@ -188,6 +190,35 @@ static const struct field fields[] = {
              "everybody stood in line for a session or an upstream for longer, new requests are "
              "answered with 503 and Retry-After until that is over; routes that their plugin calls "
              "vital are served. Well below request_timeout. 0: never."},
+    {.key = "trusted_proxies",
+     .type = FIELD_TEXT,
+     .offset = MEMBER(trusted_proxies),
+     .fallback = "",
+     .max = 4096,
+     .help = "Addresses and ranges of proxies and balancers in front of this host, with blanks "
+             "between them: 10.0.0.0/8 ::1 unix. What they say of a client's address counts; what "
+             "anybody else says does not."},
+    {.key = "client_address",
+     .type = FIELD_CHOICE,
+     .offset = MEMBER(client_address),
+     .fallback = "x-forwarded-for",
+     .choices = client_address_words,
+     .help = "The field in which trusted proxies say whose request it is. It is read from its "
+             "end, as far as those who wrote are trusted. off: the address that connects counts."},
+    {.key = "proxy_protocol",
+     .type = FIELD_BOOL,
+     .offset = MEMBER(proxy_protocol),
+     .fallback = "off",
+     .help = "on: each connection begins with the PROXY protocol (version 1 or 2), from an "
+             "address of trusted_proxies, if there are any; one that does not is closed. Its "
+             "client's address counts."},
+    {.key = "request_id",
+     .type = FIELD_TEXT,
+     .offset = MEMBER(request_id),
+     .fallback = "",
+     .max = 64,
+     .help = "Name of a field that has a request's id, such as X-Request-Id: taken from trusted "
+             "proxies, made where there is none, and sent with the answer. Empty: none."},
     {.key = "pipelined_max",
      .type = FIELD_UINT,
      .offset = MEMBER(pipelined_max),

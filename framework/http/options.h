@@ -1,6 +1,6 @@
 /* http/options.h - the settings of [server] that are the http room's.
  *
- * Memory: plain values.
+ * Memory: texts are the heap's: field_clear() frees them.
  */
 #ifndef WEFT_HTTP_OPTIONS_H
 #define WEFT_HTTP_OPTIONS_H
@@ -35,6 +35,10 @@ struct http_options {
     uint32_t requests_max;            /* under way at once; more: 503 */
     uint32_t shed_after_ms;           /* of delay at the least: new requests get 503; 0: none do */
     uint32_t pipelined_max;           /* requests that wait on a connection; at it, reading stops */
+    char *trusted_proxies;            /* ranges of addresses; "": none */
+    char *request_id;                 /* field that has a request's name; "": none */
+    uint32_t client_address;          /* enum http_forwarding: where they say whose request it is */
+    bool proxy_protocol;              /* a connection begins with the PROXY protocol */
 };
 
 /* The table of these fields, for server/settings.c. */

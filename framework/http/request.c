@@ -39,6 +39,17 @@ struct span http_request_body(const struct http_request *request)
     return buf_span(&request->body);
 }
 
+struct span http_request_name(struct http_request *request)
+{
+    char text[17];
+
+    CHECK_OBJ(request, HTTP_REQUEST_MAGIC);
+    if (request->given_id.ptr != NULL)
+        return request->given_id;
+    snprintf(text, sizeof(text), "%016llx", (unsigned long long)request->id);
+    return arena_copy(&request->scope->arena, (struct span){text, 16});
+}
+
 struct span http_request_peer(struct http_request *request)
 {
     char text[ADDR_TEXT_SIZE];

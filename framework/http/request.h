@@ -52,7 +52,10 @@ struct http_request {
     uint64_t body_bytes;         /* received so far */
     uint64_t begun_us;           /* loop time of the head's first byte */
     uint64_t handler_us;         /* loop time when its handler was called; 0: never */
-    const struct addr *peer;     /* the client's socket address; a copy in the arena */
+    const struct addr
+        *peer;            /* the client's address, as far as trusted proxies tell it; a copy in the
+                              * arena */
+    struct span given_id; /* what a trusted proxy calls the request; absent */
     const struct http_filter **filters; /* those that its path lies below, by their order; NULL */
     uint32_t filter_count;              /* of them */
     struct http_field *reply_fields;    /* set by the handler so far */
@@ -114,6 +117,9 @@ struct span http_request_query(struct http_request *request, struct span name);
 /* The whole body, buffered before the handler starts. Empty, not absent, where there is none, and
  * where the route streams (http/body.h). */
 struct span http_request_body(const struct http_request *request);
+
+/* The request's name: what a trusted proxy gave it, or `id` in 16 hex digits. */
+struct span http_request_name(struct http_request *request);
 
 /* The client's address without its port. */
 struct span http_request_peer(struct http_request *request);

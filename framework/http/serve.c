@@ -118,6 +118,7 @@ struct http_request *http_request_make(struct http_conn *conn, const struct http
     if (head != NULL) {
         server->counts->requests++;
         copy_head(request, head);
+        http_request_introduce(request);
     }
     scope->owner = request;
     scope->request_id = request->id;
@@ -457,7 +458,11 @@ static void write_access(const struct http_request *request, enum scope_why why,
                                .call_us = scope->spent_us[SCOPE_TIME_CALL],
                                .why = why_of(request, why)};
 
-    line.peer = (struct span){peer, addr_format(request->peer, peer)};
+    line.peer = (struct span){peer, addr_port(request->peer) != 0 ||
+                                            request->peer->storage.ss_family == AF_UNIX
+                                        ? addr_format(request->peer, peer)
+                                        : addr_format_host(request->peer, peer)};
+    line.given_id = request->given_id;
     if (route != NULL) {
         line.route = span_of(route->pattern);
         line.plugin = span_of(route->owner);

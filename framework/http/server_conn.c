@@ -230,6 +230,7 @@ void http_conn_start(struct http_server *server, int fd, const struct addr *peer
     stream_start(server->loop, &conn->stream, fd, &server->buffers,
                  in_max > IN_MIN ? in_max : IN_MIN, &stream_handler);
     conn->since_us = now_us(conn);
+    conn->must_introduce = server->options->proxy_protocol;
     http_conn_arm(conn);
     server->counts->connections++;
     server->counts->connections_open++;

@@ -28,7 +28,7 @@
 
 enum {
     ACCESS_MAGIC = 0xacce55,
-    TEXTS = 6,                                     /* of a line that are cut at ACCESS_TEXT_MAX */
+    TEXTS = 7,                                     /* of a line that are cut at ACCESS_TEXT_MAX */
     LINE_SIZE_MAX = TEXTS * ACCESS_TEXT_MAX + 1024 /* bytes of any line */
 };
 
@@ -142,7 +142,8 @@ static void drop(struct access_log *log, uint32_t count, const char *why)
     X(KEY_QUEUE, "queue_ms") \
     X(KEY_PG, "pg_ms")       \
     X(KEY_CALL, "call_ms")   \
-    X(KEY_WHY, "why")
+    X(KEY_WHY, "why")        \
+    X(KEY_GIVEN, "request_id")
 
 #define KEY_ENUM(id, name) id,
 enum { KEY_TABLE(KEY_ENUM) KEY_COUNT };
@@ -244,6 +245,8 @@ static char *put_line(struct access_log *log, char *at, const struct access_line
     at = put_ms(at, &keys[KEY_PG], line->pg_us);
     at = put_ms(at, &keys[KEY_CALL], line->call_us);
     at = put_text(at, &keys[KEY_WHY], span_of(line->why), is_json);
+    if (line->given_id.ptr != NULL)
+        at = put_text(at, &keys[KEY_GIVEN], line->given_id, is_json);
     return put(at, is_json ? SPAN("}\n") : SPAN("\n"));
 }
 

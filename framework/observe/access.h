@@ -27,19 +27,20 @@ enum { ACCESS_FLUSH_SIZE = 65536, ACCESS_BUFFER_MAX = 262144, ACCESS_TEXT_MAX = 
 
 /* What is known of a request when it is over. An absent text is written as `-`. */
 struct access_line {
-    uint64_t wall_us;   /* when it was over, since 1970 */
-    uint64_t id;        /* of the request; written as 16 hex digits, as in the error log */
-    struct span peer;   /* address and port */
-    struct span method; /* as sent */
-    struct span path;   /* as sent, with the query */
-    struct span route;  /* the pattern that matched */
-    struct span plugin; /* the instance that served it */
-    uint32_t status;    /* of the answer; 0: none was sent */
-    uint64_t bytes_out; /* of the answer, head and body */
-    uint64_t total_us;  /* from the first byte of the head to the last of the answer */
-    uint64_t queue_us;  /* of that, waiting for a session or an upstream connection */
-    uint64_t pg_us;     /* of that, statements running */
-    uint64_t call_us;   /* of that, upstream calls running */
+    uint64_t wall_us;     /* when it was over, since 1970 */
+    uint64_t id;          /* of the request; written as 16 hex digits, as in the error log */
+    struct span given_id; /* what a proxy calls it; absent: not written at all */
+    struct span peer;     /* address and port */
+    struct span method;   /* as sent */
+    struct span path;     /* as sent, with the query */
+    struct span route;    /* the pattern that matched */
+    struct span plugin;   /* the instance that served it */
+    uint32_t status;      /* of the answer; 0: none was sent */
+    uint64_t bytes_out;   /* of the answer, head and body */
+    uint64_t total_us;    /* from the first byte of the head to the last of the answer */
+    uint64_t queue_us;    /* of that, waiting for a session or an upstream connection */
+    uint64_t pg_us;       /* of that, statements running */
+    uint64_t call_us;     /* of that, upstream calls running */
     /* How it ended: done, client_gone, deadline, shed, pg_queue_full, upstream_timeout and their
      * like, or handler: a 5xx of the handler's own. */
     const char *why;

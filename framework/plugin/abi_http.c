@@ -78,6 +78,13 @@ static weft_str peer(weft_ctx *ctx)
     return request != NULL ? abi_str(http_request_peer(request)) : absent;
 }
 
+static weft_str request_id(weft_ctx *ctx)
+{
+    struct http_request *request = abi_request(ctx, "request_id");
+
+    return request != NULL ? abi_str(http_request_name(request)) : absent;
+}
+
 static weft_str mount(weft_ctx *ctx)
 {
     const struct http_request *request = abi_request(ctx, "mount");
@@ -307,4 +314,5 @@ const weft_http_api abi_http = {
     .reply_length = abi_reply_length,
     .transform = abi_transform,
     .reply_file = reply_file,
+    .request_id = request_id,
 };

@@ -283,6 +283,7 @@ void admin_close(struct admin *admin)
     for (int i = 0; i < CLOSING_TURNS && admin->tasks->scopes_count > 0; i++)
         loop_turn(admin->watch->loop, 0);
     http_server_destroy(admin->http);
+    field_clear(&http_option_table, &admin->options);
     router_destroy(admin->router);
     tasks_destroy(admin->tasks);
     admin->tasks = NULL;

@@ -3,6 +3,8 @@
 #include "base/buf.h"
 #include "base/check.h"
 #include "base/mem.h"
+#include "http/message.h"
+#include "net/ranges.h"
 #include "server/cores.h"
 #include "server/filter.h"
 #include "server/quarantine.h"
@@ -401,6 +403,23 @@ static enum err check_rights(struct settings *settings, char *problem)
     return ERR_OK;
 }
 
+static enum err check_proxies(const struct settings *settings, char *problem)
+{
+    const char *name = settings->http.request_id;
+    struct addr_ranges ranges;
+    struct span bad;
+
+    if (!addr_ranges_parse(span_of(settings->http.trusted_proxies), &ranges, &bad))
+        return refuse(settings, line_of(settings, "trusted_proxies"), problem,
+                      "trusted_proxies: \"%.*s\", expected at most %d addresses and ranges, such "
+                      "as 10.0.0.0/8, ::1 or unix",
+                      SPAN_ARG(bad), (int)RANGES_MAX);
+    if (name[0] == '\0' || http_is_token(span_of(name)))
+        return ERR_OK;
+    return refuse(settings, line_of(settings, "request_id"), problem,
+                  "request_id: \"%.60s\", expected the name of a header field", name);
+}
+
 static enum err check_resolver(const struct settings *settings, char *problem)
 {
     const char *at = settings->server.resolver;
@@ -476,6 +495,8 @@ static enum err load_server(struct settings *settings, char *problem)
         err = check_rights(settings, problem);
     if (err == ERR_OK)
         err = check_resolver(settings, problem);
+    if (err == ERR_OK)
+        err = check_proxies(settings, problem);
     if (err != ERR_OK)
         return err;
     settings->workers = count_workers(settings);

@@ -211,6 +211,7 @@ void http_world_deinit(struct http_world *http)
     http_world_settle(http);
     assert_int_equal(http_server_counts(http->server)->requests_open, 0);
     http_server_destroy(http->server);
+    field_clear(&http_option_table, &http->options);
     world_deinit(&http->world);
     access_close(http->access);
     router_destroy(http->router);

@@ -182,6 +182,7 @@ void plugin_world_deinit(struct plugin_world *world)
     if (!is_quiet(world))
         fail_msg("%u scopes live on", world->tasks->scopes_count);
     http_server_destroy(world->http);
+    field_clear(&http_option_table, &world->http_options);
     plugins_destroy(world->plugins);
     router_destroy(world->router);
     tasks_destroy(world->tasks);

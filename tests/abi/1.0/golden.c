@@ -24,6 +24,8 @@ static weft_status show_request(weft_ctx *ctx, void *self)
         weft_peer(ctx).ptr, weft_mount(ctx).ptr, greeting.ptr, (int)number, flag,
         self == (void *)&number, weft_query_string(ctx).ptr, weft_header_at(ctx, 0).name.ptr);
 
+    if (weft_request_id(ctx).len != 16)
+        return WEFT_E_STATE;
     WEFT_TRY(weft_set_header(ctx, "X-Golden", weft_dup(ctx, greeting)));
     return weft_reply(ctx, 201, "text/plain", text);
 }

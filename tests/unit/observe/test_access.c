@@ -172,6 +172,7 @@ static void test_the_largest_line_fits(void **state)
     big[sizeof big - 1] = '\0';
     line = (struct access_line){.wall_us = books.wall_us,
                                 .id = UINT64_MAX,
+                                .given_id = span_of(big),
                                 .peer = span_of(big),
                                 .method = span_of(big),
                                 .path = span_of(big),

@@ -228,6 +228,20 @@ static bool is_setting(const char *line)
     return line[1] == '[' || (line[1] >= 'a' && line[1] <= 'z' && strstr(line, " =") != NULL);
 }
 
+/* Texts lie elsewhere in each. */
+static void is_same_http(const struct http_options *a, const struct http_options *b)
+{
+    struct http_options one, other;
+
+    memcpy(&one, a, sizeof one);
+    memcpy(&other, b, sizeof other);
+    assert_string_equal(one.trusted_proxies, other.trusted_proxies);
+    assert_string_equal(one.request_id, other.request_id);
+    one.trusted_proxies = other.trusted_proxies = NULL;
+    one.request_id = other.request_id = NULL;
+    assert_memory_equal(&one, &other, sizeof one);
+}
+
 /* Each section and key of the manual, set as it stands, is read and means the default. */
 static void test_the_manual_is_true(void **state)
 {
@@ -244,7 +258,7 @@ static void test_the_manual_is_true(void **state)
     }
     set = load(out);
     plain = load("[pg.main]\n[upstream.partner]\nurl = http://127.0.0.1\n");
-    assert_memory_equal(&set->http, &plain->http, sizeof set->http);
+    is_same_http(&set->http, &plain->http);
     assert_int_equal(set->server.fibers_max, plain->server.fibers_max);
     assert_int_equal(set->server.fiber_stack, plain->server.fiber_stack);
     assert_int_equal(set->workers, plain->workers);
