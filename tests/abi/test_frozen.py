@@ -63,6 +63,19 @@ def test_asserts_miss_nothing():
     assert text.count("\n") > 480
 
 
+def test_options_have_no_padding():
+    """No initializer need clear it: a newer plugin's would reach an older host as something that it does not know, and
+    that is not zero."""
+    structs = freeze.structs(freeze.without_comments(freeze.text_of(freeze.CURRENT)))
+    growing = {name: [part for part, _ in members] for name, members in structs if members[0][0] == "size"}
+    assert len(growing) > 8 and "weft_route_options" in growing
+    sums = {name: "+".join(f"sizeof((({name} *)0)->{part})" for part in parts) for name, parts in growing.items()}
+    wanted = [(name, f"(long)sizeof({name}) - (long)({total})") for name, total in sums.items()]
+    found = freeze.evaluate(freeze.CURRENT, [what for _, what in wanted])
+    padded = [name for (name, _), (_, count) in zip(wanted, found) if int(count) != 0]
+    assert padded == [], "put a uint32_t before what was appended"
+
+
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])
 def test_asserts_hold(compiler):
     need(compiler)

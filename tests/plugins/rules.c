@@ -495,7 +495,7 @@ static weft_status end_endless(weft_ctx *ctx, void *self)
 /* What somebody compiled against a later header hands over. */
 struct later_route {
     weft_route_options known;
-    uint64_t more;
+    uint32_t more; /* no larger: there must be no padding before it */
 };
 struct later_filter {
     weft_filter_options known;
@@ -527,7 +527,8 @@ static void options_at_init(weft_host *host)
 
     MUST(weft_route_with(host, "GET", "/later", nothing, NULL, &route.known) == WEFT_E_UNSUPPORTED);
     MUST(weft_filter(host, &filter.known) == WEFT_E_UNSUPPORTED);
-    route.more = filter.more = 0;
+    route.more = 0;
+    filter.more = 0;
     MUST(weft_route_with(host, "GET", "/later", nothing, NULL, &route.known) == WEFT_OK);
     MUST(weft_filter(host, &filter.known) == WEFT_OK);
     MUST(weft_route_with(host, "GET", "/shorter", nothing, NULL, (const void *)&shorter) ==
