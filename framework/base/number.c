@@ -4,7 +4,10 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-enum { DIGITS_MAX = 20 /* of 2^64 - 1 */ };
+enum {
+    DIGITS_SAFE = 19, /* so many always fit into 64 bits */
+    DIGITS_MAX = 20   /* of 2^64 - 1 */
+};
 
 struct unit {
     const char *name;
@@ -32,11 +35,16 @@ bool number_uint(struct span text, uint64_t *value)
     uint64_t sum = 0;
 
     CHECK(value != NULL);
-    if (text.len == 0 || digits(text) != text.len)
+    if (text.len == 0)
         return false;
     for (size_t i = 0; i < text.len; i++) {
-        if (__builtin_mul_overflow(sum, 10u, &sum) ||
-            __builtin_add_overflow(sum, (uint64_t)(text.ptr[i] - '0'), &sum))
+        uint64_t digit = (uint64_t)(unsigned char)text.ptr[i] - '0';
+
+        if (digit > 9)
+            return false;
+        if (i < DIGITS_SAFE)
+            sum = sum * 10 + digit;
+        else if (__builtin_mul_overflow(sum, 10u, &sum) || __builtin_add_overflow(sum, digit, &sum))
             return false;
     }
     *value = sum;
