@@ -14,6 +14,8 @@ import pytest
 from support import place
 from support.client import Client
 from support.cluster import Cluster, Database
+from support.host import run_weft
+from support.load import Load
 from support.wait import wait_until
 
 SERVER = {"request_timeout": "2s"}
@@ -431,6 +433,25 @@ def test_sessions_that_fit(start_weft, books):
     host = start_weft(sections(books))
     assert is_well(host)
     assert "while a reload goes on" not in host.log
+
+
+def test_a_reload_where_hardly_a_session_is_left(start_weft, books):
+    """The next generation's sessions come as those of the old one go, and no client notices."""
+    mine = "select pid from pg_stat_activity where usename = 'weft' and datname = %s"
+    pool = {"sessions": 4, "sessions_min": 4, "queue_timeout": "15s"}
+    books.cluster.run("alter role weft connection limit 5")
+    try:
+        host = start_weft(sections(books, server={"request_timeout": "20s"}, pool=pool))
+        wait_until(lambda: len(books.cluster.run(mine, books.name)) == 4)
+        old = books.cluster.run(mine, books.name)
+        with Load(host.address, "/books/1") as load:
+            done = run_weft("reload", "-c", host.config, timeout=50)
+            assert done.returncode == 0, done.stderr + host.log
+            wait_until(lambda: not set(old) & set(now := books.cluster.run(mine, books.name)) and len(now) == 4, 30)
+            load.wait(50)
+        assert not load.failures, load.failures[:5]
+    finally:
+        books.cluster.run("alter role weft connection limit -1")
 
 
 # what libpq would read by itself
