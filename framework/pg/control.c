@@ -17,10 +17,11 @@
 #include <stdio.h>
 
 enum {
-    GIVEN_UP_MS = 20,     /* most statements end by themselves sooner than we could cancel them */
-    SETTLING_MS = 10,     /* for the signal, once pg_cancel_backend() has answered */
-    STALL_MS = 1000,      /* how long it may take to answer */
-    OPEN_AGAIN_MS = 1000, /* after an attempt that failed, more or less */
+    GIVEN_UP_MS = 20,      /* most statements end by themselves sooner than we could cancel them */
+    CANCEL_AGAIN_MS = 100, /* what goes on all the same */
+    SETTLING_MS = 10,      /* for the signal, once pg_cancel_backend() has answered */
+    STALL_MS = 1000,       /* how long it may take to answer */
+    OPEN_AGAIN_MS = 1000,  /* after an attempt that failed, more or less */
     OPEN_AGAIN_DOUBLINGS = 7
 };
 
@@ -171,14 +172,20 @@ static void on_connected(void *data, struct pg_connect *connect, struct pg_conn 
 
 /* Looking */
 
+/* Was what it runs canceled just now? That may come to nothing: the server forgets a cancel that
+ * comes while it prepares for the statement, and a function may catch it. */
+static bool was_canceled(const struct pg_session *session)
+{
+    return session->canceled_place == pg_session_place(session) &&
+           loop_now_ms(session->loop) < session->canceled_ms + CANCEL_AGAIN_MS;
+}
+
 /* Does the session run what nobody waits for? In a transaction that somebody still holds, a cancel
  * would end more than the statement; a stream that was given up has ended it already. */
 static bool is_given_up(const struct pg_session *session)
 {
     if (pg_session_is_idle(session) || !pg_session_is_head_dead(session))
         return false;
-    if (session->canceled_place == pg_session_place(session))
-        return false; /* it was canceled: now it is the server's turn */
     return !session->is_pinned || session->is_rolling_back || pg_session_is_streaming(session);
 }
 
@@ -191,6 +198,7 @@ static void cancel(struct pg_control *control, struct pg_session *canceler,
                    pg_session_backend(victim));
     *control->cancel = (struct pg_query){.pool = control->pool, .sql = span_of(control->sql)};
     victim->canceled_place = pg_session_place(victim);
+    victim->canceled_ms = loop_now_ms(control->pool->loop);
     victim->is_canceling = true;
     victim->load.is_taken = true;
     control->victim = victim;
@@ -213,7 +221,7 @@ static struct pg_session *find_victim(const struct pg_pool *pool, bool *is_young
 
         if (!is_given_up(session))
             continue;
-        if (age_us >= GIVEN_UP_MS * 1000)
+        if (age_us >= GIVEN_UP_MS * 1000 && !was_canceled(session))
             return session;
         *is_young = true;
     }

@@ -76,6 +76,7 @@ struct pg_session {
     bool is_rolling_back;                 /* ROLLBACK was: nothing before it is of use to anybody */
     bool is_canceling;                    /* pg/control.c cancels what it runs: nothing new now */
     uint32_t canceled_place;              /* the head that was canceled last, or PG_NOWHERE */
+    uint64_t canceled_ms;                 /* and when, on the loop's scale */
     bool is_touched;                      /* pinned: a statement may have left something in it */
     uint64_t idle_since_ms;               /* see on_idle() */
     uint64_t expires_ms;                  /* it is old then, and closed when idle; 0: never */

@@ -4,7 +4,6 @@ told at once, and let go of in order when the worker ends. A gigabyte each way a
 import contextlib
 import os
 import resource
-import select
 import signal
 import socket
 import threading
@@ -15,7 +14,7 @@ import pytest
 
 from support import place, soak
 from support.client import Closed
-from support.memory import Memory, give, memory_of, take
+from support.memory import Memory, give, memory_of, stuff, take
 from support.wait import wait_until
 
 MUCH = 1 << 30 if soak.IS_ON else 96 << 20
@@ -39,21 +38,6 @@ def warm(host):
     assert len(host.get("/streams/down/4000000").body) == 4000000
     assert host.post("/streams/up", b"u" * 4000000).body == b"4000000"
     return Memory(host.workers()[0])
-
-
-def stuff(client, most):
-    """Sends until nothing has gone for a second; how much went."""
-    piece, given = b"u" * (1 << 16), 0
-    client.socket.setblocking(False)
-    while given < most:
-        if not select.select([], [client.socket], [], 1)[1]:
-            break
-        try:
-            given += client.socket.send(piece[:min(len(piece), most - given)])
-        except BlockingIOError:
-            pass
-    client.socket.settimeout(60)
-    return given
 
 
 @contextlib.contextmanager

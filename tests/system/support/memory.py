@@ -1,6 +1,7 @@
 """How much memory a worker takes while much goes through it."""
 import pathlib
 import re
+import select
 
 
 def memory_of(pid):
@@ -33,9 +34,27 @@ def take(client, size, memory=None):
             looked = taken
 
 
-def give(client, size, memory=None):
-    piece, given = b"u" * (1 << 16), 0
+def give(client, size, memory=None, piece=b"u" * (1 << 16)):
+    """Sends that many bytes, made of the piece, 64 KiB, over and over."""
+    given = 0
     while given < size:
-        given += client.socket.send(piece[:min(len(piece), size - given)])
+        at = given % len(piece)
+        given += client.socket.send(piece[at:at + min(len(piece), size - given)])
         if memory is not None and given % (1 << 23) == 0:
             memory.look()
+
+
+def stuff(client, most, piece=b"u" * (1 << 16)):
+    """The same until nothing has gone for a second; how much went."""
+    given = 0
+    client.socket.setblocking(False)
+    while given < most:
+        if not select.select([], [client.socket], [], 1)[1]:
+            break
+        at = given % len(piece)
+        try:
+            given += client.socket.send(piece[at:at + min(len(piece), most - given)])
+        except BlockingIOError:
+            pass
+    client.socket.settimeout(60)
+    return given

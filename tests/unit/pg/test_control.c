@@ -17,8 +17,12 @@ static int start_server(void **state)
 {
     (void)state;
     pg_server_init(&server, "");
-    if (!server.is_missing)
-        (void)pg_server_run(&server, "create table written (a int unique)");
+    if (server.is_missing)
+        return 0;
+    (void)pg_server_run(&server, "create table written (a int unique)");
+    (void)pg_server_run(&server, "create function stubborn() returns void language plpgsql as $$ "
+                                 "begin perform pg_sleep(60); exception when query_canceled then "
+                                 "perform pg_sleep(60); end $$");
     return 0;
 }
 
@@ -76,6 +80,23 @@ static void test_what_nobody_waits_for_is_canceled(void **state)
     assert_int_equal(counts()->cancels_sent, 1);
     assert_int_equal(counts()->sessions_lost, 0);
     pg_world_check(pg_world_run(&world, "select 'well'"), "well");
+}
+
+/* As the server does while it prepares for a statement: it forgets a cancel of that time. */
+static void test_a_cancel_that_comes_to_nothing(void **state)
+{
+    struct op *op;
+
+    (void)state;
+    pg_server_need(&server);
+    world.options.statement_timeout_ms = 0;
+    pg_world_start(&world);
+    op = pg_world_start_sql(&world, "select stubborn()", 0, NULL);
+    run_for(world.loop, 50);
+    op_cancel(op);
+    until_idle();
+    assert_int_equal(counts()->cancels_sent, 2);
+    assert_int_equal(counts()->sessions_lost, 0);
 }
 
 static void test_what_ends_by_itself_is_not_canceled(void **state)
@@ -246,6 +267,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(test_what_nobody_waits_for_is_canceled),
+        TEST(test_a_cancel_that_comes_to_nothing),
         TEST(test_what_ends_by_itself_is_not_canceled),
         TEST(test_who_stands_behind_is_served),
         TEST(test_a_cancel_that_comes_late_harms_nobody),
