@@ -1,12 +1,14 @@
 /* pg/control.c - a pool's own session: it cancels what nobody waits for any more, and listens.
  *
- *   CALM ──▶ LOOKING ──▶ SENT (pg_cancel_backend) ──▶ SETTLING ──▶ LOOKING, or CALM
- *              │  ▲                                       the signal is on its way for a moment
+ *   CALM ──▶ LOOKING ──▶ SENT (pg_cancel_backend) ──▶ LOOKING, or CALM
+ *              │  ▲
  *              └──┘ not yet for long; or the session is opened first
  *
- * The signal hits whatever the backend runs when it arrives. So the victim gets nothing new until
- * that is over, and what stands behind in its pipeline and is hit is run again: it had a Sync of
- * its own, or is read only, and so nothing was applied (pg/query.c).
+ * The signal hits whatever the backend runs when it arrives, which may be a good while after
+ * pg_cancel_backend() has answered: it is taken when the backend next gets to run. So until the
+ * victim is idle after that answer (pg/pool.c), it gets nothing new, and what stands behind in its
+ * pipeline and is hit is run again: it had a Sync of its own, or is read only, and so nothing was
+ * applied (pg/query.c). An idle backend takes the signal before anything else.
  */
 #include "pg/control.h"
 #include "base/check.h"
@@ -19,7 +21,6 @@
 enum {
     GIVEN_UP_MS = 20,      /* most statements end by themselves sooner than we could cancel them */
     CANCEL_AGAIN_MS = 100, /* what goes on all the same */
-    SETTLING_MS = 10,      /* for the signal, once pg_cancel_backend() has answered */
     STALL_MS = 1000,       /* how long it may take to answer */
     OPEN_AGAIN_MS = 1000,  /* after an attempt that failed, more or less */
     OPEN_AGAIN_DOUBLINGS = 7
@@ -51,10 +52,8 @@ static void release_victim(struct pg_control *control)
     struct pg_session *victim = control->victim;
 
     control->victim = NULL;
-    if (victim == NULL)
-        return;
-    victim->is_canceling = false;
-    pg_pool_room(control->pool, victim);
+    if (victim != NULL)
+        pg_pool_room(control->pool, victim);
 }
 
 static struct pg_control *control_of(const struct pg_session *session)
@@ -78,8 +77,8 @@ static void on_answer(struct pg_session *session, struct pg_query *query,
     if (answer->outcome == PG_LOST)
         return; /* on_lost() sees to that */
     CHECK(control->state == PG_CONTROL_SENT);
-    control->state = PG_CONTROL_SETTLING;
-    timer_start(control->pool->loop, &control->timer, SETTLING_MS, on_timer);
+    release_victim(control);
+    look_in(control, 0);
 }
 
 static void on_room(struct pg_session *session)
@@ -104,11 +103,12 @@ static void lose(struct pg_control *control, struct pg_session *session, const c
     bool has_listened = session == control->session, has_canceled = session == control->canceler;
 
     close_one(control, session);
-    if (has_canceled &&
-        (control->state == PG_CONTROL_SENT || control->state == PG_CONTROL_SETTLING))
-        release_victim(control);
     if (has_listened)
         pg_listener_lost(&control->pool->listener, reason);
+    if (control->state == PG_CONTROL_SENT && !has_canceled)
+        return; /* the other one will answer, and then there is a look */
+    if (control->state == PG_CONTROL_SENT)
+        release_victim(control);
     if (control->state != PG_CONTROL_CALM || pg_listener_is_wanted(&control->pool->listener))
         look_in(control, open_again_ms(control));
 }
@@ -273,9 +273,7 @@ static void on_timer(struct timer *timer)
 {
     struct pg_control *control = CONTAINER_OF(timer, struct pg_control, timer);
 
-    if (control->state == PG_CONTROL_SETTLING)
-        release_victim(control);
-    control->state = PG_CONTROL_LOOKING;
+    CHECK(control->state == PG_CONTROL_LOOKING);
     look(control);
 }
 

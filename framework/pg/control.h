@@ -20,7 +20,7 @@ struct pg_query;
 struct pg_session;
 
 /* Where it is; see control.c. */
-enum pg_control_state { PG_CONTROL_CALM, PG_CONTROL_LOOKING, PG_CONTROL_SENT, PG_CONTROL_SETTLING };
+enum pg_control_state { PG_CONTROL_CALM, PG_CONTROL_LOOKING, PG_CONTROL_SENT };
 
 struct pg_control {
     enum pg_control_state state; /* see control.c */

@@ -333,7 +333,7 @@ static void retire(struct pg_pool *pool, struct pg_session *session)
  * or it has gone. */
 static bool give_back(struct pg_pool *pool, struct pg_session *session)
 {
-    if (session->is_canceling || (session->is_pinned && !session->is_returning))
+    if (session == pool->control.victim || (session->is_pinned && !session->is_returning))
         return false; /* pg/control.c comes back to it, or the transaction goes on */
     if (session->is_pinned) {
         if (!pg_session_is_clean(session)) {
@@ -347,7 +347,7 @@ static bool give_back(struct pg_pool *pool, struct pg_session *session)
         pool->counts.sessions_pinned--;
     }
     session->is_pinned = session->is_returning = session->is_rolling_back = false;
-    session->is_touched = false;
+    session->is_touched = session->is_canceling = false;
     session->load.is_taken = false;
     return true;
 }

@@ -74,7 +74,8 @@ struct pg_session {
     bool is_pinned;                       /* by a transaction; goes back when it is idle */
     bool is_returning;                    /* COMMIT or ROLLBACK was sent: idle, it goes back */
     bool is_rolling_back;                 /* ROLLBACK was: nothing before it is of use to anybody */
-    bool is_canceling;                    /* pg/control.c cancels what it runs: nothing new now */
+    bool is_canceling;                    /* pg/control.c canceled what it ran: nothing new until it
+                                           * is idle, and what is hit is run again */
     uint32_t canceled_place;              /* the head that was canceled last, or PG_NOWHERE */
     uint64_t canceled_ms;                 /* and when, on the loop's scale */
     bool is_touched;                      /* pinned: a statement may have left something in it */
