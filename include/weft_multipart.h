@@ -656,7 +656,11 @@ static inline weft_status weft_saved__link(void *data)
 /* Has a helper thread do it, and says what went wrong. */
 static inline weft_status weft_saved__do(weft_ctx *ctx, weft_work_fn *fn, weft_saved__work *work)
 {
-    WEFT_TRY(weft_await(weft_offload(ctx, fn, work)));
+    weft_ctx *turn = weft_child(ctx, 0, 0); /* a file has thousands of them */
+    weft_status status = weft_await(weft_offload(turn, fn, work));
+
+    (void)weft_end(turn);
+    WEFT_TRY(status);
     if (work->error == 0)
         return WEFT_OK;
     weft_log(ctx, WEFT_LOG_ERROR, "%s: %s", work->path, strerror(work->error));

@@ -1,6 +1,6 @@
 """Goal: the static plugin on the real process: what its folder holds is served whole, at any size, in constant memory
-and as fast as its client takes it; nothing that lies outside of it, and nothing that is no file, ever is; and files that
-change, shrink or go while they are sent harm nobody. A gigabyte in a soak."""
+and as fast as its client takes it; nothing that lies outside of it, and nothing that is no file, ever is; and files
+that change, shrink or go while they are sent harm nobody. A gigabyte in a soak."""
 import gzip
 import hashlib
 import os
