@@ -195,6 +195,9 @@ static void add_upstream(struct census *census, const struct board_upstream *sho
     row->counts.canceled += shown->counts.canceled;
     row->counts.retried += shown->counts.retried;
     row->counts.retries_denied += shown->counts.retries_denied;
+    row->counts.shared += shown->counts.shared;
+    row->counts.hedged += shown->counts.hedged;
+    row->counts.hedges_won += shown->counts.hedges_won;
     row->counts.ejections += shown->counts.ejections;
     row->counts.breaks += shown->counts.breaks;
     row->counts.checks += shown->counts.checks;

@@ -193,11 +193,12 @@ struct upstream_extras upstream_extras_of(const struct scope *scope,
 
     if (request != NULL && http_field_count(&own, SPAN("traceparent")) == 0) {
         extras.traceparent = http_request_header(request, SPAN("traceparent"));
-        extras.tracestate = http_request_header(request, SPAN("tracestate"));
-        if (!is_traceparent(extras.traceparent) || !http_is_field_value(extras.tracestate))
-            extras.tracestate = (struct span){NULL, 0};
-        if (!is_traceparent(extras.traceparent))
+        if (is_traceparent(extras.traceparent))
+            extras.tracestate = http_request_header(request, SPAN("tracestate"));
+        else
             extras.traceparent = (struct span){NULL, 0};
+        if (!http_is_field_value(extras.tracestate))
+            extras.tracestate = (struct span){NULL, 0};
     }
     if (options->budget_field[0] != '\0' && budget_ms != UINT64_MAX)
         extras.budget_field = span_of(options->budget_field);

@@ -1,8 +1,10 @@
 /* fuzz/messages.c - see messages.h. */
 #include "fuzz/messages.h"
 
+#include "base/arena.h"
 #include "base/buf.h"
 #include "fuzz/fuzz.h"
+#include "http/trailer.h"
 
 #include <string.h>
 
@@ -47,6 +49,33 @@ static void on_head(struct parse *parse, enum http_parser_kind kind)
     }
 }
 
+/* The fields behind an answer's body, as they are taken from it. */
+static void take_trailer(struct parse *parse, struct message *now)
+{
+    struct span section = parse->parser.trailer;
+    struct arena_pool pool = {0};
+    struct arena arena = {0};
+    struct http_fields fields;
+
+    parse->parser.trailer = (struct span){NULL, 0};
+    if (section.len == 0)
+        return;
+    arena_pool_init(&pool, 1);
+    arena_init(&arena, &pool);
+    if (http_trailer_fields(&arena, section, FIELDS_MAX, &fields)) {
+        MUST(fields.count <= FIELDS_MAX);
+        for (uint32_t i = 0; i < fields.count; i++) {
+            struct span name = fields.at[i].name, value = fields.at[i].value;
+
+            MUST(name.ptr[name.len] == '\0' && value.ptr[value.len] == '\0');
+            now->body_hash = messages_hash(now->body_hash, name.ptr, name.len);
+            now->body_hash = messages_hash(now->body_hash, value.ptr, value.len);
+        }
+    }
+    arena_deinit(&arena);
+    arena_pool_deinit(&pool);
+}
+
 /* Notes the events of what is there. */
 static void take(struct parse *parse, enum http_parser_kind kind, struct messages *found)
 {
@@ -66,6 +95,8 @@ static void take(struct parse *parse, enum http_parser_kind kind, struct message
             break;
         case HTTP_EVENT_END:
             parse->now.end = parse->delivered - parse->in.len;
+            if (kind == HTTP_PARSE_ANSWERS)
+                take_trailer(parse, &parse->now);
             found->at[found->count++] = parse->now;
             parse->has_ended = found->count == MESSAGES_MAX;
             if (kind == HTTP_PARSE_ANSWERS && !parse->is_interim)
