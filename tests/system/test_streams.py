@@ -35,8 +35,8 @@ def start(start_weft):
 
 def warm(host):
     """Has everything that is made once made."""
-    assert len(host.get("/streams/down/4000000").body) == 4000000
-    assert host.post("/streams/up", b"u" * 4000000).body == b"4000000"
+    assert len(host.get("/streams/down/4000000", timeout=60).body) == 4000000
+    assert host.post("/streams/up", b"u" * 4000000, timeout=60).body == b"4000000"
     return Memory(host.workers()[0])
 
 
@@ -55,7 +55,7 @@ def hold_lock(database):
 
 def test_chunked_and_by_length(start):
     host = start()
-    with host.connect() as client:
+    with host.connect(60) as client:
         answer = client.ask("GET", "/streams/down/100000", {"TE": "trailers"})
         assert (answer.header("transfer-encoding"), answer.header("content-length")) == ("chunked", None)
         assert (answer.body, answer.trailers) == (b"d" * 100000, [("X-Whole", "yes")])
@@ -65,12 +65,12 @@ def test_chunked_and_by_length(start):
         answer = client.ask("HEAD", "/streams/down/100000?length")
         assert (answer.status, answer.header("content-length")) == (200, "100000")
         assert client.ask("GET", "/hello").status == 200
-    host.wait_access(path="/streams/down/100000?length", method="HEAD", why="done")
+    host.wait_access(path="/streams/down/100000?length", method="HEAD", why="done", timeout=60)
 
 
 def test_a_client_of_1_0_gets_it_up_to_the_end(start):
     host = start()
-    with host.connect() as client:
+    with host.connect(60) as client:
         client.send("GET /streams/down/100000 HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
         answer = client.read_answer()
         assert answer.header("transfer-encoding") is None and answer.header("connection") == "close"
@@ -82,20 +82,20 @@ def test_a_client_of_1_0_gets_it_up_to_the_end(start):
     ("stops", "left its answer unfinished")])
 def test_what_breaks_off_looks_broken(start, how, logged):
     host = start()
-    with host.connect() as client:
+    with host.connect(60) as client:
         client.request("GET", f"/streams/half/{how}")
         with pytest.raises(Closed) as closed:
             client.read_answer()
         assert b"0\r\n\r\n" not in closed.value.got
-    with host.connect() as client:
+    with host.connect(60) as client:
         client.send(f"GET /streams/half/{how} HTTP/1.0\r\n\r\n")
         with pytest.raises(ConnectionResetError):
             while client.socket.recv(1000):
                 pass
-    host.wait_access(count=2, path=f"/streams/half/{how}", status=200)
+    host.wait_access(count=2, path=f"/streams/half/{how}", status=200, timeout=60)
     lines = [line for line in host.log.splitlines() if logged in line]
     assert len([line for line in lines if "/streams/half/:how" in line and "streams" in line]) == 2, host.log
-    assert host.get("/hello").status == 200
+    assert host.get("/hello", timeout=60).status == 200
 
 
 # long ones, in constant memory
@@ -112,7 +112,7 @@ def test_a_download_costs_no_memory(start, query):
         framing = 0 if query else MUCH // 32768 * 8 + 5   # each piece is "8000", its data and two ends of lines
         take(client, MUCH + framing - len(client.pending), memory)
     assert memory.look() < GROWTH_KB
-    line = host.wait_access(path=f"/streams/down/{MUCH}{query}", why="done")
+    line = host.wait_access(path=f"/streams/down/{MUCH}{query}", why="done", timeout=60)
     assert int(line["bytes"]) == MUCH + framing + len(head)
 
 
@@ -165,9 +165,9 @@ def test_both_ways_at_once(start):
 def test_who_never_reads_is_given_up(start):
     host = start({"write_timeout": "1s"})
     memory = warm(host)
-    clients = [host.connect().request("GET", f"/streams/down/{1 << 30}") for _ in range(30)]
+    clients = [host.connect(60).request("GET", f"/streams/down/{1 << 30}") for _ in range(30)]
     for _ in range(10):
-        assert host.get("/hello").status == 200
+        assert host.get("/hello", timeout=60).status == 200
         memory.look()
     host.wait_access(count=len(clients), path=f"/streams/down/{1 << 30}", status=499, why="write_timeout",
                      timeout=60)
@@ -187,7 +187,7 @@ def test_a_handler_that_waits_for_the_database_holds_its_client_back(start, data
         given = stuff(client, MUCH)
         assert given < MUCH // 2, "what the kernel's buffers take, and no more"
         assert memory.look() < GROWTH_KB
-        assert host.get("/hello").status == 200
+        assert host.get("/hello", timeout=60).status == 200
         held.close()
         give(client, MUCH - given, memory)
         assert client.read_answer().body == str(MUCH).encode()
@@ -224,10 +224,10 @@ def test_events_as_a_browser_sees_them(start):
         head = client._take_until(b"\r\n\r\n").decode()
         assert "Content-Type: text/event-stream\r\n" in head and "Cache-Control: no-store\r\n" in head
         assert events_of(client) == "event: resumed\ndata: 41\n\n"
-        assert host.post("/streams/events", "one\r\ntwo\n").body == b"1"
+        assert host.post("/streams/events", "one\r\ntwo\n", timeout=60).body == b"1"
         assert events_of(client) == "event: news\nid: 1\ndata: one\ndata: two\ndata: \n\n"
-    wait_until(lambda: host.get("/streams/followers").body == b"0")
-    host.wait_access(path="/streams/events", method="GET", status=499, why="client_gone")
+    wait_until(lambda: host.get("/streams/followers", timeout=60).body == b"0")
+    host.wait_access(path="/streams/events", method="GET", status=499, why="client_gone", timeout=60)
 
 
 def test_no_event_is_sent_by_half(start):
@@ -239,7 +239,7 @@ def test_no_event_is_sent_by_half(start):
         for _ in range(500):
             if host.post("/streams/events?stubborn", long, timeout=30).body == b"0":
                 break
-        wait_until(lambda: host.get("/streams/followers").body == b"0")
+        wait_until(lambda: host.get("/streams/followers", timeout=60).body == b"0")
         events = b""
         with pytest.raises(Closed):
             while True:
@@ -263,7 +263,7 @@ def test_thousands_follow(start, many_followers):
         clients = [follow(host) for _ in range(FOLLOWERS)]
         for client in clients:
             assert client._take_until(b"\r\n\r\n").startswith(b"HTTP/1.1 200 ")
-    wait_until(lambda: int(host.get("/streams/followers").body) == FOLLOWERS, timeout=60)
+    wait_until(lambda: int(host.get("/streams/followers", timeout=60).body) == FOLLOWERS, timeout=60)
     each_kb = (memory_of(worker) - before) / FOLLOWERS
     for number in range(1, 4):
         began = time.monotonic()
@@ -275,7 +275,7 @@ def test_thousands_follow(start, many_followers):
     gone, clients = clients[:FOLLOWERS // 3], clients[FOLLOWERS // 3:]
     for number, client in enumerate(gone):
         client.reset() if number % 2 else client.close()
-    wait_until(lambda: int(host.get("/streams/followers").body) == len(clients), timeout=60)
+    wait_until(lambda: int(host.get("/streams/followers", timeout=60).body) == len(clients), timeout=60)
     began = time.monotonic()
     host.signal(signal.SIGTERM)
     for client in clients:
