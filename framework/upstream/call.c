@@ -18,16 +18,11 @@
  */
 #include "upstream/call.h"
 #include "base/check.h"
-#include "base/log.h"
 #include "http/trailer.h"
 #include "task/scope.h"
 #include "upstream/request.h"
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-
-/* A text for people. */
-enum { EXPLAIN_SIZE = 700 };
 
 /* Some thirty years: a stream without a limit in all. */
 #define FOREVER_MS (UINT64_C(1) << 40)
@@ -41,173 +36,7 @@ struct call *call_of(struct op *op)
     return CONTAINER_OF(op, struct call, op);
 }
 
-static uint64_t now_of(const struct call *call)
-{
-    return loop_now_ms(call->upstream->loop);
-}
-
-/* Ends */
-
-/* What the breaker learns; `is_good` where the upstream answered, and not with a 502 to 504. */
-__attribute__((noinline)) static void note_outcome(struct call *call, bool is_good)
-{
-    struct upstream *upstream = call->upstream;
-    const struct upstream_options *options = upstream->options;
-    bool is_trial = call->is_trial;
-
-    call->is_trial = false;
-    if (!breaker_note(&upstream->breaker, options, now_of(call), is_trial, is_good))
-        return;
-    upstream->counts.breaks++;
-    log_warn("upstream %s: %u percent of the calls failed, calls fail at once for %u ms",
-             upstream->name, options->breaker_percent, options->breaker_time_ms);
-}
-
-static inline void tell_breaker(struct call *call, bool is_good)
-{
-    if (call->upstream->options->breaker_percent != 0 && !call->is_follower)
-        note_outcome(call, is_good);
-}
-
-/* The call holds neither place nor connection by now. */
-static void end(struct call *call)
-{
-    CHECK(call->attempt.state == ATTEMPT_NONE);
-    if (call->is_trial)
-        breaker_untried(&call->upstream->breaker, now_of(call));
-    call->state = CALL_OVER;
-    timer_stop(&call->timer);
-    inflate_destroy(call->inflate);
-    call->inflate = NULL;
-    call->times_us[UPSTREAM_TIME_TOTAL] =
-        (int64_t)(loop_now_us(call->upstream->loop) - call->begun_us);
-    if (!call->is_follower)
-        call->upstream->counts.calls++;
-    flight_leave(call);
-}
-
-static bool is_gateway_error(uint32_t code)
-{
-    return code >= 502 && code <= 504;
-}
-
-static void succeed(struct call *call)
-{
-    if (call->flow != NULL) {
-        end(call);
-        flow_end(call->flow, ERR_OK, NULL, (struct span){NULL, 0});
-        return;
-    }
-    op_hold(&call->op, call->body.len);
-    if (call->body.len > 0)
-        *buf_reserve(&call->body, 1) = '\0';
-    tell_breaker(call, !is_gateway_error(call->code));
-    end(call);
-    op_finish(&call->op, ERR_OK, NULL);
-}
-
-/* Was it the upstream's doing, and not ours or the caller's? */
-static bool is_upstreams(enum upstream_failure what)
-{
-    return upstream_failure_err(what) != ERR_UP_BUSY && what != UPSTREAM_INVALID &&
-           what != UPSTREAM_STREAM_TIMEOUT;
-}
-
-/* Of a stream, its flow is told, and the op only where there is no answer yet. */
-static void tell_failure(struct call *call, enum upstream_failure what, struct span text)
-{
-    enum err err = upstream_failure_err(what);
-    const char *reason = upstream_failure_reason(what);
-    struct flow *flow = call->flow;
-
-    if (call->op.state == OP_PENDING) {
-        op_explain(&call->op, text);
-        text = call->op.error;
-        op_finish(&call->op, err, reason);
-    } else {
-        text = arena_copy(&call->op.scope->arena, text);
-    }
-    if (flow != NULL)
-        flow_end(flow, err, reason, text);
-}
-
-__attribute__((format(printf, 3, 4))) static void
-fail(struct call *call, enum upstream_failure what, const char *format, ...)
-{
-    struct upstream_counts *counts = &call->upstream->counts;
-    char text[EXPLAIN_SIZE];
-    int len = snprintf(text, sizeof text, "upstream %s: ", call->upstream->name);
-    size_t used = len < (int)sizeof text ? (size_t)len : sizeof text - 1;
-    va_list args;
-
-    va_start(args, format);
-    vsnprintf(text + used, sizeof text - used, format, args);
-    va_end(args);
-    counts->failed += !call->is_follower;
-    counts->failures[what] += !call->is_follower;
-    if (upstream_failure_err(what) == ERR_UP_BUSY && !call->is_follower)
-        counts->refused++;
-    if (is_upstreams(what) && call->op.state == OP_PENDING)
-        tell_breaker(call, false);
-    buf_release(&call->body);
-    end(call);
-    tell_failure(call, what, span_of(text));
-}
-
 /* The answer */
-
-/* One copy of the head's bytes; names and values lie in it and get their NULs, each in place of a
- * byte that belongs to none of them. */
-static void copy_fields(struct call *call, const struct http_head *head)
-{
-    struct arena *arena = &call->op.scope->arena;
-    char *bytes = arena_bytes(arena, head->bytes.len);
-    struct http_field *to = arena_alloc(arena, head->fields.count * sizeof *to);
-
-    memcpy(bytes, head->bytes.ptr, head->bytes.len);
-    for (uint32_t i = 0; i < head->fields.count; i++) {
-        const struct http_field *from = &head->fields.at[i];
-        char *name = bytes + (from->name.ptr - head->bytes.ptr);
-        char *value = bytes + (from->value.ptr - head->bytes.ptr);
-
-        name[from->name.len] = '\0';
-        value[from->value.len] = '\0';
-        to[i] = (struct http_field){{name, from->name.len}, {value, from->value.len}};
-    }
-    call->fields = (struct http_fields){to, head->fields.count};
-}
-
-/* Who answered, and when. */
-static void note_answer(struct call *call, const struct origin_conn *conn)
-{
-    call->is_reused = conn->uses > 1;
-    call->times_us[UPSTREAM_TIME_CONNECT] =
-        call->is_reused ? 0 : (int64_t)(conn->connected_us - conn->asked_us);
-    call->times_us[UPSTREAM_TIME_FIRST_BYTE] =
-        (int64_t)(loop_now_us(call->upstream->loop) - call->begun_us);
-    call->address = arena_copy(&call->op.scope->arena, span_of(conn->target->text));
-}
-
-/* Where the answer is gzip, its fields are those of what comes out. */
-static void begin_decoding(struct call *call)
-{
-    struct http_fields *fields = &call->fields;
-    struct span coding = http_field_get(fields, SPAN("Content-Encoding"));
-    uint32_t kept = 0;
-
-    if (!span_equal_nocase(coding, SPAN("gzip")) && !span_equal_nocase(coding, SPAN("x-gzip")))
-        return;
-    if (http_field_count(fields, SPAN("Content-Encoding")) != 1)
-        return;
-    call->inflate = inflate_create();
-    for (uint32_t i = 0; i < fields->count; i++) {
-        if (span_equal_nocase(fields->at[i].name, SPAN("Content-Encoding")) ||
-            span_equal_nocase(fields->at[i].name, SPAN("Content-Length")))
-            continue;
-        fields->at[kept++] = fields->at[i];
-    }
-    fields->count = kept;
-}
 
 static enum err on_head(struct exchange *exchange, const struct http_head *head)
 {
@@ -218,13 +47,9 @@ static enum err on_head(struct exchange *exchange, const struct http_head *head)
     if (call->flow == NULL && head->has_body &&
         head->length > (int64_t)call->upstream->options->body_bytes_max)
         return ERR_TOO_BIG;
-    copy_fields(call, head);
-    note_answer(call, attempt->conn);
-    call->code = head->code;
-    if (call->decodes && head->has_body)
-        begin_decoding(call);
+    call_take_head(call, attempt->conn, head);
     if (call->flow != NULL) {
-        tell_breaker(call, !is_gateway_error(call->code));
+        call_tell_breaker(call, !call_is_gateway_error(call->code));
         op_finish(&call->op, ERR_OK, NULL);
         flow_answered(call->flow, call->code);
     }
@@ -272,7 +97,7 @@ static const struct exchange_handler exchange_handler = {
 /* Milliseconds that it may still take. */
 static uint64_t left_ms_of(const struct call *call)
 {
-    uint64_t now_ms = now_of(call), left_ms = scope_budget_ms(call->op.scope);
+    uint64_t now_ms = call_now_ms(call), left_ms = scope_budget_ms(call->op.scope);
 
     if (call->due_ms > now_ms && call->due_ms - now_ms < left_ms)
         left_ms = call->due_ms - now_ms;
@@ -293,7 +118,7 @@ static void on_time(struct timer *timer);
 
 static void wait_on(struct call *call, bool is_in_line)
 {
-    uint64_t now_ms = now_of(call), due_ms = due_ms_of(call);
+    uint64_t now_ms = call_now_ms(call), due_ms = due_ms_of(call);
 
     if (now_ms >= call->queue_due_ms) /* it waited for a name, which has a limit of its own */
         call->queue_due_ms = now_ms + call->upstream->options->queue_timeout_ms;
@@ -329,7 +154,7 @@ static void on_loan(struct origin_loan *loan, const struct conn_failure *failure
         return;
     }
     attempt->state = ATTEMPT_NONE;
-    fail(attempt->call, failure->what, "%s", failure->problem);
+    call_fail(attempt->call, failure->what, "%s", failure->problem);
 }
 
 /* Lets go of its place or its connection; nothing of them will call back. */
@@ -369,13 +194,14 @@ static void launch(struct call *call)
             return; /* it has its own limits */
     } else if (get_in_line(call)) {
         call->attempt.state = ATTEMPT_WAITING;
-        call->queue_due_ms = now_of(call) + options->queue_timeout_ms;
+        call->queue_due_ms = call_now_ms(call) + options->queue_timeout_ms;
         first_ms = call->queue_due_ms < first_ms ? call->queue_due_ms : first_ms;
     } else if (call->is_hedge) {
         op_cancel_as(&call->op, ERR_CANCELED, NULL);
         return;
     } else {
-        fail(call, UPSTREAM_QUEUE_FULL, "%u calls are waiting already", upstream->counts.waiting);
+        call_fail(call, UPSTREAM_QUEUE_FULL, "%u calls are waiting already",
+                  upstream->counts.waiting);
         return;
     }
     timer_start_at(upstream->loop, &call->timer, first_ms, on_time);
@@ -422,7 +248,7 @@ static bool send_again(struct attempt *attempt, struct retry_facts facts)
     }
     call->upstream->counts.retried++;
     attempt->state = ATTEMPT_WAITING;
-    call->queue_due_ms = now_of(call) + call->upstream->options->queue_timeout_ms;
+    call->queue_due_ms = call_now_ms(call) + call->upstream->options->queue_timeout_ms;
     origin_dial_again(conn, &attempt->loan, on_loan);
     timer_start_at(call->upstream->loop, &call->timer,
                    call->queue_due_ms < call->due_ms ? call->queue_due_ms : call->due_ms, on_time);
@@ -445,7 +271,7 @@ static bool come_again(struct call *call, struct origin_conn *conn)
     }
     if (call->flow != NULL || !call->is_idempotent ||
         call->retries >= call->upstream->options->retries_max || wait_ms > max_ms ||
-        now_of(call) + wait_ms >= call->due_ms || wait_ms >= scope_budget_ms(call->op.scope))
+        call_now_ms(call) + wait_ms >= call->due_ms || wait_ms >= scope_budget_ms(call->op.scope))
         return false;
     if (!take_from_budget(call))
         return false;
@@ -469,7 +295,7 @@ static void on_answered(struct attempt *attempt)
     struct origin_conn *conn = attempt->conn;
     bool is_again;
 
-    if (is_gateway_error(call->code))
+    if (call_is_gateway_error(call->code))
         origin_failed(conn, "it answers with 502, 503 or 504");
     else
         origin_succeeded(conn);
@@ -480,7 +306,7 @@ static void on_answered(struct attempt *attempt)
     else
         origin_drop(conn);
     if (!is_again)
-        succeed(call);
+        call_succeed(call);
 }
 
 static bool take_trailers(struct call *call, const struct exchange *exchange)
@@ -515,17 +341,17 @@ static void on_done(struct exchange *exchange, enum err err)
         return;
     }
     attempt->state = ATTEMPT_NONE;
-    if (is_upstreams(what) && what != UPSTREAM_BODY_TOO_BIG)
+    if (upstream_failure_is_theirs(what) && what != UPSTREAM_BODY_TOO_BIG)
         origin_failed(conn, problem);
     origin_drop(conn);
-    fail(call, what, "%s", problem);
+    call_fail(call, what, "%s", problem);
 }
 
 static void on_time(struct timer *timer)
 {
     struct call *call = CONTAINER_OF(timer, struct call, timer);
     struct attempt *attempt = &call->attempt;
-    uint64_t now_ms = now_of(call);
+    uint64_t now_ms = call_now_ms(call);
     bool is_in_line = attempt->state == ATTEMPT_WAITING && origin_is_in_line(&attempt->loan);
 
     CHECK(call->state != CALL_OVER);
@@ -536,16 +362,16 @@ static void on_time(struct timer *timer)
             attempt->state == ATTEMPT_SENT ? "the answer is not complete" : "not connected";
 
         detach(attempt);
-        fail(call, UPSTREAM_TIMEOUT, "too slow in all, %s", what);
+        call_fail(call, UPSTREAM_TIMEOUT, "too slow in all, %s", what);
     } else if (attempt->state == ATTEMPT_SENT && now_ms >= due_ms_of(call)) {
         detach(attempt);
-        fail(call, UPSTREAM_STREAM_TIMEOUT, "the stream stood still for longer than %u ms",
-             call->upstream->options->stream_timeout_ms);
+        call_fail(call, UPSTREAM_STREAM_TIMEOUT, "the stream stood still for longer than %u ms",
+                  call->upstream->options->stream_timeout_ms);
     } else if (is_in_line && now_ms >= call->queue_due_ms &&
                !origin_is_nowhere(&call->upstream->origin)) {
         detach(attempt);
-        fail(call, UPSTREAM_QUEUE_TIMEOUT, "all %u connections are in use",
-             call->upstream->counts.connections);
+        call_fail(call, UPSTREAM_QUEUE_TIMEOUT, "all %u connections are in use",
+                  call->upstream->counts.connections);
     } else {
         wait_on(call, is_in_line);
     }
@@ -558,7 +384,7 @@ static void abandon(struct call *call, enum err err)
 {
     detach(&call->attempt);
     call->upstream->counts.canceled += !call->is_follower;
-    end(call);
+    call_end(call);
     buf_release(&call->body);
     if (call->flow != NULL)
         flow_end(call->flow, err, NULL, (struct span){NULL, 0});
@@ -585,7 +411,7 @@ void call_spoil(struct call *call, const char *problem)
     if (call->state == CALL_OVER)
         return;
     detach(&call->attempt);
-    fail(call, UPSTREAM_INVALID, "%s", problem);
+    call_fail(call, UPSTREAM_INVALID, "%s", problem);
 }
 
 static void release(struct op *op)
@@ -644,7 +470,7 @@ static void start(struct call *call, const struct upstream_call *what)
     call->is_idempotent = (what->flags & UPSTREAM_IDEMPOTENT) != 0 || what->method.ptr == NULL ||
                           retry_is_idempotent(what->method);
     call->decodes = (what->flags & UPSTREAM_DECODE) != 0;
-    call->due_ms = now_of(call) + timeout_ms;
+    call->due_ms = call_now_ms(call) + timeout_ms;
     call->attempt.call = call;
     if (call->is_follower) {
         timer_start_at(upstream->loop, &call->timer, call->due_ms, on_time);
@@ -652,8 +478,9 @@ static void start(struct call *call, const struct upstream_call *what)
         return;
     }
     if (upstream->options->breaker_percent != 0 &&
-        !breaker_admits(&upstream->breaker, upstream->options, now_of(call), &call->is_trial)) {
-        fail(call, UPSTREAM_BREAKER, "most calls failed lately, this one is not tried");
+        !breaker_admits(&upstream->breaker, upstream->options, call_now_ms(call),
+                        &call->is_trial)) {
+        call_fail(call, UPSTREAM_BREAKER, "most calls failed lately, this one is not tried");
         return;
     }
     retry_budget_add(&upstream->budget, upstream->options->retry_percent);
@@ -719,7 +546,7 @@ static struct op *begin(struct scope *scope, struct upstream *upstream,
     if (can_start)
         start(call, what);
     else
-        fail(call, UPSTREAM_INVALID, "%s", problem);
+        call_fail(call, UPSTREAM_INVALID, "%s", problem);
     return &call->op;
 }
 
@@ -744,33 +571,6 @@ struct op *call_begin_inner(struct scope *scope, struct upstream *upstream,
 {
     return begin(scope, upstream, what,
                  &(struct manner){.is_hedge = is_hedge, .avoid_id = avoid_id});
-}
-
-void call_adopt(struct call *call, const struct call *inner)
-{
-    struct arena *arena = &call->op.scope->arena;
-    uint32_t count = inner->fields.count;
-    struct http_field *fields = arena_alloc(arena, (count + 1) * sizeof *fields);
-
-    for (uint32_t i = 0; i < count; i++)
-        fields[i] = (struct http_field){arena_copy(arena, inner->fields.at[i].name),
-                                        arena_copy(arena, inner->fields.at[i].value)};
-    call->fields = (struct http_fields){fields, count};
-    call->code = inner->code;
-    call->is_reused = inner->is_reused;
-    call->address = arena_copy(arena, inner->address);
-    for (uint32_t i = 0; i < UPSTREAM_TIME_COUNT; i++)
-        call->times_us[i] = inner->times_us[i];
-    if (inner->body.len > 0)
-        buf_append(&call->body, buf_span(&inner->body));
-    succeed(call);
-}
-
-void call_fail_as(struct call *call, enum err err, const char *reason, struct span text)
-{
-    op_explain(&call->op, text);
-    end(call);
-    op_finish(&call->op, err, reason);
 }
 
 bool op_is_upstream(const struct op *op)

@@ -59,6 +59,39 @@ struct call {
 /* The call behind `op`, one of upstream_call() or upstream_stream() (checked). */
 struct call *call_of(struct op *op);
 
+/* The loop's time. */
+static inline uint64_t call_now_ms(const struct call *call)
+{
+    return loop_now_ms(call->upstream->loop);
+}
+
+/* The head of the answer came over `conn`. */
+void call_take_head(struct call *call, const struct origin_conn *conn,
+                    const struct http_head *head);
+
+/* ---- ends (outcome.c): the call holds neither place nor connection by now ---- */
+
+/* It is over, and counted; its op and flow are still to be told. */
+void call_end(struct call *call);
+
+/* It is answered. */
+void call_succeed(struct call *call);
+
+/* It has failed; `format` makes the text for people, behind the upstream's name. */
+void call_fail(struct call *call, enum upstream_failure what, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* What the breaker learns: the upstream answered, and not with a 502 to 504; or it did not. */
+void call_tell_breaker(struct call *call, bool is_good);
+
+/* 502 to 504? */
+bool call_is_gateway_error(uint32_t code);
+
+/* Was such a failure the upstream's doing, and not ours or the caller's? */
+bool upstream_failure_is_theirs(enum upstream_failure what);
+
+/* ---- giving up ---- */
+
 /* Gives it up, as one that nobody wants any more; one that is over stays as it is. Its flow is told
  * `err`. */
 void call_give_up(struct call *call, enum err err);

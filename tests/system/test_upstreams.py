@@ -291,3 +291,25 @@ def test_nginx_in_front(start_weft, start_server, tmp_path, peer):
         answer = client.ask("POST", "/api/echo", {"Transfer-Encoding": "chunked"}, b"4\r\nsome\r\n0\r\n\r\n")
         assert answer.body == b"some"
         assert client.ask("GET", "/hello").status == 200
+
+
+# what goes along
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.mark.parametrize("setting, sent, passed", [
+    ("on", {"traceparent": TRACE, "tracestate": "a=1"}, {"traceparent": TRACE, "tracestate": "a=1"}),
+    ("on", {"traceparent": TRACE}, {"traceparent": TRACE}),
+    ("on", {"traceparent": TRACE.upper(), "tracestate": "a=1"}, {}),
+    ("on", {"traceparent": TRACE + "x"}, {}),
+    ("on", {"tracestate": "a=1"}, {}),
+    ("off", {"traceparent": TRACE, "tracestate": "a=1"}, {})])
+def test_the_trace_goes_along(start_weft, peer, setting, sent, passed):
+    peer.on("GET", "/x", fixed(body="x"))
+    host = start_weft({"upstream.partner": {"url": peer.url, "trace": setting, "budget_field": "X-Left-Ms"},
+                       "plugin.lab": {"path": place.BUILD / "tests/plugins/lab.so", "upstream": "partner"}})
+    assert host.get("/lab/call?path=/x", headers=sent).status == 200
+    got = peer.requests[-1].headers
+    assert {name: got[name] for name in ("traceparent", "tracestate") if name in got} == passed
+    assert 0 < int(got["x-left-ms"]) <= 30000
