@@ -133,13 +133,19 @@ void cover_resume(struct cover *cover)
         listener_resume(&cover->_doors[i].listener);
 }
 
+/* Where no other generation serves, neighbours' queues are emptied as well: an owner may not have begun
+ * yet, or have died a moment ago. What we keep from another generation is open anyway. */
 void cover_drain(struct cover *cover)
 {
+    bool is_last = cover->_count > 0 && roster_word(cover->_setup.roster) == ROSTER_GO;
+
     cover->_is_on = false;
-    if (cover->_setup.roster != NULL)
+    if (cover->_count > 0)
         roster_leave(cover->_setup.roster, cover->_setup.index);
     for (uint32_t i = 0; i < cover->_count; i++) {
         struct cover_door *door = &cover->_doors[i];
+        if (is_last && door->fd >= 0)
+            open_door(door);
         listener_drain(&door->listener);
         if (door->fd >= 0)
             close(door->fd);

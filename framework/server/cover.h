@@ -60,7 +60,7 @@ void cover_hold(struct cover *cover);
 /* There is room for connections again. */
 void cover_resume(struct cover *cover);
 
-/* Accepts who is queued where it accepts, and closes all sockets. */
+/* Accepts who is queued, unless another generation does, and closes all sockets. */
 void cover_drain(struct cover *cover);
 
 /* Stops everything and closes what is open. Zeroed, and twice, is fine. */

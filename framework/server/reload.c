@@ -84,6 +84,18 @@ static void follow_log(const struct settings *settings)
         log_error("error_log: cannot be opened: %s", strerror(errno));
 }
 
+/* Who is queued is not for `generation` any more, unless the others do not have that address. */
+static void leave_queues(struct reload *reload, struct generation *generation,
+                         const struct settings *others)
+{
+    const struct sockets *sockets = &reload->host->sockets;
+    int *kept = mem_calloc((size_t)sockets->slots * SETTINGS_LISTEN_MAX, sizeof *kept);
+    uint32_t count = sockets_only_of(sockets, generation->settings, others, kept);
+
+    roster_say(&generation->roster, ROSTER_HOLD, kept, count);
+    mem_free(kept);
+}
+
 /* The current generation has crashed while the old one holds. */
 static void roll_back(struct reload *reload, const struct slot *slot)
 {
@@ -95,6 +107,7 @@ static void roll_back(struct reload *reload, const struct slot *slot)
     log_error("rollback: %s", text);
     reload_note(reload, RELOAD_TAKEN_BACK, text);
     timer_stop(&reload->probation);
+    leave_queues(reload, failed, reload->old->settings);
     generation_go(reload->old);
     reload->current = reload->old;
     reload->old = failed;
@@ -126,6 +139,7 @@ static void start_next(struct reload *reload)
 /* It could not start, or crashed as it began to serve. */
 static void drop_next(struct reload *reload, const char *problem)
 {
+    leave_queues(reload, reload->next, reload->current->settings);
     reload->old = reload->next;
     reload->next = NULL;
     end_old(reload);

@@ -7,6 +7,7 @@ import subprocess
 import threading
 
 from support import place
+from support.wait import wait_until
 
 REQUEST = b"GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
@@ -48,6 +49,28 @@ def test_clients_that_keep_coming_are_served_or_refused(start_weft):
     # A handshake that is half done at that very moment can still be lost; it was up to 13 of 16 clients.
     lost = sum(seen.values()) - seen["HTTP/1.1 200"]
     assert lost <= 2, seen
+
+
+def test_who_is_queued_on_a_worker_that_has_not_begun(start_weft):
+    """Or has died a moment ago: at the end the others accept for it, and nobody is reset."""
+    host = start_weft({"server": {"workers": 4}, "plugin.hello": {"path": "hello.so"}})
+    host.wait_log("serving: ")
+    for turn in range(5):
+        gone = host.workers()[1:]
+        for pid in gone:
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not set(gone) & set(host.workers()))
+        clients = [host.connect(timeout=20).send(REQUEST) for _ in range(20)]
+        host.signal(signal.SIGTERM)
+        assert host.wait() == 0
+        for client in clients:
+            answer = client.read_answer()
+            assert answer.status == 200
+            client.close()
+        if turn < 4:
+            host.is_told = False
+            host.start()
+            host.wait_log("serving: ", count=turn + 2)
 
 
 def test_started_by_one_who_ignores_its_children(start_weft):

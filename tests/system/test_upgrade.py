@@ -194,7 +194,8 @@ def test_it_is_found_as_it_was_called(start_weft, tmp_path, how):
 def kinds(pid):
     """Of a process's open files, what they are, without numbers."""
     found = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
-    return sorted(re.sub(r"\d+", "N", each) for each in found)
+    # a worker that stands in for a neighbour has a spare one more
+    return sorted(re.sub(r"\d+", "N", each) for each in found if each != "/dev/null")
 
 
 def test_no_descriptor_goes_astray(start, free_port):
