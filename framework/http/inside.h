@@ -157,10 +157,10 @@ void http_conn_skip_body(struct http_conn *conn, struct http_request *request);
  * never will be. */
 bool http_conn_introduce(struct http_conn *conn);
 
-/* The client's address and the request's given id, as trusted proxies say them. */
+/* The client's address and the request's given id, as trusted proxies, if there are any, say them. */
 void http_request_introduce(struct http_request *request);
 
-/* Has the answer carry the request's id. */
+/* Has the answer carry the request's id, where [server] request_id names a field for it. */
 void http_reply_introduce(struct http_request *request);
 
 /* ---- trailer.c ---- */

@@ -83,7 +83,7 @@ void http_request_introduce(struct http_request *request)
     struct addr *client;
     struct span id;
 
-    if (server->trusted.count == 0 || !addr_ranges_have(&server->trusted, request->peer))
+    if (!addr_ranges_have(&server->trusted, request->peer))
         return;
     if (options->request_id[0] != '\0') {
         id = http_field_get(&request->fields, span_of(options->request_id));
@@ -102,8 +102,7 @@ void http_reply_introduce(struct http_request *request)
     struct http_fields fields = {request->reply_fields, request->reply_field_count};
     enum err err;
 
-    if (options->request_id[0] == '\0' ||
-        http_field_get(&fields, span_of(options->request_id)).ptr != NULL)
+    if (http_field_get(&fields, span_of(options->request_id)).ptr != NULL)
         return;
     err = http_reply_field(request, span_of(options->request_id), http_request_name(request));
     CHECK(err == ERR_OK ||

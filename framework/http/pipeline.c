@@ -234,7 +234,7 @@ static void advance(struct http_conn *conn)
             break;
         if (conn->reading == first)
             http_conn_skip_body(conn, first);
-        if (http_file_is_pending(first)) {
+        if (first->_file != NULL && http_file_is_pending(first)) {
             http_file_send(first);
             break;
         }

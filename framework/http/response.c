@@ -84,7 +84,8 @@ static enum err prepare(struct http_request *request, uint32_t code, struct span
     request->code = code;
     request->reply_type = type;
     request->_reply_left = length;
-    http_reply_introduce(request);
+    if (request->server->options->request_id[0] != '\0')
+        http_reply_introduce(request);
     if (request->filter_count > 0 && !has_left(request)) {
         request->reply = HTTP_REPLY_SEEN;
         http_filters_see(request);

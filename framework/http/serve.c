@@ -118,7 +118,8 @@ struct http_request *http_request_make(struct http_conn *conn, const struct http
     if (head != NULL) {
         server->counts->requests++;
         copy_head(request, head);
-        http_request_introduce(request);
+        if (server->trusted.count > 0)
+            http_request_introduce(request);
     }
     scope->owner = request;
     scope->request_id = request->id;
@@ -146,6 +147,7 @@ void http_request_refuse(struct http_request *request, uint32_t code, const char
 /* Finds the route of the path; `*err` says what is wrong with it. */
 static void find_route(struct http_request *request, enum err *err)
 {
+    const struct http_filters *filters = router_filters(request->server->setup.router);
     struct route_match *match = &request->match;
     struct span segments[URI_SEGMENTS_MAX];
     uint32_t count;
@@ -155,7 +157,8 @@ static void find_route(struct http_request *request, enum err *err)
     if (*err != ERR_OK)
         return;
     router_match(request->server->setup.router, request->method, segments, count, match);
-    http_filters_match(router_filters(request->server->setup.router), request, segments, count);
+    if (filters->count > 0)
+        http_filters_match(filters, request, segments, count);
     for (uint32_t i = 0; i < match->count; i++)
         decoded[match->values[i].ptr + match->values[i].len - decoded] = '\0';
 }
@@ -540,7 +543,8 @@ void http_request_over(struct http_request *request, enum scope_why why)
     request->_is_over = true;
     list_remove(&request->_link);
     http_stream_stop(request);
-    http_file_stop(request);
+    if (request->_file != NULL)
+        http_file_stop(request);
     note_over(request, why);
     leave_route(request);
     CHECK(request->server->counts->requests_open > 0);
