@@ -45,9 +45,9 @@ static struct date date_of(int64_t days)
 
 void pg_time_write(int64_t us, char text[PG_TIME_SIZE])
 {
-    int64_t days = floor_div(us, (int64_t)DAY_S * US);
-    int64_t rest = us - days * DAY_S * US;
-    struct date date = date_of(days);
+    const int64_t day_us = (int64_t)DAY_S * US;
+    int64_t rest = (us % day_us + day_us) % day_us; /* days * day_us could be beyond INT64_MIN */
+    struct date date = date_of(floor_div(us, day_us));
     int second = (int)(rest / US);
 
     if (us == INT64_MAX || us == INT64_MIN) {

@@ -42,6 +42,19 @@ static void check_time(struct span text)
     MUST(same == us);
 }
 
+/* Whatever number a plugin takes for a time. */
+static void check_any_time(struct span bytes)
+{
+    char text[PG_TIME_SIZE];
+    int64_t us;
+
+    if (bytes.len < sizeof us)
+        return;
+    memcpy(&us, bytes.ptr, sizeof us);
+    pg_time_write(us, text);
+    MUST(strlen(text) > 7);
+}
+
 static void check_bytes(struct span text)
 {
     char *out = mem_alloc(text.len + 1), *again, *back;
@@ -143,6 +156,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct span text = {copy, size};
 
     check_time(text);
+    check_any_time(text);
     check_bytes(text);
     check_array(text);
     check_texts(text);
