@@ -10,8 +10,11 @@
 enum {
     GRACE_MS = 3000,    /* beyond a drain's time, before a worker is killed */
     HOLD_MS = 1000,     /* for workers to say that they hold */
+    WORKED_MS = 5000,   /* before a worker is replaced for its memory */
     CLOSING_MS = 60000, /* the longest that a killed process may be in the kernel */
 };
+
+static void end_if_gone(struct generation *generation);
 
 static void move(struct generation *generation, enum generation_state state)
 {
@@ -34,6 +37,7 @@ struct generation *generation_create(struct host *host, struct settings *setting
     generation->slots = mem_calloc(settings->workers, sizeof *generation->slots);
     for (uint32_t i = 0; i < settings->workers; i++)
         slot_init(&generation->slots[i], generation, i);
+    list_init(&generation->leavers);
     list_append(&host->generations, &generation->link);
     return generation;
 }
@@ -42,6 +46,7 @@ void generation_destroy(struct generation *generation)
 {
     if (generation == NULL)
         return;
+    CHECK(list_is_empty(&generation->leavers));
     timer_stop(&generation->patience);
     timer_stop(&generation->hold);
     for (uint32_t i = 0; i < generation->settings->workers; i++)
@@ -60,6 +65,9 @@ uint32_t generation_alive(const struct generation *generation)
 
     for (uint32_t i = 0; i < generation->settings->workers; i++)
         count += generation->slots[i].pid != 0;
+    for (const struct list *link = generation->leavers.next; link != &generation->leavers;
+         link = link->next)
+        count++;
     return count;
 }
 
@@ -78,8 +86,31 @@ struct slot *generation_find(struct host *host, pid_t pid)
         for (uint32_t i = 0; i < generation->settings->workers; i++)
             if (generation->slots[i].pid == pid)
                 return &generation->slots[i];
+        LIST_EACH (&generation->leavers, at) {
+            if (CONTAINER_OF(at, struct slot, link)->pid == pid)
+                return CONTAINER_OF(at, struct slot, link);
+        }
     }
     return NULL;
+}
+
+void generation_signal(const struct generation *generation, int number)
+{
+    for (uint32_t i = 0; i < generation->settings->workers; i++)
+        if (generation->slots[i].pid != 0)
+            kill(generation->slots[i].pid, number);
+    LIST_EACH (&generation->leavers, link) {
+        kill(CONTAINER_OF(link, struct slot, link)->pid, number);
+    }
+}
+
+void generation_abandon(struct generation *generation)
+{
+    for (uint32_t i = 0; i < generation->settings->workers; i++)
+        slot_abandon(&generation->slots[i]);
+    LIST_EACH (&generation->leavers, link) {
+        slot_abandon(CONTAINER_OF(link, struct slot, link));
+    }
 }
 
 static void fail(struct generation *generation, const struct slot *slot)
@@ -128,6 +159,69 @@ static void serve(struct slot *slot)
         log_info("worker %u is back as process %d", slot->index, (int)slot->pid);
 }
 
+/* ---- workers that are replaced ---- */
+
+static struct slot *leaver_of(const struct generation *generation, const struct slot *slot)
+{
+    LIST_EACH (&generation->leavers, link) {
+        if (CONTAINER_OF(link, struct slot, link)->index == slot->index)
+            return CONTAINER_OF(link, struct slot, link);
+    }
+    return NULL;
+}
+
+/* The one in the place of `slot` (NULL: each) is needed no more. */
+static void release_leavers(const struct generation *generation, const struct slot *slot)
+{
+    uint64_t wait_ms = generation->settings->server.drain_timeout_ms + GRACE_MS;
+
+    LIST_EACH (&generation->leavers, link) {
+        struct slot *leaver = CONTAINER_OF(link, struct slot, link);
+        if (leaver->state == SLOT_SERVING && (slot == NULL || leaver->index == slot->index))
+            slot_leave(leaver, wait_ms);
+    }
+}
+
+/* One at a time in each place, and nobody before he has done some work: a limit that is too low must
+ * not have us start workers all day. */
+static void check_memory(struct generation *generation, struct slot *slot)
+{
+    uint64_t now_ms = loop_now_ms(generation->host->loop);
+    uint64_t max = generation->settings->server.memory_max, used;
+    struct slot *leaver;
+
+    if (slot->state != SLOT_SERVING || now_ms - slot->started_ms < WORKED_MS ||
+        leaver_of(generation, slot) != NULL)
+        return;
+    used = watch_memory(slot->pid);
+    if (used <= max)
+        return;
+    log_warn("worker %u (process %d) uses %llu bytes of memory, memory_max is %llu: replaced",
+             slot->index, (int)slot->pid, (unsigned long long)used, (unsigned long long)max);
+    leaver = mem_alloc(sizeof *leaver);
+    slot_split(slot, leaver);
+    list_append(&generation->leavers, &leaver->link);
+    if (!slot_start(slot))
+        slot_start_again(slot);
+}
+
+void generation_check_memory(struct generation *generation)
+{
+    if (generation->state != GENERATION_SERVING || generation->settings->server.memory_max == 0)
+        return;
+    for (uint32_t i = 0; i < generation->settings->workers; i++)
+        check_memory(generation, &generation->slots[i]);
+}
+
+static void on_leaver_ended(struct generation *generation, struct slot *leaver)
+{
+    list_remove(&leaver->link);
+    slot_deinit(leaver);
+    mem_free(leaver);
+    if (generation->state == GENERATION_ENDING)
+        end_if_gone(generation);
+}
+
 void generation_on_ready(struct generation *generation, struct slot *slot)
 {
     bool is_starting = generation->state == GENERATION_STARTING;
@@ -135,6 +229,7 @@ void generation_on_ready(struct generation *generation, struct slot *slot)
     if (generation->state == GENERATION_SERVING || (is_starting && generation->goes_at_once)) {
         roster_say(&generation->roster, ROSTER_GO, NULL, 0);
         serve(slot);
+        release_leavers(generation, slot);
     }
     if (!is_starting || !start_empty(generation) || first_in(generation, SLOT_STARTING) != NULL)
         return;
@@ -184,6 +279,7 @@ void generation_hold(struct generation *generation, const int *kept, uint32_t ke
     CHECK(generation->state == GENERATION_SERVING);
     move(generation, GENERATION_HOLDING);
     roster_say(&generation->roster, ROSTER_HOLD, kept, kept_count);
+    release_leavers(generation, NULL);
     for (uint32_t i = 0; i < generation->settings->workers; i++) {
         struct slot *slot = &generation->slots[i];
         if (slot->state == SLOT_WAITING || slot->state == SLOT_STARTING)
@@ -208,6 +304,9 @@ static void on_patience_over(struct timer *timer)
         log_error("worker %u (process %d) does not end: killed", i, (int)slot->pid);
         generation->killed++;
         kill(slot->pid, SIGKILL);
+    }
+    LIST_EACH (&generation->leavers, link) {
+        kill(CONTAINER_OF(link, struct slot, link)->pid, SIGKILL);
     }
     timer_start(generation->host->loop, timer, CLOSING_MS, on_patience_over);
 }
@@ -238,6 +337,9 @@ void generation_end(struct generation *generation, int number)
         move(generation, GENERATION_ENDING);
     for (uint32_t i = 0; i < generation->settings->workers; i++)
         slot_stop(&generation->slots[i], number);
+    LIST_EACH (&generation->leavers, link) {
+        slot_stop(CONTAINER_OF(link, struct slot, link), number);
+    }
     timer_start(generation->host->loop, &generation->patience, wait + GRACE_MS, on_patience_over);
     end_if_gone(generation);
 }
@@ -258,6 +360,10 @@ static void replace(struct generation *generation, struct slot *slot)
 
 void generation_on_ended(struct generation *generation, struct slot *slot, enum slot_state before)
 {
+    if (slot->is_leaver) {
+        on_leaver_ended(generation, slot);
+        return;
+    }
     switch (generation->state) {
     case GENERATION_STARTING:
         fail(generation, slot);

@@ -45,6 +45,7 @@ struct generation {
     struct settings *settings;              /* its own */
     struct roster roster;                   /* shared with its workers */
     struct slot *slots;                     /* settings->workers of them */
+    struct list leavers;                    /* struct slot: workers that were replaced, and end */
     struct timer patience;                  /* until workers that do not end are killed */
     struct timer hold;                      /* until those that do not answer count as holding */
     uint64_t since_ms;                      /* when its state began */
@@ -73,6 +74,16 @@ void generation_go(struct generation *generation);
  * event `held` comes once all have, or after a second without the others: they cannot accept
  * either, having seen the roster. */
 void generation_hold(struct generation *generation, const int *kept, uint32_t kept_count);
+
+/* Looks how much memory each worker uses; one that is above memory_max is replaced: another is started
+ * beside it, and once that serves it finishes what it has and ends. */
+void generation_check_memory(struct generation *generation);
+
+/* Sends `number` to every worker. */
+void generation_signal(const struct generation *generation, int number);
+
+/* In a forked child: closes our ends of the channels. */
+void generation_abandon(struct generation *generation);
 
 /* Its workers end, by SIGTERM or SIGQUIT, and are killed where they take too long. Ending already:
  * tells them again. */

@@ -202,6 +202,8 @@ static void on_tick(struct timer *timer)
     struct master *master = CONTAINER_OF(timer, struct master, tick);
 
     log_flush_repeats();
+    if (master->reload.current != NULL && !master->is_stopping)
+        generation_check_memory(master->reload.current);
     timer_start(master->host.loop, timer, 1000, on_tick);
 }
 
@@ -312,9 +314,7 @@ void host_abandon(struct host *host)
 {
     host->abandon(host);
     LIST_EACH (&host->generations, link) {
-        struct generation *generation = CONTAINER_OF(link, struct generation, link);
-        for (uint32_t i = 0; i < generation->settings->workers; i++)
-            slot_abandon(&generation->slots[i]);
+        generation_abandon(CONTAINER_OF(link, struct generation, link));
     }
     control_abandon(&host->control);
     notify_abandon(&host->notify);

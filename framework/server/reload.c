@@ -481,9 +481,8 @@ void reload_signal(const struct reload *reload, int number)
     const struct generation *const all[] = {reload->current, reload->old, reload->next};
 
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        for (uint32_t w = 0; all[i] != NULL && w < all[i]->settings->workers; w++)
-            if (all[i]->slots[w].pid != 0)
-                kill(all[i]->slots[w].pid, number);
+        if (all[i] != NULL)
+            generation_signal(all[i], number);
 }
 
 void reload_deinit(struct reload *reload)

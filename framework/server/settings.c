@@ -99,6 +99,15 @@ static const struct field server_fields[] = {
      .scope = FIELD_PER_WORKER,
      .help = "Files and sockets that a process may have open. auto: as many as the host may have "
              "(its hard limit)."},
+    {.key = "memory_max",
+     .type = FIELD_SIZE,
+     .offset = MEMBER(memory_max),
+     .fallback = "0",
+     .min = 0,
+     .max = 1ull << 46,
+     .scope = FIELD_PER_WORKER,
+     .help = "A worker that uses more memory (RSS) is replaced: it finishes the requests it has, "
+             "and another one takes its place. 0: none is."},
     {.key = "plugin_dir",
      .type = FIELD_PATH,
      .offset = MEMBER(plugin_dir),

@@ -31,6 +31,7 @@ struct server_options {
     char *syscalls_allowed;       /* and these, with blanks between */
     uint32_t core_dumps;          /* of workers: RIGHTS_CORES_... */
     uint32_t files_max;           /* that a process may have open; 0: as many as it may have */
+    uint64_t memory_max;          /* of a worker, in bytes: beyond it, it is replaced; 0: none */
     bool plugins_writable_by_all; /* such files and folders are not refused */
     char *runtime_dir;            /* absolute; "": chosen (server/runtime.h) */
     char *resolver;               /* name servers, as resolver_create() wants them; "": none */

@@ -217,6 +217,46 @@ void slot_start_again(struct slot *slot)
     timer_start(loop, &slot->timer, wait, on_backoff_over);
 }
 
+/* ---- another in its place ---- */
+
+void slot_split(struct slot *slot, struct slot *leaver)
+{
+    CHECK(slot->state == SLOT_SERVING);
+    CHECK(!timer_is_on(&slot->timer));
+    *leaver = (struct slot){.generation = slot->generation,
+                            .blame = slot->blame,
+                            .board = slot->board,
+                            .channel = slot->channel,
+                            .pid = slot->pid,
+                            .started_ms = slot->started_ms,
+                            .index = slot->index,
+                            .state = slot->state,
+                            .is_leaver = true};
+    io_stop(&slot->io);
+    watch_move(&slot->watched, &leaver->watched);
+    io_start(slot->generation->host->loop, &leaver->io, leaver->channel, IO_READ, on_channel);
+    slot->blame = blame_create();
+    slot->board = board_create();
+    slot->channel = -1;
+    slot->pid = 0;
+    slot->state = SLOT_EMPTY;
+}
+
+static void on_leave_over(struct timer *timer)
+{
+    const struct slot *leaver = CONTAINER_OF(timer, struct slot, timer);
+
+    log_error("worker %u (process %d) does not end: killed", leaver->index, (int)leaver->pid);
+    kill(leaver->pid, SIGKILL);
+}
+
+void slot_leave(struct slot *leaver, uint64_t ms)
+{
+    CHECK(leaver->is_leaver);
+    slot_stop(leaver, SIGTERM);
+    timer_start(leaver->generation->host->loop, &leaver->timer, ms, on_leave_over);
+}
+
 /* ---- its end ---- */
 
 void slot_stop(struct slot *slot, int number)

@@ -32,6 +32,7 @@ enum slot_state {
 
 struct slot {
     struct generation *generation;      /* whose */
+    struct list link;                   /* of a leaver: among the generation's */
     struct blame *blame;                /* shared with the worker */
     struct board *board;                /* the same */
     struct watched watched;             /* the process, while there is one */
@@ -43,6 +44,7 @@ struct slot {
     uint32_t deaths;                    /* in a row: index into the back-off's steps */
     uint32_t index;                     /* of the slot */
     enum slot_state state;              /* see above */
+    bool is_leaver;                     /* slot_split() made it */
     char problem[INI_PROBLEM_SIZE + 8]; /* what the worker said last of why it cannot work */
 };
 
@@ -63,6 +65,13 @@ void slot_stop(struct slot *slot, int number);
 
 /* Its process has ended with `status`: says so in the log, and tells the generation. */
 void slot_ended(struct slot *slot, int status);
+
+/* Gives its worker, which serves, to `leaver`, fresh memory, so that another can be started in its
+ * place beside it. */
+void slot_split(struct slot *slot, struct slot *leaver);
+
+/* Tells a leaver to end; killed where it has not after `ms`. */
+void slot_leave(struct slot *leaver, uint64_t ms);
 
 /* Starts it again: at once the first time, then after longer and longer waits, until one has lived
  * for half a minute. */

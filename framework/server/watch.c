@@ -232,6 +232,18 @@ static void describe_last(const struct watched *worker, char *text, size_t size)
     snprintf(text, size, ", after last_plugin=%s last_route=%s", plugin, route);
 }
 
+void watch_move(struct watched *from, struct watched *to)
+{
+    struct watch *watch = from->_watch;
+
+    CHECK(watch != NULL);
+    list_remove(&from->_link);
+    *to = *from;
+    to->_link = (struct list){NULL, NULL};
+    list_append(&watch->workers, &to->_link);
+    *from = (struct watched){._watch = NULL};
+}
+
 static struct watch_slot *slot_of(const struct watched *worker)
 {
     CHECK(worker->slot < SETTINGS_WORKERS_MAX);

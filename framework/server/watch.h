@@ -95,6 +95,9 @@ bool watch_is_ready(const struct watch *watch);
 /* A worker was forked. */
 void watch_begin(struct watch *watch, struct watched *worker, const struct watch_worker *what);
 
+/* The worker is watched by `to`, zeroed, from here on. */
+void watch_move(struct watched *from, struct watched *to);
+
 /* Why a worker ended. */
 enum watch_end {
     WATCH_TOLD,   /* it was told to, and did */

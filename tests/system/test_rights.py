@@ -1,5 +1,6 @@
 """Goal: plugins run with no more rights than the settings say: as another user, without new privileges, behind a filter of
 system calls that names what it refuses; secrets are seen nowhere; a worker that grows is replaced while all is served."""
+import json
 import os
 import pathlib
 import pwd
@@ -290,3 +291,81 @@ def test_all_goes_on_behind_the_filter(start, books, peer, open_folder):
     assert refusals(host) == []
     host.stop()
     assert refusals(host) == []
+
+
+# ---- memory ----
+
+def memory(host):
+    """Bytes that its one worker uses."""
+    worker, = json.loads(run_weft("status", "-c", host.config, "--json").stdout)["workers"]
+    return worker["memory"]
+
+
+def start_with_room(start, room, **server):
+    """A host with one worker, whose memory_max leaves it so many bytes, and lab beside the others."""
+    lab = {"plugin.lab": {"path": LAB}}
+    host = start(**lab)
+    assert host.get("/hello").status == 200
+    limit = memory(host) + room
+    host.stop()
+    return start({"memory_max": limit, "request_timeout": "90s", **server}, **lab)
+
+
+def test_a_worker_that_has_grown_is_replaced(start):
+    """Nobody notices: who is served by it is served to the end, and who comes meanwhile by it or by the next one."""
+    host = start_with_room(start, 32 << 20)
+    old, = host.workers()
+    assert outlaw(host, "grow100") == "grown"
+    with host.connect(timeout=60) as client:
+        client.request("GET", "/lab/sleep/9000")
+        host.wait_log(r"process %d\) uses \d+ bytes of memory, memory_max is \d+: replaced" % old, timeout=30)
+        wait_until(lambda: old not in host.workers() or len(host.workers()) == 2)
+        answers = [host.get("/hello").status for _ in range(200)]
+        assert answers == [200] * 200
+        assert client.read_answer().status == 200
+    wait_until(lambda: old not in host.workers())
+    assert len(host.workers()) == 1
+    assert host.get("/hello").status == 200
+    found = json.loads(run_weft("status", "-c", host.config, "--json").stdout)
+    assert found["slots"][0]["deaths"] == 0
+    assert [each["requests"] for each in found["routes"] if each["route"] == "GET /outlaw/:how"] == [1]
+    assert "level=error" not in host.log
+
+
+def test_a_worker_that_is_replaced_and_does_not_end(start):
+    """Its requests are cut off when the drain's time is over, and a reload, signals and the end find it, too."""
+    host = start_with_room(start, 32 << 20, drain_timeout="3s", rollback_window=0)
+    old, = host.workers()
+    assert outlaw(host, "grow100") == "grown"
+    with host.connect(timeout=60) as client:
+        client.request("GET", "/lab/sleep/60000")
+        host.wait_log(": replaced", timeout=30)
+        host.signal(signal.SIGUSR1)
+        assert run_weft("reload", "-c", host.config).returncode == 0
+        wait_until(lambda: old not in host.workers(), timeout=30)
+        host.wait_log("generation 1 has ended")
+    assert host.get("/hello").status == 200
+
+
+def test_the_end_of_a_host_with_a_worker_that_is_replaced(start):
+    host = start_with_room(start, 32 << 20, drain_timeout="20s")
+    assert outlaw(host, "grow100") == "grown"
+    with host.connect(timeout=60) as client:
+        client.request("GET", "/lab/sleep/60000")
+        host.wait_log(": replaced", timeout=30)
+        host.wait_log("ready: generation 1", 2, timeout=30)
+        host.stop()
+
+
+def test_a_worker_that_is_replaced_and_killed(start):
+    host = start_with_room(start, 32 << 20)
+    old, = host.workers()
+    assert outlaw(host, "grow100") == "grown"
+    with host.connect(timeout=60) as client:
+        client.request("GET", "/lab/sleep/60000")
+        host.wait_log(": replaced", timeout=30)
+        os.kill(old, signal.SIGKILL)
+        with pytest.raises(Exception):
+            client.read_answer()
+    host.wait_log(r"worker 0 \(process %d\) was killed by signal 9" % old)
+    wait_until(lambda: len(host.workers()) == 1 and host.get("/hello").status == 200)
