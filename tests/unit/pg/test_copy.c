@@ -578,6 +578,15 @@ static void test_given_up_in_line(void **state)
     expect_well();
 }
 
+/* On a busy machine it may be open by now. */
+static void give_up(struct op *op)
+{
+    if (op->state == OP_PENDING)
+        op_cancel(op);
+    else
+        assert_int_equal(op_release(op), ERR_OK);
+}
+
 static void test_given_up_before_it_is_open(void **state)
 {
     struct op *op;
@@ -589,10 +598,10 @@ static void test_given_up_before_it_is_open(void **state)
     for (int turns = 0; turns < 6; turns++) {
         op = start_in("copy t from stdin");
         run_turns(world.loop, (uint32_t)turns);
-        op_cancel(op);
+        give_up(op);
         op = start_out("copy t to stdout");
         run_turns(world.loop, (uint32_t)turns);
-        op_cancel(op);
+        give_up(op);
         expect_well();
     }
 }
