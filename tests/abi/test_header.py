@@ -260,6 +260,27 @@ def test_the_plugin_in_the_header_is_served(tmp_path, start_weft):
     assert start_weft({"plugin.greet": {"path": made}}).get("/greet").body == b"Hello!"
 
 
+# What the samples of weft_pg.h take for granted.
+AROUND = """#include "weft.h"
+weft_pg *db; weft_stmt *all_books; void use(weft_str text); void read_all_anew(void);
+weft_status sample(weft_ctx *ctx); weft_status sample(weft_ctx *ctx) {
+%s
+(void)ctx; return WEFT_OK; }
+"""
+
+
+def test_the_samples_of_the_database_s_chapter_compile(tmp_path):
+    """Of streams, COPY and LISTEN, in C and in C++."""
+    blocks = re.findall(r"(?:^ \*     .*\n)+", (INCLUDE / "weft_pg.h").read_text(), re.M)
+    assert len(blocks) >= 3
+    for block in blocks:
+        for compiler, suffix in (("cc", "c"), ("g++", "cc")):
+            source = tmp_path / f"sample.{suffix}"
+            source.write_text(AROUND % re.sub(r"^ \*     ", "", block, flags=re.M))
+            found = run(compiler, "-fsyntax-only", f"-I{INCLUDE}", *WARNINGS, source)
+            assert found.returncode == 0, found.stderr
+
+
 @pytest.mark.parametrize("compiler, options", [
     ("cc", []), ("clang", []), ("g++", ["-fno-gnu-unique"]), ("clang++", [])])
 def test_one_built_by_hand_is_served(tmp_path, start_weft, compiler, options):
