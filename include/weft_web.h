@@ -194,12 +194,27 @@ static inline weft_str weft_form(weft_ctx *ctx, const char *name)
 
 /* ---- cookies --------------------------------------------------------------------------------- */
 
+/* Takes the next of the cookies in `*list`. Quotes hide no ';' (RFC 6265 section 4.2.1): else one
+ * that opens and does not close would swallow those behind it. 0: there is none. */
+static inline int weft_web__next_cookie(weft_str *list, weft_str *cookie)
+{
+    const char *at = list->ptr, *end;
+
+    if (at == NULL)
+        return 0;
+    end = (const char *)memchr(at, ';', list->len);
+    *cookie = weft_web__trimmed(at, end != NULL ? end : at + list->len);
+    list->len -= end != NULL ? (size_t)(end - at) + 1 : 0;
+    list->ptr = end != NULL ? end + 1 : NULL;
+    return 1;
+}
+
 /* The value of the first cookie `name`, without quotes around it; absent. [loop] */
 static inline weft_str weft_cookie(weft_ctx *ctx, const char *name)
 {
     weft_str rest = weft_header(ctx, "Cookie"), wanted = weft_cstr(name), part, none = {NULL, 0};
 
-    while (weft_web__part(&rest, ';', &part)) {
+    while (weft_web__next_cookie(&rest, &part)) {
         if (part.len <= wanted.len || part.ptr[wanted.len] != '=' ||
             memcmp(part.ptr, wanted.ptr, wanted.len) != 0)
             continue;

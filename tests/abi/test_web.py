@@ -207,3 +207,8 @@ def test_ranges_and_conditions(host):
         assert host.get("/content", headers=[("Range", "bytes=0-1"), ("If-Range", other)]).status == 200, other
     head = host.ask("HEAD", "/content", headers=[("Range", "bytes=0-1")])
     assert (head.status, head.header("Content-Length")) == (200, "10")
+
+
+def test_no_quote_hides_a_cookie(host):
+    """One that opens and does not close swallows nothing (RFC 6265: a ';' is in no value)."""
+    assert text(host, "/cookie?name=id", headers=[("Cookie", 'a="x; user=7; b="')]) == "[7]"
