@@ -77,9 +77,10 @@ def fixed(**arguments):
 class Peer:
     """The server. on(method, path, function) says what it does; anything else is a 404."""
 
-    def __init__(self, port):
+    def __init__(self, port, address="127.0.0.1"):
         self.port = port
-        self.url = f"http://127.0.0.1:{port}"
+        self.address = address
+        self.url = f"http://{address}:{port}"
         self.requests = []       # every Request, in the order in which they came
         self.connections = 0     # accepted so far
         self._routes = {}
@@ -98,7 +99,7 @@ class Peer:
         """Accepts connections (again)."""
         self._listener = socket.socket()
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._listener.bind(("127.0.0.1", self.port))
+        self._listener.bind((self.address, self.port))
         self._listener.listen(1024)
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
@@ -109,6 +110,12 @@ class Peer:
             listener.shutdown(socket.SHUT_RDWR)
             listener.close()
         self.drop()
+
+    @property
+    def open(self):
+        """How many connections there are."""
+        with self._changed:
+            return len(self._open)
 
     def drop(self):
         """Closes every open connection, idle ones too."""
