@@ -207,16 +207,17 @@ static int allow_signals(scmp_filter_ctx filter)
     int failed = 0;
 
     for (size_t i = 0; failed == 0 && i < sizeof numbers / sizeof *numbers; i++)
-        failed = allow_if(filter, numbers[i], SCMP_A0_32(SCMP_CMP_EQ, (uint32_t)getpid()));
+        failed = allow_if(filter, numbers[i], SCMP_A0_32(SCMP_CMP_EQ, (uint32_t)getpid(), 0));
     return failed;
 }
 
 static int allow_sockets(scmp_filter_ctx filter)
 {
-    int failed = allow_if(filter, SCMP_SYS(socketpair), SCMP_A0_32(SCMP_CMP_EQ, AF_UNIX));
+    int failed = allow_if(filter, SCMP_SYS(socketpair), SCMP_A0_32(SCMP_CMP_EQ, AF_UNIX, 0));
 
     for (size_t i = 0; failed == 0 && i < sizeof families / sizeof *families; i++)
-        failed = allow_if(filter, SCMP_SYS(socket), SCMP_A0_32(SCMP_CMP_EQ, (uint32_t)families[i]));
+        failed =
+            allow_if(filter, SCMP_SYS(socket), SCMP_A0_32(SCMP_CMP_EQ, (uint32_t)families[i], 0));
     return failed;
 }
 
