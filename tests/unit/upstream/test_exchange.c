@@ -360,6 +360,100 @@ static void assert_failed(const struct place *place, enum err err, const char *r
     assert_false(place->exchange.is_reusable);
 }
 
+/* How a peer ends it early. */
+enum cut { CUT_CLOSE, CUT_RESET, CUT_STALL, CUTS };
+
+/* Its body is whatever comes until the connection ends. */
+static bool is_until_the_end(const struct answer *answer)
+{
+    return (answer->flags & ENDS) != 0 && answer->err != ERR_CLOSED;
+}
+
+/* Nothing of an answer came, or only whole interim ones. */
+static bool is_at_the_start(const struct place *place, const char *bytes, size_t len)
+{
+    return place->code == 0 &&
+           (len == 0 || (len >= 4 && memcmp(bytes + len - 4, "\r\n\r\n", 4) == 0));
+}
+
+static void assert_stalled(struct place *place, bool is_at_start)
+{
+    fake_clock_jump(&place->clock, place->loop, is_at_start ? 299 : 99);
+    assert_int_equal(place->done, 0);
+    fake_clock_jump(&place->clock, place->loop, 3);
+    assert_failed(place, ERR_TIMED_OUT,
+                  is_at_start ? "upstream_first_byte_timeout" : "upstream_between_bytes_timeout");
+}
+
+/* The first `len` bytes and no more. False: these decide already what becomes of it. */
+static bool cut_off(struct place *place, const struct answer *answer, size_t len, enum cut cut)
+{
+    connect_with(place, pair_tcp);
+    ask(place, (answer->flags & HEADS) != 0);
+    say(place, answer->bytes, len);
+    if (place->done != 0)
+        return false;
+    if (cut == CUT_CLOSE) {
+        hang_up(place);
+        if (!is_until_the_end(answer) || place->code == 0) {
+            assert_failed(place, ERR_CLOSED, "upstream_reset");
+        } else {
+            assert_int_equal(place->done, 1);
+            assert_int_equal(place->err, ERR_OK);
+            assert_false(place->exchange.is_reusable);
+        }
+    } else if (cut == CUT_RESET) {
+        close_with_reset(&place->peer);
+        run_turns(place->loop, 3);
+        assert_failed(place, ERR_RESET, "upstream_reset");
+    } else {
+        assert_stalled(place, is_at_the_start(place, answer->bytes, len));
+    }
+    assert_int_equal(exchange_received(&place->exchange), len);
+    return true;
+}
+
+/* Every answer of the table breaks off behind each of its bytes, in each way. */
+static void test_cut_off_anywhere(void **state)
+{
+    struct place *place = *state;
+
+    for (enum cut cut = 0; cut < CUTS; cut++) {
+        for (size_t i = 0; i < sizeof answers / sizeof answers[0]; i++) {
+            size_t len = 0;
+
+            while (len <= strlen(answers[i].bytes) && cut_off(place, &answers[i], len, cut))
+                len++;
+            /* What is complete needs all of its bytes, and what goes on until the end never is. */
+            if (answers[i].err == ERR_OK)
+                assert_int_equal(len, strlen(answers[i].bytes) + is_until_the_end(&answers[i]));
+        }
+    }
+}
+
+/* What comes with an answer and is none of it: that one counts, and nothing is kept. */
+static void test_bytes_behind_any_answer(void **state)
+{
+    static const char *const behind[] = {"x", "\r\n",
+                                         "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"};
+    struct place *place = *state;
+    char bytes[1024];
+
+    for (size_t i = 0; i < sizeof answers / sizeof answers[0]; i++) {
+        for (size_t j = 0; (answers[i].flags & KEPT) != 0 && j < sizeof behind / sizeof behind[0];
+             j++) {
+            struct answer answer = answers[i];
+
+            answer.flags &= ~(uint32_t)KEPT;
+            connect_with(place, pair_unix);
+            ask(place, (answer.flags & HEADS) != 0);
+            snprintf(bytes, sizeof bytes, "%s%s", answer.bytes, behind[j]);
+            say(place, bytes, strlen(bytes));
+            assert_outcome(place, &answer, strlen(answer.bytes));
+        }
+    }
+}
+
 static void test_bytes_left_over(void **state)
 {
     static const char two[] = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
@@ -639,6 +733,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_answers_split_anywhere, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_answers_byte_by_byte, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_one_after_the_other, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_cut_off_anywhere, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_bytes_behind_any_answer, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_bytes_left_over, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_fin_with_the_answer, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_reset, set_up, tear_down),
