@@ -307,9 +307,9 @@ static void put_statements(const struct status *status, struct buf *out)
 
 static void put_upstreams(const struct status *status, struct buf *out)
 {
-    static const char *const names[] = {"UPSTREAM", "CONNS",  "IDLE",    "WAITING",
-                                        "CALLS",    "FAILED", "REFUSED", "RETRIED",
-                                        "P50 MS",   "P99 MS", NULL};
+    static const char *const names[] = {"UPSTREAM", "CONNS",   "IDLE",    "WAITING", "CALLS",
+                                        "FAILED",   "REFUSED", "RETRIED", "SHARED",  "HEDGED",
+                                        "P50 MS",   "P99 MS",  NULL};
     struct grid grid = {.row = 0};
     char text[TEXT_SIZE];
 
@@ -327,6 +327,8 @@ static void put_upstreams(const struct status *status, struct buf *out)
         grid_cell(&grid, "%" PRIu64, row->counts.failed);
         grid_cell(&grid, "%" PRIu64, row->counts.refused);
         grid_cell(&grid, "%" PRIu64, row->counts.retried);
+        grid_cell(&grid, "%" PRIu64, row->counts.shared);
+        grid_cell(&grid, "%" PRIu64, row->counts.hedged);
         grid_cell(&grid, "%s", quantile_text(&row->times, 500, text));
         grid_cell(&grid, "%s", quantile_text(&row->times, 990, text));
     }

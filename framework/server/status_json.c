@@ -229,6 +229,9 @@ static void put_upstreams(struct json *json, const struct status *status)
         number(json, "failed", row->counts.failed);
         number(json, "refused", row->counts.refused);
         number(json, "retried", row->counts.retried);
+        number(json, "shared", row->counts.shared);
+        number(json, "hedged", row->counts.hedged);
+        number(json, "hedges_won", row->counts.hedges_won);
         times(json, &row->times);
         close_with(json, "}");
     }

@@ -1,9 +1,11 @@
 """Goal: `weft status` tells the truth about workers, routes, pools, statements, upstreams and what is under way,
 also of workers that hang or have died; what took long is in the log if that was asked for."""
+import itertools
 import json
 import os
 import re
 import signal
+import threading
 
 import pytest
 
@@ -151,6 +153,38 @@ def test_statements_and_calls_are_told(start, books, peer):
     assert runs and all(each["pool"] == "main" and each["p99_us"] >= each["p50_us"] for each in runs)
     assert row(found["upstreams"], upstream="thirdparty")["calls"] + \
         row(found["upstreams"], upstream="thirdparty")["waiting"] >= 0
+
+
+def test_shared_and_hedged_calls_are_told(start, peer, make_peer):
+    """Two clients want the same, the first address says nothing, and the other one's answer is for both."""
+    both_wait = threading.Event()
+    asked = itertools.count()
+
+    def answer(exchange):
+        if next(asked) == 0:
+            exchange.stall()
+        elif both_wait.wait(30):
+            exchange.answer(body="from the other")
+
+    peers = [peer, make_peer()]
+    for each in peers:
+        each.on("GET", "/x", answer)
+    host = start(**{
+        "plugin.lab": {"path": LAB, "upstream": "partner"},
+        "upstream.partner": {"url": peer.url, "addresses": " ".join(f"127.0.0.1:{each.port}" for each in peers),
+                             "single_flight": "on", "hedge": "100ms", "first_byte_timeout": "30s"}})
+    with host.connect(timeout=30) as first, host.connect(timeout=30) as second:
+        for client in (first, second):
+            client.request("GET", "/lab/call?path=/x")
+        wait_until(lambda: len(under_way(host)) == 2)
+        wait_until(lambda: len(peers[0].requests) + len(peers[1].requests) == 2)
+        both_wait.set()
+        assert [client.read_answer().body for client in (first, second)] == [b"from the other"] * 2
+    found = row(status(host)["upstreams"], upstream="partner")
+    assert [found[key] for key in ("shared", "hedged", "hedges_won", "retried")] == [1, 1, 1, 0]
+    names, values = re.search(r"^(UPSTREAM.*)\n(.*)$", ask(host), re.MULTILINE).groups()
+    shown = dict(zip(re.split(r"\s{2,}", names), values.split()))
+    assert (shown["UPSTREAM"], shown["SHARED"], shown["HEDGED"]) == ("partner", "1", "1")
 
 
 def test_slow_requests_are_logged(start):
