@@ -384,6 +384,17 @@ inline weft_status run(weft_ctx *ctx, task<void> body)
     return outcome(origin);
 }
 
+/* Runs a coroutine to its end, on the fiber of who calls. */
+inline void run_on_fiber(weft_ctx *ctx, task<void> body)
+{
+    root origin = {ctx, nullptr, true};
+
+    body.begin(&origin);
+    while (!body.is_done())
+        wait_on_fiber(&origin);
+    body.await_resume();
+}
+
 template <auto fn> weft_status call(weft_ctx *ctx, void *self)
 {
     if constexpr (std::is_same_v<decltype(fn(ctx, self)), weft_status>) {
@@ -399,11 +410,27 @@ template <auto fn> weft_status call(weft_ctx *ctx, void *self)
 } /* namespace detail */
 
 /* A weft_handler of fn(weft_ctx *, void *), which is a task<>, or returns a weft_status or nothing:
- * for weft_route(), weft_post() and WEFT_PLUGIN()'s start. (For weft_spawn() there is spawn()
- * below: the op would have settled when such a task first waits, not when it ends.) [loop] */
+ * for weft_route(), weft_post() and WEFT_PLUGIN()'s start. Not where somebody goes on when it
+ * returns, which such a task does when it first waits: for weft_spawn() there is spawn() below, for
+ * weft_filter() before(). [loop] */
 template <auto fn> weft_status handler(weft_ctx *ctx, void *self) noexcept
 {
     return detail::guarded(ctx, [&] { return detail::call<fn>(ctx, self); });
+}
+
+/* The `before` of a weft_filter() of the same functions: a task<> is waited for to its end, and the
+ * request goes on only then. What is thrown is answered: a failure as its status, any other
+ * exception with 500 and a line in the log. [loop] */
+template <auto fn> weft_status before(weft_ctx *ctx, void *self) noexcept
+{
+    return detail::settled(ctx, "a filter's before()", [&]() -> weft_status {
+        using result = decltype(fn(ctx, self));
+        if constexpr (std::is_same_v<result, weft_status> || std::is_void_v<result>)
+            return detail::call<fn>(ctx, self);
+        else
+            detail::run_on_fiber(ctx, fn(ctx, self));
+        return WEFT_OK;
+    });
 }
 
 /* An init() for WEFT_PLUGIN() of fn(weft_host *, void **), which returns a weft_status or nothing:
@@ -742,36 +769,18 @@ template <typename Code> weft_op *start_second(weft_ctx *ctx, void *data) noexce
     return second;
 }
 
-template <typename Code> struct spawned {
-    explicit spawned(Code &&given) : code(std::move(given)) {}
-
-    Code code; /* stays as long as its coroutine: what a lambda has captured, too */
-    root origin = {nullptr, nullptr};
-    std::optional<task<void>> body = std::nullopt;
-};
-
 template <typename Code> weft_status run_spawned(weft_ctx *child, void *data) noexcept
 {
     return settled(child, "a weft::spawn()", [&]() -> weft_status {
-        spawned<Code> *self = static_cast<spawned<Code> *>(data);
+        Code &code = *static_cast<Code *>(data); /* stays as long as its coroutine */
 
         using result = std::invoke_result_t<Code &, weft_ctx *>;
-        if constexpr (std::is_same_v<result, weft_status>) {
-            return self->code(child);
-        } else if constexpr (std::is_void_v<result>) {
-            self->code(child);
-        } else {
-            self->origin = {child, nullptr, true};
-            self->body.emplace(self->code(child));
-            struct end {
-                std::optional<task<void>> &body; /* whose frame goes, whatever it ended with */
-                ~end() { body.reset(); }
-            } last = {self->body};
-            self->body->begin(&self->origin);
-            while (!self->body->is_done())
-                wait_on_fiber(&self->origin);
-            self->body->await_resume();
-        }
+        if constexpr (std::is_same_v<result, weft_status>)
+            return code(child);
+        else if constexpr (std::is_void_v<result>)
+            code(child);
+        else
+            run_on_fiber(child, code(child));
         return WEFT_OK;
     });
 }
@@ -825,7 +834,7 @@ template <typename Code> weft_op *hedge(weft_ctx *ctx, weft_op *first, uint32_t 
  * [loop] */
 template <typename Code> weft_op *spawn(weft_ctx *ctx, Code code)
 {
-    auto &kept = make<detail::spawned<Code>>(ctx, std::move(code));
+    Code &kept = make<Code>(ctx, std::move(code));
 
     return weft_spawn(ctx, detail::run_spawned<Code>, &kept);
 }

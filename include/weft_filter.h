@@ -36,8 +36,9 @@ struct weft_filter_options {
     int32_t order;        /* the lowest is asked first, and sees the answer last */
     const char *prefix;   /* exact segments, "/admin": it and all below; NULL or "": everything. The
                            * instance's mount goes before it */
-    weft_handler *before; /* asked; NULL: it is not. It may wait. WEFT_OK without a reply: go on.
-                           * A reply, or another status, which is answered as a handler's: nobody
+    weft_handler *before; /* asked; NULL: it is not. It may wait, with weft_await(): once it has
+                           * returned, weft_then() is too late. WEFT_OK without a reply: go on. A
+                           * reply, or another status, which is answered as a handler's: nobody
                            * else is asked, and no handler runs */
     weft_handler *after;  /* sees the head of each answer that is sent, the host's own among them;
                            * NULL: it does not. It cannot wait; what it returns but WEFT_OK is

@@ -84,6 +84,7 @@ def test_cpp(cpp, start_weft, books, thirdparty):
     run_flows(host, thirdparty)
     check_exceptions(host)
     check_several(host)
+    check_a_filter(host)
     check_ends(host)
     host.stop()
     misused = set(re.findall(r"weft_(\w+)\(\): ", host.log))   # what check_exceptions() makes it do, and no more
@@ -125,6 +126,14 @@ def check_several(host):
     host.wait_log(r'an exception in a weft::offload\(\): offloaded" plugin=library')
     assert host.get("/other/post").body == b"7"
     assert host.post("/other/echo", b"x" * 300000).body == b"x" * 300000
+
+
+def check_a_filter(host):
+    """A coroutine that is asked whether a request may go on has the time to say no."""
+    assert host.get("/other/guarded", headers=[("X-Key", "1")]).body == b"let in"
+    for why, status in [("replied", 401), ("failed", 404), ("thrown", 500)]:
+        assert host.get(f"/other/guarded?why={why}").status == status
+    host.wait_log(r"an exception in a filter's before\(\): guarded")
 
 
 def check_ends(host):

@@ -396,12 +396,35 @@ void show_alive(weft_ctx *ctx, void *)
     weft::check(weft_reply(ctx, 200, "text/plain", weft::str(std::to_string(alive))));
 }
 
+/* Lets in who has a key; others get what they ask for, after a while. */
+weft::task<> guard(weft_ctx *ctx, void *)
+{
+    co_await weft_sleep(ctx, 1);
+    if (weft_header(ctx, "X-Key").ptr != nullptr)
+        co_return;
+    if (weft::view(weft_query(ctx, "why")) == "thrown")
+        throw std::runtime_error("guarded");
+    if (weft::view(weft_query(ctx, "why")) == "replied")
+        weft::check(weft_problem(ctx, 401, nullptr));
+    else
+        throw weft::failure(WEFT_E_NOT_FOUND);
+}
+
+weft_status be_guarded(weft_ctx *ctx, void *)
+{
+    return weft_reply_text(ctx, 200, "let in");
+}
+
 weft_status add_routes(weft_host *host)
 {
+    const weft_filter_options guarded = {sizeof guarded,      0,       "/guarded",
+                                         weft::before<guard>, nullptr, nullptr};
     const weft_route_options hasty = {sizeof hasty, 0, 100, 0, 0};
     const weft_route_options streaming = {sizeof streaming, WEFT_ROUTE_STREAM, 0, 0, 0};
 
     WEFT_TRY(weft_open_inbox(host, &inbox));
+    WEFT_TRY(weft_filter(host, &guarded));
+    WEFT_TRY(weft_route(host, "GET", "/guarded", weft::handler<be_guarded>));
     WEFT_TRY(weft_route(host, "GET", "/spawn", weft::handler<spawn_some>));
     WEFT_TRY(weft_route(host, "GET", "/hedge", weft::handler<hedge_one>));
     WEFT_TRY(weft_route(host, "GET", "/offload", weft::handler<offload_some>));
