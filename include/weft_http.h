@@ -93,9 +93,10 @@ static inline weft_str weft_trailer(weft_ctx *ctx, const char *name)
  * connection ends behind the answer. A route's body_bytes_max holds, too. ---- */
 
 /* An op for some more of the body: weft_piece(), at most about 100 KB; absent at its end. One at a
- * time, else WEFT_E_STATE; piece and op are good until the next one. A client that waits for "100
- * Continue" gets it with the first. WEFT_E_TOO_BIG: beyond the limit; WEFT_E_TOO_SLOW;
- * WEFT_E_BAD_REQUEST: malformed; WEFT_E_CANCELED: the client left. [loop] */
+ * time; piece and op are good until the next one. A client that waits for "100 Continue" gets it
+ * with the first. WEFT_E_STATE: another one waits, or the route does not stream; WEFT_E_TOO_BIG:
+ * beyond the limit; WEFT_E_TOO_SLOW; WEFT_E_BAD_REQUEST: malformed; WEFT_E_CANCELED: the client
+ * left. [loop] */
 static inline weft_op *weft_body_read(weft_ctx *ctx) { return weft__api->http->body_read(ctx); }
 
 /* ---- the reply: the first one stands, and ends the ctx. WEFT_E_STATE: there is one already;
@@ -209,8 +210,9 @@ static inline weft_status weft_reply_begin(weft_ctx *ctx, uint32_t code, const c
 /* An op for `count` (at most 64) pieces of the body, which are copied, and sent in one go: OK once
  * there is room for more. It need not be awaited: up to 1 MiB that the client has not taken, or 64
  * writes that wait; beyond that WEFT_E_OVERLOAD, and nothing was written. WEFT_E_CANCELED: the
- * client left; WEFT_E_STATE: no reply has begun, it has ended, or this is beyond its length. The op
- * is good until a write that follows when it has settled. [loop] */
+ * client left; WEFT_E_STATE: no reply has begun, it has ended, or this is beyond its length;
+ * WEFT_E_INVALID: more pieces. The op is good until a write that follows when it has settled.
+ * [loop] */
 static inline weft_op *weft_write_all(weft_ctx *ctx, uint32_t count, const weft_str *pieces)
 {
     return weft__api->http->write(ctx, count, pieces);

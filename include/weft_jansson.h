@@ -19,6 +19,7 @@
 extern "C" {
 #endif
 
+/* Levels of a text, at most: more are refused as no JSON is. */
 #define WEFT_JANSSON_DEPTH_MAX 128u
 
 /* Is `text` nested no deeper than the limit? What is no JSON may get either answer. [any] */

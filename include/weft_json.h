@@ -30,6 +30,7 @@
 extern "C" {
 #endif
 
+/* So many objects and arrays within one another are too many. */
 #define WEFT_JSON_DEPTH_MAX 64u
 
 /* One text that is being written. The members are not for others. */

@@ -153,7 +153,10 @@ static inline WEFT_MUST_USE weft_status weft_declare(weft_host *host, weft_pg *d
 
 /* ---- the database --------------------------------------------------------------------------- */
 
-/* Runs a declared statement on its pool or on a transaction of that pool. At most 64 parameters.
+/* Runs a declared statement on its pool or on a transaction of that pool. WEFT_E_DB_... and
+ * WEFT_E_DB as weft.h has them; WEFT_E_DEADLINE: statement_timeout of [pg.NAME], too;
+ * WEFT_E_INVALID: more than 64 parameters, or a statement of another pool; WEFT_E_STATE: the
+ * transaction has ended.
  * Statements on a pool run in any order beside one another; those on a transaction in theirs.
  * Parameters too large for the ctx's memory cancel it. A result larger than result_max of [pg.NAME]
  * fails with WEFT_E_DB and no weft_sqlstate(); the statement has run then, unless a transaction
@@ -171,7 +174,8 @@ static inline weft_op *weft_run(weft_ctx *ctx, weft_pg *db, weft_stmt *stmt, uin
 }
 
 /* Runs one statement of any text, with flags WEFT_STMT_.... Never make the text from what came from
- * outside: that goes into parameters. [loop] */
+ * outside: that goes into parameters. Errors as of weft_run(); WEFT_E_INVALID as well for no text,
+ * unknown flags, or what is refused outside of a transaction. [loop] */
 static inline weft_op *weft_run_sql(weft_ctx *ctx, weft_pg *db, const char *sql, uint32_t flags,
                                     uint32_t count, const weft_value *values)
 {
@@ -186,7 +190,8 @@ static inline weft_op *weft_run_sql(weft_ctx *ctx, weft_pg *db, const char *sql,
 
 /* Begins a transaction on a session of its own; `flags` are WEFT_TX_.... It is rolled back when the
  * ctx ends or the op is released, unless it was ended before. Statements in it have the ctx's
- * deadline as their statement_timeout where that is sooner.
+ * deadline as their statement_timeout where that is sooner. Errors as of weft_run(); WEFT_E_INVALID
+ * for unknown flags, too.
  * `db` may be a transaction: what is begun in it is a savepoint, without flags, whose
  * weft_rollback() undoes that part alone, and whose weft_commit() leaves the rest to the outer one,
  * whose end ends it; WEFT_E_STATE beyond 16 of them. [loop] */
@@ -204,7 +209,8 @@ static inline weft_pg *weft_tx(weft_op *begin) { return weft__api->pg->tx(begin)
  * [loop] */
 static inline weft_op *weft_commit(weft_pg *tx) { return weft__api->pg->commit(tx); }
 
-/* Rolls back, as an op in the transaction's ctx. [loop] */
+/* Rolls back, as an op in the transaction's ctx; OK where the session broke, too. WEFT_E_STATE: it
+ * has ended. [loop] */
 static inline weft_op *weft_rollback(weft_pg *tx) { return weft__api->pg->rollback(tx); }
 
 /* ---- the result of an op that has settled ---------------------------------------------------- */

@@ -31,7 +31,9 @@
 extern "C" {
 #endif
 
-#define WEFT_SSE_IDLE_MS    15000u
+/* Milliseconds without an event, until a comment is sent. */
+#define WEFT_SSE_IDLE_MS 15000u
+/* Pieces of an event that leave in one weft_write_all(). */
 #define WEFT_SSE_PIECES_MAX 64u
 
 /* Begins a stream of events. Its status is weft_reply_begin()'s. [loop] */

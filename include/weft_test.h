@@ -45,6 +45,7 @@
 extern "C" {
 #endif
 
+/* What the library exports. */
 #define WEFT_TEST_API __attribute__((__visibility__("default")))
 
 /* A worker with one plugin in it. */

@@ -57,11 +57,12 @@ static inline int weft_equal_nocase(weft_str a, weft_str b)
  * separates nothing. 0: there is none. */
 static inline int weft_web__part(weft_str *list, char separator, weft_str *part)
 {
-    const char *at = list->ptr, *end = at + list->len;
+    const char *at = list->ptr, *end;
     int is_quoted = 0;
 
-    if (list->ptr == NULL)
+    if (at == NULL)
         return 0;
+    end = at + list->len;
     for (; at < end && (is_quoted || *at != separator); at++) {
         if (*at == '"')
             is_quoted = !is_quoted;

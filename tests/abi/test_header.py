@@ -142,8 +142,8 @@ def test_each_function_is_documented(function):
     """Thread, errors, units, what is not there, and since when; the rules for all stand at the header's top."""
     assert re.search(r"\[(init|loop|any)\]$", function.comment), "the comment ends with no thread"
     assert len(function.comment) > 10
-    if function.result == "weft_status":
-        assert re.search(r"WEFT_E_|weft_reply_json\(|[Tt]he same|status", function.told), "its errors"
+    if function.result in ("weft_status", "weft_op *"):   # an op's, when it settles
+        assert re.search(r"WEFT_E_|weft_reply_json\(|[Tt]he same|status|[Ee]rrors? ", function.told), "its errors"
     if re.search(r"\buint32_t ms\b", function.parameters):
         assert "`ms`" in function.comment, "what the milliseconds are"
     if function.result == "weft_str":
@@ -161,7 +161,7 @@ def test_what_is_newer_says_since_when():
 
 def test_each_member_constant_and_type_is_documented():
     """Behind it on its line, in a comment before it, or in one before those that it stands with."""
-    for name in freeze.HEADERS:
+    for name in [*HEADERS, *CHAPTERS, "weft_test.h"]:
         text = (INCLUDE / name).read_text()
         for struct, body in re.findall(r"\bstruct (weft_\w+) \{\n(.*?)\n\}(?: \1)?;", text, re.DOTALL):
             body = re.sub(r"/\*.*?\*/", "@", body, flags=re.DOTALL)
@@ -170,7 +170,7 @@ def test_each_member_constant_and_type_is_documented():
                 assert "\n    @" in line or behind.lstrip(" ").startswith("@"), f"{struct}: {line}"
         blocks = re.split(r"\n\n", text)
         for block in blocks:
-            if re.search(r"^(#define WEFT_[A-Z]|enum \{|typedef )", block, re.MULTILINE):
+            if re.search(r"^(#define WEFT_[A-Z](?!\w*__)(?!\w+_H$)|enum \{|typedef )", block, re.MULTILINE):
                 assert "/*" in block or block.startswith("#define WEFT_NO_ARGS"), block
 
 
@@ -228,6 +228,60 @@ def test_the_kit_needs_no_database_and_no_network():
     assert not re.search(r"lib(pq|cares|ssl|crypto|z)\.so", needed), needed
 
 
+# What the samples take from the plugin around them.
+AROUND = r"""
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE 1
+#endif
+#include "%s"
+static void use(weft_str bytes) { (void)bytes; }
+static void read_all_anew(void) {}
+static int is_known(weft_str who) { return who.len > 3; }
+static weft_status store(weft_ctx *ctx, weft_str bytes) { return weft_defer(ctx, NULL, (void *)(uintptr_t)bytes.len); }
+static int next_line(weft_ctx *ctx, weft_str *line) { *line = weft_body(ctx); return line->len > 0; }
+#ifdef WEFT_MULTIPART_H
+static const char *path_for(weft_ctx *ctx, const weft_part *part) { return weft_dup(ctx, part->name).ptr; }
+#endif
+static const weft_str id = WEFT_S("17"), data = WEFT_S("new"), sheet = WEFT_S("p {}");
+#ifdef WEFT_JSON_H
+static const weft_str title = WEFT_S("Emma");
+#endif
+"""
+BEHIND = "{\n(void)ctx; (void)host; (void)db; (void)all_books; (void)partner; (void)call;\n%s\nreturn WEFT_OK;\n}\n"
+SAMPLES = {"weft_http.h": 2, "weft_filter.h": 2, "weft_pg.h": 3, "weft_call.h": 1, "weft_sse.h": 1, "weft_multipart.h": 1,
+           "weft_json.h": 1, "weft_web.h": 1, "weft_test.h": 1}
+
+
+def samples_of(name):
+    """The pieces of C in a header's comments, indented there; what stands beside a line is no part of it."""
+    for comment in re.findall(r"/\*(?:(?!\*/).)*\*/", (INCLUDE / name).read_text(), re.DOTALL):
+        lines = [line[2:] if re.match(r" \*(   .*)?$", line) else "@" for line in comment.splitlines()]
+        lines = [re.sub(r"(?<=[;)])   +.*", "", line) for line in lines]
+        text = "\n".join(line for line in lines if not line.lstrip().startswith("..."))
+        for block in re.split(r"^@$|\n\n(?=     ?\S)", text, flags=re.MULTILINE):
+            if re.search(r"^ .*\bweft_\w+\(.*;$", block, re.MULTILINE):
+                yield block
+
+
+@pytest.mark.parametrize("header", SAMPLES)
+def test_samples_compile(tmp_path, header):
+    samples = list(samples_of(header))
+    assert len(samples) == SAMPLES[header], samples
+    text = AROUND % (header if header not in freeze.HEADERS else "weft.h")
+    for number, sample in enumerate(samples):
+        if sample.lstrip().startswith("static "):
+            text += sample + "\n"
+            continue
+        result = "int" if header == "weft_test.h" else "weft_status"
+        text += f"{result} sample_{number}(weft_ctx *ctx, weft_host *host, weft_pg *db, weft_stmt *all_books, " \
+                f"weft_upstream *partner, weft_call call)\n" + BEHIND % sample
+    for compiler, suffix in (("gcc", "c"), ("g++", "cc")):
+        source = tmp_path / f"samples.{suffix}"
+        source.write_text(text)
+        found = run(compiler, *WARNINGS, "-Wno-unused", "-Wno-unused-parameter", "-fsyntax-only", f"-I{INCLUDE}", source)
+        assert found.returncode == 0, found.stderr
+
+
 def test_plugins_export_one_symbol():
     plugins = [*(place.BUILD / "plugins").glob("*.so"), place.BUILD / "tests/plugins/golden.so"]
     assert {plugin.stem for plugin in plugins} >= {"hello", "books", "books_then", "thirdparty", "bench"}
@@ -258,27 +312,6 @@ def test_the_plugin_in_the_header_is_served(tmp_path, start_weft):
     found = run("cc", *BY_HAND, "-Wall", "-Wextra", "-Werror", source, "-o", made)
     assert found.returncode == 0, found.stderr
     assert start_weft({"plugin.greet": {"path": made}}).get("/greet").body == b"Hello!"
-
-
-# What the samples of weft_pg.h take for granted.
-AROUND = """#include "weft.h"
-weft_pg *db; weft_stmt *all_books; void use(weft_str text); void read_all_anew(void);
-weft_status sample(weft_ctx *ctx); weft_status sample(weft_ctx *ctx) {
-%s
-(void)ctx; return WEFT_OK; }
-"""
-
-
-def test_the_samples_of_the_database_s_chapter_compile(tmp_path):
-    """Of streams, COPY and LISTEN, in C and in C++."""
-    blocks = re.findall(r"(?:^ \*     .*\n)+", (INCLUDE / "weft_pg.h").read_text(), re.M)
-    assert len(blocks) >= 3
-    for block in blocks:
-        for compiler, suffix in (("cc", "c"), ("g++", "cc")):
-            source = tmp_path / f"sample.{suffix}"
-            source.write_text(AROUND % re.sub(r"^ \*     ", "", block, flags=re.M))
-            found = run(compiler, "-fsyntax-only", f"-I{INCLUDE}", *WARNINGS, source)
-            assert found.returncode == 0, found.stderr
 
 
 @pytest.mark.parametrize("compiler, options", [

@@ -94,7 +94,7 @@ def test_every_key_of_it_is_accepted_at_its_default(check):
     assert re.fullmatch("(weft: pg.main: cannot be tried: .*\n)?", done.stderr), done.stderr    # a server may be there
 
 
-def test_its_defaults_are_those_of_the_issue():
+def test_its_defaults_are_those_that_are_promised():
     found = entries(DEFAULTS.read_text())
     keys = found["server"]
     assert (keys["workers"], keys["reuseport"], keys["drain_timeout"]) == ("auto", "off", "30s")

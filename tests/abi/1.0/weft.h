@@ -426,7 +426,8 @@ static inline weft_str weft_dup(weft_ctx *ctx, weft_str s)
 }
 
 /* Has `fn(data)` run when the ctx ends, the newest first: for what was not allocated here. It
- * cannot wait. WEFT_E_STATE: the ctx is stale, and `fn` will not run. [loop] */
+ * cannot wait. WEFT_E_STATE: the ctx is stale, and `fn` will not run; WEFT_E_INVALID: no `fn`.
+ * [loop] */
 static inline WEFT_MUST_USE weft_status weft_defer(weft_ctx *ctx, weft_cleanup_fn *fn, void *data)
 {
     return weft__api->core->defer(ctx, fn, data);
@@ -435,7 +436,8 @@ static inline WEFT_MUST_USE weft_status weft_defer(weft_ctx *ctx, weft_cleanup_f
 /* A child: memory, deadline (the sooner of `ms` from now and the parent's; 0: the parent's) and ops
  * of its own; canceled with its parent, which does not end before it. With WEFT_CHILD_SHIELD its
  * parent's end only lets it finish within `ms`, which must be above 0 then. End it with weft_end();
- * else it ends with its parent. NULL for a stale `ctx` or a shield without time. [loop] */
+ * else it ends with its parent. NULL for a stale `ctx`, one that is ending, unknown flags or a
+ * shield without time. [loop] */
 static inline weft_ctx *weft_child(weft_ctx *ctx, uint32_t ms, uint32_t flags)
 {
     return weft__api->core->child(ctx, ms, flags);
@@ -476,7 +478,7 @@ static inline WEFT_MUST_USE weft_status weft_then(weft_op *op, weft_then_fn *fn,
 
 /* Waits until it has settled and returns its status; other requests are served meanwhile.
  * WEFT_E_STATE: it has a consumer already, is of another request, or nothing can wait here (init(),
- * a clean-up). [loop] */
+ * a clean-up, a filter's after()). [loop] */
 static inline WEFT_MUST_USE weft_status weft_await(weft_op *op)
 {
     return weft__api->core->await(op);
@@ -543,7 +545,7 @@ static inline weft_op *weft_hedge(weft_ctx *ctx, weft_op *first, uint32_t ms, we
  * second), or failed a weft_all(); -1: none. [loop] */
 static inline int32_t weft_winner(weft_op *group) { return weft__api->core->winner(group); }
 
-/* An op that settles OK after `ms`. [loop] */
+/* An op that settles OK after `ms`; with no error of its own. [loop] */
 static inline weft_op *weft_sleep(weft_ctx *ctx, uint32_t ms)
 {
     return weft__api->core->sleep(ctx, ms);

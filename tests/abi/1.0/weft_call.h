@@ -57,8 +57,9 @@ struct weft_call {
 /* Of hedge_ms: none, whatever the settings say. */
 #define WEFT_CALL_NO_HEDGE 0xffffffffu
 
-/* Calls. An answer of any status, 4xx and 5xx too, is WEFT_OK with that code. A field must have a
- * name and a value. [loop] */
+/* Calls. An answer of any status, 4xx and 5xx too, is WEFT_OK with that code. WEFT_E_UP_...: there
+ * is none; WEFT_E_INVALID: no path, method or field that can be sent (a field has a name and a
+ * value); WEFT_E_UNSUPPORTED: unknown options or flags. [loop] */
 static inline weft_op *weft_call_start(weft_ctx *ctx, weft_upstream *upstream,
                                        const weft_call *call)
 {
@@ -155,14 +156,14 @@ static inline weft_str weft_query_add(weft_ctx *ctx, weft_str path, const char *
     return path;
 }
 
-/* GETs `path`, a constant or encoded text. [loop] */
+/* GETs `path`, a constant or encoded text. Errors as of weft_call_start(). [loop] */
 static inline weft_op *weft_call_get(weft_ctx *ctx, weft_upstream *upstream, const char *path)
 {
     weft_call call = {sizeof call, 0, NULL, weft_cstr(path), {NULL, 0}, NULL, 0, 0, 0, 0, 0};
     return weft_call_start(ctx, upstream, &call);
 }
 
-/* POSTs `json` to `path`. [loop] */
+/* POSTs `json` to `path`. Errors as of weft_call_start(). [loop] */
 static inline weft_op *weft_call_post_json(weft_ctx *ctx, weft_upstream *upstream, const char *path,
                                            weft_str json)
 {
