@@ -1,5 +1,5 @@
-/* upstream/call.h - a call as the files of this room see it: call.c runs it, flow.c has its bodies
- * where they are streamed.
+/* upstream/call.h - a call as the files of this room see it: call.c has its op and its time,
+ * attempt.c asks for it, outcome.c ends it, flow.c has its bodies where they are streamed.
  */
 #ifndef WEFT_UPSTREAM_CALL_H
 #define WEFT_UPSTREAM_CALL_H
@@ -10,13 +10,13 @@
 #include "upstream/inside.h"
 #include "upstream/request.h"
 
-/* Where a try is; see call.c. */
+/* Where a try is; see attempt.c. */
 enum attempt_state { ATTEMPT_NONE, ATTEMPT_WAITING, ATTEMPT_SENT };
 
 /* One try. */
 struct attempt {
     struct call *call;        /* whose */
-    enum attempt_state state; /* see call.c */
+    enum attempt_state state; /* see attempt.c */
     struct origin_loan loan;  /* WAITING: its place in line */
     struct origin_conn *conn; /* SENT: its connection, lent */
 };
@@ -68,6 +68,21 @@ static inline uint64_t call_now_ms(const struct call *call)
 /* The head of the answer came over `conn`. */
 void call_take_head(struct call *call, const struct origin_conn *conn,
                     const struct http_head *head);
+
+/* Begins to wait for what is due first: its end in all, a stream's pause or, `is_in_line`, the end of
+ * its patience there. It fails when that comes. */
+void call_wait(struct call *call, bool is_in_line);
+
+/* Its next attempt begins in `ms`; there is none now. */
+void call_pause(struct call *call, uint64_t ms);
+
+/* ---- attempts (attempt.c) ---- */
+
+/* Begins an attempt. It fails where the line is full; a hedge is canceled then. */
+void call_launch(struct call *call);
+
+/* Lets go of its place or its connection; nothing of them will call back. */
+void attempt_abandon(struct attempt *attempt);
 
 /* ---- ends (outcome.c): the call holds neither place nor connection by now ---- */
 
