@@ -11,8 +11,9 @@
  *     }
  *     ... weft_route(host, "GET", "/book", weft::handler<get_book>)
  *
- * No exception gets into the host: weft::failure becomes its status, any other one a line in the
- * log with its what() and a 500. Neither await nor co_await may stand in a catch block or in a
+ * No exception gets into the host from what it is handed through this header, and none may from a
+ * function that it is handed as it is: weft::failure becomes its status, any other one a line in
+ * the log with its what() and a 500. Neither await nor co_await may stand in a catch block or in a
  * destructor that an exception runs: other requests use the thread meanwhile, and the runtime's
  * record of exceptions with it.
  *
@@ -433,6 +434,22 @@ template <auto fn> weft_status before(weft_ctx *ctx, void *self) noexcept
     });
 }
 
+/* A weft_transform_fn for weft_transform() of the same function, or of one that returns nothing:
+ * what it throws breaks the answer off, any other exception than a failure with a line in the log.
+ * [loop] */
+template <auto fn>
+weft_status transform(weft_ctx *ctx, void *data, weft_str in, uint32_t flags,
+                      weft_str *out) noexcept
+{
+    return detail::settled(ctx, "a weft::transform()", [&]() -> weft_status {
+        if constexpr (std::is_void_v<decltype(fn(ctx, data, in, flags, out))>)
+            fn(ctx, data, in, flags, out);
+        else
+            return fn(ctx, data, in, flags, out);
+        return WEFT_OK;
+    });
+}
+
 /* An init() for WEFT_PLUGIN() of fn(weft_host *, void **), which returns a weft_status or nothing:
  * a failure becomes its status, any other exception a line in the log and WEFT_E_STATE. [loop] */
 template <auto fn> weft_status init(weft_host *host, void **self) noexcept
@@ -516,6 +533,57 @@ inline task<transaction> begin(weft_ctx *ctx, weft_pg *db, uint32_t flags = 0)
 
     co_await begun;
     co_return transaction(begun);
+}
+
+namespace detail
+{
+
+/* What a transact() runs. */
+template <typename Code> struct attempt {
+    Code &code;                /* the caller's */
+    std::exception_ptr thrown; /* what it has thrown that is no failure */
+};
+
+template <typename Code> weft_status run_attempt(weft_ctx *run, weft_pg *tx, void *data) noexcept
+{
+    attempt<Code> *self = static_cast<attempt<Code> *>(data);
+
+    try {
+        using result = std::invoke_result_t<Code &, weft_ctx *, weft_pg *>;
+        if constexpr (std::is_same_v<result, weft_status>)
+            return self->code(run, tx);
+        else if constexpr (std::is_void_v<result>)
+            self->code(run, tx);
+        else
+            run_on_fiber(run, self->code(run, tx));
+        return WEFT_OK;
+    } catch (const failure &failed) {
+        return failed.status();
+    } catch (...) {
+        self->thrown = std::current_exception();
+    }
+    return WEFT_E_STATE;
+}
+
+} /* namespace detail */
+
+/* weft_transact() of `code(run, tx)`, which is a task<>, or returns a weft_status or nothing; what
+ * it throws rolls back, and is thrown on, unless it is a failure for which it is run again. Has
+ * come to its end when it returns: it is called, also by a coroutine, not awaited.
+ *
+ *     weft::transact(ctx, db, 0, [&](weft_ctx *run, weft_pg *tx) -> weft::task<> {
+ *         co_await weft_run(run, tx, take, WEFT_ARGS(weft_int(from)));
+ *         co_await weft_run(run, tx, give, WEFT_ARGS(weft_int(to)));
+ *     });
+ * [loop] */
+template <typename Code> void transact(weft_ctx *ctx, weft_pg *db, uint32_t flags, Code code)
+{
+    detail::attempt<Code> attempt = {code, nullptr};
+    weft_status status = weft_transact(ctx, db, flags, detail::run_attempt<Code>, &attempt);
+
+    if (attempt.thrown)
+        std::rethrow_exception(attempt.thrown);
+    check(status);
 }
 
 namespace detail

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from support import place
+from support.client import Closed
 from support.peer import fixed
 
 pytestmark = pytest.mark.limit(150)   # compilers take their time on a busy machine
@@ -85,6 +86,7 @@ def test_cpp(cpp, start_weft, books, thirdparty):
     check_exceptions(host)
     check_several(host)
     check_a_filter(host)
+    check_transactions(host)
     check_ends(host)
     host.stop()
     misused = set(re.findall(r"weft_(\w+)\(\): ", host.log))   # what check_exceptions() makes it do, and no more
@@ -134,6 +136,18 @@ def check_a_filter(host):
     for why, status in [("replied", 401), ("failed", 404), ("thrown", 500)]:
         assert host.get(f"/other/guarded?why={why}").status == status
     host.wait_log(r"an exception in a filter's before\(\): guarded")
+    assert host.get("/other/guarded?how=loud", headers=[("X-Key", "1")]).body == b"LET IN"
+    with pytest.raises(Closed):
+        host.get("/other/guarded?how=thrown", headers=[("X-Key", "1")])
+    host.wait_log(r"an exception in a weft::transform\(\): changed")
+
+
+def check_transactions(host):
+    for why, status in [("failed", 404), ("thrown", 500)]:
+        assert host.get(f"/other/transact?why={why}").status == status
+    host.wait_log("an exception: transacted")
+    assert host.get("/other/transact?why=again").body == b"3"
+    assert len(host.get("/other/books").json()) > 9
 
 
 def check_ends(host):

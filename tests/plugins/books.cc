@@ -196,6 +196,27 @@ weft::task<> leave_transaction(weft_ctx *ctx, void *)
     co_await list_books(ctx, nullptr);
 }
 
+/* What is thrown in a transaction rolls it back; it is run again where that may help. */
+weft::task<> transact_books(weft_ctx *ctx, void *)
+{
+    const std::string_view why = weft::view(weft_query(ctx, "why"));
+    int runs = 0;
+
+    co_await weft_sleep(ctx, 1);
+    weft::transact(ctx, library.db, 0, [&](weft_ctx *run, weft_pg *tx) -> weft::task<> {
+        counted here;
+        if (++runs == 3)
+            co_return;
+        co_await weft_run_sql(run, tx, "delete from books", 0, WEFT_ARGS());
+        if (why == "failed")
+            throw weft::failure(WEFT_E_NOT_FOUND);
+        if (why == "thrown")
+            throw std::runtime_error("transacted");
+        throw weft::failure(WEFT_E_DB_RETRY);
+    });
+    weft::check(weft_reply_text(ctx, 200, weft_fmt(ctx, "%d", runs).ptr));
+}
+
 /* Rows page by page, to their end, and some more that are left behind. */
 weft::task<> stream_books(weft_ctx *ctx, void *)
 {
@@ -410,6 +431,21 @@ weft::task<> guard(weft_ctx *ctx, void *)
         throw weft::failure(WEFT_E_NOT_FOUND);
 }
 
+weft_status shout(weft_ctx *ctx, void *, weft_str in, uint32_t, weft_str *out)
+{
+    if (weft::view(weft_query(ctx, "how")) == "thrown")
+        throw std::runtime_error("changed");
+    *out = in.len > 0 ? weft_cstr("LET IN") : in;
+    return WEFT_OK;
+}
+
+weft_status see_guarded(weft_ctx *ctx, void *)
+{
+    return weft_query(ctx, "how").ptr != nullptr
+               ? weft_transform(ctx, weft::transform<shout>, nullptr)
+               : WEFT_OK;
+}
+
 weft_status be_guarded(weft_ctx *ctx, void *)
 {
     return weft_reply_text(ctx, 200, "let in");
@@ -417,8 +453,8 @@ weft_status be_guarded(weft_ctx *ctx, void *)
 
 weft_status add_routes(weft_host *host)
 {
-    const weft_filter_options guarded = {sizeof guarded,      0,       "/guarded",
-                                         weft::before<guard>, nullptr, nullptr};
+    const weft_filter_options guarded = {
+        sizeof guarded, 0, "/guarded", weft::before<guard>, weft::handler<see_guarded>, nullptr};
     const weft_route_options hasty = {sizeof hasty, 0, 100, 0, 0};
     const weft_route_options streaming = {sizeof streaming, WEFT_ROUTE_STREAM, 0, 0, 0};
 
@@ -437,6 +473,7 @@ weft_status add_routes(weft_host *host)
     WEFT_TRY(weft_route(host, "GET", "/catch", weft::handler<catch_failure>));
     WEFT_TRY(weft_route(host, "GET", "/left-behind", weft::handler<leave_one_behind>));
     WEFT_TRY(weft_route(host, "GET", "/transaction", weft::handler<leave_transaction>));
+    WEFT_TRY(weft_route(host, "GET", "/transact", weft::handler<transact_books>));
     WEFT_TRY(weft_route(host, "GET", "/stream", weft::handler<stream_books>));
     WEFT_TRY(weft_route(host, "POST", "/copy", weft::handler<copy_books>));
     WEFT_TRY(weft_route(host, "GET", "/upload", weft::handler<upload_books>));

@@ -44,7 +44,9 @@
  *
  * Chapters: here the nouns, the statuses, settings and routes, scopes (ctx) and ops; weft_http.h,
  *           weft_filter.h, weft_pg.h and weft_call.h, which this header includes, have requests and
- *           replies, filters, databases and upstreams.
+ *           replies, filters, databases and upstreams. Made of these, for who includes them:
+ *           weft_web.h, weft_json.h, weft_jansson.h, weft_multipart.h and weft_sse.h; weft.hpp for
+ *           C++20; weft_test.h for unit tests.
  *
  * C99 or later, C++11 or later; gcc or clang.
  */
