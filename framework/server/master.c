@@ -151,8 +151,10 @@ static void on_command(void *data, struct control_asker *asker, const char *verb
 
 static void reopen_logs(struct master *master)
 {
-    const struct settings *settings = master->reload.current->settings;
+    const struct settings *settings = reload_settings(&master->reload);
 
+    if (settings == NULL)
+        return;
     rights_own_logs(&settings->server, &settings->rights);
     if (error_log_open(settings) != ERR_OK)
         log_error("error_log: cannot be opened again: %s", strerror(errno));

@@ -476,6 +476,16 @@ bool reload_reap(struct reload *reload, pid_t pid, int status)
     return true;
 }
 
+const struct settings *reload_settings(const struct reload *reload)
+{
+    const struct generation *const all[] = {reload->current, reload->old, reload->next};
+
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i] != NULL)
+            return all[i]->settings;
+    return reload->settings;
+}
+
 void reload_signal(const struct reload *reload, int number)
 {
     const struct generation *const all[] = {reload->current, reload->old, reload->next};

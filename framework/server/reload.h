@@ -110,6 +110,10 @@ void reload_stop(struct reload *reload, int number);
 /* A child has ended: one of ours? */
 bool reload_reap(struct reload *reload, pid_t pid, int status);
 
+/* Of the generation that serves; where that has gone already, or is not there yet, of the one that is
+ * left or tried. NULL: none is. Until the loop turns. */
+const struct settings *reload_settings(const struct reload *reload);
+
 /* Sends `number` to every worker. */
 void reload_signal(const struct reload *reload, int number);
 

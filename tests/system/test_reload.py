@@ -416,6 +416,26 @@ def test_stopped_while_the_old_generation_holds(start, number):
     assert host.wait(20) == 0
 
 
+def test_logs_are_opened_again_where_only_the_old_generation_is_left(start):
+    """The one that serves may have gone before the one it has replaced, and logrotate does not ask."""
+    server = {"access_log": "access.log"}
+    host = start(sections(server=server))
+    path = host.folder / "access.log"
+    with host.connect() as client:
+        client.request("GET", "/lab/sleep/2000")
+        wait_until(lambda: " 1 under way" in tell(host, "status").stdout)
+        old = host.workers()
+        reload(host, "two", server)
+        host.signal(signal.SIGTERM)
+        wait_until(lambda: set(host.workers()) < set(old))
+        path.rename(host.folder / "access.1")
+        host.signal(signal.SIGUSR1)
+        wait_until(path.exists)
+        assert client.read_answer().status == 200
+    assert host.wait(20) == 0
+    assert "/lab/sleep/2000" in path.read_text()
+
+
 def test_whoever_asked_may_go(start, tmp_path):
     late = plugin.build(tmp_path, "late", source(LATE, "late"))
     host = start(sections())
