@@ -75,7 +75,8 @@ static void leave(struct master *master)
     const struct generation *current = master->reload.current;
     uint32_t delay_ms = current != NULL ? current->settings->server.pre_stop_delay_ms : 0;
 
-    if (master->is_stopping || delay_ms == 0 || master->host.watch.phase != WATCH_SERVING) {
+    if (master->is_stopping || delay_ms == 0 || master->host.watch.phase != WATCH_SERVING ||
+        !upgrade_forget(&master->reload)) {
         stop_all(master, SIGTERM);
         return;
     }

@@ -174,6 +174,25 @@ void upgrade_reap(struct reload *reload, int status)
         reload_end_if_done(reload);
 }
 
+bool upgrade_forget(struct reload *reload)
+{
+    static const char why[] = "the host is stopping";
+    struct control *control = &reload->host->control;
+
+    if (reload->is_wanted)
+        control_end_all(control, reload->ticket + (reload->state != RELOAD_IDLE), 1, why);
+    reload->is_wanted = reload->is_upgrade_wanted = false;
+    if (!reload->is_upgrade)
+        return true;
+    if (reload->state == RELOAD_CLEARING) {
+        reload_refuse(reload, why);
+    } else if (reload->state == RELOAD_STARTING) {
+        successor_cancel(&reload->successor);
+        back_out(reload, why);
+    }
+    return !reload->is_upgrade;
+}
+
 void upgrade_stop(struct reload *reload)
 {
     struct sockets *sockets = &reload->host->sockets;

@@ -485,6 +485,29 @@ def test_stopped_while_it_upgrades(start):
     assert host.wait(20) == 0
 
 
+@pytest.mark.parametrize("is_begun", [True, False])
+def test_told_to_stop_after_a_delay_while_it_upgrades(start, is_begun):
+    """The upgrade is given up at once: the host serves until the delay is over, and then it is not there any more."""
+    host = start(sections(server={"pre_stop_delay": "1s"}))
+    if is_begun:
+        install(host, "#!/bin/sh\nexec sleep 100\n")
+        host.signal(signal.SIGUSR2)
+        host.wait_log("upgrade: to ")
+        host.signal(signal.SIGTERM)
+        host.wait_log("upgrade failed, generation 1 goes on: the host is stopping")
+    else:
+        host.signal(signal.SIGSTOP)          # so that it reads both at once
+        host.signal(signal.SIGUSR2)
+        host.signal(signal.SIGTERM)
+        host.signal(signal.SIGCONT)
+    host.wait_log("the drain begins in 1000 ms")
+    assert text_of(host) == b"one"
+    assert host.wait(20) == 0
+    assert is_begun or "upgrade: to " not in host.log
+    with pytest.raises(ConnectionError):
+        socket.create_connection(host.address, timeout=5).close()
+
+
 # what is taken back
 
 def test_a_worker_that_dies_within_the_window(start):
