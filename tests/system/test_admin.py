@@ -10,6 +10,7 @@ import pytest
 
 from support import place
 from support.client import Client, Closed
+from support.files import open_files
 from support.host import run_weft
 from support.peer import fixed
 from support.wait import wait_until
@@ -277,9 +278,8 @@ def test_workers_that_are_forked_keep_no_connection(start):
         host.wait_log("is back as process")
         wait_until(lambda: ask(host, "/readyz").status == 200)
         worker, = host.workers()
-        inodes = {os.readlink(f"/proc/{worker}/fd/{fd}") for fd in os.listdir(f"/proc/{worker}/fd")}
-        ours = {os.readlink(f"/proc/{host.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{host.pid}/fd")}
-        shared = {name for name in inodes & ours if name.startswith("socket:")}
+        both = set(open_files(worker)) & set(open_files(host.pid))
+        shared = {name for name in both if name.startswith("socket:")}
         assert len(shared) == 1, shared            # the socket that clients come to, of one slot
 
 

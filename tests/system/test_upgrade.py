@@ -14,6 +14,7 @@ import pytest
 
 from support import place, plugin
 from support.client import Client
+from support.files import open_files
 from support.host import run_weft
 from support.load import Load
 from support.wait import wait_until
@@ -193,9 +194,8 @@ def test_it_is_found_as_it_was_called(start_weft, tmp_path, how):
 
 def kinds(pid):
     """Of a process's open files, what they are, without numbers."""
-    found = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
     # a worker that stands in for a neighbour has a spare one more
-    return sorted(re.sub(r"\d+", "N", each) for each in found if each != "/dev/null")
+    return sorted(re.sub(r"\d+", "N", each) for each in open_files(pid) if each != "/dev/null")
 
 
 def test_no_descriptor_goes_astray(start, free_port):
@@ -565,12 +565,12 @@ def test_the_old_master_dies(start, when):
 
 
 def test_the_old_master_dies_before_there_is_another(start):
-    """What was started then either has seen that it is alone and serves, or was never there: no process is left that
-    keeps the port."""
+    """What was started by then sees that it is alone, and serves."""
     host = start(sections())
-    install(host, f"#!/bin/sh\nsleep 1\nexec {place.BUILD}/weft \"$@\"\n")
+    begun = host.folder / "begun"
+    install(host, f"#!/bin/sh\ntouch {begun}\nsleep 1\nexec {place.BUILD}/weft \"$@\"\n")
     host.signal(signal.SIGUSR2)
-    host.wait_log("upgrade: to ")
+    wait_until(begun.exists)
     old = host.pid
     os.kill(old, signal.SIGKILL)
     host.process.wait()
