@@ -41,14 +41,15 @@ static void start_or_hold(struct http_conn *conn, struct http_request *request)
     }
 }
 
-/* The client may wait for our word: not where its body is under way already. */
+/* The client may wait for our word: not where its body is under way already, nor behind the head of
+ * its answer, where the word would be taken for a part of that. */
 static void let_body_come(struct http_conn *conn, struct http_request *request)
 {
     if (!request->_expects_word)
         return;
     request->_expects_word = false;
     http_conn_time_body(conn);
-    if (conn->stream.in.len == 0 && request->body_bytes == 0)
+    if (request->reply == HTTP_REPLY_NONE && conn->stream.in.len == 0 && request->body_bytes == 0)
         http_pipeline_continue(request);
 }
 

@@ -136,7 +136,7 @@ void http_pipeline_begin(struct http_request *request, struct span type)
     answer.framing = framing_of(request);
     answer.length = request->code == 205 ? 0 : (uint64_t)request->_reply_left;
     if (answer.framing == HTTP_FRAMED_BY_CLOSE || (server->is_draining && is_last(conn, request)) ||
-        (request->_stream == NULL && http_conn_must_cut(conn, request)))
+        ((request->_stream == NULL || request->_expects_word) && http_conn_must_cut(conn, request)))
         request->must_close = true;
     answer.persistence = persistence_of(request);
     request->_framing = (uint8_t)answer.framing;

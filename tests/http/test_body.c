@@ -3,6 +3,7 @@
  * FIN behind a whole body cancels nothing; and what stands behind the last chunk can be read. */
 #include "base/log.h"
 #include "http/body.h"
+#include "http/reply_stream.h"
 #include "lib/http_world.h"
 #include "lib/test.h"
 
@@ -299,6 +300,33 @@ static void test_who_did_not_wait_gets_no_word(void **state)
     finish(&fd, "200(ok)");
 }
 
+/* The word would stand within the answer, and be taken for its body, or for the next answer. Whether
+ * such a client still sends its body nobody knows: the connection ends. */
+static void test_no_word_within_an_answer(void **state)
+{
+    static const struct http_stream_options chunked = {.length = -1}, known = {.length = 2};
+    int fd = start(SPAN(POST_HEAD "Expect: 100-continue\r\n" LENGTH(1)));
+
+    (void)state;
+    assert_int_equal(http_stream_begin(puller.request, 200, SPAN("a/b"), &chunked), ERR_OK);
+    pull();
+    http_world_send(&http, fd, SPAN("a"));
+    pull();
+    assert_true(puller.is_end);
+    assert_int_equal(puller.total, 1);
+    assert_int_equal(http_reply_write(puller.request, SPAN("ok")), ERR_OK);
+    assert_int_equal(http_reply_end(puller.request), ERR_OK);
+    finish(&fd, "200x(ok)$");
+
+    fd = start(SPAN(POST_HEAD "Expect: 100-continue\r\n" LENGTH(1)));
+    assert_int_equal(http_stream_begin(puller.request, 200, SPAN("a/b"), &known), ERR_OK);
+    pull();
+    assert_int_equal(http_reply_write(puller.request, SPAN("ok")), ERR_OK);
+    assert_int_equal(http_reply_end(puller.request), ERR_OK);
+    http_world_send(&http, fd, SPAN(G("/hello"))); /* it keeps its body */
+    finish(&fd, "200x(ok)$");
+}
+
 static void test_fin_behind_a_whole_body(void **state)
 {
     int fd = start(SPAN(POST_HEAD LENGTH(3) "a"));
@@ -508,6 +536,7 @@ int main(void)
         TEST(test_who_was_held_back_is_not_late),
         TEST(test_continue_is_said_with_the_first_pull),
         TEST(test_who_did_not_wait_gets_no_word),
+        TEST(test_no_word_within_an_answer),
         TEST(test_fin_behind_a_whole_body),
         TEST(test_fin_behind_what_is_held_back),
         TEST(test_fin_within_a_body),
