@@ -408,11 +408,14 @@ static weft_status reply_error(weft_ctx *ctx, const struct entry *entry)
     }
 }
 
-/* Relative links in a folder's page need the slash. */
+/* Relative links in a folder's page need the slash. A Location with two at its beginning would name
+ * another host, and no page links to such a path. */
 static weft_status reply_with_slash(weft_ctx *ctx)
 {
     weft_str query = weft_query_string(ctx);
 
+    if (strncmp(weft_path(ctx).ptr, "//", 2) == 0)
+        return WEFT_E_NOT_FOUND;
     WEFT_TRY(
         weft_set_header(ctx, "Location",
                         weft_fmt(ctx, "%s/%s%s", weft_path(ctx).ptr, query.ptr != NULL ? "?" : "",

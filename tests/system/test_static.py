@@ -68,6 +68,15 @@ def test_what_a_folder_holds(start, root):
         assert client.ask("GET", "/hello").body == b"Hello, World!\n"
 
 
+def test_no_redirect_leads_to_another_host(start_weft, root):
+    """A Location that begins with two slashes names a host."""
+    host = start_weft({"plugin.files": {"path": "static.so", "root": root}}, env=ENV)
+    assert host.get("/sub").header("location") == "/sub/"
+    for path in ("//evil.example/%2e%2e/%2e%2e/sub", "//evil.example/../../sub", "//../sub", "///../../sub"):
+        answer = host.get(path)
+        assert (answer.status, answer.header("location")) == (404, None), path
+
+
 def test_precompressed(start, root):
     put(root / "sub/b.css.gz", gzip.compress(b"b { }" * 10000))
     host = start()
