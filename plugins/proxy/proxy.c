@@ -6,6 +6,9 @@
  *     mount = /api
  *     upstream = backend        an [upstream.NAME]; required
  *     strip_mount = off         on: /api/x is asked for as /x
+ *     odd_slashes = off         on: paths with // or with %2F or %5C go on, too. Filters of other
+ *                               plugins don't take those for what the upstream may take them for,
+ *                               so whoever relies on filters of paths below the mount leaves it off
  *     trust_forwarded = off     on: the X-Forwarded-... of who calls us are kept and added to, as
  *                               behind another proxy; else they are replaced
  *     forwarded_proto = http    what X-Forwarded-Proto says
@@ -27,6 +30,7 @@ struct proxy {
     weft_upstream *upstream; /* who answers */
     weft_str proto;          /* of our clients, as far as the upstream is told */
     uint32_t strips;         /* the mount does not go on */
+    uint32_t takes_odd;      /* slashes, of a path */
     uint32_t trusts;         /* X-Forwarded-... of a client */
 };
 
@@ -212,12 +216,29 @@ static int has_dot_segment(weft_str path)
     return 0;
 }
 
+/* Slashes that mean no boundary, or an empty segment, to filters, and may mean another path to the
+ * upstream. */
+static int has_odd_slash(weft_str path)
+{
+    for (size_t i = 0; i + 1 < path.len; i++) {
+        if (path.ptr[i] == '/' && path.ptr[i + 1] == '/')
+            return 1;
+        if (path.len - i >= 3 &&
+            (strncasecmp(path.ptr + i, "%2f", 3) == 0 || strncasecmp(path.ptr + i, "%5c", 3) == 0))
+            return 1;
+    }
+    return 0;
+}
+
 static weft_status make_path(weft_ctx *ctx, const struct proxy *proxy, weft_str *made)
 {
     weft_str path = weft_path(ctx), query = weft_query_string(ctx), mount = weft_mount(ctx);
 
     if (has_dot_segment(path))
         return weft_explain(ctx, WEFT_E_BAD_REQUEST, "the path has a segment of dots");
+    if (!proxy->takes_odd && has_odd_slash(path))
+        return weft_explain(ctx, WEFT_E_BAD_REQUEST,
+                            "the path has an empty segment, or an encoded slash");
     if (proxy->strips) {
         if (path.len < mount.len || memcmp(path.ptr, mount.ptr, mount.len) != 0)
             return weft_explain(ctx, WEFT_E_BAD_REQUEST, "%.*s is encoded in the path",
@@ -400,6 +421,7 @@ static weft_status init(weft_host *host, void **self)
     WEFT_TRY(weft_setting(host, "upstream", NULL, &name));
     WEFT_TRY(weft_find_upstream(host, name.ptr, &proxy.upstream));
     WEFT_TRY(weft_setting_bool(host, "strip_mount", 0, &proxy.strips));
+    WEFT_TRY(weft_setting_bool(host, "odd_slashes", 0, &proxy.takes_odd));
     WEFT_TRY(weft_setting_bool(host, "trust_forwarded", 0, &proxy.trusts));
     WEFT_TRY(weft_setting(host, "forwarded_proto", "http", &proxy.proto));
     WEFT_TRY(weft_setting_int(host, "body_max", -1, UINT32_MAX - 1, 0, &body_max));

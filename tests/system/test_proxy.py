@@ -145,6 +145,24 @@ def test_a_path_that_means_another_place_goes_nowhere(start, peer, path):
     assert peer.requests == []
 
 
+@pytest.mark.parametrize("path", ["/api//x/y", "/api/x//y", "/api/x%2Fy", "/api/x%2fy", "/api/x%5Cy", "/api/x//"])
+def test_no_filter_is_passed_by_with_odd_slashes(start, peer, path):
+    """What a filter of /api/x would not see, and the upstream may take for it."""
+    peer.on("GET", None, show)
+    host = start(peer.url)
+    assert host.get(path).status == 400
+    assert peer.requests == []
+    host = start(peer.url, odd_slashes="on")
+    assert host.get(path + "?//%2F").json()["target"] == path + "?//%2F"
+
+
+def test_a_slash_at_the_end_goes_on(start, peer):
+    peer.on("GET", None, show)
+    host = start(peer.url)
+    for path in ("/api", "/api/", "/api/x/", "/api/x?//%2F"):
+        assert host.get(path).json()["target"] == path
+
+
 # answers
 
 def test_an_answer_comes_back_without_what_is_of_its_connection(start, peer):
