@@ -35,7 +35,9 @@ struct weft_filter_options {
     uint32_t size;        /* sizeof(weft_filter_options) */
     int32_t order;        /* the lowest is asked first, and sees the answer last */
     const char *prefix;   /* exact segments, "/admin": it and all below; NULL or "": everything. The
-                           * instance's mount goes before it */
+                           * instance's mount goes before it. A path is decoded for that, its dot
+                           * segments are gone, but "//" is not "/", and %2F not a boundary: a
+                           * handler that hands paths on to what sees that otherwise refuses them */
     weft_handler *before; /* asked; NULL: it is not. It may wait, with weft_await(): once it has
                            * returned, weft_then() is too late. WEFT_OK without a reply: go on. A
                            * reply, or another status, which is answered as a handler's: nobody

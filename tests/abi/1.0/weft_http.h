@@ -94,9 +94,10 @@ static inline weft_str weft_trailer(weft_ctx *ctx, const char *name)
 
 /* An op for some more of the body: weft_piece(), at most about 100 KB; absent at its end. One at a
  * time; piece and op are good until the next one. A client that waits for "100 Continue" gets it
- * with the first. WEFT_E_STATE: another one waits, or the route does not stream; WEFT_E_TOO_BIG:
- * beyond the limit; WEFT_E_TOO_SLOW; WEFT_E_BAD_REQUEST: malformed; WEFT_E_CANCELED: the client
- * left. [loop] */
+ * with the first, unless its answer has begun: then it gets none, and the connection ends behind
+ * the answer. WEFT_E_STATE: another one waits, or the route does not stream; WEFT_E_TOO_BIG: beyond
+ * the limit; WEFT_E_TOO_SLOW; WEFT_E_BAD_REQUEST: malformed; WEFT_E_CANCELED: the client left.
+ * [loop] */
 static inline weft_op *weft_body_read(weft_ctx *ctx) { return weft__api->http->body_read(ctx); }
 
 /* ---- the reply: the first one stands, and ends the ctx. WEFT_E_STATE: there is one already;
