@@ -151,16 +151,6 @@ void generation_start(struct generation *generation, bool is_tried)
         fail(generation, &generation->slots[0]);
 }
 
-static void serve(struct slot *slot)
-{
-    slot->state = SLOT_SERVING;
-    slot_wake(slot);
-    if (slot->deaths > 0)
-        log_info("worker %u is back as process %d", slot->index, (int)slot->pid);
-}
-
-/* ---- workers that are replaced ---- */
-
 static struct slot *leaver_of(const struct generation *generation, const struct slot *slot)
 {
     LIST_EACH (&generation->leavers, link) {
@@ -168,6 +158,19 @@ static struct slot *leaver_of(const struct generation *generation, const struct 
             return CONTAINER_OF(link, struct slot, link);
     }
     return NULL;
+}
+
+static void serve(struct slot *slot)
+{
+    const struct slot *leaver = leaver_of(slot->generation, slot);
+
+    slot->state = SLOT_SERVING;
+    slot_wake(slot);
+    if (leaver != NULL)
+        log_info("worker %u is process %d now; process %d is wound up", slot->index, (int)slot->pid,
+                 (int)leaver->pid);
+    else if (slot->deaths > 0)
+        log_info("worker %u is back as process %d", slot->index, (int)slot->pid);
 }
 
 /* The one in the place of `slot` (NULL: each) is needed no more. */

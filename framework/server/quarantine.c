@@ -140,7 +140,8 @@ void quarantine_clear(struct quarantine *book, uint32_t limit, uint32_t window_m
 {
     CHECK(limit <= QUARANTINE_LIMIT_MAX);
     if (book->list->count > 0)
-        log_info("quarantine: %u routes are served again", book->list->count);
+        log_info("quarantine: ended for %u route%s, by the reload", book->list->count,
+                 book->list->count == 1 ? "" : "s");
     book->limit = limit;
     book->window_ms = window_ms;
     for (uint32_t i = 0; i < book->count; i++) {

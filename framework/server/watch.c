@@ -182,6 +182,22 @@ bool watch_is_ready(const struct watch *watch)
     return false;
 }
 
+/* By generation, and in it by slot: whoever reads a table looks for a worker in its place. */
+static void enlist(struct watch *watch, struct watched *worker)
+{
+    struct list *before = &watch->workers;
+
+    LIST_EACH (&watch->workers, link) {
+        const struct watched *other = CONTAINER_OF(link, struct watched, _link);
+        if (other->generation > worker->generation ||
+            (other->generation == worker->generation && other->slot > worker->slot)) {
+            before = link;
+            break;
+        }
+    }
+    list_append(before, &worker->_link); /* the last before that one */
+}
+
 void watch_begin(struct watch *watch, struct watched *worker, const struct watch_worker *what)
 {
     CHECK(worker->_watch == NULL);
@@ -192,7 +208,7 @@ void watch_begin(struct watch *watch, struct watched *worker, const struct watch
                                .slot = what->slot,
                                .generation = what->generation,
                                .started_ms = loop_now_ms(watch->loop)};
-    list_append(&watch->workers, &worker->_link);
+    enlist(watch, worker);
 }
 
 /* ---- deaths ---- */
@@ -240,7 +256,7 @@ void watch_move(struct watched *from, struct watched *to)
     list_remove(&from->_link);
     *to = *from;
     to->_link = (struct list){NULL, NULL};
-    list_append(&watch->workers, &to->_link);
+    enlist(watch, to);
     *from = (struct watched){._watch = NULL};
 }
 

@@ -324,7 +324,8 @@ def test_a_worker_that_has_grown_is_replaced(start):
         assert answers == [200] * 200
         assert client.read_answer().status == 200
     wait_until(lambda: old not in host.workers())
-    assert len(host.workers()) == 1
+    new, = host.workers()
+    assert f"worker 0 is process {new} now; process {old} is wound up" in host.log
     assert host.get("/hello").status == 200
     found = json.loads(run_weft("status", "-c", host.config, "--json").stdout)
     assert found["slots"][0]["deaths"] == 0

@@ -231,6 +231,16 @@ def test_what_dead_workers_did_is_kept(start):
     assert "[QUARANTINE]" in ask(host) and "signal 11" in ask(host)
 
 
+def test_a_worker_that_came_later_stands_in_its_place(start):
+    host = start({"workers": 3})
+    first = status(host)["workers"][0]["pid"]
+    os.kill(first, signal.SIGKILL)
+    host.wait_log("worker 0 is back")
+    found = status(host)["workers"]
+    assert [each["worker"] for each in found] == [0, 1, 2]
+    assert found[0]["pid"] != first
+
+
 def test_a_worker_that_is_killed_while_it_is_asked(start):
     host = start({"workers": 2})
     os.kill(host.workers()[0], signal.SIGKILL)
