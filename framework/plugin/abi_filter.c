@@ -43,22 +43,42 @@ static weft_status ask(struct scope *scope, const struct abi_filter *filter)
     return filter->before(abi_ctx(scope), self_of(filter));
 }
 
+/* Is somebody told later of what it started? Then that one was to decide, and nobody has. */
+static bool is_undecided(const struct scope *scope)
+{
+    for (const struct op *op = op_next(scope, NULL); op != NULL; op = op_next(scope, op)) {
+        if (op->is_deaf && op->state != OP_TOLD)
+            return true;
+    }
+    return false;
+}
+
+/* Has it let the request pass? */
+static bool has_passed(struct scope *scope, const struct http_request *request, weft_status status)
+{
+    if (status == WEFT_OK && request->reply == HTTP_REPLY_NONE && is_undecided(scope)) {
+        abi_misuse("filter", "before() returned while a callback of weft_then() is still to come: "
+                             "nobody is let pass like that");
+        status = WEFT_E_STATE;
+    }
+    if (status == WEFT_OK && request->reply == HTTP_REPLY_NONE)
+        return true;
+    abi_take_status(scope, status);
+    return false;
+}
+
 static void ask_all(struct scope *scope, void *data)
 {
     struct http_request *request = data;
 
     for (uint32_t i = 0; i < request->filter_count; i++) {
         const struct abi_filter *filter = request->filters[i]->data;
-        weft_status status;
 
         if (filter->before == NULL)
             continue;
         note_turn(request, filter);
-        status = ask(scope, filter);
-        if (status != WEFT_OK || request->reply != HTTP_REPLY_NONE) {
-            abi_take_status(scope, status);
+        if (!has_passed(scope, request, ask(scope, filter)))
             return;
-        }
     }
     note_turn(request, NULL);
     http_request_pass(request);

@@ -147,36 +147,42 @@ static void on_child(struct op *child, void *data)
     decide(group);
 }
 
-/* NULL: they can be a group; else why not. */
-static const char *find_fault(const struct scope *scope, struct op *const *children, uint32_t count,
-                              uint32_t *depth)
+/* ERR_OK: they can be a group; else `*why` not. */
+static enum err find_fault(const struct scope *scope, struct op *const *children, uint32_t count,
+                           uint32_t *depth, const char **why)
 {
     *depth = 1;
+    *why = "too many operations for a group";
     if (count > GROUP_CHILDREN_MAX)
-        return "too many operations for a group";
+        return ERR_INVALID;
+    *why = "an operation of another request";
     for (uint32_t i = 0; i < count; i++) {
         CHECK_OBJ(children[i], OP_MAGIC);
         if (children[i]->scope->root != scope->root)
-            return "an operation of another request";
+            return ERR_STATE;
         if (op_is_group(children[i]) && group_of(children[i])->depth >= *depth)
             *depth = group_of(children[i])->depth + 1;
     }
-    return *depth > GROUP_DEPTH_MAX ? "groups in groups too deep" : NULL;
+    *why = "groups in groups too deep";
+    return *depth > GROUP_DEPTH_MAX ? ERR_INVALID : ERR_OK;
 }
 
 struct op *group_start(struct scope *scope, enum group_kind kind, struct op *const *children,
                        uint32_t count)
 {
     struct group *group;
-    const char *fault;
+    const char *why;
     uint32_t depth;
+    enum err err;
 
     CHECK_OBJ(scope, SCOPE_MAGIC);
-    fault = find_fault(scope, children, count, &depth);
-    if (fault == NULL && count == 0 && kind != GROUP_ALL)
-        fault = "the first of no operations";
-    if (fault != NULL)
-        return op_failed(scope, ERR_INVALID, NULL, span_of(fault));
+    err = find_fault(scope, children, count, &depth, &why);
+    if (err == ERR_OK && count == 0 && kind != GROUP_ALL) {
+        why = "the first of no operations";
+        err = ERR_INVALID;
+    }
+    if (err != ERR_OK)
+        return op_failed(scope, err, NULL, span_of(why));
     group = scope_alloc(scope, sizeof *group + count * sizeof group->members[0]);
     group->kind = kind;
     group->depth = depth;

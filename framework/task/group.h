@@ -27,7 +27,7 @@ enum group_kind { GROUP_ALL, GROUP_ANY, GROUP_RACE };
 enum { GROUP_CHILDREN_MAX = 65536, GROUP_DEPTH_MAX = 64 };
 
 /* Starts one in `scope`; copies `children`, which may be NULL where `count` is 0. ERR_INVALID: see
- * above, or a child of another root's tree. */
+ * above; ERR_STATE: a child of another root's tree. */
 struct op *group_start(struct scope *scope, enum group_kind kind, struct op *const *children,
                        uint32_t count);
 

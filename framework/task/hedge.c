@@ -62,7 +62,7 @@ static void follow(struct deputy *deputy, struct op *second)
     }
     if (second == NULL || second->scope->root != deputy->op.scope->root) {
         op_explain(&deputy->op, SPAN("no second operation, or one of another request"));
-        op_finish(&deputy->op, ERR_INVALID, NULL);
+        op_finish(&deputy->op, second == NULL ? ERR_INVALID : ERR_STATE, NULL);
         return;
     }
     deputy->second = second;
@@ -121,7 +121,7 @@ struct op *hedge_start(struct scope *scope, struct op *first, uint32_t ms, hedge
     CHECK_OBJ(first, OP_MAGIC);
     CHECK(fn != NULL);
     if (first->scope->root != scope->root)
-        return op_failed(scope, ERR_INVALID, NULL, SPAN("an operation of another request"));
+        return op_failed(scope, ERR_STATE, NULL, SPAN("an operation of another request"));
     deputy = scope_alloc(scope, sizeof *deputy);
     deputy->fn = fn;
     deputy->data = data;

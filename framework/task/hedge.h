@@ -16,7 +16,7 @@
 typedef struct op *hedge_fn(struct scope *scope, void *data);
 
 /* See above. group_winner() of it: 0 is `first`, 1 the other one. `first` may have settled, then it
- * fails with ERR_INVALID where group_start() does. */
+ * fails with ERR_STATE where group_start() does, and ERR_INVALID where `fn` starts nothing. */
 struct op *hedge_start(struct scope *scope, struct op *first, uint32_t ms, hedge_fn *fn,
                        void *data);
 

@@ -28,6 +28,13 @@ static weft_status stream(weft_ctx *ctx)
     return weft_reply_end(ctx);
 }
 
+static weft_status deny(weft_ctx *ctx, weft_op *op, void *data)
+{
+    (void)op;
+    (void)data;
+    return weft_problem(ctx, 403, "denied, but too late");
+}
+
 static weft_status before(weft_ctx *ctx, void *self)
 {
     weft_str want = wanted(ctx, "asks");
@@ -47,6 +54,8 @@ static weft_status before(weft_ctx *ctx, void *self)
         WEFT_TRY(weft_await(weft_sleep(ctx, 3600000)));
     } else if (is(want, "stream")) {
         return stream(ctx);
+    } else if (is(want, "decide_later")) {
+        return weft_then(weft_sleep(ctx, 20), deny, NULL);
     } else if (is(want, "cancel")) {
         weft_cancel(ctx);
     } else if (is(want, "crash")) {

@@ -69,6 +69,14 @@ def test_one_answers(host):
     assert (answer.status, answer.json()["detail"]) == (400, "filtered")
 
 
+def test_one_decides_too_late(host):
+    """A callback is to say no: whoever returns before that has let nobody pass."""
+    for target in ("/hello", "/nothing"):
+        assert host.get(f"{target}?first_asks=decide_later").status == 500
+    host.wait_log(r'weft_filter\(\): before\(\) returned while a callback .* plugin=first route="filter "')
+    assert host.get("/hello").status == 200
+
+
 def test_one_waits(host):
     with host.connect() as client:
         answer = client.ask("GET", "/hello?first_asks=wait&second_asks=wait")

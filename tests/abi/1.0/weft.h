@@ -512,8 +512,8 @@ enum { WEFT_ALL, WEFT_ANY, WEFT_RACE };
 
 /* An op for all of `count` ops: OK when every one is; else the first error in their order, the
  * others are canceled; it settles after all have. OK at once for none. WEFT_E_STATE: one of them is
- * stale; WEFT_E_INVALID: one is of another request, there are more than 65,536, or more than 64
- * groups within one another. [loop] */
+ * stale, or of another request; WEFT_E_INVALID: there are more than 65,536, or more than 64 groups
+ * within one another. [loop] */
 static inline weft_op *weft_all(weft_ctx *ctx, uint32_t count, weft_op *const *ops)
 {
     return weft__api->core->group(ctx, WEFT_ALL, count, ops);
@@ -535,8 +535,8 @@ static inline weft_op *weft_race(weft_ctx *ctx, uint32_t count, weft_op *const *
 
 /* An op for `first` and, where that has not succeeded `ms` from now (or fails before), for the op
  * that `second(ctx, data)` starts then: OK with the first that succeeds, the other one is canceled;
- * else the first one's error. For a call that may be made twice. WEFT_E_STATE: `first` has gone;
- * WEFT_E_INVALID: there is no `second`, or `first` is of another request. [loop] */
+ * else the first one's error. For a call that may be made twice. WEFT_E_STATE: `first` has gone,
+ * or is of another request; WEFT_E_INVALID: there is no `second`. [loop] */
 static inline weft_op *weft_hedge(weft_ctx *ctx, weft_op *first, uint32_t ms, weft_start_fn *second,
                                   void *data)
 {

@@ -38,10 +38,10 @@ struct weft_filter_options {
                            * instance's mount goes before it. A path is decoded for that, its dot
                            * segments are gone, but "//" is not "/", and %2F not a boundary: a
                            * handler that hands paths on to what sees that otherwise refuses them */
-    weft_handler *before; /* asked; NULL: it is not. It may wait, with weft_await(): once it has
-                           * returned, weft_then() is too late. WEFT_OK without a reply: go on. A
-                           * reply, or another status, which is answered as a handler's: nobody
-                           * else is asked, and no handler runs */
+    weft_handler *before; /* asked; NULL: it is not. It may wait, with weft_await(); where it
+                           * returns with a weft_then() still to come, the answer is 500. WEFT_OK
+                           * without a reply: go on. A reply, or another status, which is answered
+                           * as a handler's: nobody else is asked, and no handler runs */
     weft_handler *after;  /* sees the head of each answer that is sent, the host's own among them;
                            * NULL: it does not. It cannot wait; what it returns but WEFT_OK is
                            * logged, and the answer is sent */

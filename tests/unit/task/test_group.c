@@ -726,7 +726,7 @@ static void test_another_requests_op_is_refused(void **state)
     (void)state;
     stage_init(&stage);
     other = scope_create(stage.world.tasks, NULL, NULL, 0);
-    assert_int_equal(group_start(other, GROUP_ALL, stage.children, 1)->status, ERR_INVALID);
+    assert_int_equal(group_start(other, GROUP_ALL, stage.children, 1)->status, ERR_STATE);
     assert_int_equal(stage.children[0]->state, OP_PENDING);
     scope_finish(other, SCOPE_REPLIED);
     stage_deinit(&stage);

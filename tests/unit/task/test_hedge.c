@@ -282,7 +282,7 @@ static void test_another_requests_op_is_refused(void **state)
     (void)state;
     stage_init(&stage, AT_ONCE);
     born = hedge_start(stage.other, stage.first, 0, start_second, &stage);
-    assert_int_equal(born->status, ERR_INVALID);
+    assert_int_equal(born->status, ERR_STATE);
     stage_deinit(&stage);
 }
 
