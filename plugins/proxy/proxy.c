@@ -327,14 +327,26 @@ static int64_t length_of(weft_op *answer)
     return length;
 }
 
-static weft_status copy_answer_fields(weft_ctx *ctx, weft_op *answer)
+/* Does one of the answer's Connection fields list it? */
+static int is_of_connection(weft_op *answer, weft_str name)
 {
-    weft_str connection = weft_call_field(answer, "Connection");
     weft_field field;
 
     for (uint32_t i = 0; (field = weft_call_field_at(answer, i)).name.ptr != NULL; i++) {
-        if (is_hop_by_hop(field.name, connection) || equals(field.name, "Content-Type") ||
-            equals(field.name, "Date") || equals(field.name, "Server"))
+        if (equals(field.name, "Connection") && has_item(field.value, name))
+            return 1;
+    }
+    return 0;
+}
+
+static weft_status copy_answer_fields(weft_ctx *ctx, weft_op *answer)
+{
+    weft_field field;
+
+    for (uint32_t i = 0; (field = weft_call_field_at(answer, i)).name.ptr != NULL; i++) {
+        if (is_hop_by_hop(field.name, weft_cstr("")) || is_of_connection(answer, field.name) ||
+            equals(field.name, "Content-Type") || equals(field.name, "Date") ||
+            equals(field.name, "Server"))
             continue;
         WEFT_TRY(weft_set_header(ctx, field.name.ptr, field.value));
     }
