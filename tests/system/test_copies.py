@@ -1,8 +1,9 @@
 """Goal: rows and COPY through the real process, in constant memory however much it is, as fast as the slower side and
 no faster: what the client does not take, the database is not asked for; who leaves takes what runs for them in the
-server along, soon, and harms no neighbour; what is notified reaches each worker. A million rows and 200 MB of COPY
-each way in a soak."""
+server along, soon, and harms no neighbour; what is notified reaches each worker, and all who follow there. A million
+rows, 200 MB of COPY each way and 10,000 followers in a soak."""
 import os
+import resource
 import socket
 import time
 
@@ -15,6 +16,7 @@ from support.wait import wait_until
 
 ROWS = 1000000 if soak.IS_ON else 250000       # of some 100 bytes
 COPIED = 200 << 20 if soak.IS_ON else 24 << 20  # bytes
+FOLLOWERS = 10000 if soak.IS_ON else 1000      # of one notification
 LINE = 64                                      # bytes of a line that is copied
 GROWTH_KB = 8 * 1024
 LIMIT_S = 1200 if soak.IS_ON else 120
@@ -234,6 +236,40 @@ def test_each_worker_hears(start, database):
         client.reset()
     wait_until(lambda: database.run("select count(*) from pg_stat_activity where application_name = 'weft' and"
                                     " query like '%%listen%%' and pid <> pg_backend_pid()") == [(0,)], 20)
+
+
+@pytest.fixture
+def many_files():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < FOLLOWERS + 500:
+        pytest.skip(f"only {hard} open files are allowed here, not {FOLLOWERS + 500}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, FOLLOWERS + 500), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.limit(LIMIT_S)
+def test_thousands_hear_one_session(start_weft, database, many_files):
+    """The bank's events: all who follow on a worker are told of each transfer, from one LISTEN."""
+    database.run("set role weft; " + (place.ROOT / "plugins/bank/schema.sql").read_text())
+    host = start_weft({"server": {"access_log": "off", "workers": 1}, "pg.main": database.settings,
+                       "plugin.bank": {"path": "bank.so"}}, env=ENV)
+    clients = [host.connect(60).request("GET", "/bank/events") for _ in range(FOLLOWERS)]
+    try:
+        lines = []
+        for client in clients:
+            assert b" 200 " in client._take_until(b"\r\n\r\n")
+            lines.append(take_chunks(client))
+            assert next(lines[-1]) == b"event: anew\ndata: \n\n"
+        assert database.run("select count(*) from pg_stat_activity where application_name = 'weft' and"
+                            " query like 'listen%%'") == [(1,)]
+        for number in range(3):
+            database.run("select pg_notify('transfers', %s)", str(number))
+            for told in lines:
+                assert next(told) == f"event: transfer\ndata: {number}\n\n".encode()
+    finally:
+        for client in clients:
+            client.close()
 
 
 @pytest.mark.limit(120)

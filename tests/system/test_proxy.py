@@ -168,8 +168,8 @@ def test_a_slash_at_the_end_goes_on(start, peer):
 def test_an_answer_comes_back_without_what_is_of_its_connection(start, peer):
     peer.on("GET", None, lambda exchange: exchange.send(
         b"HTTP/1.1 418 X\r\nContent-Type: text/plain\r\nContent-Length: 2\r\nSet-Cookie: a=1\r\nset-cookie: b=2\r\n"
-        b"Connection: X-Hop\r\nX-Hop: 1\r\nX-Late: 1\r\nConnection: x, x-late\r\nKeep-Alive: timeout=9\r\nServer: other\r\n"
-        b"Date: never\r\nVia: 1.0 x\r\nX-Bad_Name: 1\r\nETag: \"e\"\r\n\r\nhi"))
+        b"Connection: X-Hop\r\nX-Hop: 1\r\nX-Late: 1\r\nConnection: x, x-late\r\nKeep-Alive: timeout=9\r\n"
+        b"Server: other\r\nDate: never\r\nVia: 1.0 x\r\nX-Bad_Name: 1\r\nETag: \"e\"\r\n\r\nhi"))
     host = start(peer.url)
     answer = host.get("/api/x")
     assert (answer.status, answer.body) == (418, b"hi")
