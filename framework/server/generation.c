@@ -296,20 +296,23 @@ void generation_hold(struct generation *generation, const int *kept, uint32_t ke
 
 /* ---- ending ---- */
 
+static void kill_late(struct generation *generation, const struct slot *slot)
+{
+    if (slot->pid == 0)
+        return;
+    log_error("worker %u (process %d) does not end: killed", slot->index, (int)slot->pid);
+    generation->killed++;
+    kill(slot->pid, SIGKILL);
+}
+
 static void on_patience_over(struct timer *timer)
 {
     struct generation *generation = CONTAINER_OF(timer, struct generation, patience);
 
-    for (uint32_t i = 0; i < generation->settings->workers; i++) {
-        const struct slot *slot = &generation->slots[i];
-        if (slot->pid == 0)
-            continue;
-        log_error("worker %u (process %d) does not end: killed", i, (int)slot->pid);
-        generation->killed++;
-        kill(slot->pid, SIGKILL);
-    }
+    for (uint32_t i = 0; i < generation->settings->workers; i++)
+        kill_late(generation, &generation->slots[i]);
     LIST_EACH (&generation->leavers, link) {
-        kill(CONTAINER_OF(link, struct slot, link)->pid, SIGKILL);
+        kill_late(generation, CONTAINER_OF(link, struct slot, link));
     }
     timer_start(generation->host->loop, timer, CLOSING_MS, on_patience_over);
 }

@@ -358,6 +358,19 @@ def test_the_end_of_a_host_with_a_worker_that_is_replaced(start):
         host.stop()
 
 
+def test_the_end_of_a_host_with_a_worker_that_is_replaced_and_stopped(start):
+    """It is killed like any other that does not end, and the host says so."""
+    host = start_with_room(start, 32 << 20, drain_timeout="1s")
+    old, = host.workers()
+    assert outlaw(host, "grow100") == "grown"
+    with host.connect(timeout=60) as client:
+        client.request("GET", "/lab/sleep/60000")
+        host.wait_log(f"process {old} is wound up", timeout=30)
+        os.kill(old, signal.SIGSTOP)
+        host.stop(code=1)
+    assert f"worker 0 (process {old}) does not end: killed" in host.log
+
+
 def test_a_worker_that_is_replaced_and_killed(start):
     host = start_with_room(start, 32 << 20)
     old, = host.workers()
