@@ -182,6 +182,10 @@ bool upgrade_forget(struct reload *reload)
     if (reload->is_wanted)
         control_end_all(control, reload->ticket + (reload->state != RELOAD_IDLE), 1, why);
     reload->is_wanted = reload->is_upgrade_wanted = false;
+    if (reload->state != RELOAD_FOLLOWING) { /* who would take back over, and serve on */
+        predecessor_tell(&reload->predecessor, SUCCESSOR_END, "");
+        predecessor_stop(&reload->predecessor);
+    }
     if (!reload->is_upgrade)
         return true;
     if (reload->state == RELOAD_CLEARING) {

@@ -36,8 +36,8 @@ void upgrade_pass_on(struct reload *reload);
 /* The new master's process has ended. */
 void upgrade_reap(struct reload *reload, int status);
 
-/* The host is about to stop: what was asked for is not begun any more, nor is an upgrade gone on with,
- * which would have the host live on. False: too late, but for reload_stop(). */
+/* The host is about to stop: what was asked for is not begun any more, and an upgrade is neither gone
+ * on with nor taken back, which would have the host live on. False: too late, but for reload_stop(). */
 bool upgrade_forget(struct reload *reload) __attribute__((warn_unused_result));
 
 /* The host stops, in whatever state: nobody is queued any more where nobody else serves, and a new

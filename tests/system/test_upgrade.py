@@ -317,6 +317,19 @@ def test_a_stop_within_the_window_stops_both(start):
         socket.create_connection(host.address, timeout=5).close()
 
 
+def test_a_stop_after_a_delay_is_not_taken_back(start):
+    """Within the window, too, and though a worker dies meanwhile."""
+    host = start(sections(server={"pre_stop_delay": "1s", "rollback_window": "60s"}))
+    assert tell(host, "upgrade").returncode == 0
+    before = follow(host)
+    host.signal(signal.SIGTERM)
+    host.wait_log("the drain begins in 1000 ms")
+    worker = int(pathlib.Path(f"/proc/{host.pid}/task/{host.pid}/children").read_text().split()[0])
+    os.kill(worker, signal.SIGKILL)
+    assert before.wait(20) == 0 and host.wait(20) == 0
+    assert "rollback: " not in host.log
+
+
 def test_what_the_old_master_is_asked_then_the_new_one_does(start):
     """Who knows the old process id only, or asked while the new one was on its way, is not forgotten."""
     host = start(sections())
