@@ -326,7 +326,8 @@ void http_stream_end_live(struct http_request *request, const char *why)
     if (request->why == NULL)
         request->why = why;
     err = http_reply_end(request);
-    CHECK(err == ERR_OK || err == ERR_CLOSED || request->_stream->setup.length >= 0);
+    CHECK(err == ERR_OK || err == ERR_CLOSED || err == ERR_IO ||
+          request->_stream->setup.length >= 0);
 }
 
 void http_stream_drain(struct http_request *request)

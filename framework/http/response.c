@@ -145,13 +145,18 @@ enum err http_reply_write(struct http_request *request, struct span bytes)
     return ERR_OK;
 }
 
+/* In one piece, as what is not changed goes out. */
 static enum err write_all_changed(struct http_request *request, const struct span *pieces,
                                   uint32_t count)
 {
-    enum err err = ERR_OK;
+    struct buf whole;
+    enum err err;
 
-    for (uint32_t i = 0; i < count && err == ERR_OK; i++)
-        err = write_changed(request, pieces[i], i == count - 1 ? HTTP_PIECE_FLUSH : 0);
+    buf_init(&whole, &request->server->buffers);
+    for (uint32_t i = 0; i < count; i++)
+        buf_append(&whole, pieces[i]);
+    err = write_changed(request, buf_span(&whole), HTTP_PIECE_FLUSH);
+    buf_release(&whole);
     return err;
 }
 

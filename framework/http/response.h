@@ -20,7 +20,7 @@ enum err http_reply_field(struct http_request *request, struct span name, struct
 
 /* A whole answer. `type` may be absent. ERR_STATE: there is one already; ERR_INVALID: the code is
  * not 200 to 599, or the type no field value; ERR_CLOSED: the client has left (the reply counts as
- * sent). */
+ * sent); ERR_IO: a filter could not change the body (http/filter.h), the reply is broken off. */
 enum err http_reply(struct http_request *request, uint32_t code, struct span type, struct span body)
     __attribute__((warn_unused_result));
 
@@ -35,12 +35,13 @@ enum err http_reply_begin(struct http_request *request, uint32_t code, struct sp
                           int64_t length) __attribute__((warn_unused_result));
 
 /* Some of the body. ERR_STATE: not begun, ended, or beyond the declared length; ERR_CLOSED: the
- * client has left. */
+ * client has left; ERR_IO: a filter could not change it, and the reply will end broken off. */
 enum err http_reply_write(struct http_request *request, struct span bytes)
     __attribute__((warn_unused_result));
 
 /* Its end. ERR_STATE: not begun, ended, or short of the declared length (the answer ends all the
- * same, and the connection with it); ERR_CLOSED: the client has left. */
+ * same, and the connection with it); ERR_CLOSED: the client has left; ERR_IO: as above, and now it has
+ * ended. */
 enum err http_reply_end(struct http_request *request) __attribute__((warn_unused_result));
 
 #endif

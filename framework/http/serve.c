@@ -141,7 +141,7 @@ void http_request_refuse(struct http_request *request, uint32_t code, const char
     if (request->why == NULL)
         request->why = why;
     err = http_problem(request, code, detail);
-    CHECK(err == ERR_OK || err == ERR_CLOSED);
+    CHECK(err == ERR_OK || err == ERR_CLOSED || err == ERR_IO);
 }
 
 /* Finds the route of the path; `*err` says what is wrong with it. */

@@ -1,6 +1,7 @@
 /* A plugin that does with requests and answers what its clients ask it to: as filter, ?NAME=...,
  * where NAME is the instance's setting `name`; and as handler. */
 #include "weft.h"
+#include "weft_sse.h"
 
 #include <ctype.h>
 #include <stdlib.h>
@@ -87,6 +88,16 @@ static weft_status fail(weft_ctx *ctx, void *data, weft_str in, uint32_t flags, 
     return WEFT_E_UNSUPPORTED;
 }
 
+/* As it is, but for its end. */
+static weft_status fail_at_the_end(weft_ctx *ctx, void *data, weft_str in, uint32_t flags,
+                                   weft_str *out)
+{
+    (void)ctx;
+    (void)data;
+    *out = in;
+    return (flags & WEFT_PIECE_LAST) != 0 ? WEFT_E_UNSUPPORTED : WEFT_OK;
+}
+
 static weft_status after(weft_ctx *ctx, void *self)
 {
     weft_str want = wanted(ctx, "sees"), type = weft_reply_header(ctx, "content-type");
@@ -100,6 +111,8 @@ static weft_status after(weft_ctx *ctx, void *self)
         return weft_transform(ctx, change, (void *)"!");
     if (is(want, "break"))
         return weft_transform(ctx, fail, NULL);
+    if (is(want, "break_end"))
+        return weft_transform(ctx, fail_at_the_end, NULL);
     if (is(want, "remove")) {
         WEFT_TRY(weft_remove_header(ctx, "x-asked"));
         return weft_remove_header(ctx, "Content-Type");
@@ -121,6 +134,15 @@ static weft_status greet_in_pieces(weft_ctx *ctx, void *self)
 {
     (void)self;
     return stream(ctx);
+}
+
+/* Has no end of its own. */
+static weft_status follow(weft_ctx *ctx, void *self)
+{
+    (void)self;
+    WEFT_TRY(weft_sse_begin(ctx));
+    WEFT_TRY(weft_await(weft_sse_send(ctx, NULL, weft_cstr(NULL), weft_cstr("one"))));
+    return weft_await(weft_sleep(ctx, 3600000));
 }
 
 static weft_status echo(weft_ctx *ctx, void *self)
@@ -163,6 +185,7 @@ static weft_status init(weft_host *host, void **self)
     WEFT_TRY(weft_route(host, "GET", "/hello", greet));
     WEFT_TRY(weft_route(host, "GET", "/in/hello", greet));
     WEFT_TRY(weft_route(host, "GET", "/pieces", greet_in_pieces));
+    WEFT_TRY(weft_route(host, "GET", "/follow", follow));
     WEFT_TRY(weft_route(host, "POST", "/echo", echo));
     return weft_route_with(host, "POST", "/count", count, NULL, &streams);
 }

@@ -195,7 +195,7 @@ def test_a_crash_is_the_filters(start_weft):
     host = start_weft(sections())
     with pytest.raises(Closed):
         host.get("/in/hello?inner_asks=crash")
-    line = host.wait_log(r"signal 6.*").group()
+    line = host.wait_log(r"crashed: signal 6.*").group()
     assert 'plugin=inner route="filter /in"' in line
     wait_until(lambda: host.get("/hello").status == 200)
     host.is_told = False
@@ -251,6 +251,28 @@ def test_a_change_that_fails(host):
                 client.ask("GET", f"{target}?first_sees=break")
     host.wait_log(r'a filter cannot change an answer, which is broken off: .* plugin=first route="filter "', count=2)
     assert host.get("/hello").status == 200
+
+
+@pytest.mark.parametrize("how", ["break", "break_end"])
+def test_a_change_of_the_host_s_own_answer_that_fails(host, how):
+    """A 404, a 405, a 413, a filter's own answer: broken off like any other, and nobody else notices."""
+    for method, target in [("GET", "/nothing"), ("GET", "/echo"), ("POST", "/echo"), ("GET", "/hello?first_asks=deny")]:
+        with host.connect() as client:
+            sign = "&" if "?" in target else "?"
+            with pytest.raises(Closed):
+                client.ask(method, f"{target}{sign}first_sees={how}",
+                           headers=[("Content-Length", 10 ** 9)] if method == "POST" else [])
+    assert host.get("/hello").status == 200
+    assert "crashed" not in host.log
+
+
+def test_a_live_answer_whose_end_fails(host):
+    """It is ended by the host, as it stops."""
+    with host.connect() as client:
+        client.request("GET", "/follow?first_sees=break_end")
+        client._take_until(b"data: one\n")
+        host.stop()
+    assert "crashed" not in host.log
 
 
 @pytest.mark.parametrize("what, line", [
