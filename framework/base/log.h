@@ -50,14 +50,15 @@ void log_setup(int fd, enum log_level level, bool as_json);
  * bytes. Before any thread is started. */
 void log_set_process(const char *name);
 
-/* Puts "<N>" before each line, which the journal takes for its level and removes. Before any thread is
- * started. */
+/* Puts "<N>" before each line, which the journal takes for its level and removes. Before any thread
+ * is started. */
 void log_set_priorities(bool are_on);
 
 /* What stands before a line of this level: "<3>", or "". Async-signal-safe. */
 const char *log_priority(enum log_level level);
 
-/* Lines that could not be written, since the start. When there is room again, a line says how many. */
+/* Lines that could not be written, since the start. When there is room again, a line says how
+ * many. */
 uint64_t log_lost(void);
 
 /* Does anything come of a line of this level? */
@@ -69,7 +70,8 @@ bool log_level_of(struct span name, enum log_level *level);
 /* Writes the lines about repeats whose second is over. */
 void log_flush_repeats(void);
 
-/* Where lines go, and are they JSON? Async-signal-safe: for a crash report, which writes its own. */
+/* Where lines go, and are they JSON? Async-signal-safe: for a crash report, which writes its
+ * own. */
 int log_sink(void);
 bool log_is_json(void);
 

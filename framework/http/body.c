@@ -5,8 +5,8 @@
  * A pull is given a slice of the piece, which nothing is added to: what comes meanwhile gathers in
  * the body, and becomes the next piece once this one is used up. So bytes are copied once.
  *
- * A pull's op goes with the next pull, which takes over its memory: however long a body is, its pulls
- * take no more than one.
+ * A pull's op goes with the next pull, which takes over its memory: however long a body is, its
+ * pulls take no more than one.
  */
 #include "http/body.h"
 #include "base/check.h"

@@ -16,14 +16,14 @@
 /* Bytes that may wait for a pull before the connection is no longer read. */
 enum { HTTP_BODY_HIGH = 65536 };
 
-/* Pulls up to `bytes_max` (at least 1) bytes of the request that `scope` serves, or its root: they are
- * op->piece, which is absent at the body's end; a NUL stands behind one that is all there was. A
- * client that waits for our word (100-continue) gets it with the first pull. One at a time: a second
- * one fails with ERR_STATE, and so does one where there is no request. ERR_CANCELED: the client left;
- * ERR_BODY_SLOW: it sent nothing, or too little, for too long; ERR_BODY_TOO_BIG; ERR_BAD_REQUEST:
- * the body is malformed or cut off. What is pulled is no longer part of http_request_body().
- * The op is good until the next pull. While a pull waits, the request's budget does not count, and
- * with each piece it begins anew, until the answer has begun. */
+/* Pulls up to `bytes_max` (at least 1) bytes of the request that `scope` serves, or its root: they
+ * are op->piece, which is absent at the body's end; a NUL stands behind one that is all there was.
+ * A client that waits for our word (100-continue) gets it with the first pull. One at a time: a
+ * second one fails with ERR_STATE, and so does one where there is no request. ERR_CANCELED: the
+ * client left; ERR_BODY_SLOW: it sent nothing, or too little, for too long; ERR_BODY_TOO_BIG;
+ * ERR_BAD_REQUEST: the body is malformed or cut off. What is pulled is no longer part of
+ * http_request_body(). The op is good until the next pull. While a pull waits, the request's budget
+ * does not count, and with each piece it begins anew, until the answer has begun. */
 struct op *http_body_read(struct scope *scope, size_t bytes_max);
 
 /* ---- for conn_read.c ---- */

@@ -1,9 +1,9 @@
 /* http/filter.h - who is asked before a handler, and sees every answer's head.
  *
- * A request's filters are those whose prefix its decoded path lies below, in their order. Before its
- * body is read the first of them that wants to be asked is: it asks the others, and either answers
- * or says that the request goes on. Each sees the answer's head before it is written, the last one
- * first, and may have its body changed.
+ * A request's filters are those whose prefix its decoded path lies below, in their order. Before
+ * its body is read the first of them that wants to be asked is: it asks the others, and either
+ * answers or says that the request goes on. Each sees the answer's head before it is written, the
+ * last one first, and may have its body changed.
  * Loop:   filled at start, then only read.
  * Memory: prefixes are copied; the list is its router's.
  * Limits: HTTP_FILTERS_MAX filters, HTTP_TRANSFORMS_MAX changes of one body.

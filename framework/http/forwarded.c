@@ -13,8 +13,8 @@ static struct span trimmed(struct span s)
     return s;
 }
 
-/* Takes what stands behind the last `separator` off the list. False: nothing is left. Quotes hide no
- * separator here: an address has none. */
+/* Takes what stands behind the last `separator` off the list. False: nothing is left. Quotes hide
+ * no separator here: an address has none. */
 static bool take_last(struct span *list, char separator, struct span *last)
 {
     size_t at = list->len;

@@ -1,8 +1,8 @@
 /* http/guard.h - what is refused before, and after, llhttp has looked: one rule a row.
  *
- * Whatever could make two parsers disagree about where a message ends is refused, and the connection
- * is closed. llhttp as Debian has it lets some of that pass, so a head or a trailer section is
- * scanned as a whole before llhttp sees it, and a parsed head is checked once more.
+ * Whatever could make two parsers disagree about where a message ends is refused, and the
+ * connection is closed. llhttp as Debian has it lets some of that pass, so a head or a trailer
+ * section is scanned as a whole before llhttp sees it, and a parsed head is checked once more.
  * Memory: a scan remembers how far it came, so that bytes which arrive one by one are looked at
  *         once each.
  */

@@ -1,8 +1,8 @@
 /* http/inside.h - what the files of this room ask of one another, and nobody else does.
  *
- *   server.c ──▶ server_conn.c (states, the socket) ──▶ conn_read.c (bytes in) ──▶ serve.c (one
- *                   ▲            └──▶ conn_limits.c (time)                            request's life)
- *                   └── pipeline.c (answers out, in order) ◀── response.c, problem.c ◀──────┘
+ *   server.c ──▶ server_conn.c (states, the socket) ──▶ conn_read.c (bytes in) ──▶ serve.c
+ *                   ▲            └──▶ conn_limits.c (time)                     (a request's life)
+ *                   └── pipeline.c (answers out, in order) ◀── response.c, problem.c ◀──┘
  *
  * What request.c, response.c, problem.c and body.c know of a connection are the functions below: a
  * connection of another protocol would offer the same.
@@ -153,11 +153,12 @@ void http_conn_skip_body(struct http_conn *conn, struct http_request *request);
 
 /* ---- introduce.c ---- */
 
-/* Takes the PROXY protocol's header, which the connection begins with. False: it is not there yet, or
- * never will be. */
+/* Takes the PROXY protocol's header, which the connection begins with. False: it is not there yet,
+ * or never will be. */
 bool http_conn_introduce(struct http_conn *conn);
 
-/* The client's address and the request's given id, as trusted proxies, if there are any, say them. */
+/* The client's address and the request's given id, as trusted proxies, if there are any, say
+ * them. */
 void http_request_introduce(struct http_request *request);
 
 /* Has the answer carry the request's id, where [server] request_id names a field for it. */
@@ -165,8 +166,8 @@ void http_reply_introduce(struct http_request *request);
 
 /* ---- trailer.c ---- */
 
-/* Copies the fields of `section`, which the guard has passed, to request->trailers. False: there are
- * more than a head may have. */
+/* Copies the fields of `section`, which the guard has passed, to request->trailers. False: there
+ * are more than a head may have. */
 bool http_trailer_take(struct http_request *request, struct span section);
 
 /* ---- conn_limits.c ---- */
@@ -185,8 +186,8 @@ bool http_conn_is_trickling(const struct http_conn *conn);
 
 /* ---- room.c ---- */
 
-/* Counts a connection that comes from `peer`. False: its address has too many, `fd` was answered and
- * closed. */
+/* Counts a connection that comes from `peer`. False: its address has too many, `fd` was answered
+ * and closed. */
 bool http_server_enter(struct http_server *server, int fd, const struct addr *peer);
 
 /* It goes. */
@@ -259,7 +260,8 @@ struct http_request *http_request_make(struct http_conn *conn, const struct http
 /* Finds its route and checks what its head asks for. False: it has been answered. */
 bool http_request_admit(struct http_request *request, const struct http_head *head);
 
-/* Finds who serves it, where its filters were asked first. False: nobody does, it has been answered. */
+/* Finds who serves it, where its filters were asked first. False: nobody does, it has been
+ * answered. */
 bool http_request_admit_route(struct http_request *request);
 
 /* Has its filters asked; _is_asked says that there are some. */

@@ -1,4 +1,4 @@
-/* http/introduce.c - who it is: what proxies and balancers in front of this host say of a client. */
+/* http/introduce.c - who a client is, as proxies and balancers in front of this host say. */
 #include "base/check.h"
 #include "base/log.h"
 #include "http/forwarded.h"

@@ -35,8 +35,8 @@ bool http_has_token(struct span list, struct span token);
 /* Is `name` a token (RFC 9110 section 5.6.2)? */
 bool http_is_token(struct span name);
 
-/* May `value` be sent: no CR, LF, NUL or other control byte but a tab, no blanks around it (RFC 9110
- * section 5.5)? */
+/* May `value` be sent: no CR, LF, NUL or other control byte but a tab, no blanks around it (RFC
+ * 9110 section 5.5)? */
 bool http_is_field_value(struct span value);
 
 /* Is `method` one that is served at all? CONNECT is not. What is none is answered with 501. */

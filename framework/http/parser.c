@@ -1,8 +1,8 @@
 /* http/parser.c - bytes to messages.
  *
- *   START ──▶ HEAD ──▶ BODY ──▶ START              an empty line or two before a request are skipped
- *                        ├──▶ TRAILER ──▶ BODY     the last chunk is there, the section behind it not
- *                        └──▶ LAST                 the peer said that nothing follows
+ *   START ──▶ HEAD ──▶ BODY ──▶ START            an empty line or two before a request are skipped
+ *                        ├──▶ TRAILER ──▶ BODY   the last chunk is there, the trailers are not
+ *                        └──▶ LAST               the peer said that nothing follows
  *   any ──▶ FAILED
  *
  * llhttp is fed a head only once it is whole and the guard has passed it, and never beyond its end.

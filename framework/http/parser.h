@@ -10,8 +10,8 @@
  * again. This is the one file that knows llhttp.
  * Loop:   of one loop; calls nothing back.
  * Memory: embedded, holds no storage: spans are slices of the buffer's bytes, and good until bytes
- *         are added to it or it is released. The head is shared by the parsers of a loop: good until
- *         the next call of any of them.
+ *         are added to it or it is released. The head is shared by the parsers of a loop: good
+ *         until the next call of any of them.
  * Limits: struct http_parser_limits. Besides: 2 empty lines before a request.
  */
 #ifndef WEFT_HTTP_PARSER_H
@@ -116,13 +116,14 @@ void http_parser_answers_head(struct http_parser *parser, bool is_head);
  * head; else there is no such limit. A Content-Length is the caller's to look at. */
 void http_parser_limit_chunks(struct http_parser *parser, uint64_t bytes_max);
 
-/* The next event. Takes what it has understood from the front of `in`; `*body` is set for HTTP_EVENT_BODY
- * only, and never empty. HTTP_EVENT_HEAD comes for interim answers too, with HTTP_EVENT_END behind. Behind a
- * message that is not persistent nothing more is taken: HTTP_EVENT_MORE. */
+/* The next event. Takes what it has understood from the front of `in`; `*body` is set for
+ * HTTP_EVENT_BODY only, and never empty. HTTP_EVENT_HEAD comes for interim answers too, with
+ * HTTP_EVENT_END behind. Behind a message that is not persistent nothing more is taken:
+ * HTTP_EVENT_MORE. */
 enum http_event http_parser_next(struct http_parser *parser, struct buf *in, struct span *body);
 
-/* The peer closed, and all of its bytes were asked for: HTTP_EVENT_END where that is how the message ends,
- * HTTP_EVENT_MORE between messages, HTTP_EVENT_REFUSED within one. */
+/* The peer closed, and all of its bytes were asked for: HTTP_EVENT_END where that is how the
+ * message ends, HTTP_EVENT_MORE between messages, HTTP_EVENT_REFUSED within one. */
 enum http_event http_parser_finish(struct http_parser *parser);
 
 /* Is it between two messages, with not a byte of the next one taken or seen? */

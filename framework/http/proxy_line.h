@@ -16,8 +16,8 @@ enum proxy_line { PROXY_LINE_MORE, PROXY_LINE_DONE, PROXY_LINE_BAD };
 enum { PROXY_LINE_MAX = 16 + 2048 };
 
 /* Reads the header that `bytes` begin with. DONE: it is `*len` bytes; `client` is who connected to
- * the balancer, or none (zeroed) where the balancer speaks for itself or does not say. BAD: there is
- * no such header, or it is longer than PROXY_LINE_MAX. */
+ * the balancer, or none (zeroed) where the balancer speaks for itself or does not say. BAD: there
+ * is no such header, or it is longer than PROXY_LINE_MAX. */
 enum proxy_line proxy_line_parse(struct span bytes, size_t *len, struct addr *client);
 
 #endif

@@ -1,7 +1,7 @@
 /* http/reply_file.c - an answer that is a file, or a part of one.
  *
  *   WAITING (for the answers before it) ──▶ SENDING ──▶ SENT
- *      └────────────────────────────────────┴──▶ SENT (the connection went; the file cannot be read)
+ *      └───────────────────────────────────────┴──▶ SENT     the connection went, or the file ended
  *
  * The descriptor is ours while it waits, the stream's while it is sent.
  */

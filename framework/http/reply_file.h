@@ -25,9 +25,9 @@ struct http_file {
     uint64_t length; /* bytes from there on: the body's length */
 };
 
-/* A whole answer, after which the scope is canceled (SCOPE_REPLIED). Takes over `fd`, whatever comes
- * of it. The errors are http_reply()'s; ERR_IO: a small file cannot be read, or ends before its end,
- * and there is no answer yet. A larger one that turns out so breaks the answer off. */
+/* A whole answer, after which the scope is canceled (SCOPE_REPLIED). Takes over `fd`, whatever
+ * comes of it. The errors are http_reply()'s; ERR_IO: a small file cannot be read, or ends before
+ * its end, and there is no answer yet. A larger one that turns out so breaks the answer off. */
 enum err http_reply_file(struct http_request *request, uint32_t code, struct span type,
                          const struct http_file *file) __attribute__((warn_unused_result));
 

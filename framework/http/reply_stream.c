@@ -64,7 +64,8 @@ static void release(struct op *op)
 static const struct op_kind kind = {
     .name = "write", .account = -1, .withdraw = withdraw, .release = release};
 
-/* Memory for a write: the oldest settled one's, where it can be let go of and is of the same scope. */
+/* Memory for a write: the oldest settled one's, where it can be let go of and is of the same
+ * scope. */
 static struct http_write *take_write(struct scope *scope, struct http_stream *stream)
 {
     struct list *link = list_first(&stream->spent);

@@ -4,9 +4,9 @@
  *                 │
  *                 └── an op: settles when there is room for more
  *
- * What the client has not taken gathers in the connection's buffer; behind an earlier answer that is
- * not complete, in one of the request's own. From HTTP_STREAM_HIGH on a write's op waits until there
- * is less than HTTP_STREAM_LOW; who does not wait is refused from HTTP_STREAM_MAX on.
+ * What the client has not taken gathers in the connection's buffer; behind an earlier answer that
+ * is not complete, in one of the request's own. From HTTP_STREAM_HIGH on a write's op waits until
+ * there is less than HTTP_STREAM_LOW; who does not wait is refused from HTTP_STREAM_MAX on.
  *
  * Once such an answer has begun, the request's budget counts no more: what has no length of its own
  * is limited by its client (write_timeout), by what its handler waits for, and by who ends it.
@@ -50,8 +50,8 @@ enum err http_stream_begin(struct http_request *request, uint32_t code, struct s
 struct op *http_stream_write(struct scope *scope, const struct span *pieces, uint32_t count);
 
 /* A field for behind the body. It is sent where the answer is chunked and the client said that it
- * takes trailers (TE), and dropped elsewhere. ERR_STATE: no stream goes on; ERR_INVALID: no field, or
- * one that must not stand there (framing, routing, ...). */
+ * takes trailers (TE), and dropped elsewhere. ERR_STATE: no stream goes on; ERR_INVALID: no field,
+ * or one that must not stand there (framing, routing, ...). */
 enum err http_stream_trailer(struct http_request *request, struct span name, struct span value)
     __attribute__((warn_unused_result));
 

@@ -1,8 +1,8 @@
 /* http/request.h - one request, from its head to its last byte of answer.
  *
  * The connection parses it and owns its place in the pipeline; its memory is its scope's, head and
- * body are copies there, so that it outlives the connection's buffers. A handler reads it with these
- * calls and answers it with http/response.h.
+ * body are copies there, so that it outlives the connection's buffers. A handler reads it with
+ * these calls and answers it with http/response.h.
  *
  *   HEAD ──▶ BODY ──▶ HANDLER ──▶ ANSWERED (reply ended, or the client left) ──▶ scope ends
  *
@@ -110,8 +110,8 @@ struct span http_request_header(const struct http_request *request, struct span 
 /* The route's parameter `name`, decoded; absent. */
 struct span http_request_param(const struct http_request *request, struct span name);
 
-/* The first `?name=`, decoded ('+' is a blank; an escape that is none stays as it is); absent; empty
- * for `?name`. */
+/* The first `?name=`, decoded ('+' is a blank; an escape that is none stays as it is); absent;
+ * empty for `?name`. */
 struct span http_request_query(struct http_request *request, struct span name);
 
 /* The whole body, buffered before the handler starts. Empty, not absent, where there is none, and

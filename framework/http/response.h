@@ -2,8 +2,8 @@
  *
  * An answer is begin, write, end; http_reply() is the three in one, and writes a Content-Length.
  * Without a length a body is chunked (HTTP/1.1) or ends with the connection (1.0). Date, Server,
- * Connection and framing are the server's. The first reply stands: a second one is refused. With its
- * end the request's scope is canceled (SCOPE_REPLIED).
+ * Connection and framing are the server's. The first reply stands: a second one is refused. With
+ * its end the request's scope is canceled (SCOPE_REPLIED).
  * Loop:   of the worker's loop. Bytes leave at the end of the turn, in the order of the pipeline.
  * Memory: everything is copied before a call returns.
  */
@@ -40,8 +40,8 @@ enum err http_reply_write(struct http_request *request, struct span bytes)
     __attribute__((warn_unused_result));
 
 /* Its end. ERR_STATE: not begun, ended, or short of the declared length (the answer ends all the
- * same, and the connection with it); ERR_CLOSED: the client has left; ERR_IO: as above, and now it has
- * ended. */
+ * same, and the connection with it); ERR_CLOSED: the client has left; ERR_IO: as above, and now it
+ * has ended. */
 enum err http_reply_end(struct http_request *request) __attribute__((warn_unused_result));
 
 #endif

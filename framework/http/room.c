@@ -90,8 +90,8 @@ bool http_server_make_room(struct http_server *server)
 
 /* ---- of one address ---- */
 
-/* What counts as one client: an IPv4 address; the first 64 bits of an IPv6 one, which is what one is
- * given. Absent: it has no address. */
+/* What counts as one client: an IPv4 address; the first 64 bits of an IPv6 one, which is what one
+ * is given. Absent: it has no address. */
 static struct span client_of(const struct sockaddr_storage *address)
 {
     const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)address;

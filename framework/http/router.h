@@ -1,8 +1,8 @@
 /* http/router.h - from method and path to a route.
  *
- * A pattern is segments: `exact`, `:param` (one segment, not empty), `*rest` (the last one: all that
- * is left, perhaps empty). In each segment exact goes before `:param` before `*rest`, whatever the
- * order of registration, with a step back where the better one leads nowhere, or only to other
+ * A pattern is segments: `exact`, `:param` (one segment, not empty), `*rest` (the last one: all
+ * that is left, perhaps empty). In each segment exact goes before `:param` before `*rest`, whatever
+ * the order of registration, with a step back where the better one leads nowhere, or only to other
  * methods. A trailing slash counts. HEAD is implied by GET. A handler is a function and its data:
  * the router knows no plugin.
  * Loop:   filled at start, then only read.
@@ -72,8 +72,8 @@ struct router *router_create(void);
 void router_destroy(struct router *router);
 
 /* Adds a copy of `route` (method, pattern, fn, data, owner, ... set). ERR_SYNTAX: the pattern or
- * method is none, or a method that is not served (http_is_method()); ERR_EXISTS: the same method and
- * pattern (names of params apart) is there: `*other` is that route. On success `*added` is the
+ * method is none, or a method that is not served (http_is_method()); ERR_EXISTS: the same method
+ * and pattern (names of params apart) is there: `*other` is that route. On success `*added` is the
  * route. `other` and `added` may be NULL. */
 enum err router_add(struct router *router, const struct http_route *route,
                     struct http_route **added, const struct http_route **other)
@@ -94,8 +94,8 @@ void router_remove_owner(struct router *router, const char *owner);
 void router_match(const struct router *router, struct span method, const struct span *segments,
                   uint32_t count, struct route_match *match);
 
-/* Each route in the order of registration; NULL at the end. Start with *at == 0. Only `closed` may be
- * written. */
+/* Each route in the order of registration; NULL at the end. Start with *at == 0. Only `closed` may
+ * be written. */
 struct http_route *router_next(const struct router *router, uint32_t *at);
 
 #endif

@@ -4,9 +4,9 @@
  *     └─────────┴──▶ answered (refused)              ▲
  *     └─────────┴────────────┴──▶ lost (the connection went) ──▶ FINISH or a shield: answered
  *
- * Over is where the access line is written and the scope is let go of, once. A request that lost its
- * connection is over at once, unless its route says FINISH or its scope is shielded: such a one goes
- * on, and whatever it answers is dropped. Waiting ops of the others settle as canceled.
+ * Over is where the access line is written and the scope is let go of, once. A request that lost
+ * its connection is over at once, unless its route says FINISH or its scope is shielded: such a one
+ * goes on, and whatever it answers is dropped. Waiting ops of the others settle as canceled.
  */
 #include "base/check.h"
 #include "base/clock.h"
@@ -52,7 +52,8 @@ static void copy_fields(struct http_request *request, const struct http_head *he
     request->fields = (struct http_fields){at, count};
 }
 
-/* The whole head in one piece; only where NULs would cut one slice out of another are there more. */
+/* The whole head in one piece; only where NULs would cut one slice out of another are there
+ * more. */
 static void copy_head(struct http_request *request, const struct http_head *head)
 {
     struct arena *arena = &request->scope->arena;

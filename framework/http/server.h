@@ -59,9 +59,9 @@ bool http_server_has_room(const struct http_server *server);
 bool http_server_make_room(struct http_server *server);
 
 /* From here answers say `Connection: close`, and connections that are idle are closed: after
- * drain_idle, in which a request that comes, or is on its way, is still served. `drained(data)` runs once when
- * the last connection went and the last request ended, not inside this call. Requests under way go
- * on. */
+ * drain_idle, in which a request that comes, or is on its way, is still served. `drained(data)`
+ * runs once when the last connection went and the last request ended, not inside this call.
+ * Requests under way go on. */
 void http_server_drain(struct http_server *server, void (*drained)(void *data), void *data);
 
 /* Takes http_server_drain() back: connections may stay again; drained() does not run any more. */
@@ -71,8 +71,8 @@ void http_server_resume(struct http_server *server);
  * patience. Their scopes end in later turns. Returns how many requests were cut off. */
 uint32_t http_server_abort(struct http_server *server);
 
-/* In a forked child, beside loop_abandon(): closes the descriptors and touches nothing else. NULL is
- * fine. */
+/* In a forked child, beside loop_abandon(): closes the descriptors and touches nothing else. NULL
+ * is fine. */
 void http_server_abandon(const struct http_server *server);
 
 /* What happened so far; the server's. */

@@ -61,7 +61,8 @@ void http_conn_close(struct http_conn *conn, enum scope_why why)
     http_server_lost(server);
 }
 
-/* All is answered, and nothing more is read. The functions down to http_conn_settle() may free `conn`. */
+/* All is answered, and nothing more is read. The functions down to http_conn_settle() may free
+ * `conn`. */
 static void part(struct http_conn *conn)
 {
     bool is_heard =

@@ -1,9 +1,9 @@
 /* http/shed.h - is there more to do than can be done in time? Then new requests are refused early.
  *
- * What is measured is the shortest delay of each tenth of a second: of a turn of the loop, and of the
- * lines that requests stood in for a session or an upstream. A delay that is long now and then is a
- * burst, and harmless; where even the shortest one is long, a line stands that does not go away, and
- * whoever joins it makes everybody later (as CoDel has it, RFC 8289).
+ * What is measured is the shortest delay of each tenth of a second: of a turn of the loop, and of
+ * the lines that requests stood in for a session or an upstream. A delay that is long now and then
+ * is a burst, and harmless; where even the shortest one is long, a line stands that does not go
+ * away, and whoever joins it makes everybody later (as CoDel has it, RFC 8289).
  * Loop:   of one loop.
  * Memory: embedded.
  */

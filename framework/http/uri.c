@@ -204,7 +204,8 @@ bool uri_is_host(struct span host)
            is_port((struct span){host.ptr + name.len, host.len - name.len});
 }
 
-/* "http://host" or "https://host" at the front; `rest` is what is behind. False: it is malformed. */
+/* "http://host" or "https://host" at the front; `rest` is what is behind. False: it is
+ * malformed. */
 static bool take_authority(struct span target, struct span *authority, struct span *rest)
 {
     size_t at = target.len >= 8 && (target.ptr[4] | 0x20) == 's' ? 8 : 7;

@@ -29,8 +29,8 @@ bool uri_is_host(struct span host);
 
 /* Decodes a path that starts with '/', and takes it apart: dot segments are resolved, empty ones
  * kept ("/a//b/" has four). `out` has room for path.len + 1 bytes; the segments are slices of it
- * with one '/' between two, and a NUL behind the last. ERR_SYNTAX: a bad escape, %00, or a way above
- * the root; ERR_TOO_BIG: more than URI_SEGMENTS_MAX segments. */
+ * with one '/' between two, and a NUL behind the last. ERR_SYNTAX: a bad escape, %00, or a way
+ * above the root; ERR_TOO_BIG: more than URI_SEGMENTS_MAX segments. */
 enum err uri_segments(struct span path, char *out, struct span segments[URI_SEGMENTS_MAX],
                       uint32_t *count) __attribute__((warn_unused_result));
 
@@ -38,8 +38,8 @@ enum err uri_segments(struct span path, char *out, struct span segments[URI_SEGM
  * stands there, empty for `name` without '='. False: there is none. */
 bool uri_query_find(struct span query, struct span name, struct span *raw);
 
-/* Decodes a value of a query into `out`, which has room for raw.len + 1 bytes, and puts a NUL behind
- * it. An escape that is none, and %00, stay as they are. Returns the length. */
+/* Decodes a value of a query into `out`, which has room for raw.len + 1 bytes, and puts a NUL
+ * behind it. An escape that is none, and %00, stay as they are. Returns the length. */
 size_t uri_query_decode(struct span raw, char *out);
 
 #endif

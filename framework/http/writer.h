@@ -58,7 +58,8 @@ void http_write_continue(struct buf *out);
 /* A chunk; nothing for no bytes, which would be the last one. */
 void http_write_chunk(struct buf *out, struct span bytes);
 
-/* What goes before the data of a chunk of `size` bytes, which are not 0; a line's end goes behind it. */
+/* What goes before the data of a chunk of `size` bytes, which are not 0; a line's end goes behind
+ * it. */
 void http_write_chunk_head(struct buf *out, size_t size);
 
 /* The last chunk, without a trailer. */

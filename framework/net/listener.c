@@ -104,10 +104,11 @@ enum err listener_socket(const struct addr *addr, uint32_t backlog, uint32_t fla
     return err_of(os_error);
 }
 
-/* Closing a socket resets who is queued at it, and with several processes that have it open the last
- * to close is not the one that accepts. A socket filter that keeps nothing drops the SYN: it is sent
- * again after a second, when the socket is gone or another host has the address. Newer kernels
- * want CAP_NET_ADMIN for a filter at TCP; without it a queue of nobody keeps all but one away. */
+/* Closing a socket resets who is queued at it, and with several processes that have it open the
+ * last to close is not the one that accepts. A socket filter that keeps nothing drops the SYN: it
+ * is sent again after a second, when the socket is gone or another host has the address. Newer
+ * kernels want CAP_NET_ADMIN for a filter at TCP; without it a queue of nobody keeps all but one
+ * away. */
 void listener_deafen(int fd)
 {
     struct sock_filter keep_nothing = BPF_STMT(BPF_RET | BPF_K, 0);

@@ -13,8 +13,8 @@
  * longer asked for: FIN by leaving IO_PEER_CLOSED out; a hang-up, which comes unasked, by leaving
  * the loop until there is something to read or write again.
  *
- * A file goes behind what was written, a piece a turn: `is blocked` stays on until its end, so that the
- * kernel calls again as soon as there is room for more.
+ * A file goes behind what was written, a piece a turn: `is blocked` stays on until its end, so that
+ * the kernel calls again as soon as there is room for more.
  *
  * A broken pipe is no reason not to read: an answer may have come before it.
  *

@@ -90,11 +90,12 @@ struct stream {
 void stream_start(struct loop *loop, struct stream *stream, int fd, struct buf_pool *pool,
                   size_t in_max, const struct stream_handler *handler);
 
-/* From now on reads and writes through `tls`, whose handshake is done, and which is the stream's from
- * now on. Nothing was read or written before. */
+/* From now on reads and writes through `tls`, whose handshake is done, and which is the stream's
+ * from now on. Nothing was read or written before. */
 void stream_set_tls(struct stream *stream, struct tls *tls);
 
-/* Is there nothing to be read, as far as the kernel knows: neither bytes nor an end nor an error? */
+/* Is there nothing to be read, as far as the kernel knows: neither bytes nor an end nor an
+ * error? */
 bool stream_is_quiet(struct stream *stream);
 
 /* What is wrong where on_fail came, a constant for people; NULL: nothing is known but the error. */
@@ -112,9 +113,9 @@ void stream_flush_now(struct stream *stream);
 
 /* Sends `length` bytes (not 0) of the file `fd` from `offset` on behind what is unsent, without
  * copying them where that can be; takes `fd` over. Nothing may be written before on_file (checked).
- * At most STREAM_FILE_TURN bytes a turn, and as fast as the peer takes them. Reading blocks where the
- * kernel does not have the bytes in memory. SIGPIPE must be ignored. On a failed stream it only closes
- * `fd`. */
+ * At most STREAM_FILE_TURN bytes a turn, and as fast as the peer takes them. Reading blocks where
+ * the kernel does not have the bytes in memory. SIGPIPE must be ignored. On a failed stream it only
+ * closes `fd`. */
 void stream_send_file(struct stream *stream, int fd, uint64_t offset, uint64_t length);
 
 enum { STREAM_FILE_TURN = 262144 };

@@ -1,10 +1,10 @@
 /* net/tls.c - TLS on a connected socket, as a client.
  *
- * OpenSSL reads and writes through a BIO of ours: its own would raise SIGPIPE. base/error.h must stay
- * out of here: OpenSSL has an ERR_STATE of its own.
+ * OpenSSL reads and writes through a BIO of ours: its own would raise SIGPIPE. base/error.h must
+ * stay out of here: OpenSSL has an ERR_STATE of its own.
  *
- * A peer's session comes after the handshake, with TLS 1.3 as a record of its own: it is found while
- * something else is read, and kept for the peer's next connection.
+ * A peer's session comes after the handshake, with TLS 1.3 as a record of its own: it is found
+ * while something else is read, and kept for the peer's next connection.
  */
 #include "net/tls.h"
 #include "base/check.h"

@@ -1,5 +1,5 @@
-/* net/tls.h - TLS on a connected socket, as a client (the one user of openssl/ssl.h but for one question
- * of the pg room).
+/* net/tls.h - TLS on a connected socket, as a client (the one user of openssl/ssl.h but for one
+ * question of the pg room).
  *
  * A stream does the reading and writing (stream_start_tls()); this is what it reads and writes
  * through. TLS 1.2 at least; ALPN offers http/1.1 alone.
@@ -71,7 +71,8 @@ const char *tls_problem(const struct tls *tls);
 /* Did it fail since the peer's certificate is refused? tls_problem() says why that is. */
 bool tls_is_distrusted(const struct tls *tls);
 
-/* As recv() and send() on a non-blocking socket do; a peer that goes without a goodbye has reset. */
+/* As recv() and send() on a non-blocking socket do; a peer that goes without a goodbye has
+ * reset. */
 ssize_t tls_recv(struct tls *tls, void *bytes, size_t size);
 ssize_t tls_send(struct tls *tls, const void *bytes, size_t size);
 

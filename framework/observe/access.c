@@ -50,9 +50,9 @@ struct access_log {
     char time[CLOCK_ISO_SIZE];
 };
 
-/* Opens a standard stream once more: a file description of our own, which can be non-blocking. Not so for
- * a regular file, which never blocks: a second description would have an offset of its own, and what
- * others write through the stream would go over our lines. */
+/* Opens a standard stream once more: a file description of our own, which can be non-blocking. Not
+ * so for a regular file, which never blocks: a second description would have an offset of its own,
+ * and what others write through the stream would go over our lines. */
 static int open_stream(int stream, enum sink *sink)
 {
     char path[32] = "/proc/self/fd/0";

@@ -29,16 +29,15 @@ enum { BLAME_HOST = 0 };
 /* What a route has done and cost. Written by one thread with plain stores; readers may see one
  * number newer than another. */
 struct blame_tally {
-    uint64_t refused;       /* requests that were answered with 400 to 498 */
-    uint64_t failed;        /* the same with 500 and more */
-    uint64_t gone;          /* requests that were left by the client (499), or cut off */
-    uint64_t busy_ticks;    /* that its code was running on the loop: clock_ticks() */
-    uint64_t longest_ticks; /* the most of that at one time */
-    uint64_t live;          /* ctx that live, children included: as of the last count, as are: */
-    uint64_t live_bytes;    /* of their memory */
-    uint64_t live_ops;      /* of their ops, those that are pending */
-    struct histogram
-        latency; /* of all requests that are over, from the head's first byte to the answer's last */
+    uint64_t refused;         /* requests that were answered with 400 to 498 */
+    uint64_t failed;          /* the same with 500 and more */
+    uint64_t gone;            /* requests that were left by the client (499), or cut off */
+    uint64_t busy_ticks;      /* that its code was running on the loop: clock_ticks() */
+    uint64_t longest_ticks;   /* the most of that at one time */
+    uint64_t live;            /* ctx that live, children included: as of the last count, as are: */
+    uint64_t live_bytes;      /* of their memory */
+    uint64_t live_ops;        /* of their ops, those that are pending */
+    struct histogram latency; /* of all requests that are over: first byte in to last byte out */
 };
 
 /* What an index stands for. */
@@ -93,13 +92,13 @@ uint32_t blame_name(struct blame *page, struct span plugin, struct span route);
  * host. */
 void blame_read(const struct blame *page, struct blame_culprit *culprit);
 
-/* The same; where the host itself was running, whoever was entered last, with `is_past`: a heap that
- * a plugin has ruined is noticed later. */
+/* The same; where the host itself was running, whoever was entered last, with `is_past`: a heap
+ * that a plugin has ruined is noticed later. */
 void blame_read_last(const struct blame *page, struct blame_culprit *culprit);
 
 /* What blame_read() answers as text for a log line, `plugin=books route="GET /books/:id"
- * request=0000010000000011`, or `plugin=- route=- request=-` for the host; ended by a NUL and cut at
- * `size`. Returns its length. */
+ * request=0000010000000011`, or `plugin=- route=- request=-` for the host; ended by a NUL and cut
+ * at `size`. Returns its length. */
 size_t blame_describe(const struct blame *page, char *text, size_t size);
 
 /* Counts the time since whoever runs was entered, and starts anew: for entries within another one.

@@ -1,7 +1,8 @@
 /* pg/clean.c - what a statement may leave in its session, and how that is taken back.
  *
- * A transaction's own effects end with it; what outlives it would be found by whoever has the session
- * next. Only the words of a statement are looked at: what a function does inside is not seen. */
+ * A transaction's own effects end with it; what outlives it would be found by whoever has the
+ * session next. Only the words of a statement are looked at: what a function does inside is not
+ * seen. */
 #include "base/check.h"
 #include "pg/connect.h"
 #include "pg/private.h"

@@ -3,8 +3,8 @@
  *   in line ──▶ WORKING (helper thread) ──▶ done (loop) ──▶ freed
  *      │ abandoned: freed        │ abandoned: ends soon, and `done` throws it all away
  *
- * A thread tries one server after the other; where any will do, but one that only reads is preferred,
- * all of them twice.
+ * A thread tries one server after the other; where any will do, but one that only reads is
+ * preferred, all of them twice.
  *
  * Between pg_connect_start() and `done` the helper thread alone touches the attempt, but for
  * `is_abandoned`.

@@ -228,7 +228,8 @@ enum pg_glance pg_copying_glance(const unsigned char *bytes, size_t len)
 }
 
 /* An error begins with its severity, and a length with a zero: what is none does not look like one,
- * even where we begin to look in the middle. What is looked at here is not read: libpq does that. */
+ * even where we begin to look in the middle. What is looked at here is not read: libpq does
+ * that. */
 void pg_copying_look(struct pg_session *session)
 {
     struct pg_copying *copying = &session->_copying;

@@ -20,7 +20,8 @@ bool pg_bytes_read(struct span text, char *out, size_t *len);
 uint32_t pg_array_count_max(struct span text);
 
 /* An array of one dimension: its items, absent for NULL, each with a NUL behind it in `store`,
- * which has room for 2 * text.len + 2 bytes; `items` for pg_array_count_max(). False: it is none. */
+ * which has room for 2 * text.len + 2 bytes; `items` for pg_array_count_max(). False: it is
+ * none. */
 bool pg_array_read(struct span text, char *store, struct span *items, uint32_t *count);
 
 #endif

@@ -1,7 +1,7 @@
 /* pg/hosts.h - the servers that host, hostaddr and port name, one by one.
  *
- * libpq would try them in order by itself, but nothing limits the time that it spends on one of them: a
- * machine that is gone would keep it from the others.
+ * libpq would try them in order by itself, but nothing limits the time that it spends on one of
+ * them: a machine that is gone would keep it from the others.
  * Loop:   no matter which thread.
  * Memory: the struct owns its texts.
  * Limits: PG_HOSTS_MAX servers.

@@ -1,4 +1,4 @@
-/* pg/notes.c - what is told of a statement beside its result: counts, slow ones, what is awaited. */
+/* pg/notes.c - what is told of a statement beside its result: counts, slowness, what is awaited. */
 #include "base/check.h"
 #include "base/log.h"
 #include "pg/private.h"

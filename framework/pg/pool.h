@@ -72,8 +72,8 @@ struct pg_demand {
  * one worker, for one pool of each server, before pg_pool_start(). */
 void pg_pool_expect(struct pg_pool *pool, const struct pg_demand *demand);
 
-/* Are others to take over? Then sessions are opened as before where somebody waits, but none is kept
- * for more than a moment. False takes that back. */
+/* Are others to take over? Then sessions are opened as before where somebody waits, but none is
+ * kept for more than a moment. False takes that back. */
 void pg_pool_wind_up(struct pg_pool *pool, bool is_so);
 
 /* Ends it: no op of it may be pending (checked); sessions are closed, what is being opened is

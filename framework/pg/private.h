@@ -187,8 +187,8 @@ void pg_stream_leave(struct pg_stream *stream);
 void pg_stream_answered(struct pg_stream *stream, struct pg_session *session,
                         const struct pg_answer *answer);
 
-/* Nobody wants more of it. Its pull, if one is pending, and all later ones get `err` with `error`, a
- * constant text or none. Twice is fine. */
+/* Nobody wants more of it. Its pull, if one is pending, and all later ones get `err` with `error`,
+ * a constant text or none. Twice is fine. */
 void pg_stream_give_up(struct pg_stream *stream, enum err err, const char *reason,
                        struct span error);
 
@@ -344,8 +344,8 @@ void pg_pool_wake(struct pg_pool *pool);
 /* A session has room, or is nobody's any more. */
 void pg_pool_room(struct pg_pool *pool, struct pg_session *session);
 
-/* Its server takes no writes any more, which are what the pool is for: each session gets nothing new
- * and is closed when idle, and others are opened where writes are taken. */
+/* Its server takes no writes any more, which are what the pool is for: each session gets nothing
+ * new and is closed when idle, and others are opened where writes are taken. */
 void pg_pool_move(struct pg_pool *pool, const struct pg_session *session);
 
 /* It was sent: not queued any more. */

@@ -322,8 +322,8 @@ static bool is_out_of_date(const struct pg_query *query, const struct pg_session
            span_equal(sqlstate, SPAN("42P05"));
 }
 
-/* The server takes no writes any more, though the pool wants one that does: it was demoted. Who says
- * by itself that it only reads is refused for that. */
+/* The server takes no writes any more, though the pool wants one that does: it was demoted. Who
+ * says by itself that it only reads is refused for that. */
 static bool is_demoted(const struct pg_query *query, const struct pg_session *session,
                        struct span sqlstate)
 {

@@ -114,8 +114,8 @@ struct span pg_sqlstate(const struct op *op);
 /* The name of the declared statement that it runs; absent for one ad hoc. */
 struct span pg_op_statement(const struct op *op);
 
-/* Was it sent, not known to be read only, and its outcome not learnt (canceled, session lost, result
- * too big)? Then it may have happened. */
+/* Was it sent, not known to be read only, and its outcome not learnt (canceled, session lost,
+ * result too big)? Then it may have happened. */
 bool pg_maybe_applied(const struct op *op);
 
 /* Appends the result as JSON to `out`: an array of objects, or with `one_row` the first row's

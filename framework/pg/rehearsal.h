@@ -15,8 +15,9 @@
 struct pg_rehearsal;
 
 /* Runs once, never inside pg_rehearsal_start(), and not after pg_rehearsal_cancel(). ERR_OK: all is
- * well. ERR_DB: the server refuses a statement. ERR_DB_DOWN: that could not be found out. `problem`,
- * "" for ERR_OK and good during the call, says in a line what is wrong, with the statement's name. */
+ * well. ERR_DB: the server refuses a statement. ERR_DB_DOWN: that could not be found out.
+ * `problem`, "" for ERR_OK and good during the call, says in a line what is wrong, with the
+ * statement's name. */
 typedef void pg_rehearsal_fn(void *data, struct pg_rehearsal *rehearsal, enum err err,
                              const char *problem);
 

@@ -157,8 +157,8 @@ void pg_session_end(struct pg_session *session, const char *reason);
 /* Is a COPY under way? Nothing can be sent until it has ended. */
 bool pg_session_is_copying(const struct pg_session *session);
 
-/* Appends a command of the pool's own, and a Sync; behind a COPY that is under way. Where the session breaks,
- * on_lost() comes soon. */
+/* Appends a command of the pool's own, and a Sync; behind a COPY that is under way. Where the
+ * session breaks, on_lost() comes soon. */
 void pg_session_command(struct pg_session *session, const char *sql);
 
 /* Appends what takes back all that a statement may have left in the session: settings, temporary

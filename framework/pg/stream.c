@@ -24,8 +24,8 @@ static const struct span no_text = {NULL, 0};
 static const struct span too_big = SPAN("a row is larger than result_max");
 
 /* A stream takes as long as whoever reads it: the server's limit for a statement is not for it. The
- * session of a pooler is not ours, and keeps its settings; a transaction's limit, which its user may
- * have set, comes and goes by settings that end with it. */
+ * session of a pooler is not ours, and keeps its settings; a transaction's limit, which its user
+ * may have set, comes and goes by settings that end with it. */
 struct pg_stream_sql pg_stream_sql(const struct pg_session *session)
 {
     if (session->is_pinned)

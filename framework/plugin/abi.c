@@ -24,8 +24,8 @@ static _Thread_local struct abi *here;
 /* What a helper thread runs; NULL elsewhere. */
 static _Thread_local const struct abi_work *thread_work;
 
-/* Where the code of an instance lies: for calls from threads of which nothing else is known. Code is
- * never unmapped, so a place that was written stays as it is. */
+/* Where the code of an instance lies: for calls from threads of which nothing else is known. Code
+ * is never unmapped, so a place that was written stays as it is. */
 static struct {
     const void *base; /* of its copy */
     char name[64];    /* of the instance; cut */

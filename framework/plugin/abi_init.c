@@ -1,4 +1,4 @@
-/* plugin/abi_init.c - the part of the table `core` that init() uses: routes, settings, shared memory. */
+/* plugin/abi_init.c - the part of `core` that init() uses: routes, settings, shared memory. */
 #include "base/number.h"
 #include "http/router.h"
 #include "observe/blame.h"

@@ -60,7 +60,8 @@ static const struct op *failed_op(const struct scope *scope)
     return op_of(scope->tasks, ((const struct abi_service *)request->user)->failed);
 }
 
-/* What the database says of a value that it refused has the value in it: a client's, not for a log. */
+/* What the database says of a value that it refused has the value in it: a client's, not for a
+ * log. */
 static struct span error_of(const struct op *op)
 {
     return op->error.len > 0 && op->status != ERR_DB_VALUE ? op->error : (struct span){0};
@@ -148,7 +149,8 @@ void abi_answer_failure(struct http_request *request, weft_status status)
 }
 
 /* A handler failed whose answer has begun: the client has to see that this is not all of it, and
- * nobody else sees why. One that was given up ends when nothing of it runs any more (http/serve.c). */
+ * nobody else sees why. One that was given up ends when nothing of it runs any more
+ * (http/serve.c). */
 static void break_off(struct http_request *request, weft_status status)
 {
     enum log_level level = level_for(status, code_for(request->scope, status));

@@ -96,7 +96,8 @@ enum err abi_take_values(const weft_value *from, uint32_t count, struct pg_value
 
 /* Columns */
 
-/* The value's text, for a call that makes something of it in the ctx's memory. Absent: there is none, or no room, which cancels the ctx. */
+/* The value's text, for a call that makes something of it in the ctx's memory. Absent: there is
+ * none, or no room, which cancels the ctx. */
 static struct span text_of(weft_ctx *ctx, weft_op *handle, const struct cell *cell,
                            struct scope **scope)
 {

@@ -1,9 +1,13 @@
 /* plugin/plugins.h - a worker's plugins: loading them, starting them, letting them go.
  *
- *   LOADED (copy, note, dlopen, init: routes registered) ──▶ STARTED (its background scope runs) ──▶ STOPPED ──▶ fini
+ *   LOADED ──▶ STARTED ──▶ STOPPED ──▶ fini
+ *
+ * LOADED: copied, its note read, dlopen() and init(), which has registered routes. STARTED: its
+ * background scope runs.
  *
  * Loop:   of the worker's loop; after fork, never in the master.
- * Memory: owns its instances; what services point at is the worker's and outlives it. Code is never unmapped.
+ * Memory: owns its instances; what services point at is the worker's and outlives it. Code is never
+ *         unmapped.
  */
 #ifndef WEFT_PLUGIN_PLUGINS_H
 #define WEFT_PLUGIN_PLUGINS_H
@@ -47,7 +51,8 @@ struct plugin_watch {
     void (*bound)(void *data, const struct plugin_identity *identity);
     /* A key is asked for; `expected` is what it may be, `fallback` NULL: it is required. */
     void (*asked)(void *data, const char *key, const char *expected, const char *fallback);
-    /* A statement is declared; all texts are as the plugin gave them, `flags` PG_READ_ONLY, PG_SLOW. */
+    /* A statement is declared; all texts are as the plugin gave them, `flags` PG_READ_ONLY,
+     * PG_SLOW. */
     void (*declared)(void *data, const char *pool, const char *name, const char *sql,
                      uint32_t flags);
     void *data; /* for all three */
@@ -92,7 +97,8 @@ void plugins_stop(struct plugins *plugins);
 /* Has every background scope ended? */
 bool plugins_are_stopped(const struct plugins *plugins);
 
-/* Runs each fini(), newest first, and frees all but the code. Every scope has ended. NULL is fine. */
+/* Runs each fini(), newest first, and frees all but the code. Every scope has ended. NULL is
+ * fine. */
 void plugins_destroy(struct plugins *plugins);
 
 /* The name of the plugin whose offloaded work this thread runs; absent: none, or the loop's thread.

@@ -1,5 +1,5 @@
-/* server/activation.h - listening sockets that the service manager (systemd) has made and hands over:
- * $LISTEN_FDS of them, from descriptor 3 on.
+/* server/activation.h - listening sockets that the service manager (systemd) has made and hands
+ * over: $LISTEN_FDS of them, from descriptor 3 on.
  *
  * Their queues outlive us: who comes while no host runs waits for the next one.
  * Memory: plain values; a descriptor is its taker's.

@@ -1,5 +1,5 @@
-/* server/admin.h - the admin listener: /livez, /readyz, /metrics and /status, for those who watch over
- * the host, on an address of its own.
+/* server/admin.h - the admin listener: /livez, /readyz, /metrics and /status, for those who watch
+ * over the host, on an address of its own.
  *
  * The master serves it, with the http room's server: it answers whatever the workers do, and what a
  * plugin does to its worker does not touch it.
@@ -43,8 +43,8 @@ void admin_init(struct admin *admin, struct fresh_desk *fresh, struct watch *wat
                 const struct reload *reload);
 
 /* Serves at the address that the settings name, if they do, on the socket of `handed` (NULL: none)
- * where it has one; or, after admin_lend(), again. ERR_EXISTS: the address is in use; other failures
- * are ERR_IO; `problem` names it. */
+ * where it has one; or, after admin_lend(), again. ERR_EXISTS: the address is in use; other
+ * failures are ERR_IO; `problem` names it. */
 enum err admin_own(struct admin *admin, const struct settings *settings, struct activation *handed,
                    char problem[INI_PROBLEM_SIZE]) __attribute__((warn_unused_result));
 

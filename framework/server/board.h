@@ -1,10 +1,10 @@
 /* server/board.h - what a worker shows of itself: memory that the master shares with it.
  *
- * Counters of HTTP are always up to date. The rest is shown once a second, and soon after the master
- * has asked: a worker that hangs leaves what it has shown last.
+ * Counters of HTTP are always up to date. The rest is shown once a second, and soon after the
+ * master has asked: a worker that hangs leaves what it has shown last.
  * Loop:   written by one worker's loop thread; read by the master, at any time.
- * Memory: shared and anonymous, made before the fork, one a worker; what nobody wrote costs nothing.
- *         A plugin may have overwritten it: whoever reads trusts no byte of it.
+ * Memory: shared and anonymous, made before the fork, one a worker; what nobody wrote costs
+ *         nothing. A plugin may have overwritten it: whoever reads trusts no byte of it.
  * Limits: what is beyond the counts below is not shown.
  */
 #ifndef WEFT_SERVER_BOARD_H

@@ -52,7 +52,8 @@ void census_init(struct census *census);
 /* Frees the rows. Twice is fine. */
 void census_deinit(struct census *census);
 
-/* Adds what a worker has shown; gauges, such as sessions that are open, only where it `is_alive`. */
+/* Adds what a worker has shown; gauges, such as sessions that are open, only where it
+ * `is_alive`. */
 void census_add(struct census *census, const struct blame *page, const struct board *board,
                 bool is_alive);
 

@@ -54,8 +54,8 @@ struct control {
 };
 
 /* Listens on a Unix socket at `path`, mode 0600; its folder must exist. What lies there is replaced
- * at one blow, unless a host answers there and `takes_over` is false: ERR_EXISTS. Other failures are
- * ERR_IO. `problem` says which path and why. */
+ * at one blow, unless a host answers there and `takes_over` is false: ERR_EXISTS. Other failures
+ * are ERR_IO. `problem` says which path and why. */
 enum err control_open(struct control *control, struct loop *loop, const char *path, bool takes_over,
                       char problem[INI_PROBLEM_SIZE]) __attribute__((warn_unused_result));
 

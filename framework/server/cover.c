@@ -133,8 +133,8 @@ void cover_resume(struct cover *cover)
         listener_resume(&cover->_doors[i].listener);
 }
 
-/* Where no other generation serves, neighbours' queues are emptied as well: an owner may not have begun
- * yet, or have died a moment ago. What we keep from another generation is open anyway. */
+/* Where no other generation serves, neighbours' queues are emptied as well: an owner may not have
+ * begun yet, or have died a moment ago. What we keep from another generation is open anyway. */
 void cover_drain(struct cover *cover)
 {
     bool is_last = cover->_count > 0 && roster_word(cover->_setup.roster) == ROSTER_GO;

@@ -2,8 +2,8 @@
  * neighbours that do not accept.
  *
  * Slot s of the host is worker s % workers's. A worker whose word was not heard for ROSTER_STALE_MS
- * (it died, is stopped, is busy in one turn, or has all the connections it may have) is stood in for
- * by the next one behind it that does accept, until it is back.
+ * (it died, is stopped, is busy in one turn, or has all the connections it may have) is stood in
+ * for by the next one behind it that does accept, until it is back.
  * Loop:   of the worker's.
  * Memory: embedded; owns the descriptors that the worker inherited from cover_init() on.
  */

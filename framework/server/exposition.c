@@ -1,7 +1,7 @@
 /* server/exposition.c - what the host has counted, as Prometheus reads it.
  *
- * A set of metrics is filled with what the census has, written and let go: what a family's name, type
- * and labels look like stays the business of observe/metrics.c.
+ * A set of metrics is filled with what the census has, written and let go: what a family's name,
+ * type and labels look like stays the business of observe/metrics.c.
  */
 #include "server/exposition.h"
 #include "base/clock.h"

@@ -1,7 +1,7 @@
 /* server/exposition.h - what the host has counted, as Prometheus reads it: /metrics.
  *
- * All workers are added up, those that are gone too, so that no counter goes back but with the host's
- * end.
+ * All workers are added up, those that are gone too, so that no counter goes back but with the
+ * host's end.
  * Memory: keeps nothing.
  */
 #ifndef WEFT_SERVER_EXPOSITION_H

@@ -4,7 +4,8 @@
  *
  *   start ──▶ OPENING (the head) ──▶ PULLING, again and again ──▶ next, or idle
  *
- * Each request has a root scope of its own. Nothing is sent again: what a server does is to be seen.
+ * Each request has a root scope of its own. Nothing is sent again: what a server does is to be
+ * seen.
  */
 #include "server/fetch.h"
 #include "base/buf.h"

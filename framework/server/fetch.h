@@ -12,8 +12,8 @@ enum { FETCH_COUNT_MAX = 10000000, FETCH_CONCURRENCY_MAX = 10000 };
 
 /* Obeys a command line, argv[0] of which is "fetch". One request: the body on standard output, what
  * is known of the answer on standard error. Several: what came of them on standard output. Returns
- * the exit code: 0 where each was answered, whatever with; 1 where one was not; 2 for a command line
- * that makes no sense. */
+ * the exit code: 0 where each was answered, whatever with; 1 where one was not; 2 for a command
+ * line that makes no sense. */
 int fetch_run(int argc, char **argv);
 
 #endif

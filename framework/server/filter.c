@@ -184,9 +184,10 @@ static int allow_if(scmp_filter_ctx filter, int number, struct scmp_arg_cmp comp
     return seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, number, 1, &compare);
 }
 
-/* A thread is fine, a process is not. What clone3() is asked for lies in memory, where no filter can
- * look: told that there is none, the C library takes clone(). For posix_spawn() and system() it does
- * so with all signals blocked, when SIGSYS would end the process: that is refused without a word. */
+/* A thread is fine, a process is not. What clone3() is asked for lies in memory, where no filter
+ * can look: told that there is none, the C library takes clone(). For posix_spawn() and system() it
+ * does so with all signals blocked, when SIGSYS would end the process: that is refused without a
+ * word. */
 static int allow_threads(scmp_filter_ctx filter)
 {
     const int none = SCMP_ACT_ERRNO(ENOSYS), never = SCMP_ACT_ERRNO(EPERM);

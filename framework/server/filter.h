@@ -19,9 +19,9 @@ enum { FILTER_PROBLEM_SIZE = 128 };
 /* Is there a system call of that name? */
 bool filter_knows(struct span name);
 
-/* From here on, and for good, on all threads: only what is allowed, and the calls that `more` names,
- * with blanks between. Needs no-new-privileges, or root. ERR_IO: `problem` says what cannot be
- * done. */
+/* From here on, and for good, on all threads: only what is allowed, and the calls that `more`
+ * names, with blanks between. Needs no-new-privileges, or root. ERR_IO: `problem` says what cannot
+ * be done. */
 enum err filter_install(const char *more, char problem[FILTER_PROBLEM_SIZE])
     __attribute__((warn_unused_result));
 

@@ -185,8 +185,8 @@ static void release_leavers(const struct generation *generation, const struct sl
     }
 }
 
-/* One at a time in each place, and nobody before he has done some work: a limit that is too low must
- * not have us start workers all day. */
+/* One at a time in each place, and nobody before he has done some work: a limit that is too low
+ * must not have us start workers all day. */
 static void check_memory(struct generation *generation, struct slot *slot)
 {
     uint64_t now_ms = loop_now_ms(generation->host->loop);

@@ -75,8 +75,8 @@ void generation_go(struct generation *generation);
  * either, having seen the roster. */
 void generation_hold(struct generation *generation, const int *kept, uint32_t kept_count);
 
-/* Looks how much memory each worker uses; one that is above memory_max is replaced: another is started
- * beside it, and once that serves it finishes what it has and ends. */
+/* Looks how much memory each worker uses; one that is above memory_max is replaced: another is
+ * started beside it, and once that serves it finishes what it has and ends. */
 void generation_check_memory(struct generation *generation);
 
 /* Sends `number` to every worker. */

@@ -1,8 +1,8 @@
-/* server/hang.h - what a worker says of itself while it hangs: a line and a backtrace of where it is.
+/* server/hang.h - what a worker says of itself while it hangs: a line, and a backtrace.
  *
  * The master sees in the page of blame that a turn does not end, and asks with a signal, which the
- * worker's handler answers in the middle of whatever runs. A sleep() or poll() of a plugin comes back
- * early by that.
+ * worker's handler answers in the middle of whatever runs. A sleep() or poll() of a plugin comes
+ * back early by that.
  * Loop:   the handler runs on the loop's thread.
  * Memory: what it is given must stay until the process ends.
  */

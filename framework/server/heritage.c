@@ -5,8 +5,8 @@
  *   lock 5
  *   generation 3
  *   folder /run/weft/0123456789abcdef
- *   admin 6                               where there is one; admin-handed: the service manager's
- *   listen 8,9,10 127.0.0.1:8080          a line for each address, a socket for each slot; or "handed"
+ *   admin 6                          where there is one; admin-handed: the service manager's
+ *   listen 8,9,10 127.0.0.1:8080     a line for each address, a socket for each slot; or "handed"
  */
 #include "server/heritage.h"
 #include "base/buf.h"

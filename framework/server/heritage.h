@@ -1,5 +1,6 @@
 /* server/heritage.h - what a master leaves to the one that follows it in an upgrade: the listening
- * sockets, that of the admin listener, the host's folder with its lock, and a channel between the two.
+ * sockets, that of the admin listener, the host's folder with its lock, and a channel between the
+ * two.
  *
  * Descriptors go through exec() under their numbers; a variable of the environment says which they
  * are. It begins with the number of its form, since the two programs are of different versions.

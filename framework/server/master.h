@@ -12,10 +12,9 @@
 
 /* Runs the host until SIGTERM, SIGINT or SIGQUIT, or `weft stop`. Takes over `settings`, which were
  * loaded from `path` and `overrides` (settings_load()); these are read again by each reload, and
- * `argv`, of main(), by an upgrade. Where the environment says that this process is to follow another
- * master (server/upgrade.h), it does.
- * Returns the exit code: 0; 1 where it could not start (said on stderr or in the error log), or
- * workers had to be killed. */
+ * `argv`, of main(), by an upgrade. Where the environment says that this process is to follow
+ * another master (server/upgrade.h), it does. Returns the exit code: 0; 1 where it could not start
+ * (said on stderr or in the error log), or workers had to be killed. */
 int master_run(struct settings *settings, const char *path, const char *const *overrides,
                char *const *argv);
 

@@ -1,5 +1,5 @@
-/* server/notify.h - tells the service manager (systemd) how far the host is: sd_notify()'s protocol, a
- * datagram to the socket that $NOTIFY_SOCKET names.
+/* server/notify.h - tells the service manager (systemd) how far the host is: sd_notify()'s
+ * protocol, a datagram to the socket that $NOTIFY_SOCKET names.
  *
  * Loop:   of the master's; a manager that does not listen is not waited for.
  * Memory: embedded.
@@ -22,9 +22,9 @@ struct notify {
     int _fd;               /* to the manager; -1: there is none */
 };
 
-/* Looks for a manager in the environment. What is wrong there is logged, and none is told then. From
- * here it gets its signs of life, where it wants them: as long as the master turns, and with it a
- * worker where there are any. */
+/* Looks for a manager in the environment. What is wrong there is logged, and none is told then.
+ * From here it gets its signs of life, where it wants them: as long as the master turns, and with
+ * it a worker where there are any. */
 void notify_start(struct notify *notify, struct watch *watch);
 
 /* Nothing is told any more. Twice, and closed, is fine. */

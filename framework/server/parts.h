@@ -55,8 +55,8 @@ enum err parts_init(struct parts *parts, const struct worker_setup *setup,
 enum err parts_serve(struct parts *parts, uint64_t id_base, void (*on_room)(void *data), void *data,
                      char problem[INI_PROBLEM_SIZE]) __attribute__((warn_unused_result));
 
-/* Are others to take over? What they need of others' is let go of as soon as it is idle. False takes
- * that back. */
+/* Are others to take over? What they need of others' is let go of as soon as it is idle. False
+ * takes that back. */
 void parts_wind_up(struct parts *parts, bool is_so);
 
 /* Does a scope live, of a request or a plugin? */

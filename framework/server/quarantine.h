@@ -1,11 +1,11 @@
 /* server/quarantine.h - routes whose plugin has taken workers down again and again, and which are
  * answered 503 until a reload, so that all else is served.
  *
- * The master counts deaths by plugin and route and writes the list; workers read it, and take it over
- * at their start and at the beginning of a turn after it has changed.
+ * The master counts deaths by plugin and route and writes the list; workers read it, and take it
+ * over at their start and at the beginning of a turn after it has changed.
  * Loop:   the counting of the master's; the shared list is read by every worker.
- * Memory: the list is shared and anonymous, made before the first fork; a worker seals it, so that no
- *         plugin can write there.
+ * Memory: the list is shared and anonymous, made before the first fork; a worker seals it, so that
+ *         no plugin can write there.
  * Limits: QUARANTINE_MAX routes are closed; as many culprits are remembered, the one heard of last
  *         longest.
  */
@@ -74,8 +74,8 @@ void quarantine_clear(struct quarantine *book, uint32_t limit, uint32_t window_m
 /* Nothing may write to it in this process any more. NULL is fine. */
 void quarantine_seal(const struct quarantine_list *list);
 
-/* Closes and opens the router's routes by the list, if that has changed since `*version`, 0 at first.
- * A NULL list: nothing. */
+/* Closes and opens the router's routes by the list, if that has changed since `*version`, 0 at
+ * first. A NULL list: nothing. */
 void quarantine_apply(const struct quarantine_list *list, uint32_t *version, struct router *router);
 
 #endif

@@ -1,4 +1,4 @@
-/* server/reload.c - which generation serves: the first one, and those that reloads put in its place. */
+/* server/reload.c - which generation serves: the first one, then those of reloads. */
 #include "server/reload.h"
 #include "base/check.h"
 #include "base/clock.h"

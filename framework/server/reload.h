@@ -1,4 +1,4 @@
-/* server/reload.h - which generation serves: the first one, and those that reloads put in its place.
+/* server/reload.h - which generation serves: the first one, then those of reloads.
  *
  *   IDLE ──reload_ask()──▶ TRYING (a child tries settings and plugins)
  *     ▲                      │
@@ -9,8 +9,8 @@
  *     └── served ──────── TAKING (the new ones accept, until the old ones hold)
  *     └── failed, from any: nothing has changed
  *
- * An upgrade (server/upgrade.h) goes the same way without a trial of ours: what starts and takes over
- * is another master, with workers of its own.
+ * An upgrade (server/upgrade.h) goes the same way without a trial of ours: what starts and takes
+ * over is another master, with workers of its own.
  *
  * The old generation then holds for rollback_window. Where a worker of the new one dies within it,
  * the old one takes back over; else it ends.
@@ -110,8 +110,8 @@ void reload_stop(struct reload *reload, int number);
 /* A child has ended: one of ours? */
 bool reload_reap(struct reload *reload, pid_t pid, int status);
 
-/* Of the generation that serves; where that has gone already, or is not there yet, of the one that is
- * left or tried. NULL: none is. Until the loop turns. */
+/* Of the generation that serves; where that has gone already, or is not there yet, of the one that
+ * is left or tried. NULL: none is. Until the loop turns. */
 const struct settings *reload_settings(const struct reload *reload);
 
 /* Sends `number` to every worker. */

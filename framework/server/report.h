@@ -34,7 +34,8 @@ void report_setup(const char *process, struct blame *page);
 /* Notes which files are mapped now, with their build ids: after plugins were loaded. */
 void report_note_modules(void);
 
-/* Has backtrace() load what it needs, and gives this thread a stack for handlers, unless it has one. */
+/* Has backtrace() load what it needs, and gives this thread a stack for handlers, unless it has
+ * one. */
 void report_prepare(void);
 
 /* ---- in a handler ---- */

@@ -155,7 +155,8 @@ void rights_own_logs(const struct server_options *options, const struct rights *
 
 /* ---- the worker ---- */
 
-/* A change of the user makes a process one that dumps no core, and whose files in /proc are root's. */
+/* A change of the user makes a process one that dumps no core, and whose files in /proc are
+ * root's. */
 static void set_dumpable(const struct server_options *options)
 {
     (void)prctl(PR_SET_DUMPABLE, options->core_dumps == RIGHTS_CORES_OFF ? 0 : 1);

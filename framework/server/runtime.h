@@ -1,8 +1,8 @@
 /* server/runtime.h - the host's own folder: pid file and copies of the plugins.
  *
- * <runtime_dir>/<hash of the ini's path>/ holds `weft.pid`, locked while the host lives, the control
- * socket, and a folder for each generation. A folder that another living host has is left alone: the next name
- * (-2, -3, ...) is taken.
+ * <runtime_dir>/<hash of the ini's path>/ holds `weft.pid`, locked while the host lives, the
+ * control socket, and a folder for each generation. A folder that another living host has is left
+ * alone: the next name (-2, -3, ...) is taken.
  * Memory: embedded; the master's.
  */
 #ifndef WEFT_SERVER_RUNTIME_H
@@ -61,7 +61,8 @@ void runtime_remove_generation(const struct runtime *runtime, uint32_t number);
 bool runtime_each(const char *configured, const char *ini_path,
                   bool (*visit)(void *data, const char *folder), void *data);
 
-/* Removes the folder and all in it, unless it is another's. Twice, and zeroed with lock_fd -1, is fine. */
+/* Removes the folder and all in it, unless it is another's. Twice, and zeroed with lock_fd -1, is
+ * fine. */
 void runtime_close(struct runtime *runtime);
 
 #endif

@@ -60,7 +60,8 @@ static void show_peers(const struct parts *parts)
     }
 }
 
-/* The ops of one scope that are pending, behind what is in `text`; `*count` is how many there were. */
+/* The ops of one scope that are pending, behind what is in `text`; `*count` is how many there
+ * were. */
 static void describe_ops(const struct scope *scope, char *text, size_t size, uint32_t *count)
 {
     for (const struct op *op = op_next(scope, NULL); op != NULL; op = op_next(scope, op)) {

@@ -1,8 +1,11 @@
 /* server/slot.h - one worker of a generation: its process, and what is heard of it.
  *
- *   EMPTY ──▶ STARTING (forked) ──▶ READY (reported, waits for the word) ──▶ SERVING ⇄ HOLDING
- *     ▲            └──▶ REFUSED (said why, and ended)                          │
- *     └── any, once the process has ended ◀── STOPPING ◀── any that has one    └─▶ WAITING (died; back-off)
+ *   EMPTY ──▶ STARTING ──▶ READY ──▶ SERVING ⇄ HOLDING
+ *     ▲          │                      └──▶ WAITING     it died: a back-off, then STARTING
+ *     │          └──▶ REFUSED                            it said why, and ended
+ *     └── STOPPING ◀── any that has a process            EMPTY, too, from any that has lost its own
+ *
+ * STARTING is forked, READY has reported and waits for the word.
  *
  * Loop:   of the master's.
  * Memory: owned by its generation; the pages shared with the worker are its own.

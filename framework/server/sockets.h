@@ -1,10 +1,10 @@
-/* server/sockets.h - the listening sockets of the host: a row for each address, in it one socket for
- * each slot.
+/* server/sockets.h - the listening sockets of the host: a row for each address, in it one socket
+ * for each slot.
  *
  * The master makes them and keeps them for as long as an address is wanted: closing one resets the
  * clients that are queued on it, and so the slots of a host never become fewer. Workers inherit all
- * of them. A reload adds rows and slots before it starts workers, and closes rows when the last worker
- * that accepts from them has gone.
+ * of them. A reload adds rows and slots before it starts workers, and closes rows when the last
+ * worker that accepts from them has gone.
  * Memory: embedded in the master; addresses are copied.
  */
 #ifndef WEFT_SERVER_SOCKETS_H
@@ -39,18 +39,18 @@ struct sockets {
 /* Makes none yet. */
 void sockets_init(struct sockets *sockets);
 
-/* Binds and listens at the addresses of `settings` where nobody does yet, for as many slots as there
- * are workers, or were. On failure nothing has changed, and `problem` names the address and the
- * reason. The first slot's are bound before SO_REUSEPORT is set, so that a second host is refused
- * unless it has reuseport = on itself. The backlog is set anew everywhere. */
+/* Binds and listens at the addresses of `settings` where nobody does yet, for as many slots as
+ * there are workers, or were. On failure nothing has changed, and `problem` names the address and
+ * the reason. The first slot's are bound before SO_REUSEPORT is set, so that a second host is
+ * refused unless it has reuseport = on itself. The backlog is set anew everywhere. */
 enum err sockets_open(struct sockets *sockets, const struct settings *settings,
                       char problem[INI_PROBLEM_SIZE]) __attribute__((warn_unused_result));
 
 /* The row of `addr`, or NULL. */
 const struct sockets_row *sockets_row(const struct sockets *sockets, const struct addr *addr);
 
-/* Copies the sockets that `settings` have and `others` (NULL: none) have not to `fds`, which has room
- * for SETTINGS_LISTEN_MAX * SETTINGS_WORKERS_MAX; returns how many. */
+/* Copies the sockets that `settings` have and `others` (NULL: none) have not to `fds`, which has
+ * room for SETTINGS_LISTEN_MAX * SETTINGS_WORKERS_MAX; returns how many. */
 uint32_t sockets_only_of(const struct sockets *sockets, const struct settings *settings,
                          const struct settings *others, int *fds);
 
@@ -67,7 +67,8 @@ void sockets_close_others(const struct sockets *sockets, const struct settings *
 
 /* ---- for a master that follows another one: server/heritage.h ---- */
 
-/* Appends a line for each row: "listen", or "handed" where it is_handed; its sockets; its address. */
+/* Appends a line for each row: "listen", or "handed" where it is_handed; its sockets; its
+ * address. */
 void sockets_describe(const struct sockets *sockets, struct buf *text);
 
 /* Has all sockets outlive exec(), by `keep`, which must work. */
@@ -77,8 +78,8 @@ void sockets_keep(const struct sockets *sockets, bool (*keep)(int fd, bool is_ke
  * False: it is no such line, or they are no listening sockets. */
 bool sockets_inherit(struct sockets *sockets, const char *line, bool (*keep)(int fd, bool is_kept));
 
-/* Closes what `settings` do not want and whoever left it to us goes on with; a bit for each row that
- * was closed, in the order in which they were inherited. */
+/* Closes what `settings` do not want and whoever left it to us goes on with; a bit for each row
+ * that was closed, in the order in which they were inherited. */
 uint32_t sockets_decline(struct sockets *sockets, const struct settings *settings);
 
 /* As sockets_only_of(), for the rows whose bits are set. */
@@ -89,8 +90,8 @@ void sockets_deafen_rows(struct sockets *sockets, uint32_t rows);
 
 /* ---- */
 
-/* Closes all and frees the rows. What was not deafened goes on in whoever else has it open. Twice is
- * fine. */
+/* Closes all and frees the rows. What was not deafened goes on in whoever else has it open. Twice
+ * is fine. */
 void sockets_deinit(struct sockets *sockets);
 
 #endif

@@ -41,8 +41,9 @@ enum successor_says {
 /* We say: */
 enum { SUCCESSOR_GO = 'G', SUCCESSOR_TAKE = 'C', SUCCESSOR_GIVE_UP = 'X' };
 
-/* Runs for each message, in the order above, but for warnings; SUCCESSOR_FAILED comes at most once, perhaps because
- * its process ended, and nothing after it. Not inside successor_start() or successor_cancel(). */
+/* Runs for each message, in the order above, but for warnings; SUCCESSOR_FAILED comes at most once,
+ * perhaps because its process ended, and nothing after it. Not inside successor_start() or
+ * successor_cancel(). */
 typedef void successor_fn(struct successor *successor, enum successor_says what, const char *text);
 
 /* Zeroed: none. */
@@ -61,8 +62,8 @@ struct successor {
  * an absolute path, by `name` (argv[0]), on the heap. */
 char *successor_program(const char *name);
 
-/* Starts the host's program anew, for generation `number`; it has `timeout_ms` to be ready. The host
- * has one at a time. */
+/* Starts the host's program anew, for generation `number`; it has `timeout_ms` to be ready. The
+ * host has one at a time. */
 enum err successor_start(struct successor *successor, struct host *host, uint32_t number,
                          uint32_t timeout_ms, successor_fn *fn) __attribute__((warn_unused_result));
 

@@ -3,7 +3,8 @@
  * The child runs a worker's start (worker_check()): what it copies of plugins is what the workers
  * load afterwards.
  *
- *   idle ──trial_start()──▶ running ──▶ (the child ended, or was killed after start_timeout) told once, idle
+ *   idle ──trial_start()──▶ running ──▶ told once, idle     the child has ended, or it was killed
+ *                                                           after start_timeout
  *
  * Loop:   of the master's.
  * Memory: embedded; what it is given stays the caller's until it was told.

@@ -1,15 +1,21 @@
-/* server/upgrade.h - another master, of the program as it is installed now, takes over from this one.
+/* server/upgrade.h - another master, of the program as it is now, takes over from this one.
  *
  * What server/reload.c does by itself for a new generation, two masters do here in a conversation
  * (server/successor.h): first its workers accept, then ours hold, then commands come to it, and
  * after rollback_window we end. Until then the death of a worker or of the new master takes all of
  * it back.
  *
- * The master that leads:   IDLE ──▶ CLEARING ──▶ STARTING ──▶ TAKING ──▶ HANDING ──▶ HANDED ──▶ ends
- *                            ▲                      └───────────┴──────────┴───────────┤ (it failed)
- *                            └─────────────────────────────────────────────────────────┘
- * The one that follows:    FOLLOWING (tries, starts, waits for GO, then TAKE) ──▶ IDLE
- *                              └──▶ failed, or called off: ends. The other one gone: goes on alone
+ * The master that leads:
+ *
+ *   IDLE ──▶ CLEARING ──▶ STARTING ──▶ TAKING ──▶ HANDING ──▶ HANDED ──▶ ends
+ *     ▲                      └───────────┴───────────┴───────────┤ the other one failed
+ *     └──────────────────────────────────────────────────────────┘
+ *
+ * The one that follows:
+ *
+ *   FOLLOWING ──▶ IDLE     tried, started, waited for GO, then for TAKE; or the other one is gone,
+ *       │                  and this one goes on alone
+ *       └──▶ ends          it failed, or was called off
  *
  * Loop:   of the master's.
  * Memory: the state is struct reload's.
@@ -36,8 +42,9 @@ void upgrade_pass_on(struct reload *reload);
 /* The new master's process has ended. */
 void upgrade_reap(struct reload *reload, int status);
 
-/* The host is about to stop: what was asked for is not begun any more, and an upgrade is neither gone
- * on with nor taken back, which would have the host live on. False: too late, but for reload_stop(). */
+/* The host is about to stop: what was asked for is not begun any more, and an upgrade is neither
+ * gone on with nor taken back, which would have the host live on. False: too late, but for
+ * reload_stop(). */
 bool upgrade_forget(struct reload *reload) __attribute__((warn_unused_result));
 
 /* The host stops, in whatever state: nobody is queued any more where nobody else serves, and a new

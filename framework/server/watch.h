@@ -1,4 +1,4 @@
-/* server/watch.h - the master's eye on its workers: do they turn, of what do they die, what is lost.
+/* server/watch.h - the master's eye on its workers: do they turn, what kills them, what is lost.
  *
  * A worker that is in one turn for stall_warn is asked where it is; one that is for stall_kill is
  * killed. Time counts by the master's own heartbeat: while the master itself is stopped, or the
@@ -106,8 +106,8 @@ enum watch_end {
 };
 
 /* It ended with `status`, as waitpid() tells it: what it died of is written to the log, and counted
- * against plugin and route. `said` is what it gave as the reason of WATCH_FAILED. Twice, and zeroed, is
- * fine. */
+ * against plugin and route. `said` is what it gave as the reason of WATCH_FAILED. Twice, and
+ * zeroed, is fine. */
 void watch_end(struct watched *worker, int status, enum watch_end how, const char *said);
 
 /* For people: clock_ticks() of a page in microseconds. */

@@ -2,13 +2,13 @@
  *
  *   STARTING ──▶ READY ──▶ SERVING ⇄ HOLDING
  *                  └──────────┴─────────┴───▶ DRAINING ──▶ ENDED
- *                                                 └──────▶ CUT (its time is over, SIGQUIT, a second SIGTERM) ──▶ ENDED
+ *                                                 └──────▶ CUT ──▶ ENDED
  *
  * READY waits for the master's word. HOLDING accepts nobody and winds its connections up, but would
  * serve again. DRAINING accepts what the kernel has queued where nobody else will, closes the
  * listening sockets, lets requests under way finish and plugins' background work end. The drain's
- * time counts from the first of the two. CUT cancels what is left; what does not end within CUT_MS
- * even so is left to the end of the process.
+ * time counts from the first of the two. CUT (that time is over, SIGQUIT, a second SIGTERM) cancels
+ * what is left; what does not end within CUT_MS even so is left to the end of the process.
  */
 #include "server/worker.h"
 #include "base/check.h"

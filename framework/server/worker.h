@@ -1,7 +1,9 @@
 /* server/worker.h - one worker: a loop and all that lives on it.
  *
- *   STARTING ──▶ READY ──▶ SERVING ⇄ HOLDING (accepts nobody, finishes what it has) ──▶ DRAINING (SIGTERM) ──▶ exit 0
- *       └──▶ FAILED (the reason on the channel), exit WORKER_EXIT_REFUSED
+ *   STARTING ──▶ READY ──▶ SERVING ⇄ HOLDING ──▶ DRAINING ──▶ exit 0
+ *       └──▶ FAILED     the reason goes to the channel, exit WORKER_EXIT_REFUSED
+ *
+ * HOLDING accepts nobody and finishes what it has; so does DRAINING, for good (SIGTERM).
  *
  * The channel is a socket to the master: reports go up, and anything that comes down means: look at
  * the roster. Its end is the master's end.
@@ -47,17 +49,17 @@ struct worker_setup {
     pid_t master;                  /* the master's process */
 };
 
-/* The first byte of a message on the channel: it is ready; it cannot work, and one line says why; it
- * holds. */
+/* The first byte of a message on the channel: it is ready; it cannot work, and one line says why;
+ * it holds. */
 enum { REPORT_READY = 'R', REPORT_FAILED = 'F', REPORT_HELD = 'H' };
 
 /* The worker's whole life. Returns its exit code. */
 int worker_run(const struct worker_setup *setup);
 
-/* The same start without sockets, for `weft check` and a reload's trial: loads all, writes the routes
- * to `out` and to `warnings` what is no reason to refuse it, a line each, and lets go of all. With an
- * inspection, which goes too, writes what that has noted as well, even where it fails. ERR_OK, or
- * `problem` says what is wrong. */
+/* The same start without sockets, for `weft check` and a reload's trial: loads all, writes the
+ * routes to `out` and to `warnings` what is no reason to refuse it, a line each, and lets go of
+ * all. With an inspection, which goes too, writes what that has noted as well, even where it fails.
+ * ERR_OK, or `problem` says what is wrong. */
 enum err worker_check(const struct worker_setup *setup, FILE *out, FILE *warnings,
                       char problem[INI_PROBLEM_SIZE]) __attribute__((warn_unused_result));
 

@@ -58,11 +58,11 @@ enum { INI_OPTION_LINE = 1 << 30 };
 /* Room for a problem's text, with its NUL, and for the place in it. */
 enum { INI_PROBLEM_SIZE = 512, INI_PLACE_SIZE = 320 };
 
-/* Reads `path`, with each of `overrides` in place of what stands there (settings/override.h; NULL at
- * their end, or NULL: none): a variable or file that only such a value wants is not missed. On
- * failure (ERR_IO, ERR_TOO_BIG, ERR_SYNTAX, ERR_EXISTS, ERR_NOT_FOUND for a
- * variable or its file) `problem` is "server.ini:12: ..., expected ..." (the path as given), and nothing is to
- * be freed. */
+/* Reads `path`, with each of `overrides` in place of what stands there (settings/override.h; NULL
+ * at their end, or NULL: none): a variable or file that only such a value wants is not missed. On
+ * failure (ERR_IO, ERR_TOO_BIG, ERR_SYNTAX, ERR_EXISTS, ERR_NOT_FOUND for a variable or its file)
+ * `problem` is "server.ini:12: ..., expected ..." (the path as given), and nothing is to be
+ * freed. */
 enum err ini_read(const char *path, const char *const *overrides, struct ini_file **file,
                   char problem[INI_PROBLEM_SIZE]) __attribute__((warn_unused_result));
 

@@ -1,7 +1,7 @@
 /* task/fiber_switch.c - from one stack to another by ucontext, where fiber_switch.S has nothing.
  *
- * A left stack is known by the ucontext_t that swapcontext() filled in, which lies in it. Slow: each
- * switch sets the signal mask by a system call.
+ * A left stack is known by the ucontext_t that swapcontext() filled in, which lies in it. Slow:
+ * each switch sets the signal mask by a system call.
  */
 #if defined(WEFT_FIBER_UCONTEXT) || (!defined(__x86_64__) && !defined(__aarch64__))
 

@@ -341,7 +341,8 @@ void op_watch(struct op *op, struct op_watch *watch)
     CHECK_OBJ(op, OP_MAGIC);
     CHECK(watch->fn != NULL);
     list_append(&op->_watchers, &watch->link);
-    /* While a scope ends, its ops are about to be destroyed: that tells the rest of the watchers. */
+    /* While a scope ends, its ops are about to be destroyed: that tells the rest of the
+     * watchers. */
     if (op->state == OP_TOLD && !scope_is_ending(op->scope))
         tell_again(op, false);
 }

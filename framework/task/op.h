@@ -1,6 +1,8 @@
 /* task/op.h - the one noun for what takes time: an operation that settles exactly once.
  *
- *   PENDING ──▶ SETTLED (status known, somebody to be told) ──▶ TOLD (or nobody to tell) ──▶ released
+ *   PENDING ──▶ SETTLED ──▶ TOLD ──▶ released
+ *
+ * SETTLED: its status is known, and somebody to be told. TOLD: they were, or there was nobody.
  *
  * Starting never fails: what fails at once is an op that has already settled. A consumer never runs
  * inside the call that took it, nor inside the call that settled it. Settled is not retired: a
@@ -38,8 +40,8 @@ struct op_kind {
     /* For who counts: it has just settled, canceled too, `us` after its start; nobody was told yet.
      * Starts nothing. May be NULL. */
     void (*settled)(const struct op *op, uint64_t us);
-    /* For who wants to know what is awaited: writes it to `text` (`size` bytes, with the NUL, longer
-     * ones are cut). NULL: its name must do. */
+    /* For who wants to know what is awaited: writes it to `text` (`size` bytes, with the NUL,
+     * longer ones are cut). NULL: its name must do. */
     void (*describe)(const struct op *op, char *text, size_t size);
 };
 

@@ -1,7 +1,7 @@
 /* task/scope.h - the one noun for lifetime: arena, deadline, cancel, and the ops in it.
  *
  *   OPEN ──▶ CANCELED (with a reason; level-triggered: every new op is born canceled)
- *     └──────────┴──▶ FINISHING (the owner let go) ──▶ ended, when no fiber runs, all ops are retired
+ *     └──────────┴──▶ FINISHING (the owner let go) ──▶ ended
  *
  * A scope that is canceled settles its ops at once; its memory goes only when the last op is
  * retired, its fibers have returned, its consumers were told and its children have ended. Then its
@@ -11,8 +11,8 @@
  * Memory: a scope is the task room's; what is allocated from `arena` lives until on_end returned.
  * Limits: on the memory of a whole tree, scopes and children that live counted, too: beyond
  *         `memory_max` the allocation succeeds, and scope and root are canceled (SCOPE_MEMORY);
- *         beyond `memory_hard` the worker aborts, and the log names the scope. Results that ops hold
- *         outside of the arena (op_hold()) count up to `memory_hard`, and then cancel.
+ *         beyond `memory_hard` the worker aborts, and the log names the scope. Results that ops
+ *         hold outside of the arena (op_hold()) count up to `memory_hard`, and then cancel.
  */
 #ifndef WEFT_TASK_SCOPE_H
 #define WEFT_TASK_SCOPE_H
@@ -143,8 +143,8 @@ bool scope_reap(struct scope *scope);
 /* Tightens the deadline to `ms` from now, its children's too; a later one changes nothing. */
 void scope_tighten(struct scope *scope, uint64_t ms);
 
-/* Sets the deadline of a root anew, to `ms` from now (0: none), later though it may be: for what has
- * no length of its own, and may go on as long as it moves. Deadlines that children were given
+/* Sets the deadline of a root anew, to `ms` from now (0: none), later though it may be: for what
+ * has no length of its own, and may go on as long as it moves. Deadlines that children were given
  * themselves stay. Canceled, it stays so. */
 void scope_renew(struct scope *root, uint64_t ms);
 
@@ -191,12 +191,13 @@ struct scope_who {
 };
 void scope_who(const struct scope *scope, struct scope_who *who);
 
-/* Does nothing of it go on: neither a fiber of it or of a child, nor a pending or undelivered op? */
+/* Does nothing of it go on: neither a fiber of it or of a child, nor a pending or undelivered
+ * op? */
 bool scope_is_idle(const struct scope *scope);
 
-/* For who looks at all of them: the root after `root` (NULL: the first), in the order of their start,
- * and the scope after `scope` in the tree of `root`, parents first; NULL at the end. Nothing may
- * start or end meanwhile. */
+/* For who looks at all of them: the root after `root` (NULL: the first), in the order of their
+ * start, and the scope after `scope` in the tree of `root`, parents first; NULL at the end. Nothing
+ * may start or end meanwhile. */
 struct scope *scope_next_root(const struct tasks *tasks, const struct scope *root);
 struct scope *scope_next_in(const struct scope *root, struct scope *scope);
 

@@ -3,9 +3,9 @@
  *
  *   NONE ──▶ WAITING ──▶ SENT ──▶ NONE       and again, where retry.h says that it is safe
  *
- * WAITING is in line, or while a connection is being opened; an idle connection skips it. What is in
- * flight belongs to the connection. Abandoned in any state: the place in line is given up, or the
- * connection closed, since HTTP/1 cannot take a request back.
+ * WAITING is in line, or while a connection is being opened; an idle connection skips it. What is
+ * in flight belongs to the connection. Abandoned in any state: the place in line is given up, or
+ * the connection closed, since HTTP/1 cannot take a request back.
  */
 #include "base/check.h"
 #include "http/trailer.h"

@@ -69,8 +69,8 @@ static inline uint64_t call_now_ms(const struct call *call)
 void call_take_head(struct call *call, const struct origin_conn *conn,
                     const struct http_head *head);
 
-/* Begins to wait for what is due first: its end in all, a stream's pause or, `is_in_line`, the end of
- * its patience there. It fails when that comes. */
+/* Begins to wait for what is due first: its end in all, a stream's pause or, `is_in_line`, the end
+ * of its patience there. It fails when that comes. */
 void call_wait(struct call *call, bool is_in_line);
 
 /* Its next attempt begins in `ms`; there is none now. */

@@ -1,8 +1,9 @@
 /* upstream/conn.c - one connection to an address: opened, lent, kept, closed.
  *
- *   OPENING ──▶ LENT ◀──▶ IDLE ◀── OPENING     refused, too slow, closed by us or by the peer: told, and
- *      │          │         │                  closed by the owner
- *      └──────────┴─────────┴──▶ (gone)
+ *   OPENING ──▶ LENT ◀──▶ IDLE ◀── OPENING
+ *      │          │         │
+ *      └──────────┴─────────┴──▶ gone     refused, too slow, closed by us or by the peer: told, and
+ *                                         closed by the owner
  *
  * OPENING is a connect and, with TLS, a handshake, each with its limit. Canceled in either: closed.
  *

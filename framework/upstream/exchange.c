@@ -5,8 +5,9 @@
  *
  * WAITING is for the kernel to take the request, and then for a first byte: each has its limit,
  * counted from when the kernel last took some; while more of the request is to follow, nobody waits
- * for a first byte. HEAD and BODY have the one between bytes, but not while they are paused. The timer is left running when the exchange is
- * over, since moving a running one further away costs nothing.
+ * for a first byte. HEAD and BODY have the one between bytes, but not while they are paused. The
+ * timer is left running when the exchange is over, since moving a running one further away costs
+ * nothing.
  *
  * An answer may come, and be complete, before all of the request was sent; the rest of that would
  * be taken for the next request, so such a connection is of no more use.

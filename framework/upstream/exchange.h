@@ -7,8 +7,8 @@
  * Loop:   of one loop; a handler runs from the loop only, never inside exchange_start().
  * Memory: embedded in the connection that it is on; what the handler is shown is good until it
  *         returns.
- * Limits: head_bytes_max, write_timeout_ms, first_byte_timeout_ms and between_bytes_timeout_ms of the options; 8
- *         interim answers; EXCHANGE_FIELDS_MAX fields.
+ * Limits: head_bytes_max, write_timeout_ms, first_byte_timeout_ms and between_bytes_timeout_ms of
+ *         the options; 8 interim answers; EXCHANGE_FIELDS_MAX fields.
  */
 #ifndef WEFT_UPSTREAM_EXCHANGE_H
 #define WEFT_UPSTREAM_EXCHANGE_H
@@ -36,8 +36,8 @@ struct exchange_handler {
     /* Some of its body; never empty. */
     enum err (*on_body)(struct exchange *exchange, struct span bytes);
     /* It is over, and the connection may be closed or lent on. ERR_OK: the answer is complete. Else
-     * exchange->failure and ->problem say more: ERR_RESET, ERR_CLOSED (before or within the answer),
-     * ERR_IO, ERR_TIMED_OUT, ERR_PROTOCOL, ERR_TOO_BIG, or what the handler said. */
+     * exchange->failure and ->problem say more: ERR_RESET, ERR_CLOSED (before or within the
+     * answer), ERR_IO, ERR_TIMED_OUT, ERR_PROTOCOL, ERR_TOO_BIG, or what the handler said. */
     void (*on_done)(struct exchange *exchange, enum err err);
     /* All that was written of the request has left, after it once could not. May be NULL. */
     void (*on_drained)(struct exchange *exchange);

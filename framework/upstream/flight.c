@@ -2,8 +2,8 @@
  *
  *   FLYING ──▶ LANDED        one of its calls was answered, or all have failed, or nobody follows
  *
- * The second call takes off after hedge_ms, to another address, where the budget for retries has one
- * and a connection is to be had at once. The first answer counts; the other call is canceled.
+ * The second call takes off after hedge_ms, to another address, where the budget for retries has
+ * one and a connection is to be had at once. The first answer counts; the other call is canceled.
  */
 #include "upstream/flight.h"
 #include "base/check.h"

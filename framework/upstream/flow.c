@@ -1,7 +1,9 @@
 /* upstream/flow.c - the bodies of a call that is streamed.
  *
  *   pull:   PENDING ──▶ a piece, or the answer's end
- *   write:  PENDING ──▶ OK, with all others, when nothing is unsent        the call fails: with that
+ *   write:  PENDING ──▶ OK, with all others, when nothing is unsent
+ *
+ * Where the call fails, so do they, with its error.
  *
  * A pull is given all that has gathered; what comes meanwhile is for the next one. A pull that is
  * canceled leaves it where it is; a write has been taken over. In a canceled scope either gives the

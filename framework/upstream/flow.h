@@ -55,7 +55,8 @@ struct flow {
 
 /* ---- for call.c ---- */
 
-/* A flow for `call`. `is_upload`: the request's body will be written; `length` bytes, 0: unknown. */
+/* A flow for `call`. `is_upload`: the request's body will be written; `length` bytes, 0:
+ * unknown. */
 struct flow *flow_create(struct call *call, bool is_upload, uint64_t length);
 
 /* The call's request was started on a connection: what was written follows. */

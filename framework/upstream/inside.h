@@ -32,7 +32,8 @@ struct upstream {
 
 /* ---- notes.c ---- */
 
-/* A call of it has settled, canceled too, `us` after its start: counted, and logged where it was slow. */
+/* A call of it has settled, canceled too, `us` after its start: counted, and logged where it was
+ * slow. */
 void upstream_note_settled(struct upstream *upstream, const struct op *op, uint64_t us);
 
 #endif

@@ -53,7 +53,8 @@ static inline bool names_are_started(const struct names *names)
     return names->_is_started;
 }
 
-/* Walks over what is known: start with *at == 0; NULL at the end. The same address may come twice. */
+/* Walks over what is known: start with *at == 0; NULL at the end. The same address may come
+ * twice. */
 const struct addr *names_next(const struct names *names, uint32_t *at);
 
 /* Has every place been answered, with addresses or without? */

@@ -1,4 +1,4 @@
-/* upstream/notes.c - what is told of calls beside their answers: times, and those that were slow. */
+/* upstream/notes.c - what is told of calls beside their answers: times, and which were slow. */
 #include "base/check.h"
 #include "base/log.h"
 #include "task/scope.h"

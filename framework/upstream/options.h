@@ -62,13 +62,13 @@ struct upstream_options {
     uint64_t body_bytes_max;     /* of an answer: ERR_UP_TOO_BIG */
 };
 
-/* What the table cannot say: are url and addresses such, and what is in the files of TLS? `problem` says what is wrong, without file
- * and line, and `key` with which key. */
+/* What the table cannot say: are url and addresses such, and what is in the files of TLS? `problem`
+ * says what is wrong, without file and line, and `key` with which key. */
 enum err upstream_options_check(const struct upstream_options *options, const char **key,
                                 char problem[INI_PROBLEM_SIZE]) __attribute__((warn_unused_result));
 
-/* What TLS of this upstream stands on; reads the files. NULL: `problem` names the file and says what
- * is wrong. */
+/* What TLS of this upstream stands on; reads the files. NULL: `problem` names the file and says
+ * what is wrong. */
 struct tls_context *upstream_tls_context(const struct upstream_options *options,
                                          char problem[INI_PROBLEM_SIZE]);
 

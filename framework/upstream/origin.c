@@ -8,9 +8,9 @@
  * A connection that is opened for somebody who got another one meanwhile, or gave up, goes on: it
  * serves whoever waits longest by then, or is kept.
  *
- * Nobody is in line while there is a place, and nobody waits while a connection is idle (but for one
- * that wants a fresh connection or another address, for which one is on its way). Where every place
- * is taken, an idle connection to an address that was not chosen gives its place up.
+ * Nobody is in line while there is a place, and nobody waits while a connection is idle (but for
+ * one that wants a fresh connection or another address, for which one is on its way). Where every
+ * place is taken, an idle connection to an address that was not chosen gives its place up.
  *
  * Before the first address is known, all loans are in line.
  */

@@ -1,18 +1,18 @@
 /* upstream/origin.h - the connections of an upstream to all of its addresses, and the line before
  * them.
  *
- * A connection is lent for one exchange at a time; of an address, the one used last first. Where the
- * chosen address has none idle and there is a place left, another one is opened; else the borrower
- * waits in line. A connection that is free goes to the one who waits longest, even where a new one
- * is on its way for that one. An address that refuses, or is slow to connect, is no reason to fail
- * while there is another: connecting elsewhere repeats nothing.
+ * A connection is lent for one exchange at a time; of an address, the one used last first. Where
+ * the chosen address has none idle and there is a place left, another one is opened; else the
+ * borrower waits in line. A connection that is free goes to the one who waits longest, even where a
+ * new one is on its way for that one. An address that refuses, or is slow to connect, is no reason
+ * to fail while there is another: connecting elsewhere repeats nothing.
  *
  * Loop:   of one loop.
  * Memory: an origin owns its targets and connections; a borrower owns its `struct origin_loan`.
  * Limits: connections_max, connections_per_address_max, waiting_max, resolve_timeout_ms,
- *         connect_timeout_ms, idle_timeout_ms, age_max_ms of the options; ORIGIN_TRIES_MAX addresses
- *         for a loan, two of them at once; the wait in line is bounded by the borrower, who
- *         withdraws.
+ *         connect_timeout_ms, idle_timeout_ms, age_max_ms of the options; ORIGIN_TRIES_MAX
+ *         addresses for a loan, two of them at once; the wait in line is bounded by the borrower,
+ *         who withdraws.
  */
 #ifndef WEFT_UPSTREAM_ORIGIN_H
 #define WEFT_UPSTREAM_ORIGIN_H
@@ -93,8 +93,8 @@ void origin_deinit(struct origin *origin);
 void origin_start(struct origin *origin);
 
 /* An idle connection, lent, whose exchange is to be started at once; NULL: none, or the choice fell
- * on an address without. Looks whether the peer has closed it, or said something. `avoid_id`: rather
- * not of this target; 0: of any. */
+ * on an address without. Looks whether the peer has closed it, or said something. `avoid_id`:
+ * rather not of this target; 0: of any. */
 struct origin_conn *origin_take(struct origin *origin, uint32_t avoid_id);
 
 /* Opens a connection for `loan`, or puts it in line. False: the line is full, nothing was done. */

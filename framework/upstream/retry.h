@@ -1,10 +1,10 @@
 /* upstream/retry.h - may a call that failed be sent once more?
  *
  * Only where nobody can have acted on it, or where to act twice is to act once; and never after a
- * byte of the answer. There are two occasions. A peer may close a kept connection while a request is
- * on its way to it: that is nobody's fault, and costs nothing. And an address may break off a call
- * that another address could answer: that may be overload, which more calls would make worse, so it
- * is paid from a budget that is a share of all calls.
+ * byte of the answer. There are two occasions. A peer may close a kept connection while a request
+ * is on its way to it: that is nobody's fault, and costs nothing. And an address may break off a
+ * call that another address could answer: that may be overload, which more calls would make worse,
+ * so it is paid from a budget that is a share of all calls.
  */
 #ifndef WEFT_UPSTREAM_RETRY_H
 #define WEFT_UPSTREAM_RETRY_H

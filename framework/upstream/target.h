@@ -54,7 +54,8 @@ void targets_init(struct targets *targets, uint64_t seed);
 void targets_deinit(struct targets *targets);
 
 /* Takes over what `names` knows. `on_gone` runs for each target that is left out from now on, to
- * close its idle connections; it must be let go of by targets_forget() when it has no connection. */
+ * close its idle connections; it must be let go of by targets_forget() when it has no
+ * connection. */
 void targets_update(struct targets *targets, const struct names *names,
                     void (*on_gone)(struct target *target, void *data), void *data);
 

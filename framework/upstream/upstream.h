@@ -45,8 +45,8 @@ struct upstream_counts {
 };
 
 /* `name` (copied) is for logs and metrics; `options`, which passed upstream_options_check()
- * (checked), is the caller's and outlives it. Connects to nothing yet, and looks no name up. NULL: the files of TLS are
- * not what they were then; `problem` names the file. */
+ * (checked), is the caller's and outlives it. Connects to nothing yet, and looks no name up. NULL:
+ * the files of TLS are not what they were then; `problem` names the file. */
 struct upstream *upstream_create(struct loop *loop, struct resolver *resolver, const char *name,
                                  const struct upstream_options *options,
                                  char problem[INI_PROBLEM_SIZE]);
@@ -143,27 +143,27 @@ bool upstream_is_reused(const struct op *op);
 /* ---- bodies in pieces, at constant memory ---- */
 
 /* Calls, and settles with the head of the answer, or as upstream_call() does; what fails later is
- * told by pulls and writes, with the same errors. The op is the stream: the call is given up when it
- * is released, or its scope is canceled or ends. body_max is not for it, nor is the upstream's
+ * told by pulls and writes, with the same errors. The op is the stream: the call is given up when
+ * it is released, or its scope is canceled or ends. body_max is not for it, nor is the upstream's
  * timeout. ERR_DEADLINE, upstream_stream_timeout: nothing has moved for stream_timeout. It is never
  * sent again once some of a body written was sent; nor for a Retry-After. */
 struct op *upstream_stream(struct scope *scope, struct upstream *upstream,
                            const struct upstream_call *call);
 
 /* Pulls what there is of the answer's body as op->piece, a NUL behind it; absent: the end. Good
- * until the next pull of the stream, as the op itself is. May be asked for before the head is there.
- * Canceled alone it loses nothing. ERR_STATE: a pull waits already, or it is no stream. */
+ * until the next pull of the stream, as the op itself is. May be asked for before the head is
+ * there. Canceled alone it loses nothing. ERR_STATE: a pull waits already, or it is no stream. */
 struct op *upstream_read(struct op *stream);
 
 /* Writes some more of the request's body, which is copied: OK when there is room for more. Canceled
  * alone it goes all the same. The op is good until the next write. ERR_OVERLOAD: more than
- * FLOW_UNSENT_MAX bytes or FLOW_WRITES_MAX writes would wait; ERR_STATE: not UPSTREAM_UPLOAD, ended,
- * or beyond its length. */
+ * FLOW_UNSENT_MAX bytes or FLOW_WRITES_MAX writes would wait; ERR_STATE: not UPSTREAM_UPLOAD,
+ * ended, or beyond its length. */
 struct op *upstream_write(struct op *stream, struct span bytes);
 
-/* That was the whole body; `count` fields go behind it where it is chunked. ERR_STATE: it has ended,
- * or is short of its length: then the call fails; ERR_INVALID: a field is none, or must not stand
- * there. */
+/* That was the whole body; `count` fields go behind it where it is chunked. ERR_STATE: it has
+ * ended, or is short of its length: then the call fails; ERR_INVALID: a field is none, or must not
+ * stand there. */
 enum err upstream_write_end(struct op *stream, const struct http_field *trailers, uint32_t count)
     __attribute__((warn_unused_result));
 

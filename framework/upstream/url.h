@@ -38,8 +38,8 @@ enum { UPSTREAM_PLACES_MAX = 64 };
 enum err upstream_url_parse(const char *url, struct upstream_url *parts,
                             char problem[INI_PROBLEM_SIZE]) __attribute__((warn_unused_result));
 
-/* Splits and checks `text`, places with blanks between them: "10.0.0.1:8080 [::1]:80 unix:/run/a.sock
- * name"; a port that is missing is the url's. Empty: the url's own place. At most
+/* Splits and checks `text`, places with blanks between them: "10.0.0.1:8080 [::1]:80
+ * unix:/run/a.sock name"; a port that is missing is the url's. Empty: the url's own place. At most
  * UPSTREAM_PLACES_MAX. ERR_SYNTAX: `problem` says what was expected, without file and line. */
 enum err upstream_places_parse(const char *text, const struct upstream_url *url,
                                struct upstream_place places[UPSTREAM_PLACES_MAX], uint32_t *count,

@@ -1,5 +1,5 @@
-/* bank - accounts, and transfers between them: a transaction that is run again where it lost against
- * another one, rows as a stream, COPY both ways, and what happens, live.
+/* bank - accounts, and transfers between them: a transaction that is run again where it lost
+ * against another one, rows as a stream, COPY both ways, and what happens, live.
  *
  * GET  /bank                 a page with all of it
  * GET  /bank/accounts        their balances
@@ -42,7 +42,8 @@ struct transfer {
     weft_str made;             /* the new row, as JSON */
 };
 
-/* A weft_tx_fn. Both statements leave at once; the second one tells who listens, with the COMMIT. */
+/* A weft_tx_fn. Both statements leave at once; the second one tells who listens, with the
+ * COMMIT. */
 static weft_status transfer_once(weft_ctx *ctx, weft_pg *tx, void *data)
 {
     struct transfer *transfer = data;

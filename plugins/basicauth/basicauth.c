@@ -4,11 +4,11 @@
  *     [plugin.auth]
  *     path = basicauth.so
  *     mount = /admin              what it is for; everything where it is left out
- *     users = /etc/weft/users     lines of NAME:HASH, as `htpasswd -B` writes them, or what crypt(3) makes
+ *     users = /etc/weft/users     lines of NAME:HASH, as `htpasswd -B` or crypt(3) make them
  *     realm = Administration
  *
- * Hashes of passwords are slow for a good reason: they are made on the host's helper threads, and once
- * a worker has found a password good it knows it again by a keyed hash, until a reload.
+ * Hashes of passwords are slow for a good reason: they are made on the host's helper threads, and
+ * once a worker has found a password good it knows it again by a keyed hash, until a reload.
  */
 #include "../common/siphash.h"
 #include "weft.h"

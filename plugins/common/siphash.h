@@ -1,5 +1,5 @@
-/* siphash.h - SipHash-2-4 (Aumasson, Bernstein 2012): a hash of bytes that clients choose, under a key
- * that they do not know, so that they cannot make two of them meet.
+/* siphash.h - SipHash-2-4 (Aumasson, Bernstein 2012): a hash of bytes that clients choose, under a
+ * key that they do not know, so that they cannot make two of them meet.
  */
 #ifndef WEFT_PLUGINS_SIPHASH_H
 #define WEFT_PLUGINS_SIPHASH_H

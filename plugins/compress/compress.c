@@ -4,8 +4,9 @@
  *     path = compress.so
  *     mount = /api            what it is for; everything where it is left out
  *
- * By type and size, in pieces as the answer comes, never twice. What a page mixes with what a client
- * sent must not be compressed where it holds a secret (the BREACH attack): leave such paths out.
+ * By type and size, in pieces as the answer comes, never twice. What a page mixes with what a
+ * client sent must not be compressed where it holds a secret (the BREACH attack): leave such paths
+ * out.
  */
 #include "weft.h"
 #include "weft_web.h"

@@ -5,8 +5,8 @@
  *     mount = /api                        what it is for; everything where it is left out
  *     origins = https://shop.example https://admin.example     or *
  *
- * A preflight is answered here, whatever is served at its path. An answer to an origin that is allowed
- * says so, unless its handler has said something itself.
+ * A preflight is answered here, whatever is served at its path. An answer to an origin that is
+ * allowed says so, unless its handler has said something itself.
  */
 #include "weft.h"
 #include "weft_web.h"

@@ -1,5 +1,6 @@
-/* proxy - a reverse proxy, made of nothing but the plugin ABI: what comes below its mount goes to an
- * upstream, and the answer back, either body as it comes and no faster than the other side takes it.
+/* proxy - a reverse proxy, made of nothing but the plugin ABI: what comes below its mount goes to
+ * an upstream, and the answer back, either body as it comes and no faster than the other side takes
+ * it.
  *
  *     [plugin.api]
  *     path = proxy.so
@@ -13,7 +14,8 @@
  *                               behind another proxy; else they are replaced
  *     forwarded_proto = http    what X-Forwarded-Proto says
  *     body_max = 0              bytes of a request's body; 0: the server's body_max, -1: no limit
- *     timeout = 0               milliseconds until an answer begins; 0: the server's request_timeout
+ *     timeout = 0               milliseconds until an answer begins; 0: the server's
+ *                               request_timeout
  *
  * Fields of one connection, and what we have to say of framing, do not go through (RFC 9110 section
  * 7.6.1); nor do names with an underscore, which CGI and its heirs take for others. Trailers go

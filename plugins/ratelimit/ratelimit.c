@@ -6,10 +6,10 @@
  *     rate = 10               requests a second that go on for ever
  *     burst = 20              and how many may come at once
  *
- * Counted over all workers, and through reloads, in a table that they share (weft_shared()): a place
- * a client, taken from whoever was quiet for longest where all are taken. Each place is a number, the
- * time at which its bucket would be full again (the generic cell rate algorithm, which is a token
- * bucket without a clock that ticks): one compare-and-swap a request.
+ * Counted over all workers, and through reloads, in a table that they share (weft_shared()): a
+ * place a client, taken from whoever was quiet for longest where all are taken. Each place is a
+ * number, the time at which its bucket would be full again (the generic cell rate algorithm, which
+ * is a token bucket without a clock that ticks): one compare-and-swap a request.
  */
 #include "../common/siphash.h"
 #include "weft.h"
@@ -71,8 +71,8 @@ static uint64_t client_of(weft_ctx *ctx)
     return siphash(table->key, who.ptr != NULL ? who.ptr : "", who.len) | 1;
 }
 
-/* Its place, or one that it takes from whoever was quiet for longest. Two workers that meet a client
- * for the first time at once may take two: it then gets one burst too many. */
+/* Its place, or one that it takes from whoever was quiet for longest. Two workers that meet a
+ * client for the first time at once may take two: it then gets one burst too many. */
 static struct place *place_of(uint64_t client)
 {
     uint64_t row = (client >> 1) % (uint64_t)(places_count / WAYS);

@@ -16,13 +16,14 @@
  *
  * GET and HEAD, conditions, a range; no listings. ETag is time and size of the file, and weak while
  * it is so fresh that it may change within the clock's step. Nothing leads out of the folder, in
- * the kernel's own judgement (openat2: Linux 5.6 or later), whatever is renamed meanwhile. A folder that
- * takes the place of the root, or a symlink in the way to it that is turned, is served after a reload.
+ * the kernel's own judgement (openat2: Linux 5.6 or later), whatever is renamed meanwhile. A folder
+ * that takes the place of the root, or a symlink in the way to it that is turned, is served after a
+ * reload.
  *
  * What the kernel has in memory is served at once; what it has to look for on a disk is looked up,
- * and its beginning read, on a helper thread. The rest of a large file is read ahead by the kernel, and
- * where it does not keep up, sendfile() waits for the disk: folders on slow disks want a host of their
- * own, or more workers.
+ * and its beginning read, on a helper thread. The rest of a large file is read ahead by the kernel,
+ * and where it does not keep up, sendfile() waits for the disk: folders on slow disks want a host
+ * of their own, or more workers.
  */
 #include "weft.h"
 #include "weft_web.h"
@@ -146,8 +147,8 @@ static void on_end(void *data)
     close_entry(data);
 }
 
-/* Opens it. False: entry->error says why. A FIFO without a writer does not hold us up; what is no file
- * is told by entry->about. */
+/* Opens it. False: entry->error says why. A FIFO without a writer does not hold us up; what is no
+ * file is told by entry->about. */
 static int open_entry(struct entry *entry, uint64_t resolve)
 {
     struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK,
@@ -260,7 +261,8 @@ static int is_older(const struct stat *a, const struct stat *b)
                                                   : a->st_mtim.tv_nsec < b->st_mtim.tv_nsec;
 }
 
-/* Puts the neighbour that the client likes best, if it likes any better, in the place of `*entry`. */
+/* Puts the neighbour that the client likes best, if it likes any better, in the place of
+ * `*entry`. */
 static weft_status choose_encoding(weft_ctx *ctx, const struct site *site, struct entry **entry,
                                    const char **encoding)
 {
@@ -430,8 +432,8 @@ static int is_hidden(const char *segment, size_t len)
     return segment[0] == '.' && !(len == 11 && memcmp(segment, ".well-known", 11) == 0);
 }
 
-/* Is it what it looks like: no slash that was written as %2F, no empty segment, either of which would
- * get past a filter's prefix? And nothing that is hidden. */
+/* Is it what it looks like: no slash that was written as %2F, no empty segment, either of which
+ * would get past a filter's prefix? And nothing that is hidden. */
 static int is_plain(weft_ctx *ctx, const struct site *site, weft_str path)
 {
     const char *at = path.ptr;

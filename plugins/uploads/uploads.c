@@ -9,8 +9,8 @@
  *
  * POST answers 201 with what became of each: [{"field":"photo","filename":"me.png","size":12345,
  * "name":"4f0c..."}]. A file gets its name once all its bytes are on the disk; whatever fails or is
- * broken off before leaves none of its own. Files of any size take no memory, and their client is held
- * back while the disk is slow.
+ * broken off before leaves none of its own. Files of any size take no memory, and their client is
+ * held back while the disk is slow.
  */
 #include "weft.h"
 #include "weft_json.h"

@@ -1,5 +1,5 @@
-/* Goal: whatever an upstream sends, the parser of answers reads nothing beyond it and says the same of it however the
- * bytes are cut. */
+/* Goal: whatever an upstream sends, the parser of answers reads nothing beyond it and says the same
+ * of it however the bytes are cut. */
 #include "fuzz/fuzz.h"
 #include "fuzz/messages.h"
 

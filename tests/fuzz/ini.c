@@ -1,4 +1,5 @@
-/* Goal: no text of a settings file does harm, and one that is refused says why. No file is read for it. */
+/* Goal: no text of a settings file does harm, and one that is refused says why. No file is read for
+ *       it. */
 #include "settings/ini.h"
 #include "base/mem.h"
 #include "fuzz/fuzz.h"

@@ -38,8 +38,8 @@ uint64_t messages_hash(uint64_t hash, const void *bytes, size_t size);
 
 #define MESSAGES_HASH 14695981039346656037u
 
-/* Parses the bytes, delivered `cut` first and then the rest, as requests or as answers (of which each third
- * is one to a HEAD). */
+/* Parses the bytes, delivered `cut` first and then the rest, as requests or as answers (of which
+ * each third is one to a HEAD). */
 void messages_parse(const uint8_t *data, size_t size, size_t cut, enum http_parser_kind kind,
                     struct messages *found);
 

@@ -1,5 +1,5 @@
-/* Goal: a form is read within its bytes and limits, and tells the same however its bytes come. The first line is the
- * Content-Type; where that has no boundary, it is "x". */
+/* Goal: a form is read within its bytes and limits, and tells the same however its bytes come. The
+ * first line is the Content-Type; where that has no boundary, it is "x". */
 #include "base/mem.h"
 #include "fuzz/fuzz.h"
 #include "weft_multipart.h"

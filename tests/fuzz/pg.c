@@ -1,6 +1,6 @@
-/* Goal: what a database writes is read, or refused, within its bounds; what was read and is written again is read as the
- *       same; what was encoded as a parameter is read back as it was; and a glance at the server's messages stays within
- *       what came. */
+/* Goal: what a database writes is read, or refused, within its bounds; what was read and is written
+ *       again is read as the same; what was encoded as a parameter is read back as it was; and a
+ *       glance at the server's messages stays within what came. */
 #include "base/mem.h"
 #include "fuzz/fuzz.h"
 #include "pg/calendar.h"

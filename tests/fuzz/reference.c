@@ -1,5 +1,6 @@
-/* fuzz/reference.c - see reference.h. Each function takes one production from the front of what is left; it returns
- * false where that does not begin there, and says whether the bytes ended before that was known. */
+/* fuzz/reference.c - see reference.h. Each function takes one production from the front of what is
+ * left; it returns false where that does not begin there, and says whether the bytes ended before
+ * that was known. */
 #include "fuzz/reference.h"
 
 #include "fuzz/messages.h"

@@ -1,7 +1,7 @@
 /* fuzz/reference.h - a request by the grammar of RFC 9112 alone, to compare the host's parser with.
  *
- * Written from the RFC, for clearness and not for speed, and shares no code with the host. It is as loose as the RFC
- * lets a server be at most: what it refuses, a server must refuse.
+ * Written from the RFC, for clearness and not for speed, and shares no code with the host. It is as
+ * loose as the RFC lets a server be at most: what it refuses, a server must refuse.
  * Loop:   none.
  * Memory: plain values.
  */

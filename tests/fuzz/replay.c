@@ -1,5 +1,5 @@
-/* fuzz/replay.c - runs a target without libFuzzer: each file of a folder, and many changed copies of each, the same
- * ones in every run. FUZZ_ROUNDS is how many of a file, 5,000 without it. */
+/* fuzz/replay.c - runs a target without libFuzzer: each file of a folder, and many changed copies
+ * of each, the same ones in every run. FUZZ_ROUNDS is how many of a file, 5,000 without it. */
 #include "fuzz/fuzz.h"
 #include "lib/random.h"
 

@@ -1,6 +1,6 @@
-/* Goal: what the host takes for a request is one by RFC 9112: a reference parser that was written from its grammar
- * takes it, too, with the same body, and sees the next one begin at the same byte; and how the bytes are cut changes
- * nothing. */
+/* Goal: what the host takes for a request is one by RFC 9112: a reference parser that was written
+ * from its grammar takes it, too, with the same body, and sees the next one begin at the same byte;
+ * and how the bytes are cut changes nothing. */
 #include "fuzz/fuzz.h"
 #include "fuzz/messages.h"
 #include "fuzz/reference.h"

@@ -1,4 +1,5 @@
-/* Goal: a target's parts lie within it, no path leads above its root, and what is decoded is no longer than it was. */
+/* Goal: a target's parts lie within it, no path leads above its root, and what is decoded is no
+ *       longer than it was. */
 #include "http/uri.h"
 #include "base/mem.h"
 #include "fuzz/fuzz.h"

@@ -1,5 +1,6 @@
-/* Goal: what weft_web.h reads of a client's fields lies within them, whatever they are: cookies as another reader
- * finds them, pairs, preferences, dates, tags and ranges. The first byte is where the field ends, and a query begins. */
+/* Goal: what weft_web.h reads of a client's fields lies within them, whatever they are: cookies as
+ * another reader finds them, pairs, preferences, dates, tags and ranges. The first byte is where
+ * the field ends, and a query begins. */
 #include "fuzz/fuzz.h"
 #include "weft_web.h"
 

@@ -1,6 +1,7 @@
-/* Goal: a body that is pulled comes in pieces of bounded memory; who sends too slowly, too much or not
- * to the end is told so; time that the handler takes is its own, time that the client takes is not;
- * FIN behind a whole body cancels nothing; and what stands behind the last chunk can be read. */
+/* Goal: a body that is pulled comes in pieces of bounded memory; who sends too slowly, too much or
+ * not to the end is told so; time that the handler takes is its own, time that the client takes is
+ * not; FIN behind a whole body cancels nothing; and what stands behind the last chunk can be
+ * read. */
 #include "base/log.h"
 #include "http/body.h"
 #include "http/reply_stream.h"
@@ -300,8 +301,8 @@ static void test_who_did_not_wait_gets_no_word(void **state)
     finish(&fd, "200(ok)");
 }
 
-/* The word would stand within the answer, and be taken for its body, or for the next answer. Whether
- * such a client still sends its body nobody knows: the connection ends. */
+/* The word would stand within the answer, and be taken for its body, or for the next answer.
+ * Whether such a client still sends its body nobody knows: the connection ends. */
 static void test_no_word_within_an_answer(void **state)
 {
     static const struct http_stream_options chunked = {.length = -1}, known = {.length = 2};

@@ -1,6 +1,6 @@
-/* Goal: what a server of RFC 9110 and 9112 does with each of these bytes, from the first recv to the
- * last send: answers, their order and framing, and whether the connection stays. Each case is sent
- * whole, byte by byte, and split at every position, and must come to the same. */
+/* Goal: what a server of RFC 9110 and 9112 does with each of these bytes, from the first recv to
+ * the last send: answers, their order and framing, and whether the connection stays. Each case is
+ * sent whole, byte by byte, and split at every position, and must come to the same. */
 #include "base/log.h"
 #include "lib/http_world.h"
 #include "lib/test.h"
@@ -521,8 +521,8 @@ static void test_samples(void **state)
     http_world_deinit(&http);
 }
 
-/* Each ends in the middle of something: FIN behind the bytes must neither cost an answer to what was
- * whole before, nor leave anything behind. */
+/* Each ends in the middle of something: FIN behind the bytes must neither cost an answer to what
+ * was whole before, nor leave anything behind. */
 static void test_samples_with_fin(void **state)
 {
     size_t count = sizeof(samples) / sizeof(samples[0]), good = 0;

@@ -1,6 +1,6 @@
-/* Goal: an answer that is a file is that file, in its place among others, as fast as its client takes
- * it and in constant memory; a file that fails, a client that leaves or stalls, and a server that
- * drains are each told from the others, and the descriptor is closed once. */
+/* Goal: an answer that is a file is that file, in its place among others, as fast as its client
+ * takes it and in constant memory; a file that fails, a client that leaves or stalls, and a server
+ * that drains are each told from the others, and the descriptor is closed once. */
 #include "http/inside.h"
 #include "http/reply_file.h"
 #include "lib/fault.h"

@@ -1,6 +1,6 @@
-/* Goal: each limit on what a client sends, and on how much is done at once, holds at its number and not
- * one below it, with its answer, and its word in the access log; whoever keeps within them is served
- * meanwhile. (Limits of time: test_timeouts.c.) */
+/* Goal: each limit on what a client sends, and on how much is done at once, holds at its number and
+ * not one below it, with its answer, and its word in the access log; whoever keeps within them is
+ * served meanwhile. (Limits of time: test_timeouts.c.) */
 #include "base/log.h"
 #include "http/body.h"
 #include "http/inside.h"

@@ -1,6 +1,7 @@
-/* Goal: an answer in pieces goes out as fast as its client takes it, framed as the client understands
- * it and in its place among others; what waits for room waits in bounded memory; whoever leaves,
- * stalls or fails in any state leaves nothing behind; and what was broken off looks like it. */
+/* Goal: an answer in pieces goes out as fast as its client takes it, framed as the client
+ * understands it and in its place among others; what waits for room waits in bounded memory;
+ * whoever leaves, stalls or fails in any state leaves nothing behind; and what was broken off looks
+ * like it. */
 #include "base/log.h"
 #include "http/inside.h"
 #include "http/reply_stream.h"
@@ -775,8 +776,8 @@ static void serve_upload(struct http_request *request, void *data)
     world->waiting[world->waiting_count++] = request;
 }
 
-/* An answer in pieces says nothing of the end while its handler may still read the body; where a long
- * rest of that is left in the end, the connection ends, too. */
+/* An answer in pieces says nothing of the end while its handler may still read the body; where a
+ * long rest of that is left in the end, the connection ends, too. */
 static void test_what_is_left_of_the_body(void **state)
 {
     static const char *const lengths[] = {"Content-Length: 5\r\n\r\nab",

@@ -1,6 +1,6 @@
 /* Goal: whatever a client does not do, the server waits for it only so long: each limit to the
- * millisecond or a few, with its answer and its word in the access log, and none of them while it is
- * the server that lets the client wait. */
+ * millisecond or a few, with its answer and its word in the access log, and none of them while it
+ * is the server that lets the client wait. */
 #include "base/log.h"
 #include "lib/http_world.h"
 #include "lib/test.h"

@@ -1,5 +1,5 @@
-/* Goal: plugins/bank, with the test kit: its transaction, run again where it lost, and its rows as a stream. COPY and
- * LISTEN are not the kit's: tests/system has them. */
+/* Goal: plugins/bank, with the test kit: its transaction, run again where it lost, and its rows as
+ * a stream. COPY and LISTEN are not the kit's: tests/system has them. */
 #include "lib/test.h"
 #include "weft_test.h"
 

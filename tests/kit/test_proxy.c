@@ -1,5 +1,5 @@
-/* Goal: plugins/proxy, with the test kit: what it asks of the upstream, what it answers, and that it answers
- * once, whatever goes wrong with either body. */
+/* Goal: plugins/proxy, with the test kit: what it asks of the upstream, what it answers, and that
+ * it answers once, whatever goes wrong with either body. */
 #include "lib/test.h"
 #include "weft_test.h"
 #include <stdlib.h>

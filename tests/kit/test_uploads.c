@@ -1,5 +1,5 @@
-/* Goal: plugins/uploads, with the test kit: files of a form get to the folder, whole and under names of
- * their own; what is no form, or too large, or breaks off, leaves nothing there. */
+/* Goal: plugins/uploads, with the test kit: files of a form get to the folder, whole and under
+ * names of their own; what is no form, or too large, or breaks off, leaves nothing there. */
 #include "lib/temp_dir.h"
 #include "lib/test.h"
 #include "weft_test.h"

@@ -1,5 +1,6 @@
-/* clock.c - preloaded into a host, it sets the clock on the wall by as many seconds as the file says that
- * WEFT_CLOCK names, whenever that is asked. What runs at an even pace, CLOCK_MONOTONIC, stays as it is. */
+/* clock.c - preloaded into a host, it sets the clock on the wall by as many seconds as the file
+ * says that WEFT_CLOCK names, whenever that is asked. What runs at an even pace, CLOCK_MONOTONIC,
+ * stays as it is. */
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <stdbool.h>

@@ -1,5 +1,6 @@
-/* lib/plugin_world.h - the inside of a worker without its sockets: loop, tasks, router, plugins from
- * an ini text, and an HTTP server that the test speaks to over a pair. The clock is the test's.
+/* lib/plugin_world.h - the inside of a worker without its sockets: loop, tasks, router, plugins
+ * from an ini text, and an HTTP server that the test speaks to over a pair. The clock is the
+ * test's.
  *
  * Loop:   the world's, turned by the test.
  * Memory: embed the world; plugin_world_deinit() fails the test where something still lives.

@@ -41,7 +41,8 @@ static inline uint64_t soak_seed(void)
  * command; NULL: nothing. Copied. */
 void soak_repeat(const char *how);
 
-/* A cmocka teardown: says so where the test has failed, that is, has not called soak_repeat(NULL). */
+/* A cmocka teardown: says so where the test has failed, that is, has not called
+ * soak_repeat(NULL). */
 int soak_end(void **state);
 
 #endif

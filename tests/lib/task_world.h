@@ -37,7 +37,8 @@ struct fake_counts {
     uint32_t released;  /* results let go of */
 };
 
-/* An op without a provider: the test settles it with op_finish(), or op_settle() and op_retire(). */
+/* An op without a provider: the test settles it with op_finish(), or op_settle() and
+ * op_retire(). */
 struct fake_op {
     struct op op;
     struct fake_counts *counts; /* may be NULL */

@@ -99,7 +99,8 @@ static void look_at_wait(const char *what, bool can_wait)
         report("%s", what);
 }
 
-/* A call on a descriptor: only sockets and pipes can keep it waiting, unless they are told not to. */
+/* A call on a descriptor: only sockets and pipes can keep it waiting, unless they are told not
+ * to. */
 static void look_at_fd(const char *what, int fd, int flags)
 {
     struct stat st;

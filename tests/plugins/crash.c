@@ -1,12 +1,12 @@
 /* crash.c - a plugin for the system tests that takes its worker down: GET /crash/HOW, or at the
  * moment that the setting `at` names (init, start, fini; job and post: in the background).
  *
- * HOW: segv, abort, leave (_exit), exit, exit78, overflow (of the handler's stack), heap (ruined, and
- * noticed by free()), later (segv after it has waited), then (segv in a callback), offload (segv on a
- * helper thread), offload-overflow (of its stack).
+ * HOW: segv, abort, leave (_exit), exit, exit78, overflow (of the handler's stack), heap (ruined,
+ * and noticed by free()), later (segv after it has waited), then (segv in a callback), offload
+ * (segv on a helper thread), offload-overflow (of its stack).
  *
- * And one that blocks its worker's loop, GET /block/HOW: loop (until the file `flag` is there), sleep,
- * poll, read (of a pipe that stays empty), mutex (which it holds already). */
+ * And one that blocks its worker's loop, GET /block/HOW: loop (until the file `flag` is there),
+ * sleep, poll, read (of a pipe that stays empty), mutex (which it holds already). */
 #include "weft.h"
 #include <poll.h>
 #include <pthread.h>

@@ -1,8 +1,9 @@
 /* ledger.c - a plugin for the system tests: transfers between accounts, each told to the client as
  * what it is: done, not done, or perhaps done.
  *
- * Setting database: the name of the pool. POST /ledger/transfer?id=&from=&to=&amount=, with &pipe all
- * of it in one piece, else with weft_transact(); GET /ledger/balance/:id; GET /ledger/ping, which needs no database. */
+ * Setting database: the name of the pool. POST /ledger/transfer?id=&from=&to=&amount=, with &pipe
+ * all of it in one piece, else with weft_transact(); GET /ledger/balance/:id; GET /ledger/ping,
+ * which needs no database. */
 #include "weft.h"
 #include <stdlib.h>
 

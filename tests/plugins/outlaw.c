@@ -1,9 +1,9 @@
 /* outlaw.c - a plugin for the system tests that asks the kernel for what no handler needs:
  * GET /outlaw/HOW answers what came of it, "0" or the text of errno.
  *
- * HOW: fork, spawn, parent (a signal), packet (a raw socket), unshare, keys, back (root again), open (a
- * file that is root's), threads (which are fine), offload (fork on a helper thread), who (ids), growN
- * (N MiB that are kept), loop (fork a thousand times). */
+ * HOW: fork, spawn, parent (a signal), packet (a raw socket), unshare, keys, back (root again),
+ * open (a file that is root's), threads (which are fine), offload (fork on a helper thread), who
+ * (ids), growN (N MiB that are kept), loop (fork a thousand times). */
 #include "weft.h"
 #include <errno.h>
 #include <fcntl.h>

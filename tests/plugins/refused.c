@@ -14,7 +14,8 @@ __attribute__((constructor)) static void leave_mark(void)
 #define WEFT_ABI_MAJOR 2
 #endif
 
-/* The header refuses to be used for more than it has: a newer one's number takes the place of its own. */
+/* The header refuses to be used for more than it has: a newer one's number takes the place of its
+ * own. */
 #if defined(ABI_NEEDED)
 #undef WEFT_ABI_TARGET
 #define WEFT_ABI_TARGET ABI_NEEDED

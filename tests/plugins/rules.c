@@ -1,6 +1,6 @@
-/* Goal: each rule of weft.h on ops, groups, children, deadlines and fibers, checked by a plugin, where
- * it stands: a route a rule, which answers "ok" or the first condition that did not hold. It has no
- * start(): what is posted runs all the same. */
+/* Goal: each rule of weft.h on ops, groups, children, deadlines and fibers, checked by a plugin,
+ * where it stands: a route a rule, which answers "ok" or the first condition that did not hold. It
+ * has no start(): what is posted runs all the same. */
 #include "weft.h"
 
 #include <stdbool.h>

@@ -1,6 +1,7 @@
 /* streams.c - a plugin for the system tests: bodies that come, and replies that go, in pieces.
  *
- * Settings: database (the name of a section; without it the route that waits for one is not there). */
+ * Settings: database (the name of a section; without it the route that waits for one is not
+ * there). */
 #include "weft.h"
 #include "weft_sse.h"
 #include <stdlib.h>
@@ -165,8 +166,8 @@ static weft_status follow(weft_ctx *ctx, void *self)
     return weft_then(weft_sleep(ctx, 24 * 3600 * 1000), on_time, NULL);
 }
 
-/* Who has not taken the events of long ago is let go of: a browser comes back. With ?stubborn, nobody
- * is: what cannot be sent is lost to those. */
+/* Who has not taken the events of long ago is let go of: a browser comes back. With ?stubborn,
+ * nobody is: what cannot be sent is lost to those. */
 static weft_status publish(weft_ctx *ctx, void *self)
 {
     weft_str id = weft_fmt(ctx, "%u", ++event_count);

@@ -1,6 +1,6 @@
-/* Goal: random trees of what a plugin may do, each step right, with what weft.h promises checked at each:
- * GET /trees/grow (its tree), GET /trees/balance (what was begun and has not ended, and what was found
- * broken). Settings: seed. */
+/* Goal: random trees of what a plugin may do, each step right, with what weft.h promises checked at
+ * each: GET /trees/grow (its tree), GET /trees/balance (what was begun and has not ended, and what
+ * was found broken). Settings: seed. */
 #include "weft.h"
 
 #include <stdbool.h>

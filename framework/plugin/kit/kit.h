@@ -119,8 +119,8 @@ extern struct weft_test *kit_here;
 void kit_fail(weft_test *t, const char *file, int line, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* Tells of failures. What it calls may not come back, so it is the last thing that a function of the
- * kit does, on the test's own stack. */
+/* Tells of failures. What it calls may not come back, so it is the last thing that a function of
+ * the kit does, on the test's own stack. */
 void kit_tell(weft_test *t);
 
 /* `text` in the test's memory; NULL for NULL. */
@@ -131,13 +131,13 @@ char *kit_copy(weft_test *t, const char *text);
 /* Turns the loop until nothing more can be done before time goes on. */
 void kit_settle(weft_test *t);
 
-/* Lets time go on, and settles each time, until `is_done(t, data)` or `ms` have passed. False: these
- * have passed, or something goes on ten seconds after it was canceled (kit_is_stuck()). */
+/* Lets time go on, and settles each time, until `is_done(t, data)` or `ms` have passed. False:
+ * these have passed, or something goes on ten seconds after it was canceled (kit_is_stuck()). */
 bool kit_run_until(weft_test *t, bool (*is_done)(weft_test *t, void *data), void *data,
                    uint64_t ms);
 
-/* Does something go on ten seconds after it was canceled, when nothing can be waited for? It would for
- * ever. */
+/* Does something go on ten seconds after it was canceled, when nothing can be waited for? It would
+ * for ever. */
 bool kit_is_stuck(const weft_test *t);
 
 /* ---- helper.c ---- */

@@ -1,6 +1,7 @@
 /* log.c - the host's error log: kept for the test, and read for the plugin's mistakes.
  *
- * The host answers a mistake and tells it in one line with plugin and route; here it is a failure. */
+ * The host answers a mistake and tells it in one line with plugin and route; here it is a
+ * failure. */
 #include "base/log.h"
 #include "base/check.h"
 #include "base/mem.h"

@@ -3,7 +3,8 @@
  *
  *   current == NULL ──▶ the next entry ──▶ done, or in `after_ms`, or never
  *
- * A transaction is kept track of as the server does it: an error aborts it, COMMIT then rolls back. */
+ * A transaction is kept track of as the server does it: an error aborts it, COMMIT then rolls
+ * back. */
 #include "base/check.h"
 #include "http/request.h"
 #include "libpq.h"
@@ -74,8 +75,8 @@ static void meet_if_next(const struct pg_conn *conn, const char *sql)
         kit_meet(step);
 }
 
-/* The host rolls back what the plugin has left open. One that has failed is over for the plugin, which may
- * run it again (weft_transact()). */
+/* The host rolls back what the plugin has left open. One that has failed is over for the plugin,
+ * which may run it again (weft_transact()). */
 static void on_left_open(struct pg_conn *conn)
 {
     meet_if_next(conn, "rollback");

@@ -1,5 +1,5 @@
-/* tls.c - in place of net/tls.c: an upstream of a test speaks plain HTTP, whatever its url says, and
- * no certificate is read or refused. */
+/* tls.c - in place of net/tls.c: an upstream of a test speaks plain HTTP, whatever its url says,
+ * and no certificate is read or refused. */
 #include "net/tls.h"
 #include "base/mem.h"
 #include <string.h>

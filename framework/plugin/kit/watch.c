@@ -1,7 +1,8 @@
 /* watch.c - what the plugin calls goes through here: who started what is noted, for messages, and a
  * step's fault that keeps anything from being sent is done at once.
  *
- * The tables are the host's own but for a few entries; what is appended to them later comes along. */
+ * The tables are the host's own but for a few entries; what is appended to them later comes
+ * along. */
 #include "base/slots.h"
 #include "http/request.h"
 #include "kit.h"

@@ -1,5 +1,5 @@
-/* small/cmocka.h - as much of cmocka as tests/unit/task/test_fiber.c wants, without its library: for
- * machines that only a cross compiler knows. A failure ends the program.
+/* small/cmocka.h - as much of cmocka as tests/unit/task/test_fiber.c wants, without its library:
+ * for machines that only a cross compiler knows. A failure ends the program.
  *
  * Loop:   none.
  * Memory: nothing is kept.

@@ -1,6 +1,6 @@
-/* Goal: the scan finds the end of a section wherever the bytes are cut, looks at no byte twice, keeps
- * to its limits to the byte, and every rule has a row that says what an answer and a log need. What
- * the rules refuse in whole messages is in test_parser.c. */
+/* Goal: the scan finds the end of a section wherever the bytes are cut, looks at no byte twice,
+ * keeps to its limits to the byte, and every rule has a row that says what an answer and a log
+ * need. What the rules refuse in whole messages is in test_parser.c. */
 #include "http/guard.h"
 #include "http/parser.h"
 #include "lib/test.h"

@@ -1,5 +1,5 @@
-/* Goal: tokens and values are told apart byte by byte as RFC 9110 section 5 says; methods, codes and
- * fields are known by their names. */
+/* Goal: tokens and values are told apart byte by byte as RFC 9110 section 5 says; methods, codes
+ * and fields are known by their names. */
 #include "http/message.h"
 #include "lib/test.h"
 

@@ -12,8 +12,8 @@
 enum { LINE_MAX_BYTES = 64, HEAD_MAX_BYTES = 256, FIELDS_MAX = 6, TRACE_SIZE = 1024 };
 
 /* What is fed, and what is to come of it. The trace: "[GET /]" a head, "C" chunked, "=4" a length,
- * "U" until close, "x" not persistent, "e" expects 100-continue, "E" something else, "(abc)" a body,
- * "." the end of a message, "!rule" refused, "~" within a message when the bytes end. */
+ * "U" until close, "x" not persistent, "e" expects 100-continue, "E" something else, "(abc)" a
+ * body, "." the end of a message, "!rule" refused, "~" within a message when the bytes end. */
 struct sample {
     const char *name;   /* of the case */
     struct span bytes;  /* what comes */
@@ -691,7 +691,8 @@ static void test_parsers_share_a_head(void **state)
     http_head_destroy(head);
 }
 
-/* Feeds the same piece over and over; returns how many bytes it took to be refused, or `bytes_max`. */
+/* Feeds the same piece over and over; returns how many bytes it took to be refused, or
+ * `bytes_max`. */
 static size_t feed_until_refused(struct span start, struct span piece, size_t bytes_max,
                                  enum guard *refused)
 {
@@ -783,8 +784,8 @@ static void mutate(char *bytes, size_t len, uint64_t *random)
     }
 }
 
-/* How far a trace goes without its last word, which may be said of a line that is whole, or earlier:
- * a refusal is one in any pieces, with whatever rule. */
+/* How far a trace goes without its last word, which may be said of a line that is whole, or
+ * earlier: a refusal is one in any pieces, with whatever rule. */
 static size_t agreed(const struct trace *trace)
 {
     const char *refused = strrchr(trace->text, '!');

@@ -1,5 +1,6 @@
-/* Goal: targets are taken apart as RFC 3986 says or refused, paths are decoded once with dot segments
- * resolved and no way out of the root, and values of queries come decoded as browsers send them. */
+/* Goal: targets are taken apart as RFC 3986 says or refused, paths are decoded once with dot
+ * segments resolved and no way out of the root, and values of queries come decoded as browsers send
+ * them. */
 #include "http/uri.h"
 #include "lib/test.h"
 

@@ -1,5 +1,5 @@
-/* Goal: a random test says how to repeat it however it fails, and nothing where it does not; its seed
- * is what it was told, the same in each short run, another one in each long one. */
+/* Goal: a random test says how to repeat it however it fails, and nothing where it does not; its
+ * seed is what it was told, the same in each short run, another one in each long one. */
 #include "base/asan.h"
 #include "lib/dies.h"
 #include "lib/soak.h"

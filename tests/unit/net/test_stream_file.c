@@ -1,6 +1,6 @@
-/* Goal: a file goes out behind what was written, whole and in order, a piece a turn and no faster than
- * the peer takes it, and is told and closed once: when it is done, when it cannot be read, when it is
- * shorter than was said, and when the peer, or the stream, goes. */
+/* Goal: a file goes out behind what was written, whole and in order, a piece a turn and no faster
+ * than the peer takes it, and is told and closed once: when it is done, when it cannot be read,
+ * when it is shorter than was said, and when the peer, or the stream, goes. */
 #include "base/check.h"
 #include "lib/fault.h"
 #include "lib/loop_driver.h"

@@ -1,6 +1,6 @@
-/* Goal: what nobody waits for any more is canceled in the server, soon and without harm: what stands
- *       behind it on its session is answered as if nothing had happened, and a transaction that
- *       somebody still holds is left alone. */
+/* Goal: what nobody waits for any more is canceled in the server, soon and without harm: what
+ *       stands behind it on its session is answered as if nothing had happened, and a transaction
+ *       that somebody still holds is left alone. */
 #include "base/clock.h"
 #include "lib/loop_driver.h"
 #include "lib/pg_server.h"

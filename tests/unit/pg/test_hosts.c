@@ -1,5 +1,5 @@
-/* Goal: of several servers the right one is found, in bounded time, and what is asked of one is not asked
- *       of another. */
+/* Goal: of several servers the right one is found, in bounded time, and what is asked of one is not
+ *       asked of another. */
 #include "base/clock.h"
 #include "base/mem.h"
 #include "lib/loop_driver.h"

@@ -1,5 +1,5 @@
-/* Goal: what was read from a socket is counted to the byte, over TCP and over a Unix socket, and what
- *       still waits is not. */
+/* Goal: what was read from a socket is counted to the byte, over TCP and over a Unix socket, and
+ *       what still waits is not. */
 #include "lib/test.h"
 #include "pg/intake.h"
 

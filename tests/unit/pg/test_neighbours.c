@@ -1,6 +1,6 @@
 /* Goal: what one statement suffers is nobody else's business. 10,000 mixed statements over four
- *       sessions, of which one in a hundred fails and one in a hundred is canceled, at random: every
- *       other one succeeds, every write that reported success is there, none that failed is.
+ *       sessions, of which one in a hundred fails and one in a hundred is canceled, at random:
+ *       every other one succeeds, every write that reported success is there, none that failed is.
  *
  * WEFT_SOAK=1 runs 200,000 of them, WEFT_SEED says which course of all that it can take. */
 #include "base/mem.h"

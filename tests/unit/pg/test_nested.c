@@ -1,6 +1,6 @@
-/* Goal: a transaction in another one stands or falls by itself as long as the outer one is open, and
- *       with it in the end, in whatever order and way they end; and a statement in a transaction
- *       runs no longer than its op's deadline, on the server too. */
+/* Goal: a transaction in another one stands or falls by itself as long as the outer one is open,
+ *       and with it in the end, in whatever order and way they end; and a statement in a
+ *       transaction runs no longer than its op's deadline, on the server too. */
 #include "lib/loop_driver.h"
 #include "lib/pg_server.h"
 #include "lib/test.h"

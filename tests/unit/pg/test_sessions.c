@@ -1,5 +1,5 @@
-/* Goal: sessions are as many as are needed, none grows old, and whoever gets one finds it as if nobody
- *       had used it before. */
+/* Goal: sessions are as many as are needed, none grows old, and whoever gets one finds it as if
+ *       nobody had used it before. */
 #include "base/clock.h"
 #include "lib/loop_driver.h"
 #include "lib/pg_server.h"

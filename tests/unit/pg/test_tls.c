@@ -1,5 +1,5 @@
-/* Goal: with TLS everything works as without, however large the answers are, and a server is trusted
- *       only as far as sslmode says. */
+/* Goal: with TLS everything works as without, however large the answers are, and a server is
+ *       trusted only as far as sslmode says. */
 #include "base/clock.h"
 #include "base/mem.h"
 #include "lib/loop_driver.h"
@@ -17,7 +17,8 @@ static struct pg_server server;
 static struct pg_world world;
 static char *folder; /* of the certificates; NULL: no openssl here */
 
-/* Certificates of tests/tools/certificates in the cluster's own folder, which alone it can enter. */
+/* Certificates of tests/tools/certificates in the cluster's own folder, which alone it can
+ * enter. */
 static void make_certificates(void)
 {
     char *link = mem_format("%s/pg", server.dir.path);

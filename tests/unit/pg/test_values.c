@@ -1,5 +1,5 @@
-/* Goal: whatever value is given as a parameter comes back as the same value: times from the first to
- *       the last that the server has, numbers to their last bit, bytes, texts and arrays of any
+/* Goal: whatever value is given as a parameter comes back as the same value: times from the first
+ *       to the last that the server has, numbers to their last bit, bytes, texts and arrays of any
  *       content; and whatever a server may write is read, or refused, within its bounds.
  *
  * WEFT_SOAK=1 tries many more, WEFT_SEED says which. */

@@ -1,5 +1,5 @@
-/* Goal: weft_multipart.h's parser tells the same of a form however its bytes come, whole, in two pieces
- * split at every place, or one by one; and what is no form is refused, at the same place. */
+/* Goal: weft_multipart.h's parser tells the same of a form however its bytes come, whole, in two
+ * pieces split at every place, or one by one; and what is no form is refused, at the same place. */
 #include "lib/test.h"
 #include "weft_multipart.h"
 #include <stdbool.h>
@@ -82,7 +82,8 @@ static void begin(weft_multipart_parser *parser, char head[HEAD_MAX])
     weft_multipart_init(parser, weft_cstr("AaB"), head, HEAD_MAX, PARTS_MAX, NAME_BYTES);
 }
 
-/* In pieces of `first` bytes, and then `rest` each. On the heap, so that ASan sees a byte too far. */
+/* In pieces of `first` bytes, and then `rest` each. On the heap, so that ASan sees a byte too
+ * far. */
 static void run(struct trace *trace, const char *form, size_t len, size_t first, size_t rest)
 {
     weft_multipart_parser parser;

@@ -1,6 +1,6 @@
 /* Goal: what weft.h promises of ops, groups, children, deadlines, fibers and posts holds for a real
- * plugin, in virtual time. The rules themselves are checked where they stand, in tests/plugins/rules.c;
- * tests/unit/task/ has the same at the level of the task room. */
+ * plugin, in virtual time. The rules themselves are checked where they stand, in
+ * tests/plugins/rules.c; tests/unit/task/ has the same at the level of the task room. */
 #include "lib/plugin_world.h"
 #include "lib/test.h"
 

@@ -1,5 +1,5 @@
-/* Goal: what workers show is added up by name, gauges only of those that live; a page that a plugin has
- * ruined neither crashes the master nor spoils the sums. */
+/* Goal: what workers show is added up by name, gauges only of those that live; a page that a plugin
+ * has ruined neither crashes the master nor spoils the sums. */
 #include "lib/test.h"
 #include "server/census.h"
 #include "server/grid.h"

@@ -1,5 +1,6 @@
-/* Goal: a route is closed after as many crashes as configured within the window, whoever else crashes
- * beside it; workers that share the list learn of it, cannot write to it, and open it again. */
+/* Goal: a route is closed after as many crashes as configured within the window, whoever else
+ * crashes beside it; workers that share the list learn of it, cannot write to it, and open it
+ * again. */
 #include "http/router.h"
 #include "lib/test.h"
 #include "server/quarantine.h"

@@ -178,7 +178,8 @@ static void test_overrides(void **state)
                                  "[server], [pg.NAME], [upstream.NAME] or [plugin.NAME]");
 }
 
-/* The settings of `weft check FILE.so`: the defaults and one section, whatever the file is named. */
+/* The settings of `weft check FILE.so`: the defaults and one section, whatever the file is
+ * named. */
 static void test_one_plugin(void **state)
 {
     static const char *const options[] = {"plugin.books_and.more=x", NULL};

@@ -1,5 +1,5 @@
-/* Goal: variables are replaced once, from the environment or their default, files by their text, and
- * everything else that has a dollar in it is refused with what was expected. */
+/* Goal: variables are replaced once, from the environment or their default, files by their text,
+ * and everything else that has a dollar in it is refused with what was expected. */
 #include "base/buf.h"
 #include "lib/random.h"
 #include "lib/temp_dir.h"

@@ -1,6 +1,6 @@
-/* Goal: handlers and callbacks that go on and on, whatever they are told, do not keep others from their
- * turn: each wait that is answered at once costs them a millisecond after some, a turn of the loop stays
- * short, and what does wait is never held up. */
+/* Goal: handlers and callbacks that go on and on, whatever they are told, do not keep others from
+ * their turn: each wait that is answered at once costs them a millisecond after some, a turn of the
+ * loop stays short, and what does wait is never held up. */
 #include "lib/task_world.h"
 #include "lib/test.h"
 

@@ -1,6 +1,6 @@
-/* Goal: a tree of scopes has one account of its memory: what arenas, children and results of ops take
- * counts while it is there; beyond the soft limit whoever took it is canceled, beyond the hard one the
- * worker ends, and the log names the plugin. So no loop of a plugin's eats the machine. */
+/* Goal: a tree of scopes has one account of its memory: what arenas, children and results of ops
+ * take counts while it is there; beyond the soft limit whoever took it is canceled, beyond the hard
+ * one the worker ends, and the log names the plugin. So no loop of a plugin's eats the machine. */
 #include "lib/dies.h"
 #include "lib/task_world.h"
 #include "lib/test.h"

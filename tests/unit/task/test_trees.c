@@ -1,11 +1,11 @@
-/* Goal: whatever trees of scopes, ops, groups, hedges, offloaded work, fibers and callbacks a plugin
- * builds, in whatever order clients leave, deadlines pass, providers answer and retire, threads begin
- * and return: each consumer is told
- * exactly once and never inside a call, each result is let go of once, each cleanup runs once, newest
- * first, stale handles are known as such, and in the end nothing is left.
+/* Goal: whatever trees of scopes, ops, groups, hedges, offloaded work, fibers and callbacks a
+ * plugin builds, in whatever order clients leave, deadlines pass, providers answer and retire,
+ * threads begin and return: each consumer is told exactly once and never inside a call, each result
+ * is let go of once, each cleanup runs once, newest first, stale handles are known as such, and in
+ * the end nothing is left.
  *
- * Random, from a seed: WEFT_SEED=n repeats a run, WEFT_TREES=n says how many; a soak plants a million.
- * A failure prints the seed of the few hundred trees that it was among. */
+ * Random, from a seed: WEFT_SEED=n repeats a run, WEFT_TREES=n says how many; a soak plants a
+ * million. A failure prints the seed of the few hundred trees that it was among. */
 #include "base/check.h"
 #include "base/slots.h"
 #include "lib/random.h"
@@ -424,8 +424,8 @@ static void group_some(struct tree *tree, struct scope *scope)
                                                       : below(tree->forest, BUNCHES_MAX)] = bunch;
 }
 
-/* A hedge's second op: a new one, any other (itself and those that wait for it among them), or none;
- * perhaps after a wait. */
+/* A hedge's second op: a new one, any other (itself and those that wait for it among them), or
+ * none; perhaps after a wait. */
 static struct op *grow_second(struct scope *scope, void *data)
 {
     struct tree *tree = data;

@@ -1,5 +1,6 @@
-/* Goal: with several addresses a failing one costs no call that may be sent again, and gets none for a
- *       while; what an upstream asks for by Retry-After is done; and calls stop where most fail. */
+/* Goal: with several addresses a failing one costs no call that may be sent again, and gets none
+ *       for a while; what an upstream asks for by Retry-After is done; and calls stop where most
+ *       fail. */
 #include "unit/upstream/place.h"
 #include "upstream/retry.h"
 

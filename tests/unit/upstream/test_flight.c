@@ -320,7 +320,8 @@ static void test_first_one_wins(void **state)
     two_tear_down(&two);
 }
 
-/* The first one fails while the second one is under way: that one counts; and the other way round. */
+/* The first one fails while the second one is under way: that one counts; and the other way
+ * round. */
 static void test_one_of_two_fails(void **state)
 {
     struct place *place = *state;

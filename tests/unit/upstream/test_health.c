@@ -1,6 +1,6 @@
-/* Goal: an address that fails again and again is out for a while, longer each time, and one call alone
- *       finds out whether it is back; a check takes it out and brings it back by rows of outcomes;
- *       a breaker opens by the share of failures and closes by one good call. */
+/* Goal: an address that fails again and again is out for a while, longer each time, and one call
+ *       alone finds out whether it is back; a check takes it out and brings it back by rows of
+ *       outcomes; a breaker opens by the share of failures and closes by one good call. */
 #include "lib/test.h"
 #include "upstream/breaker.h"
 #include "upstream/health.h"

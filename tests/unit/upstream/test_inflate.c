@@ -1,5 +1,5 @@
-/* Goal: gzip is decoded however it is cut, up to the limit and not a byte beyond it; what is no gzip,
- *       or not whole, is told. */
+/* Goal: gzip is decoded however it is cut, up to the limit and not a byte beyond it; what is no
+ *       gzip, or not whole, is told. */
 #include "base/buf.h"
 #include "lib/test.h"
 #include "upstream/inflate.h"

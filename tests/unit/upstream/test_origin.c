@@ -1,6 +1,6 @@
 /* Goal: connections are lent last used first, never one that the peer touched while nobody used it,
- *       never more than allowed; who waits is served in order, and no place is ever lost. Of several
- *       addresses none is a reason to fail while there is another, and they may change. */
+ *       never more than allowed; who waits is served in order, and no place is ever lost. Of
+ *       several addresses none is a reason to fail while there is another, and they may change. */
 #include "lib/dns_server.h"
 #include "lib/loop_driver.h"
 #include "lib/peer.h"

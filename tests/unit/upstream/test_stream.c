@@ -1,6 +1,6 @@
 /* Goal: the bodies of a call go through in pieces, either way and at once, at constant memory; what
- *       goes wrong is told to whoever waits, in each state; and a connection is kept only where both
- *       bodies came to their ends. */
+ *       goes wrong is told to whoever waits, in each state; and a connection is kept only where
+ *       both bodies came to their ends. */
 #include "lib/fault.h"
 #include "unit/upstream/place.h"
 #include "upstream/flow.h"

@@ -1,5 +1,5 @@
-/* Goal: over TLS a call does what it does without, however its bytes are cut into records; a server is
- *       called only if its certificate is what the settings want, and the reason is told; and a
+/* Goal: over TLS a call does what it does without, however its bytes are cut into records; a server
+ *       is called only if its certificate is what the settings want, and the reason is told; and a
  *       session is used again. */
 #include "lib/temp_dir.h"
 #include "lib/tls_server.h"
