@@ -1,0 +1,99 @@
+"""Goal: the load generator of tests/bench keeps its rate whatever the server does, counts the time that a request waits
+for a connection, and says of each request what came of it."""
+import json
+import subprocess
+import threading
+import time
+
+import pytest
+
+from support import place
+from support.peer import fixed
+
+PROGRAM = place.BUILD / "tests" / "openloop"
+
+
+def load(peer, path, *options):
+    done = subprocess.run([PROGRAM, *map(str, options), f"127.0.0.1:{peer.port}", path],
+                          capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def counts(part):
+    return [part[name]["count"] for name in ("2xx", "503", "other")] + [part["errors"], part["timeouts"]]
+
+
+@pytest.mark.parametrize("by_chance", [False, True])
+def test_each_request_is_counted_once(peer, by_chance):
+    lock, seen = threading.Lock(), [0]
+    answers = [dict(status=200, body="x" * 5000), dict(status=503, headers={"Retry-After": "1"}), dict(status=404),
+               dict(status=204), dict(status=503)]
+
+    def answer(exchange):
+        with lock:
+            seen[0] += 1
+            number = seen[0]
+        exchange.answer(**answers[number % 5])
+
+    peer.on("GET", "/", answer)
+    told = load(peer, "/", "-r", 100, "-d", 1.5, "-w", 0.5, "-n", 3, "-c", 4, *(["-p"] if by_chance else []))
+    total = told["total"]
+    if not by_chance:
+        assert total["requests"] == 150 and seen[0] == 200
+        assert [part["requests"] for part in told["windows"]] == [50, 50, 50]
+        assert counts(total) == [60, 60, 30, 0, 0] and total["retry_after"] == 30
+        assert total["offered"] == 100 and total["answered"] == 100 and total["goodput"] == 40
+    assert 50 < total["requests"] < 300 and sum(counts(total)) == total["requests"]
+    assert sum(part["requests"] for part in told["windows"]) == total["requests"]
+
+
+def test_waiting_for_a_connection_counts(peer):
+    """One connection, and a server that stands still once for 0.6 s at 100 requests a second: half of the requests of the
+    1.2 s are late, of which the generator would see one alone if it waited for answers before it went on."""
+    first = threading.Event()
+
+    def answer(exchange):
+        if not first.is_set():
+            first.set()
+            time.sleep(0.6)   # the server's slowness, not the test's patience
+        exchange.answer(body="x")
+
+    peer.on("GET", "/", answer)
+    total = load(peer, "/", "-r", 100, "-d", 1.2, "-c", 1)["total"]
+    assert counts(total) == [120, 0, 0, 0, 0]
+    assert total["2xx"]["max_us"] >= 600000 and total["2xx"]["p90_us"] >= 400000
+
+
+def test_what_comes_too_late_or_never(peer):
+    peer.on("GET", "/stall", lambda exchange: exchange.stall())
+    total = load(peer, "/stall", "-r", 50, "-d", 1, "-c", 2, "-t", 200)["total"]
+    assert counts(total) == [0, 0, 0, 0, 50]     # two were under way at a time, the others found no connection
+    peer.on("GET", "/reset", lambda exchange: exchange.reset())
+    total = load(peer, "/reset", "-r", 50, "-d", 1, "-c", 2)["total"]
+    assert counts(total) == [0, 0, 0, 50, 0]
+    peer.on("GET", "/close", fixed(body="x", headers={"Connection": "close"}))
+    total = load(peer, "/close", "-r", 50, "-d", 1, "-c", 2)["total"]
+    assert counts(total) == [50, 0, 0, 0, 0]
+
+
+def test_a_closed_loop(peer):
+    peer.on("GET", "/", fixed(body="x"))
+    total = load(peer, "/", "-d", 0.5, "-c", 3)["total"]
+    assert total["requests"] == total["2xx"]["count"] > 10
+    assert counts(total)[1:] == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("arguments", [
+    [], ["127.0.0.1:80"], ["127.0.0.1:80", "path"], ["localhost", "/"], ["name:80", "/"], ["127.0.0.1:0", "/"],
+    ["-r", "x", "127.0.0.1:80", "/"], ["-c", "0", "127.0.0.1:80", "/"], ["-z", "127.0.0.1:80", "/"],
+    ["127.0.0.1:80", "/" + "x" * 5000]])
+def test_a_line_that_makes_no_sense(arguments):
+    done = subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 2 and done.stderr and not done.stdout
+
+
+def test_nobody_there(free_port):
+    done = subprocess.run([PROGRAM, f"127.0.0.1:{free_port()}", "/"], capture_output=True, text=True, timeout=50,
+                          check=False)
+    assert done.returncode == 2 and "cannot connect" in done.stderr
