@@ -1,0 +1,91 @@
+"""./run bench: measures weft's release build, prints one table, and keeps it in build/bench.
+
+    ./run bench                    all sections: many minutes
+    ./run bench --quick            all sections in a minute; short windows, rough figures
+    ./run bench --only cost        some sections, separated by commas
+
+A section is a module beside this file with NAME and run(stage, quick), which returns Rows (stage.py). The exit code is 1
+where a section could not be measured; a bar that is missed says so in the table, since that may be the machine's doing.
+"""
+import argparse
+import datetime
+import importlib
+import json
+import os
+import pathlib
+import platform
+import re
+import subprocess
+import sys
+import time
+import traceback
+
+import stage
+
+SECTIONS = ["cost"]
+_WORDS = {True: "ok", False: "MISSED", None: ""}
+
+
+def machine():
+    """Where and of what the figures are."""
+    cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    git = subprocess.run(["git", "-C", stage.ROOT, "describe", "--always", "--dirty", "--abbrev=12"], check=False,
+                         capture_output=True, text=True)
+    return {"date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+            "revision": git.stdout.strip() or "unknown", "cpu": cpu[1] if cpu else platform.machine(),
+            "cpus": len(os.sched_getaffinity(0)), "kernel": platform.release(), "load": os.getloadavg()[0]}
+
+
+def table(about, rows):
+    """The rows as Markdown."""
+    lines = [", ".join(f"{key} {value}" for key, value in about.items()), "",
+             "| section | what | value | bar | |", "|---|---|---|---|---|"]
+    lines += [f"| {row.section} | {row.what} | {row.value} | {row.bar} | {_WORDS[row.ok]} |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def run_section(name, quick):
+    """The section's rows; where it fails, one that says how, and False."""
+    begin = time.monotonic()
+    print(f"==> {name}", flush=True)
+    try:
+        with stage.Stage(name) as made:
+            rows = importlib.import_module(name).run(made, quick)
+        print(f"==> {name}: {time.monotonic() - begin:.0f} s", flush=True)
+        return rows, True
+    except Exception as error:  # pylint: disable=broad-exception-caught
+        traceback.print_exc()
+        return [stage.Row(name, "could not be measured", f"{type(error).__name__}: {error}".split("\n")[0], "", False)], False
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", metavar="SECTION,...", default=",".join(SECTIONS))
+    options = parser.parse_args(arguments)
+    options.only = options.only.split(",")
+    unknown = [name for name in options.only if name not in SECTIONS]
+    if unknown:
+        parser.error(f"no section {unknown[0]}; there are: {', '.join(SECTIONS)}")
+    return options
+
+
+def main(arguments):
+    options, rows, is_whole = parse(arguments), [], True
+    about = machine()
+    for name in options.only:
+        found, is_done = run_section(name, options.quick)
+        rows += found
+        is_whole = is_whole and is_done
+    text = table(about, rows)
+    stage.WORK.mkdir(parents=True, exist_ok=True)
+    (stage.WORK / "table.md").write_text(text, encoding="utf-8")
+    kept = {**about, "quick": options.quick, "rows": [row._asdict() for row in rows]}
+    (stage.WORK / "table.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    print(text)
+    print(f"kept in {stage.WORK}/table.md and table.json")
+    return 0 if is_whole else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,289 @@
+"""What every section of the benchmark stands on: the release build, a PostgreSQL and an upstream of its own, free ports,
+and figures of processes.
+
+    with Stage("cost") as stage:
+        host = stage.weft()                               # config/bench.ini, on a free port
+        load = stage.wrk(host.port, "/db", connections=64, seconds=2)
+        print(load.rate, stage.rss_bytes(host.pid))
+
+Where there are two CPUs or more, what is measured runs on the first, and load, PostgreSQL and upstream on the others; all
+talk over TCP on the loopback. What a stage has started ends with it; where the benchmark itself is killed, that ends, too.
+A stage is for the main thread: what another thread starts would end with that thread.
+"""
+import collections
+import configparser
+import fcntl
+import json
+import os
+import pathlib
+import re
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+HERE = ROOT / "tests" / "bench"
+WORK = ROOT / "build" / "bench"
+os.environ.setdefault("WEFT_BUILD", str(ROOT / "build" / "release"))
+sys.path.insert(0, str(ROOT / "tests" / "system"))
+# pylint: disable=wrong-import-position
+from support import place  # noqa: E402
+from support.client import Client  # noqa: E402
+from support.cluster import Cluster  # noqa: E402
+from support.host import Host  # noqa: E402
+
+# One line of the table: the section, what was measured, the outcome as text, the bar as text ("" where there is none),
+# and whether it is held (None where there is no bar).
+Row = collections.namedtuple("Row", "section what value bar ok")
+
+QUOTE = '{"id":42,"symbol":"WEFT","price":101.25,"currency":"EUR"}'
+_UPSTREAM = """\
+worker_processes 1; daemon off; master_process off; pid upstream.pid; error_log stderr warn;
+worker_rlimit_nofile {files};
+events {{ worker_connections 8192; }}
+http {{
+  access_log off; default_type application/json; keepalive_timeout 3600s; keepalive_requests 1000000000;
+  client_body_temp_path tmp/b; proxy_temp_path tmp/p; fastcgi_temp_path tmp/f; uwsgi_temp_path tmp/u; scgi_temp_path tmp/s;
+  server {{ listen 127.0.0.1:{port} backlog=4096;
+    location = /status {{ stub_status; }}
+    location = /quote {{ return 200 '{quote}'; }} }} }}
+"""
+# Durability is off: what is measured is the CPU of the server before it.
+_DATABASE = ["synchronous_commit=off", "max_connections=300", "shared_buffers=256MB", "jit=off", "wal_level=minimal",
+             "max_wal_senders=0", "max_wal_size=4GB"]
+_START_S = 20
+
+
+class Load:
+    """What wrk saw. Times in microseconds; `errors` of connections, `refused`: answers that are not 2xx or 3xx."""
+
+    def __init__(self, text):
+        found = json.loads(re.search(r"^RESULT (\{.*\})", text, re.MULTILINE)[1])
+        self.requests, self.errors, self.refused = found["requests"], found["errors"], found["refused"]
+        self.p50_us, self.p99_us, self.max_us = found["p50_us"], found["p99_us"], found["max_us"]
+        self.seconds = found["us"] / 1e6
+        self.rate = self.requests / self.seconds
+
+    @property
+    def bad(self):
+        return self.errors + self.refused
+
+
+class Program:
+    """A process that listens on a port; ended by stop()."""
+
+    def __init__(self, command, port, log, folder):
+        self.port = port
+        with open(log, "ab") as out:
+            # pylint: disable=consider-using-with
+            self.process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+        end = time.monotonic() + _START_S
+        while not is_listening(port):
+            if self.process.poll() is not None or time.monotonic() > end:
+                self.stop()
+                raise RuntimeError(f"{command} does not serve: see {log}")
+            time.sleep(0.02)
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+
+def is_listening(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def process_tree(pid):
+    """The process ids of a process and of all below it."""
+    found, to_do = [], [pid]
+    while to_do:
+        found.append(to_do.pop())
+        try:
+            for task in os.listdir(f"/proc/{found[-1]}/task"):
+                children = pathlib.Path(f"/proc/{found[-1]}/task/{task}/children").read_text(encoding="ascii")
+                to_do += map(int, children.split())
+        except OSError:
+            pass  # gone meanwhile
+    return found
+
+
+class Stage:
+    """Makes its parts when they are asked for first. `name` is its folder's, below build/bench: one run at a time."""
+
+    def __init__(self, name="stage"):
+        self.folder = WORK / name
+        self.build = place.BUILD
+        self.files = _raise_files()
+        cpus = sorted(os.sched_getaffinity(0))
+        self.server_cpus = str(cpus[0]) if len(cpus) > 1 else None
+        self.load_cpus = ",".join(map(str, cpus[1:])) if len(cpus) > 1 else None
+        self._parts = []   # what is to be stopped, in the order of the start
+        self._cluster = self._upstream = self._lock = None
+
+    def __enter__(self):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # pylint: disable=consider-using-with
+        self._lock = open(self.folder / "lock", "w", encoding="ascii")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemExit(f"another run uses {self.folder}") from None
+        return self
+
+    def __exit__(self, *_):
+        for part in reversed(self._parts):
+            part.stop()
+        if self._cluster is not None:
+            self._cluster.remove()
+        self._lock.close()
+
+    def pinned(self, cpus):
+        """What a command is run by, so that it ends with this process and stays on these CPUs (None: any)."""
+        return ["setpriv", "--pdeathsig", "TERM", *(["taskset", "-c", cpus] if cpus else [])]
+
+    @property
+    def cluster(self):
+        """The PostgreSQL, with the tables of schema.sql in database weft."""
+        if self._cluster is None:
+            options = [word for setting in _DATABASE for word in ("--set", setting)]
+            self._cluster = Cluster(self.folder / "postgres", "--tcp", *options)
+            self._cluster.start()
+            if self.load_cpus:
+                os.sched_setaffinity(int(self._cluster.env["PGPID"]), map(int, self.load_cpus.split(",")))
+            self._cluster.run("set role weft; " + (HERE / "schema.sql").read_text(encoding="utf-8"), database="weft")
+            self._cluster.run("vacuum analyze", database="weft")
+        return self._cluster
+
+    @property
+    def upstream(self):
+        """An nginx that answers /quote, and /status with its own counters."""
+        if self._upstream is None:
+            (self.folder / "tmp").mkdir(exist_ok=True)
+            config, port = self.folder / "upstream.conf", place.free_port()
+            config.write_text(_UPSTREAM.format(port=port, quote=QUOTE, files=self.files), encoding="ascii")
+            nginx = shutil.which("nginx") or "/usr/sbin/nginx"
+            command = [nginx, "-p", f"{self.folder}/", "-c", config, "-e", "stderr"]
+            self._upstream = self.program(command, port, "upstream.log", self.load_cpus)
+        return self._upstream
+
+    def program(self, command, port, log, cpus):
+        """Starts a command that will listen on the port; its output goes into the file `log` of the stage's folder."""
+        made = Program([*self.pinned(cpus), *command], port, self.folder / log, self.folder)
+        self._parts.append(made)
+        return made
+
+    def tool(self, name, *flags):
+        """The path of the program of tests/bench/NAME.c, compiled where that is newer."""
+        source, made = HERE / f"{name}.c", WORK / name
+        if not made.exists() or made.stat().st_mtime < source.stat().st_mtime:
+            subprocess.run(["cc", "-std=gnu17", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-o", made, source,
+                            *flags], check=True)
+        return made
+
+    def k1(self):
+        """The bare loop that all is measured by (k1.c)."""
+        port = place.free_port()
+        return self.program([self.tool("k1"), str(port)], port, "k1.log", self.server_cpus)
+
+    def sections(self):
+        """The sections of config/bench.ini, with this stage's database and upstream in their places."""
+        parser = configparser.ConfigParser(interpolation=None, strict=True)
+        parser.read(ROOT / "config" / "bench.ini", encoding="utf-8")
+        made = {name: dict(parser[name]) for name in parser.sections()}
+        for key in ("listen", "plugin_dir"):
+            del made["server"][key]
+        env = self.cluster.env
+        made["pg.main"].update(host="127.0.0.1", port=env["PGPORT"], user="weft", dbname="weft",
+                               password=env["PGPASSWORD"])
+        made["upstream.quotes"]["url"] = f"http://127.0.0.1:{self.upstream.port}"
+        return made
+
+    def weft(self, changes=None, name="weft", wrapper=(), cpus=""):
+        """Starts a host with config/bench.ini and these changes, {"server": {"workers": 2}}; returns the Host. `wrapper`
+        is a command to run it under; `cpus` other CPUs than the first, None for any."""
+        sections = self.sections()
+        for section, keys in (changes or {}).items():
+            sections.setdefault(section, {}).update(keys)
+        wrapper = [*self.pinned(self.server_cpus if cpus == "" else cpus), *wrapper]
+        host = Host(self.folder / name, sections, wrapper=wrapper)
+        self._parts.append(host)
+        host.log_path.unlink(missing_ok=True)
+        return host.start()
+
+    def end(self, part):
+        """Stops a host or program before the stage ends."""
+        self._parts.remove(part)
+        part.stop()
+
+    def wrk(self, port, path, connections=64, seconds=2, in_flight=1, threads=1):
+        """Loads a server with as many requests as it answers, and returns the Load."""
+        command = ["wrk", f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "8s", "-s",
+                   HERE / "report.lua", f"http://127.0.0.1:{port}{path}"]
+        command += ["--", str(in_flight)] if in_flight > 1 else []
+        done = subprocess.run([*self.pinned(self.load_cpus), *command], capture_output=True, text=True, check=False,
+                              timeout=seconds + 60)
+        if "RESULT" not in done.stdout:
+            raise RuntimeError(f"wrk on {path}: {done.stdout}{done.stderr}")
+        return Load(done.stdout)
+
+    def warm(self, host, path, count=200):
+        """Asks one after the other, so that sessions are open and statements prepared."""
+        with host.connect() as client:
+            for _ in range(count):
+                answer = client.ask("GET", path)
+                if answer.status != 200:
+                    raise RuntimeError(f"{path}: {answer}")
+
+    @staticmethod
+    def cpu_s(pid):
+        """CPU time so far of all threads of a process and of those below it, in seconds."""
+        total = 0
+        for process in process_tree(pid):
+            try:
+                for task in os.listdir(f"/proc/{process}/task"):
+                    path = pathlib.Path(f"/proc/{process}/task/{task}/schedstat")
+                    total += int(path.read_text(encoding="ascii").split()[0])
+            except OSError:
+                pass  # gone meanwhile
+        return total / 1e9
+
+    @staticmethod
+    def rss_bytes(pid):
+        """The memory of a process and of those below it. What they share is counted for each of them."""
+        total = 0
+        for process in process_tree(pid):
+            try:
+                status = pathlib.Path(f"/proc/{process}/status").read_text(encoding="utf-8", errors="replace")
+                total += int(re.search(r"VmRSS:\s+(\d+)", status)[1]) * 1024
+            except (OSError, TypeError):
+                pass  # gone meanwhile, or a zombie
+        return total
+
+    def postgres_cpu_s(self):
+        return self.cpu_s(int(self.cluster.env["PGPID"]))
+
+    def upstream_asked(self):
+        """How many requests the upstream has served; asking counts as one."""
+        with Client(("127.0.0.1", self.upstream.port)) as client:
+            text = client.ask("GET", "/status").body.decode("ascii")
+        return int(re.search(r"requests\s+\d+ \d+ (\d+)", text)[1])
+
+
+def _raise_files():
+    """As many open files as we may have, for us and all that we start."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return min(hard, 1 << 20)
