@@ -9,42 +9,40 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 static const char usage[] =
     "weft " WEFT_VERSION " - a host for web handlers written in C\n"
     "\n"
     "  weft -c FILE          run the host in the foreground with the settings in FILE\n"
-    "  weft check -c FILE    load settings and plugins, list the routes, and exit 0; or say what "
-    "is wrong\n"
-    "  weft check FILE.so    load a plugin without a server: its name, version and ABI, what "
-    "settings it reads,\n"
-    "                        its pools, statements, upstreams, routes, and exit 0; or what is "
-    "wrong\n"
-    "  weft reload -c FILE   have the host that runs with FILE read settings and plugins anew; "
-    "exit "
-    "0 when they serve,\n"
-    "                        1 with the reason when nothing has changed\n"
-    "  weft upgrade -c FILE  have a new master take over from the host that runs with FILE, of the "
-    "program as it is\n"
-    "                        installed now; exit codes as of reload\n"
-    "  weft stop -c FILE     end the host that runs with FILE, when its requests are done; --now: "
-    "at "
-    "once\n"
-    "  weft status -c FILE   what the host that runs with FILE does: workers, routes, pools, "
-    "upstreams; "
-    "--requests: what is\n"
-    "                        under way and what it waits for; --json: as JSON\n"
-    "  weft fetch URL        ask a server, once or again and again (see weft fetch --help)\n"
+    "  weft check -c FILE    load settings and plugins, list the routes, and exit 0;\n"
+    "                        or say what is wrong\n"
+    "  weft check FILE.so    load a plugin without a server: its name, version and\n"
+    "                        ABI, what settings it reads, its pools, statements,\n"
+    "                        upstreams and routes, and exit 0; or say what is wrong\n"
+    "  weft reload -c FILE   have the host that runs with FILE read settings and\n"
+    "                        plugins anew; exit 0 when they serve, 1 with the reason\n"
+    "                        when nothing has changed\n"
+    "  weft upgrade -c FILE  have a new master take over from the host that runs with\n"
+    "                        FILE, of the program as it is installed now; exit codes\n"
+    "                        as of reload\n"
+    "  weft stop -c FILE     end the host that runs with FILE, when its requests are\n"
+    "                        done; --now: at once\n"
+    "  weft status -c FILE   what the host that runs with FILE does: workers, routes,\n"
+    "                        pools, upstreams; --requests: what is under way and what\n"
+    "                        it waits for; --json: as JSON\n"
+    "  weft fetch URL        ask a server, once or again and again; see its own --help\n"
     "  weft defaults         print every setting at its default, with what it is for\n"
     "  weft --version\n"
     "  weft --help\n"
     "\n"
     "  -o section.key=value  a setting in place of the file's; again and again:\n"
-    "                        -o server.listen=127.0.0.1:80 -o plugin.hello.greeting=Ahoy\n"
+    "                        -o server.listen=127.0.0.1:80 -o plugin.hello.greeting=hi\n"
     "\n"
-    "SIGTERM and SIGINT finish the requests under way and exit 0, SIGQUIT does not wait for them;\n"
-    "SIGHUP reloads, SIGUSR2 upgrades, SIGUSR1 reopens the logs.\n";
+    "SIGTERM and SIGINT finish the requests under way and exit 0, SIGQUIT does not\n"
+    "wait for them; SIGHUP reloads, SIGUSR2 upgrades, SIGUSR1 reopens the logs.\n";
 
 struct arguments {
     const char *command;  /* "run", "check", "reload", ... */
@@ -54,10 +52,42 @@ struct arguments {
     bool is_json;         /* --json */
     bool wants_requests;  /* --requests */
     const char **options; /* each -o, NULL at their end; on the heap */
+    size_t option_count;  /* of them */
     char *const *argv;    /* a copy of main()'s */
 };
 
-/* True: `code` is the exit code, nothing is left to do. */
+/* Takes one of getopt()'s. False: nothing is left to do, and `code` is the exit code. */
+static bool take_option(struct arguments *arguments, int option, int *code)
+{
+    switch (option) {
+    case 'c':
+        arguments->settings = optarg;
+        return true;
+    case 'o':
+        arguments->options[arguments->option_count++] = optarg;
+        return true;
+    case 'n':
+        arguments->is_now = true;
+        return true;
+    case 'j':
+        arguments->is_json = true;
+        return true;
+    case 'r':
+        arguments->wants_requests = true;
+        return true;
+    case 'h':
+        fputs(usage, stdout);
+        return false;
+    case 'V':
+        puts("weft " WEFT_VERSION);
+        return false;
+    default:
+        *code = 2;
+        return false;
+    }
+}
+
+/* False: nothing is left to do, and `code` is the exit code. */
 static bool parse_arguments(int argc, char **argv, struct arguments *arguments, int *code)
 {
     static const struct option options[] = {
@@ -65,7 +95,6 @@ static bool parse_arguments(int argc, char **argv, struct arguments *arguments, 
         {"json", no_argument, NULL, 'j'},         {"requests", no_argument, NULL, 'r'},
         {"now", no_argument, NULL, 'n'},          {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, 'V'},      {NULL, 0, NULL, 0}};
-    size_t option_count = 0;
     int option;
 
     *arguments = (struct arguments){
@@ -75,41 +104,17 @@ static bool parse_arguments(int argc, char **argv, struct arguments *arguments, 
     };
     *code = 0;
     while ((option = getopt_long(argc, argv, "c:o:hV", options, NULL)) != -1)
-        switch (option) {
-        case 'c':
-            arguments->settings = optarg;
-            break;
-        case 'o':
-            arguments->options[option_count++] = optarg;
-            break;
-        case 'n':
-            arguments->is_now = true;
-            break;
-        case 'j':
-            arguments->is_json = true;
-            break;
-        case 'r':
-            arguments->wants_requests = true;
-            break;
-        case 'h':
-            fputs(usage, stdout);
-            return true;
-        case 'V':
-            puts("weft " WEFT_VERSION);
-            return true;
-        default:
-            *code = 2;
-            return true;
-        }
+        if (!take_option(arguments, option, code))
+            return false;
     if (optind < argc)
         arguments->command = argv[optind++];
     if (optind < argc && strcmp(arguments->command, "check") == 0 && arguments->settings == NULL)
         arguments->plugin = argv[optind++];
     if (optind == argc)
-        return false;
+        return true;
     fprintf(stderr, "weft: %s: unexpected argument (see weft --help)\n", argv[optind]);
     *code = 2;
-    return true;
+    return false;
 }
 
 /* Runs the host; where its log is a file, who started it is told at least that it failed. */
@@ -168,7 +173,6 @@ static int ask(const struct arguments *arguments, const char *line)
     return ask_host(arguments->settings, arguments->options, line);
 }
 
-/* `verb` takes over the settings. */
 static int ask_status(const struct arguments *arguments)
 {
     char line[64];
@@ -178,6 +182,7 @@ static int ask_status(const struct arguments *arguments)
     return ask(arguments, line);
 }
 
+/* `verb` takes over the settings. */
 static int with_settings(const struct arguments *arguments,
                          int (*verb)(struct settings *settings, const struct arguments *arguments))
 {
@@ -260,7 +265,7 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "fetch") == 0)
         return fetch_run(argc - 1, argv + 1);
     copy = copy_words(argc, argv);
-    if (!parse_arguments(argc, copy, &arguments, &code)) {
+    if (parse_arguments(argc, copy, &arguments, &code)) {
         hide_values(argv, copy, argc, arguments.options);
         code = obey(&arguments);
     }

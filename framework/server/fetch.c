@@ -292,8 +292,8 @@ static const char usage[] =
     "  -k               any certificate will do\n"
     "  --ca FILE        with the authorities that are trusted\n"
     "\n"
-    "URL: http[s]://host[:port][/path], or http://unix:/socket:/path. Exits 0 where each request "
-    "was answered.\n";
+    "URL: http[s]://host[:port][/path], or http://unix:/socket:/path. Exits 0 where each\n"
+    "request was answered.\n";
 
 static int refuse(const char *what)
 {

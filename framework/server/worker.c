@@ -371,6 +371,46 @@ static enum err give_up_rights(struct worker *worker, char *problem)
     return err;
 }
 
+/* All that comes before the first connection. */
+static enum err begin(struct worker *worker, char *problem)
+{
+    const struct worker_setup *setup = worker->setup;
+    enum err err;
+
+    name_process(setup);
+    orphan_watch(setup->master);
+    roster_seal(setup->roster);
+    rights_limit(&setup->settings->server);
+    err = parts_init(&worker->parts, setup, problem);
+    if (err != ERR_OK)
+        return err;
+    crash_watch_fibers(worker->parts.tasks->fibers);
+    report_note_modules();
+    hang_install(setup->blame);
+    start_signals(worker);
+    err = give_up_rights(worker, problem);
+    return err == ERR_OK ? serve(worker, problem) : err;
+}
+
+/* Lets go of all; where something does not end, of what is not in its way: the end of the process
+ * does the rest. */
+static void end(struct worker *worker)
+{
+    stop_signals(worker);
+    io_stop(&worker->channel);
+    close(worker->setup->channel);
+    cover_deinit(&worker->cover);
+    timer_stop(&worker->tick);
+    timer_stop(&worker->patience);
+    if (!parts_are_busy(&worker->parts)) {
+        crash_watch_fibers(NULL);
+        parts_deinit(&worker->parts);
+        mem_free(worker);
+        log_flush_repeats();
+    }
+    crash_allow_exit();
+}
+
 int worker_run(const struct worker_setup *setup)
 {
     struct worker *worker = mem_alloc(sizeof *worker);
@@ -379,45 +419,17 @@ int worker_run(const struct worker_setup *setup)
 
     worker->setup = setup;
     worker->signals._fd = -1;
-    name_process(setup);
-    orphan_watch(setup->master);
-    roster_seal(setup->roster);
-    rights_limit(&setup->settings->server);
-    enum err err = parts_init(&worker->parts, setup, problem);
-    if (err == ERR_OK) {
-        crash_watch_fibers(worker->parts.tasks->fibers);
-        report_note_modules();
-        hang_install(setup->blame);
-        start_signals(worker);
-        err = give_up_rights(worker, problem);
-    }
-    if (err == ERR_OK)
-        err = serve(worker, problem);
-    if (err != ERR_OK) {
-        report(setup, REPORT_FAILED, problem);
-        give_up(worker);
-        code = WORKER_EXIT_REFUSED;
-    } else {
+    if (begin(worker, problem) == ERR_OK) {
         report(setup, REPORT_READY, "");
         log_info("ready: generation %u, %u plugins", setup->generation,
                  plugins_count(worker->parts.plugins));
         loop_run(worker->parts.loop);
+    } else {
+        report(setup, REPORT_FAILED, problem);
+        give_up(worker);
+        code = WORKER_EXIT_REFUSED;
     }
-    stop_signals(worker);
-    io_stop(&worker->channel);
-    close(setup->channel);
-    cover_deinit(&worker->cover);
-    timer_stop(&worker->tick);
-    timer_stop(&worker->patience);
-    if (parts_are_busy(&worker->parts)) {
-        crash_allow_exit();
-        return code; /* said above: the end of the process lets go of the rest */
-    }
-    crash_watch_fibers(NULL);
-    parts_deinit(&worker->parts);
-    mem_free(worker);
-    log_flush_repeats();
-    crash_allow_exit();
+    end(worker);
     return code;
 }
 

@@ -47,8 +47,7 @@ static void append(char *text, size_t size, const char *format, ...)
     va_end(args);
 }
 
-/* What may stand there, completing "expected ...". */
-static void expected(const struct field *field, char text[EXPECTED_SIZE])
+static void expected_number(const struct field *field, char text[EXPECTED_SIZE])
 {
     static const char *const what[] = {
         [FIELD_UINT] = "a number", [FIELD_MS] = "a time", [FIELD_SIZE] = "a size"};
@@ -58,29 +57,40 @@ static void expected(const struct field *field, char text[EXPECTED_SIZE])
     char min[NUMBER_TEXT_SIZE];
     char max[NUMBER_TEXT_SIZE];
 
+    format_number(field, field->min, min);
+    format_number(field, field->max, max);
+    append(text, EXPECTED_SIZE, "%s from %s to %s%s", what[field->type], min, max,
+           units[field->type]);
+    if (field->choices != NULL)
+        append(text, EXPECTED_SIZE, ", or %s", field->choices[0]);
+}
+
+static void expected_text(const struct field *field, char text[EXPECTED_SIZE])
+{
+    append(text, EXPECTED_SIZE, "%s", field->type == FIELD_PATH ? "a path" : "text");
+    if (field->min > 0)
+        append(text, EXPECTED_SIZE, " of at least %llu bytes", (unsigned long long)field->min);
+    if (field->max > 0)
+        append(text, EXPECTED_SIZE, "%s at most %llu bytes", field->min > 0 ? " and" : " of",
+               (unsigned long long)field->max);
+}
+
+/* What may stand there, completing "expected ...". */
+static void expected(const struct field *field, char text[EXPECTED_SIZE])
+{
     text[0] = '\0';
     switch (field->type) {
     case FIELD_UINT:
     case FIELD_MS:
     case FIELD_SIZE:
-        format_number(field, field->min, min);
-        format_number(field, field->max, max);
-        append(text, EXPECTED_SIZE, "%s from %s to %s%s", what[field->type], min, max,
-               units[field->type]);
-        if (field->choices != NULL)
-            append(text, EXPECTED_SIZE, ", or %s", field->choices[0]);
+        expected_number(field, text);
         break;
     case FIELD_BOOL:
         append(text, EXPECTED_SIZE, "on, off, yes or no");
         break;
     case FIELD_TEXT:
     case FIELD_PATH:
-        append(text, EXPECTED_SIZE, "%s", field->type == FIELD_PATH ? "a path" : "text");
-        if (field->min > 0)
-            append(text, EXPECTED_SIZE, " of at least %llu bytes", (unsigned long long)field->min);
-        if (field->max > 0)
-            append(text, EXPECTED_SIZE, "%s at most %llu bytes", field->min > 0 ? " and" : " of",
-                   (unsigned long long)field->max);
+        expected_text(field, text);
         break;
     case FIELD_CHOICE:
         append(text, EXPECTED_SIZE, "one of ");

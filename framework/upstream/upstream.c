@@ -9,6 +9,47 @@
 /* Storage that is kept for the next answers. */
 enum { BUFFERS_KEPT = 256 };
 
+static void init_exchanges(struct upstream *upstream)
+{
+    size_t head_bytes_max = (size_t)upstream->options->head_bytes_max;
+
+    upstream->exchanges = (struct exchange_shared){
+        .loop = upstream->loop,
+        .options = upstream->options,
+        .head = http_head_create(EXCHANGE_FIELDS_MAX),
+        .limits = {.head_bytes_max = head_bytes_max,
+                   .trailer_bytes_max = head_bytes_max,
+                   .excess_bytes_max = HTTP_EXCESS_BYTES},
+    };
+}
+
+/* The name that the certificate must have: as it is set, else the host of the url. */
+static struct span tls_name(const struct upstream *upstream)
+{
+    if (upstream->options->tls_name[0] != '\0')
+        return span_of(upstream->options->tls_name);
+    return upstream->url.port != 0 ? upstream->url.host : upstream->url.authority;
+}
+
+static void init_origin(struct upstream *upstream, struct resolver *resolver,
+                        const struct upstream_place *places, uint32_t count)
+{
+    struct origin_setup setup = {
+        .resolver = resolver,
+        .buffers = &upstream->buffers,
+        .exchanges = &upstream->exchanges,
+        .name = upstream->name,
+        .host = upstream->url.authority,
+        .tls = upstream->tls,
+        .tls_name = tls_name(upstream),
+        .places = places,
+        .place_count = count,
+        .counts = &upstream->counts,
+    };
+
+    origin_init(&upstream->origin, &setup);
+}
+
 struct upstream *upstream_create(struct loop *loop, struct resolver *resolver, const char *name,
                                  const struct upstream_options *options,
                                  char problem[INI_PROBLEM_SIZE])
@@ -35,29 +76,8 @@ struct upstream *upstream_create(struct loop *loop, struct resolver *resolver, c
     list_init(&upstream->flights);
     retry_budget_init(&upstream->budget);
     buf_pool_init(&upstream->buffers, BUFFERS_KEPT);
-    upstream->exchanges = (struct exchange_shared){
-        .loop = loop,
-        .options = options,
-        .head = http_head_create(EXCHANGE_FIELDS_MAX),
-        .limits = {.head_bytes_max = (size_t)options->head_bytes_max,
-                   .trailer_bytes_max = (size_t)options->head_bytes_max,
-                   .excess_bytes_max = HTTP_EXCESS_BYTES},
-    };
-    origin_init(&upstream->origin,
-                &(struct origin_setup){
-                    .resolver = resolver,
-                    .buffers = &upstream->buffers,
-                    .exchanges = &upstream->exchanges,
-                    .name = upstream->name,
-                    .host = upstream->url.authority,
-                    .tls = upstream->tls,
-                    .tls_name = options->tls_name[0] != '\0' ? span_of(options->tls_name)
-                                : upstream->url.port != 0    ? upstream->url.host
-                                                             : upstream->url.authority,
-                    .places = places,
-                    .place_count = count,
-                    .counts = &upstream->counts,
-                });
+    init_exchanges(upstream);
+    init_origin(upstream, resolver, places, count);
     return upstream;
 }
 
