@@ -2,9 +2,10 @@
  *
  * A call site counts its lines of the running second:
  *
- *   QUIET ──(LOG_BURST lines in one second)──▶ HELD, in the chain of sites with something held back
- *     ▲                                          │ its second is over and log_flush_repeats() or
- *     its └────────── "repeated=N" is written ───────┘ next line comes
+ *   QUIET ──▶ HELD     LOG_BURST lines in one second: it is in the chain of those that hold back
+ *     ▲         │
+ *     └─────────┘      that second is over, and its next line or log_flush_repeats() comes:
+ *                      "repeated=N" is written
  *
  * A line is put together on the stack and goes out in one write(); what does not fit is cut, and
  * what cannot be written is lost: a log that waits for its disk would stop the loop. It is counted,
@@ -21,17 +22,23 @@
 
 enum { LINE_SIZE = 4096, MESSAGE_SIZE = 2048, PROCESS_SIZE = 32, ESCAPE_SIZE = 6 };
 
-/* The log's own state, the only mutable globals. `lock` guards the sites and their chain. */
-static int sink = STDERR_FILENO;
-static enum log_level level_max = LOG_INFO;
-static bool is_json;
-static bool has_priority;  /* "<N>" before each line, for the journal */
-static bool is_torn;       /* the sink took only the beginning of the last line */
-static uint64_t lost;      /* lines, since the start */
-static uint64_t lost_told; /* of these, that a line tells of */
-static char process[PROCESS_SIZE];
-static struct log_site *held;
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+/* The log is the process's: nobody is given it, and a crash must find it. */
+static struct {
+    int sink;                   /* where lines go */
+    enum log_level level_max;   /* lines of higher ones are not written */
+    bool is_json;               /* the form of lines */
+    bool has_priority;          /* "<N>" before each line, for the journal */
+    char process[PROCESS_SIZE]; /* how it calls itself; "": not at all */
+    pthread_mutex_t lock;       /* guards what follows, and the sites */
+    struct log_site *held;      /* the chain of those that hold lines back */
+    bool is_torn;               /* the sink took only the beginning of the last line */
+    uint64_t lost;              /* lines, since the start */
+    uint64_t lost_told;         /* of these, that a line tells of */
+} state = {
+    .sink = STDERR_FILENO,
+    .level_max = LOG_INFO,
+    .lock = PTHREAD_MUTEX_INITIALIZER,
+};
 
 static const char *const level_names[] = {"error", "warn", "info", "debug", "trace"};
 
@@ -45,44 +52,44 @@ struct line {
 
 void log_setup(int fd, enum log_level level, bool as_json)
 {
-    sink = fd;
-    level_max = level;
-    is_json = as_json;
+    state.sink = fd;
+    state.level_max = level;
+    state.is_json = as_json;
 }
 
 void log_set_priorities(bool are_on)
 {
-    has_priority = are_on;
+    state.has_priority = are_on;
 }
 
 const char *log_priority(enum log_level level)
 {
-    return has_priority ? priorities[level] : "";
+    return state.has_priority ? priorities[level] : "";
 }
 
 uint64_t log_lost(void)
 {
-    return __atomic_load_n(&lost, __ATOMIC_RELAXED);
+    return __atomic_load_n(&state.lost, __ATOMIC_RELAXED);
 }
 
 void log_set_process(const char *name)
 {
-    snprintf(process, sizeof(process), "%s", name != NULL ? name : "");
+    snprintf(state.process, sizeof(state.process), "%s", name != NULL ? name : "");
 }
 
 int log_sink(void)
 {
-    return sink;
+    return state.sink;
 }
 
 bool log_is_json(void)
 {
-    return is_json;
+    return state.is_json;
 }
 
 bool log_is_on(enum log_level level)
 {
-    return level <= level_max;
+    return level <= state.level_max;
 }
 
 bool log_level_of(struct span name, enum log_level *level)
@@ -214,8 +221,10 @@ size_t log_escape(char *out, size_t size, struct span text, bool as_json)
 static void put(struct line *line, const char *key, struct span value, bool is_number)
 {
     size_t room = sizeof(line->text) - 2 - line->len;
-    const char *before = line->len == line->start ? (is_json ? "{" : "") : (is_json ? "," : " ");
-    int len = snprintf(line->text + line->len, room, is_json ? "%s\"%s\":" : "%s%s=", before, key);
+    const char *before =
+        line->len == line->start ? (state.is_json ? "{" : "") : (state.is_json ? "," : " ");
+    int len =
+        snprintf(line->text + line->len, room, state.is_json ? "%s\"%s\":" : "%s%s=", before, key);
 
     if (len < 0 || (size_t)len + 3 + value.len * is_number >= room)
         return;
@@ -225,7 +234,7 @@ static void put(struct line *line, const char *key, struct span value, bool is_n
         memcpy(line->text + line->len, value.ptr, value.len);
         line->len += value.len;
     } else {
-        line->len += log_escape(line->text + line->len, room, value, is_json);
+        line->len += log_escape(line->text + line->len, room, value, state.is_json);
     }
 }
 
@@ -242,7 +251,7 @@ static void begin(struct line *line, enum log_level level, struct span message)
     char time[CLOCK_ISO_SIZE];
 
     line->len = line->start = 0;
-    if (is_torn)
+    if (state.is_torn)
         line->text[line->len++] = '\n';
     for (const char *at = log_priority(level); *at != '\0'; at++)
         line->text[line->len++] = *at;
@@ -251,18 +260,18 @@ static void begin(struct line *line, enum log_level level, struct span message)
     put(line, "time", span_of(time), false);
     put(line, "level", span_of(level_names[level]), false);
     put_number(line, "pid", (uint64_t)getpid());
-    if (process[0] != '\0')
-        put(line, "process", span_of(process), false);
+    if (state.process[0] != '\0')
+        put(line, "process", span_of(state.process), false);
     put(line, "msg", message, false);
 }
 
 /* False: it is lost. */
 static bool write_out(struct line *line)
 {
-    struct pollfd room = {.fd = sink, .events = POLLOUT};
+    struct pollfd room = {.fd = state.sink, .events = POLLOUT};
     ssize_t written;
 
-    if (is_json)
+    if (state.is_json)
         line->text[line->len++] = '}';
     line->text[line->len++] = '\n';
     /* A pipe that says so takes a line of PIPE_BUF bytes whole; one that is full must not stop the
@@ -270,10 +279,10 @@ static bool write_out(struct line *line)
     if (poll(&room, 1, 0) == 0)
         return false;
     do
-        written = write(sink, line->text, line->len);
+        written = write(state.sink, line->text, line->len);
     while (written < 0 && errno == EINTR);
     if (written > 0)
-        is_torn = (size_t)written < line->len;
+        state.is_torn = (size_t)written < line->len;
     return written == (ssize_t)line->len;
 }
 
@@ -282,12 +291,12 @@ static void end(struct line *line)
     int saved = errno;
 
     if (!write_out(line)) {
-        __atomic_store_n(&lost, lost + 1, __ATOMIC_RELAXED);
-    } else if (lost > lost_told) {
+        __atomic_store_n(&state.lost, state.lost + 1, __ATOMIC_RELAXED);
+    } else if (state.lost > state.lost_told) {
         begin(line, LOG_WARN, SPAN("lines before this one could not be written to this log"));
-        put_number(line, "lost", lost - lost_told);
+        put_number(line, "lost", state.lost - state.lost_told);
         if (write_out(line))
-            lost_told = lost;
+            state.lost_told = state.lost;
     }
     errno = saved;
 }
@@ -305,7 +314,7 @@ static void tell_repeats(struct log_site *site)
 
 static void take_out(struct log_site *site)
 {
-    struct log_site **at = &held;
+    struct log_site **at = &state.held;
 
     while (*at != NULL && *at != site)
         at = &(*at)->next_held;
@@ -332,8 +341,8 @@ static bool hold_back(struct log_site *site, enum log_level level, const char *m
         return false;
     }
     if (site->held++ == 0) {
-        site->next_held = held;
-        held = site;
+        site->next_held = state.held;
+        state.held = site;
     }
     site->level = level;
     snprintf(site->message, sizeof(site->message), "%s", message);
@@ -343,9 +352,9 @@ static bool hold_back(struct log_site *site, enum log_level level, const char *m
 void log_flush_repeats(void)
 {
     uint64_t second = clock_monotonic_us() / 1000000;
-    struct log_site **at = &held;
+    struct log_site **at = &state.held;
 
-    pthread_mutex_lock(&lock);
+    pthread_mutex_lock(&state.lock);
     while (*at != NULL) {
         struct log_site *site = *at;
 
@@ -357,7 +366,7 @@ void log_flush_repeats(void)
         site->next_held = NULL;
         tell_repeats(site);
     }
-    pthread_mutex_unlock(&lock);
+    pthread_mutex_unlock(&state.lock);
 }
 
 static void write_line(struct log_site *site, enum log_level level, const struct log_field *fields,
@@ -365,7 +374,7 @@ static void write_line(struct log_site *site, enum log_level level, const struct
 {
     struct line line;
 
-    pthread_mutex_lock(&lock);
+    pthread_mutex_lock(&state.lock);
     if (!hold_back(site, level, message)) {
         begin(&line, level, span_of(message));
         for (uint32_t i = 0; i < count; i++) {
@@ -374,7 +383,7 @@ static void write_line(struct log_site *site, enum log_level level, const struct
         }
         end(&line);
     }
-    pthread_mutex_unlock(&lock);
+    pthread_mutex_unlock(&state.lock);
 }
 
 void log_write(struct log_site *site, enum log_level level, const char *format, ...)

@@ -23,9 +23,11 @@
 
 enum { THREADS_MAX = 64, SIGNAL_STACK_SIZE = 64 * 1024 };
 
-/* Of a helper thread: where its guard page begins, and its size; 0 on other threads. */
-static _Thread_local uintptr_t guard;
-static _Thread_local size_t guard_size;
+/* The page below a helper thread's stack; 0 on other threads. */
+static _Thread_local struct {
+    uintptr_t start; /* its address */
+    size_t size;     /* bytes */
+} guard;
 
 struct helpers {
     struct io io;           /* of wake_fd */
@@ -90,9 +92,9 @@ static void note_guard(void)
 
     CHECK(pthread_getattr_np(pthread_self(), &attr) == 0);
     CHECK(pthread_attr_getstack(&attr, &stack, &size) == 0);
-    CHECK(pthread_attr_getguardsize(&attr, &guard_size) == 0);
+    CHECK(pthread_attr_getguardsize(&attr, &guard.size) == 0);
     CHECK(pthread_attr_destroy(&attr) == 0);
-    guard = (uintptr_t)stack - guard_size;
+    guard.start = (uintptr_t)stack - guard.size;
 }
 
 /* A stack for this thread's signal handlers; NULL: it has a sanitizer's. */
@@ -292,5 +294,5 @@ uint32_t helpers_pending(const struct helpers *helpers)
 
 bool helper_is_overflow(const void *address)
 {
-    return guard_size > 0 && (uintptr_t)address - guard < guard_size;
+    return guard.size > 0 && (uintptr_t)address - guard.start < guard.size;
 }

@@ -24,14 +24,15 @@ static _Thread_local struct abi *here;
 /* What a helper thread runs; NULL elsewhere. */
 static _Thread_local const struct abi_work *thread_work;
 
-/* Where the code of an instance lies: for calls from threads of which nothing else is known. Code
- * is never unmapped, so a place that was written stays as it is. */
+/* Where the code of instances lies: for calls from threads of which nothing else is known, a
+ * plugin's own. Code is never unmapped, so a place that was written stays as it is. */
 static struct {
-    const void *base; /* of its copy */
-    char name[64];    /* of the instance; cut */
-} places[PLACES_MAX];
-
-static uint32_t places_count; /* written by the loop's thread, read by all */
+    uint32_t count; /* written by the loop's thread, read by all */
+    struct place {
+        const void *base; /* of its copy */
+        char name[64];    /* of the instance; cut */
+    } at[PLACES_MAX];
+} places;
 
 /* Life */
 
@@ -84,14 +85,14 @@ void abi_thread_enter(const struct abi_work *work)
 
 void abi_know(const struct instance *instance, const void *descriptor)
 {
-    uint32_t count = __atomic_load_n(&places_count, __ATOMIC_RELAXED);
+    uint32_t count = __atomic_load_n(&places.count, __ATOMIC_RELAXED);
     Dl_info info;
 
     if (count == PLACES_MAX || dladdr(descriptor, &info) == 0)
         return;
-    places[count].base = info.dli_fbase;
-    snprintf(places[count].name, sizeof places[count].name, "%s", instance->name);
-    __atomic_store_n(&places_count, count + 1, __ATOMIC_RELEASE);
+    places.at[count].base = info.dli_fbase;
+    snprintf(places.at[count].name, sizeof places.at[count].name, "%s", instance->name);
+    __atomic_store_n(&places.count, count + 1, __ATOMIC_RELEASE);
 }
 
 /* The last one with this base: a test may load one file in two worlds. */
@@ -101,9 +102,9 @@ static struct span name_at(const void *address)
 
     if (dladdr(address, &info) == 0)
         return (struct span){0};
-    for (uint32_t i = __atomic_load_n(&places_count, __ATOMIC_ACQUIRE); i-- > 0;) {
-        if (places[i].base == info.dli_fbase)
-            return span_of(places[i].name);
+    for (uint32_t i = __atomic_load_n(&places.count, __ATOMIC_ACQUIRE); i-- > 0;) {
+        if (places.at[i].base == info.dli_fbase)
+            return span_of(places.at[i].name);
     }
     return (struct span){0};
 }

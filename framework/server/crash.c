@@ -27,9 +27,11 @@ static const struct {
 
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
-/* A signal handler is given nothing, so these must be globals. Written before, never within. */
-static const struct fiber_pool *pool;
-static pid_t surprised; /* the process whose exit() is told of; 0: none */
+/* A signal handler is given nothing, so this must be global. Written before, never within. */
+static struct {
+    const struct fiber_pool *fibers; /* whose guard pages tell an overflow; NULL: none */
+    pid_t surprised;                 /* the process whose exit() is told of; 0: none */
+} watched;
 
 /* In the handler */
 
@@ -48,7 +50,7 @@ static void put_message(struct report *line, const siginfo_t *info)
     if (info->si_code > 0) { /* the kernel's; else somebody sent it, and there is no address */
         report_put(line, " at 0x");
         report_number(line, (uint64_t)(uintptr_t)info->si_addr, 16, 1);
-        if (fiber_is_overflow(pool, info->si_addr))
+        if (fiber_is_overflow(watched.fibers, info->si_addr))
             report_put(line, ": stack overflow of a fiber");
         else if (helper_is_overflow(info->si_addr))
             report_put(line, ": stack overflow");
@@ -83,7 +85,7 @@ static void on_exit_called(int code, void *data)
     struct report line;
 
     (void)data;
-    if (surprised != getpid()) /* allowed, or a process that a plugin has forked */
+    if (watched.surprised != getpid()) /* allowed, or a process that a plugin has forked */
         return;
     report_begin(&line, "error");
     report_key(&line, "msg");
@@ -106,7 +108,7 @@ void crash_install(const char *process, struct blame *blame)
     report_setup(process, blame);
     report_prepare();
     report_note_modules();
-    surprised = getpid();
+    watched.surprised = getpid();
     CHECK(on_exit(on_exit_called, NULL) == 0);
     CHECK(sigemptyset(&action.sa_mask) == 0);
     for (unsigned i = 0; i < KINDS; i++) {
@@ -118,10 +120,10 @@ void crash_install(const char *process, struct blame *blame)
 
 void crash_allow_exit(void)
 {
-    surprised = 0;
+    watched.surprised = 0;
 }
 
 void crash_watch_fibers(const struct fiber_pool *fibers)
 {
-    pool = fibers;
+    watched.fibers = fibers;
 }

@@ -5,8 +5,8 @@
  * signal takes its course, so that a core is made where cores are, and the master sees it.
  * A signal that somebody handles already, such as a sanitizer, is left to them. An exit() that
  * nobody has allowed is told in the same way.
- * Loop:   of the process; the handler runs on the thread whose fault it is. Only the loop's has a
- *         stack for it: an overflow of a helper thread's ends the process without a report.
+ * Loop:   of the process; the handler runs on the thread whose fault it is. The loop's and helper
+ *         threads have a stack for it; on a plugin's own thread an overflow is not told.
  * Memory: what it is given must stay until the process ends or something else is given.
  */
 #ifndef WEFT_SERVER_CRASH_H

@@ -66,10 +66,12 @@ static const char *const allowed[] = {
 
 static const int families[] = {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK};
 
-/* A signal handler is given nothing, so these must be globals. Written before, never within, but
- * for the counts. */
-static char (*names)[NAME_SIZE]; /* by number */
-static uint32_t counts[NAMES_MAX];
+/* A signal handler is given nothing, so this must be global. Written before, never within, but for
+ * the counts. */
+static struct {
+    char (*names)[NAME_SIZE];   /* by number, NAMES_MAX of them; "": there is none */
+    uint32_t counts[NAMES_MAX]; /* how often it was refused */
+} calls;
 
 /* ---- in the handler ---- */
 
@@ -80,21 +82,21 @@ static bool is_to_be_told(int number)
 
     if (number < 0 || number >= NAMES_MAX)
         return true;
-    count = __atomic_add_fetch(&counts[number], 1, __ATOMIC_RELAXED);
+    count = __atomic_add_fetch(&calls.counts[number], 1, __ATOMIC_RELAXED);
     return (count & (count - 1)) == 0;
 }
 
 static void put_call(struct report *line, int number)
 {
-    bool is_known = number >= 0 && number < NAMES_MAX && names[number][0] != '\0';
+    bool is_known = number >= 0 && number < NAMES_MAX && calls.names[number][0] != '\0';
 
-    report_field(line, "call", is_known ? names[number] : "unknown");
+    report_field(line, "call", is_known ? calls.names[number] : "unknown");
     report_key(line, "number");
     report_number(line, (uint64_t)number, 10, 1);
     if (number < 0 || number >= NAMES_MAX)
         return;
     report_key(line, "times");
-    report_number(line, __atomic_load_n(&counts[number], __ATOMIC_RELAXED), 10, 1);
+    report_number(line, __atomic_load_n(&calls.counts[number], __ATOMIC_RELAXED), 10, 1);
 }
 
 static void set_result(void *context, long result)
@@ -139,12 +141,12 @@ static uint32_t refusal(void)
 
 static void note_names(void)
 {
-    names = mem_calloc(NAMES_MAX, sizeof *names);
+    calls.names = mem_calloc(NAMES_MAX, sizeof *calls.names);
     for (int number = 0; number < NAMES_MAX; number++) {
         char *name = seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE, number);
 
         if (name != NULL)
-            snprintf(names[number], sizeof names[number], "%s", name);
+            snprintf(calls.names[number], sizeof calls.names[number], "%s", name);
         free(name);
     }
 }

@@ -28,25 +28,27 @@ struct module {
     unsigned char id[BUILD_ID_MAX];
 };
 
-/* Written before, never within. */
-static char process_name[32];
-static struct blame *page;
-static struct module modules[REPORT_MODULES_MAX];
-static size_t module_count;
-static _Alignas(16) char stack[STACK_SIZE];
+/* A signal handler is given nothing, so this must be global. Written before, never within. */
+static struct {
+    char process[32];                          /* how it calls itself in the log */
+    struct blame *page;                        /* NULL: none */
+    struct module modules[REPORT_MODULES_MAX]; /* that are mapped */
+    size_t module_count;                       /* of them */
+    _Alignas(16) char stack[STACK_SIZE];       /* of handlers on the loop's thread */
+} known;
 
 /* Before */
 
 void report_setup(const char *process, struct blame *blame)
 {
     CHECK(process != NULL);
-    snprintf(process_name, sizeof process_name, "%s", process);
-    page = blame;
+    snprintf(known.process, sizeof known.process, "%s", process);
+    known.page = blame;
 }
 
 void report_prepare(void)
 {
-    const stack_t ours = {.ss_sp = stack, .ss_size = sizeof stack};
+    const stack_t ours = {.ss_sp = known.stack, .ss_size = sizeof known.stack};
     stack_t before;
     void *frame;
 
@@ -79,13 +81,13 @@ static void find_id(struct module *module, const char *at, size_t size)
 
 static int note_module(struct dl_phdr_info *info, size_t size, void *data)
 {
-    struct module *module = &modules[module_count];
+    struct module *module = &known.modules[known.module_count];
     const char *name = info->dlpi_name != NULL ? info->dlpi_name : "";
     size_t len = strlen(name);
 
     (void)size;
     (void)data;
-    if (module_count == REPORT_MODULES_MAX)
+    if (known.module_count == REPORT_MODULES_MAX)
         return 1;
     *module = (struct module){.start = UINTPTR_MAX};
     snprintf(module->path, PATH_SIZE, "%s", len < PATH_SIZE ? name : name + len - PATH_SIZE + 1);
@@ -100,13 +102,13 @@ static int note_module(struct dl_phdr_info *info, size_t size, void *data)
         if (part->p_type == PT_NOTE && module->id_len == 0)
             find_id(module, (const char *)start, part->p_memsz);
     }
-    module_count++;
+    known.module_count++;
     return 0;
 }
 
 void report_note_modules(void)
 {
-    module_count = 0;
+    known.module_count = 0;
     (void)dl_iterate_phdr(note_module, NULL);
 }
 
@@ -208,7 +210,7 @@ void report_begin(struct report *report, const char *level)
     report_field(report, "level", level);
     report_key(report, "pid");
     report_number(report, (uint64_t)getpid(), 10, 1);
-    report_field(report, "process", process_name);
+    report_field(report, "process", known.process);
 }
 
 void report_culprit(struct report *report)
@@ -218,8 +220,8 @@ void report_culprit(struct report *report)
     bool is_known;
 
     if (gettid() != getpid())
-        plugins_blame_thread(page);
-    blame_read_last(page, &culprit);
+        plugins_blame_thread(known.page);
+    blame_read_last(known.page, &culprit);
     is_known = culprit.plugin[0] != '\0' && !culprit.is_past;
     if (!is_known && of_thread.len > 0 && of_thread.len < BLAME_PLUGIN_SIZE) { /* without a page */
         memcpy(culprit.plugin, of_thread.ptr, of_thread.len);
@@ -261,9 +263,9 @@ void report_end(struct report *report)
 
 static const struct module *module_of(uintptr_t address)
 {
-    for (size_t i = 0; i < module_count; i++)
-        if (address >= modules[i].start && address < modules[i].end)
-            return &modules[i];
+    for (size_t i = 0; i < known.module_count; i++)
+        if (address >= known.modules[i].start && address < known.modules[i].end)
+            return &known.modules[i];
     return NULL;
 }
 
@@ -290,9 +292,9 @@ void report_backtrace(void)
     for (int i = 0; i < count; i++) {
         const struct module *module = module_of((uintptr_t)frames[i]);
 
-        if (module == NULL || is_told[module - modules])
+        if (module == NULL || is_told[module - known.modules])
             continue;
-        is_told[module - modules] = true;
+        is_told[module - known.modules] = true;
         write_id(module);
     }
 }

@@ -12,10 +12,12 @@
 #include "task/tasks.h"
 #include "upstream/upstream.h"
 
-static weft_pg_api pg;
-static weft_http_api http;
-static weft_call_api call;
-static weft_api api;
+static struct {
+    weft_pg_api pg;
+    weft_http_api http;
+    weft_call_api call;
+    weft_api api;
+} tables;
 
 /* Whose call it is */
 
@@ -318,25 +320,25 @@ static weft_status reply_rows(weft_ctx *ctx, uint32_t code, weft_op *op, uint32_
 
 void kit_watch(const weft_plugin *plugin)
 {
-    api = **plugin->api;
-    pg = abi_pg;
-    pg.run = run;
-    pg.run_sql = run_sql;
-    pg.begin = begin;
-    pg.commit = commit;
-    pg.rollback = rollback;
-    pg.stream = stream;
-    pg.stream_sql = stream_sql;
-    pg.reply = reply_rows;
-    http = abi_http;
-    http.reply = reply;
-    http.reply_end = reply_end;
-    http.reply_file = reply_file;
-    call = abi_call;
-    call.start = call_start;
-    call.stream = call_stream;
-    api.pg = &pg;
-    api.http = &http;
-    api.call = &call;
-    *plugin->api = &api;
+    tables.api = **plugin->api;
+    tables.pg = abi_pg;
+    tables.pg.run = run;
+    tables.pg.run_sql = run_sql;
+    tables.pg.begin = begin;
+    tables.pg.commit = commit;
+    tables.pg.rollback = rollback;
+    tables.pg.stream = stream;
+    tables.pg.stream_sql = stream_sql;
+    tables.pg.reply = reply_rows;
+    tables.http = abi_http;
+    tables.http.reply = reply;
+    tables.http.reply_end = reply_end;
+    tables.http.reply_file = reply_file;
+    tables.call = abi_call;
+    tables.call.start = call_start;
+    tables.call.stream = call_stream;
+    tables.api.pg = &tables.pg;
+    tables.api.http = &tables.http;
+    tables.api.call = &tables.call;
+    *plugin->api = &tables.api;
 }
