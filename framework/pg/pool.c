@@ -163,10 +163,13 @@ static bool run_batch(struct pg_pool *pool, struct pg_session *session)
     return false;
 }
 
+/* And what was held back of those with a Sync of their own. */
 static void run_batches(struct pg_pool *pool)
 {
-    for (uint32_t i = 0; i < pool->counts.sessions; i++)
+    for (uint32_t i = 0; i < pool->counts.sessions; i++) {
         (void)run_batch(pool, pool->sessions[i]);
+        pg_cork_pull(&pool->sessions[i]->cork);
+    }
 }
 
 static struct pg_need need_of(const struct pg_query *query)
@@ -184,6 +187,8 @@ static void run_shared(struct pg_pool *pool, struct pg_session *session, struct 
     need->is_proven = pg_session_has_prepared(session, query);
     switch (pg_dispatch_sync(&session->batch, need)) {
     case PG_SYNC_OWN:
+        if (list_last(&pool->shared) != &query->link)
+            pg_cork_push(&session->cork);
         run_own(pool, session, query);
         return;
     case PG_SYNC_NEXT:

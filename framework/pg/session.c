@@ -734,6 +734,7 @@ struct pg_session *pg_session_create(struct loop *loop, struct pg_conn *conn,
     session->canceled_place = PG_NOWHERE;
     session->_guard.sql = span_of(guard_sql);
     list_init(&session->batch_queries);
+    pg_cork_init(&session->cork, PQsocket(conn));
     pg_prepared_set_init(&session->_prepared);
     pg_flights_init(&session->_flights, (options->depth_max + 1) * PLACES_PER_STATEMENT +
                                             2 * PG_STALE_MAX + PLACES_PER_UNDO * PG_NESTED_MAX +

@@ -17,6 +17,7 @@
 #include "loop/timer.h"
 #include "pg/copying.h"
 #include "pg/dispatch.h"
+#include "pg/cork.h"
 #include "pg/flight.h"
 #include "pg/intake.h"
 #include "pg/statement.h"
@@ -70,6 +71,7 @@ struct pg_session {
     struct pg_load load;                  /* what the policy sees */
     struct pg_batch batch;                /* what is to share the next Sync */
     struct list batch_queries;            /* these, not yet sent */
+    struct pg_cork cork;                  /* for who has several Syncs for it in a turn */
     struct pg_transaction *transaction;   /* that it is pinned to; NULL: none, or it has gone */
     bool is_pinned;                       /* by a transaction; goes back when it is idle */
     bool is_returning;                    /* COMMIT or ROLLBACK was sent: idle, it goes back */

@@ -395,17 +395,31 @@ static bool send_next(struct pg_transaction *root)
     return true;
 }
 
-void pg_transaction_send(struct pg_transaction *transaction)
+static void send_all(struct pg_transaction *transaction)
 {
     uint32_t depth_max = transaction->pool->options->depth_max;
 
-    CHECK_OBJ(transaction, PG_TRANSACTION_MAGIC);
-    list_remove(&transaction->link);
     while (!list_is_empty(&transaction->waiting)) {
         if (transaction->session->load.statements >= depth_max || !is_turn(transaction) ||
             !send_next(transaction))
             return;
     }
+}
+
+void pg_transaction_send(struct pg_transaction *transaction)
+{
+    struct list *waiting = &transaction->waiting;
+    struct pg_cork *cork;
+
+    CHECK_OBJ(transaction, PG_TRANSACTION_MAGIC);
+    list_remove(&transaction->link);
+    if (list_is_empty(waiting))
+        return; /* they were canceled; it may have no session any more */
+    cork = &transaction->session->cork;
+    if (list_first(waiting) != list_last(waiting))
+        pg_cork_push(cork);
+    send_all(transaction);
+    pg_cork_pull(cork);
 }
 
 /* COMMIT and ROLLBACK */
