@@ -43,8 +43,9 @@ struct loop {
     struct list ready;
     struct list hooks;
     struct io_slot *slots;
-    uint32_t slots_count; /* that exist, free ones too */
-    uint32_t slots_free;  /* the first free one, or NO_SLOT */
+    uint32_t slots_count; /* that there is room for */
+    uint32_t slots_used;  /* that ever had an io: memory behind them was never touched */
+    uint32_t slots_free;  /* the first free one of the used, or NO_SLOT */
     uint32_t io_count;    /* that are on */
     bool is_in_turn;
     bool is_stopping;
@@ -150,18 +151,20 @@ struct post_queue *loop_posts(struct loop *loop)
 
 /* Descriptors */
 
+static void add_slot(struct loop *loop)
+{
+    if (loop->slots_used == loop->slots_count) {
+        loop->slots_count = loop->slots_count > 0 ? loop->slots_count * 2 : SLOTS_MIN;
+        loop->slots = mem_realloc(loop->slots, loop->slots_count * sizeof *loop->slots);
+    }
+    loop->slots[loop->slots_used] = (struct io_slot){.next_free = NO_SLOT};
+    loop->slots_free = loop->slots_used++;
+}
+
 static void take_slot(struct loop *loop, struct io *io)
 {
-    if (loop->slots_free == NO_SLOT) {
-        uint32_t count = loop->slots_count > 0 ? loop->slots_count * 2 : SLOTS_MIN;
-
-        loop->slots = mem_realloc(loop->slots, count * sizeof *loop->slots);
-        for (uint32_t i = count; i-- > loop->slots_count;) {
-            loop->slots[i] = (struct io_slot){.next_free = loop->slots_free};
-            loop->slots_free = i;
-        }
-        loop->slots_count = count;
-    }
+    if (loop->slots_free == NO_SLOT)
+        add_slot(loop);
     io->_slot = loop->slots_free;
     loop->slots_free = loop->slots[io->_slot].next_free;
     loop->slots[io->_slot].io = io;
