@@ -24,10 +24,13 @@
 #include "base/check.h"
 #include "net/tls.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+static_assert(ERR_COUNT <= UINT8_MAX, "errors of a stream are bytes");
 
 /* With less room than this a larger piece is taken before reading. */
 enum { READ_ROOM_MIN = 4096 };
@@ -172,7 +175,7 @@ static void socket_error(struct stream *stream)
 
 static void write_failed(struct stream *stream, int os_error)
 {
-    stream->_write_err = err_of(os_error);
+    stream->_write_err = (uint8_t)err_of(os_error);
     stream->_is_blocked = false;
     buf_release(&stream->out);
     drop_file(stream);
@@ -210,7 +213,7 @@ static void send_out(struct stream *stream)
 
 static void file_failed(struct stream *stream, enum err err)
 {
-    stream->_file.err = err;
+    stream->_file.err = (uint8_t)err;
     stream->_file.left = 0;
 }
 
@@ -407,7 +410,7 @@ static void on_io(struct io *io, uint32_t events)
 /* Life and verbs */
 
 void stream_start(struct loop *loop, struct stream *stream, int fd, struct buf_pool *pool,
-                  size_t in_max, const struct stream_handler *handler)
+                  uint32_t in_max, const struct stream_handler *handler)
 {
     CHECK(fd >= 0);
     CHECK(in_max > 0);

@@ -51,7 +51,7 @@ struct stream_file {
     int fd;         /* of it, while is_on */
     bool is_on;     /* from stream_send_file() until on_file */
     bool is_copied; /* through `out`: with TLS, or where the kernel has no sendfile for it */
-    enum err err;   /* what reading came to */
+    uint8_t err;    /* enum err: what reading came to */
     uint64_t at;    /* the next byte */
     uint64_t left;  /* bytes behind it that are still to be sent */
 };
@@ -68,15 +68,15 @@ struct stream {
     struct buf out;                        /* written, not yet sent */
     struct stream_file _file;              /* to be sent behind `out` */
     int fd;                                /* -1: closed */
-    size_t in_max;                         /* reading stops while in.len is at or above it */
+    uint32_t in_max;                       /* reading stops while in.len is at or above it */
     uint64_t received;                     /* bytes in all */
     uint64_t sent;                         /* bytes in all */
     uint64_t progress_ms; /* loop time when the kernel last took bytes or began to refuse them; for
                              write-stall limits, while stream_unsent() is not 0 */
-    enum err _write_err;  /* why writing failed; told when there is nothing more to read */
-    bool _is_paused;      /* stream_pause() */
-    bool _is_blocked;     /* the kernel took less than all: waits for IO_WRITE */
-    bool _is_ended;       /* FIN was read */
+    uint8_t _write_err; /* enum err: why writing failed; told when there is nothing more to read */
+    bool _is_paused;    /* stream_pause() */
+    bool _is_blocked;   /* the kernel took less than all: waits for IO_WRITE */
+    bool _is_ended;     /* FIN was read */
     bool _is_peer_closed; /* FIN was noticed while nothing was read */
     bool _is_fin_near;    /* FIN was noticed, and bytes before it are being read */
     bool _is_hung_up;     /* both directions are closed: the kernel says so again and again */
@@ -88,7 +88,7 @@ struct stream {
 /* Takes over `fd`, connected (or still connecting: then writing waits for it), and reads. `pool`
  * lends the buffers. `handler` is not copied; on_data and on_fail are not NULL. */
 void stream_start(struct loop *loop, struct stream *stream, int fd, struct buf_pool *pool,
-                  size_t in_max, const struct stream_handler *handler);
+                  uint32_t in_max, const struct stream_handler *handler);
 
 /* From now on reads and writes through `tls`, whose handshake is done, and which is the stream's
  * from now on. Nothing was read or written before. */

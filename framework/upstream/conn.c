@@ -156,7 +156,7 @@ static void connected(struct origin_conn *conn, int fd, struct tls *tls)
     uint32_t age_max_ms = exchanges->options->age_max_ms;
 
     stream_start(exchanges->loop, &conn->stream, fd, conn->_shared->buffers,
-                 (size_t)exchanges->options->head_bytes_max + IN_BEHIND_HEAD, &stream_handler);
+                 (uint32_t)exchanges->options->head_bytes_max + IN_BEHIND_HEAD, &stream_handler);
     if (tls != NULL)
         stream_set_tls(&conn->stream, tls);
     exchange_init(&conn->exchange, exchanges, &conn->stream);
