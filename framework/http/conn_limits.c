@@ -50,7 +50,7 @@ static uint64_t idle_due_ms(const struct http_conn *conn)
 
 static uint64_t pause_due_ms(const struct http_conn *conn)
 {
-    return after(conn->heard_us, conn->server->options->body_timeout_ms);
+    return after(conn->intake->heard_us, conn->server->options->body_timeout_ms);
 }
 
 /* When more of a body than what has come will have been due. */
@@ -60,7 +60,8 @@ static uint64_t rate_due_ms(const struct http_conn *conn)
 
     if (rate == 0)
         return NEVER;
-    return after(conn->body_since_us, RATE_GRACE_MS) + conn->body_bytes * 1000 / rate;
+    return after(conn->intake->body_since_us, RATE_GRACE_MS) +
+           conn->intake->body_bytes * 1000 / rate;
 }
 
 /* When the rest of a body has been due for too long; not while it is us who don't take it. */
@@ -75,10 +76,12 @@ static uint64_t body_due_ms(const struct http_conn *conn)
 
 void http_conn_time_body(struct http_conn *conn)
 {
+    struct http_intake *intake = conn->intake;
     uint64_t now = now_us(conn);
 
-    conn->body_since_us = conn->body_bytes == 0 ? now : conn->body_since_us + now - conn->heard_us;
-    conn->heard_us = now;
+    intake->body_since_us =
+        intake->body_bytes == 0 ? now : intake->body_since_us + now - intake->heard_us;
+    intake->heard_us = now;
 }
 
 bool http_conn_is_trickling(const struct http_conn *conn)
@@ -100,7 +103,8 @@ static uint64_t state_due_ms(const struct http_conn *conn)
     case CONN_LAST:
         return NEVER;
     case CONN_LINGER:
-        return soonest(after(conn->since_us, LINGER_MS), after(conn->heard_us, LINGER_IDLE_MS));
+        return soonest(after(conn->since_us, LINGER_MS),
+                       after(conn->intake->heard_us, LINGER_IDLE_MS));
     }
     return NEVER;
 }

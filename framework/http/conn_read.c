@@ -66,7 +66,7 @@ static void take_body(struct http_conn *conn, struct http_request *request)
 {
     if (request->is_body_complete)
         return;
-    http_parser_limit_chunks(&conn->parser, request->_body_max);
+    http_parser_limit_chunks(&conn->intake->parser, request->_body_max);
     if (http_request_streams(request))
         start_or_hold(conn, request);
     else
@@ -97,17 +97,17 @@ static void count_request(struct http_conn *conn, struct http_request *request)
 
 static void on_head(struct http_conn *conn)
 {
-    const struct http_head *head = conn->parser.head;
+    const struct http_head *head = conn->intake->parser.head;
     struct http_request *request = http_request_make(conn, head);
 
     conn->is_final = !head->is_persistent;
     count_request(conn, request);
-    conn->heard_us = now_us(conn);
+    conn->intake->heard_us = now_us(conn);
     conn->reading = request;
     request->is_body_complete = !head->has_body;
     http_conn_move(conn, CONN_BODY);
     if (head->has_body) {
-        conn->body_bytes = 0;
+        conn->intake->body_bytes = 0;
         http_conn_time_body(conn);
     }
     if (!http_request_admit(request, head)) {
@@ -146,11 +146,11 @@ static void fail_reading(struct http_conn *conn, enum err err, const char *why)
 
 static void on_body(struct http_conn *conn, struct span bytes)
 {
-    conn->heard_us = now_us(conn);
-    conn->body_bytes += bytes.len;
+    conn->intake->heard_us = now_us(conn);
+    conn->intake->body_bytes += bytes.len;
     if (conn->reading == NULL) {
-        conn->discarded += (uint32_t)bytes.len;
-        if (conn->discarded > DISCARD_MAX)
+        conn->intake->discarded += (uint32_t)bytes.len;
+        if (conn->intake->discarded > DISCARD_MAX)
             http_conn_stop_reading(conn);
         return;
     }
@@ -161,9 +161,9 @@ static void on_body(struct http_conn *conn, struct span bytes)
 static bool take_trailer(struct http_conn *conn)
 {
     const struct guard_rule *rule = guard_rule(GUARD_FIELD_COUNT);
-    struct span section = conn->parser.trailer;
+    struct span section = conn->intake->parser.trailer;
 
-    conn->parser.trailer = (struct span){NULL, 0};
+    conn->intake->parser.trailer = (struct span){NULL, 0};
     if (conn->reading == NULL || http_trailer_take(conn->reading, section))
         return true;
     if (http_request_is_started(conn->reading))
@@ -177,7 +177,7 @@ static void on_message_end(struct http_conn *conn)
 {
     struct http_request *request = conn->reading;
 
-    if (conn->parser.trailer.len > 0 && !take_trailer(conn))
+    if (conn->intake->parser.trailer.len > 0 && !take_trailer(conn))
         return;
     conn->reading = NULL;
     conn->since_us = now_us(conn);
@@ -220,7 +220,7 @@ static void log_refusal(const struct http_conn *conn, const struct guard_rule *r
 
 static void on_refused(struct http_conn *conn)
 {
-    const struct guard_rule *rule = guard_rule(conn->parser.refused);
+    const struct guard_rule *rule = guard_rule(conn->intake->parser.refused);
 
     log_refusal(conn, rule);
     conn->must_linger = true;
@@ -296,7 +296,11 @@ static bool parse_next(struct http_conn *conn)
 {
     struct span bytes;
 
-    switch (http_parser_next(&conn->parser, &conn->stream.in, &bytes)) {
+    if (conn->state == CONN_IDLE && conn->stream.in.len == 0) { /* nothing of the next one */
+        on_more(conn);
+        return false;
+    }
+    switch (http_parser_next(&http_intake_take(conn)->parser, &conn->stream.in, &bytes)) {
     case HTTP_EVENT_MORE:
         on_more(conn);
         return false;
@@ -337,6 +341,8 @@ void http_conn_parse(struct http_conn *conn)
     while (may_parse(conn) && parse_next(conn))
         start_held(conn);
     conn->is_parsing = false;
+    if (conn->state == CONN_IDLE)
+        http_intake_rest(conn);
 }
 
 /* ---- for the other files ---- */
@@ -395,7 +401,7 @@ void http_conn_skip_body(struct http_conn *conn, struct http_request *request)
 {
     CHECK(conn->reading == request);
     conn->reading = NULL;
-    conn->discarded = 0;
+    conn->intake->discarded = 0;
     if (request->is_body_complete)
         return; /* its end is what is read next */
     if (request->must_close)

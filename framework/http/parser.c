@@ -434,5 +434,5 @@ enum http_event http_parser_finish(struct http_parser *parser)
 
 bool http_parser_is_idle(const struct http_parser *parser)
 {
-    return parser->_state == START;
+    return parser->_state == START && parser->_empty_lines == 0;
 }

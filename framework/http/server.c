@@ -50,6 +50,7 @@ void http_server_destroy(struct http_server *server)
     timer_stop(&server->retry);
     http_shed_deinit(&server->shed);
     table_deinit(&server->clients);
+    http_intakes_free(server);
     http_head_destroy(server->head);
     buf_pool_deinit(&server->buffers);
     server->magic = 0;

@@ -49,6 +49,8 @@ void http_conn_close(struct http_conn *conn, enum scope_why why)
     http_pipeline_drop(conn, why);
     timer_stop(&conn->timer);
     ready_stop(&conn->step);
+    http_intake_rest(conn);
+    http_intake_drop(conn);
     stream_close(&conn->stream);
     list_remove(&conn->_link);
     http_server_leave(server, conn);
@@ -70,8 +72,8 @@ static void part(struct http_conn *conn)
 
     if (is_heard) {
         http_conn_move(conn, CONN_LINGER);
-        conn->since_us = conn->heard_us = now_us(conn);
-        conn->discarded = 0;
+        conn->since_us = http_intake_take(conn)->heard_us = now_us(conn);
+        conn->intake->discarded = 0;
         buf_consume(&conn->stream.in, conn->stream.in.len);
         stream_shutdown(&conn->stream);
         http_conn_arm(conn);
@@ -100,10 +102,10 @@ void http_conn_settle(struct http_conn *conn)
 
 static void linger_on(struct http_conn *conn)
 {
-    conn->heard_us = now_us(conn);
-    conn->discarded += (uint32_t)conn->stream.in.len;
+    conn->intake->heard_us = now_us(conn);
+    conn->intake->discarded += (uint32_t)conn->stream.in.len;
     buf_consume(&conn->stream.in, conn->stream.in.len);
-    if (conn->discarded > LINGER_MAX)
+    if (conn->intake->discarded > LINGER_MAX)
         http_conn_close(conn, SCOPE_CLIENT_GONE);
 }
 
@@ -227,9 +229,8 @@ void http_conn_start(struct http_server *server, int fd, const struct addr *peer
     conn->peer_len =
         (unsigned char)(peer->len <= sizeof(conn->peer) ? peer->len : sizeof(sa_family_t));
     memcpy(conn->peer, &peer->storage, conn->peer_len);
-    http_parser_init(&conn->parser, HTTP_PARSE_REQUESTS, server->head, &server->limits);
     stream_start(server->loop, &conn->stream, fd, &server->buffers,
-                 in_max > IN_MIN ? in_max : IN_MIN, &stream_handler);
+                 in_max > IN_MIN ? (uint32_t)in_max : IN_MIN, &stream_handler);
     conn->since_us = now_us(conn);
     conn->must_introduce = server->options->proxy_protocol;
     http_conn_arm(conn);
