@@ -49,7 +49,10 @@ static void begin_decoding(struct call *call)
         return;
     if (http_field_count(fields, SPAN("Content-Encoding")) != 1)
         return;
-    call->inflate = inflate_create();
+    if (call->flow != NULL)
+        flow_decode(call->flow);
+    else
+        call->inflate = inflate_create();
     for (uint32_t i = 0; i < fields->count; i++) {
         if (span_equal_nocase(fields->at[i].name, SPAN("Content-Encoding")) ||
             span_equal_nocase(fields->at[i].name, SPAN("Content-Length")))

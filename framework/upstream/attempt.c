@@ -39,12 +39,20 @@ static enum err on_body(struct exchange *exchange, struct span bytes)
 
     CHECK(attempt->state == ATTEMPT_SENT);
     if (call->flow != NULL) {
-        flow_take(call->flow, bytes);
-        return ERR_OK;
+        enum err err = flow_take(call->flow, bytes);
+
+        if (err != ERR_OK)
+            exchange->problem = unpack_problem(err);
+        return err;
     }
-    if (call->inflate != NULL)
-        return inflate_feed(call->inflate, bytes, &call->body,
-                            (size_t)call->upstream->options->body_bytes_max);
+    if (call->inflate != NULL) {
+        enum err err = inflate_feed(call->inflate, bytes, &call->body,
+                                    (size_t)call->upstream->options->body_bytes_max);
+
+        if (err == ERR_PROTOCOL)
+            exchange->problem = unpack_problem(err);
+        return err;
+    }
     if (bytes.len > call->upstream->options->body_bytes_max - call->body.len)
         return ERR_TOO_BIG;
     buf_append(&call->body, bytes);
@@ -108,6 +116,12 @@ static void on_loan(struct origin_loan *loan, const struct conn_failure *failure
     }
     attempt->state = ATTEMPT_NONE;
     call_fail(attempt->call, failure->what, "%s", failure->problem);
+}
+
+void attempt_blame(struct attempt *attempt, const char *problem)
+{
+    if (attempt->state == ATTEMPT_SENT)
+        origin_failed(attempt->conn, problem);
 }
 
 void attempt_abandon(struct attempt *attempt)
@@ -264,6 +278,14 @@ static bool take_trailers(struct call *call, const struct exchange *exchange)
                                &call->flow->trailers);
 }
 
+/* Its framing says that the body is whole: is the gzip in it? */
+static bool is_cut_off(const struct call *call)
+{
+    if (call->flow != NULL)
+        return flow_is_cut_off(call->flow);
+    return call->inflate != NULL && !inflate_is_complete(call->inflate);
+}
+
 static void on_done(struct exchange *exchange, enum err err)
 {
     struct attempt *attempt = exchange->user;
@@ -275,9 +297,9 @@ static void on_done(struct exchange *exchange, enum err err)
         .err = err, .written = exchange_written(exchange), .received = exchange_received(exchange)};
 
     CHECK(attempt->state == ATTEMPT_SENT);
-    if (err == ERR_OK && call->inflate != NULL && !inflate_is_complete(call->inflate)) {
+    if (err == ERR_OK && is_cut_off(call)) {
         what = UPSTREAM_PROTOCOL;
-        problem = "its body is gzip that was cut off";
+        problem = unpack_problem(ERR_CLOSED);
     } else if (err == ERR_OK && take_trailers(call, exchange)) {
         on_answered(attempt);
         return;

@@ -210,11 +210,6 @@ static bool is_fit(const struct upstream_call *what, bool is_stream,
         snprintf(problem, UPSTREAM_PROBLEM_SIZE, "a body is written to streams only");
         return false;
     }
-    if (is_stream && (what->flags & UPSTREAM_DECODE) != 0) {
-        snprintf(problem, UPSTREAM_PROBLEM_SIZE,
-                 "the body of a stream comes as it is, not decoded");
-        return false;
-    }
     return true;
 }
 

@@ -81,6 +81,9 @@ void call_pause(struct call *call, uint64_t ms);
 /* Begins an attempt. It fails where the line is full; a hedge is canceled then. */
 void call_launch(struct call *call);
 
+/* The address that it was sent to, if any, has failed; `problem` says how. */
+void attempt_blame(struct attempt *attempt, const char *problem);
+
 /* Lets go of its place or its connection; nothing of them will call back. */
 void attempt_abandon(struct attempt *attempt);
 
@@ -95,6 +98,10 @@ void call_succeed(struct call *call);
 /* It has failed; `format` makes the text for people, behind the upstream's name. */
 void call_fail(struct call *call, enum upstream_failure what, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* A pull has found that its stream's body cannot be decoded: `err` of unpack_problem(). The call may
+ * be over, and counted as answered, by then. */
+void call_fail_body(struct call *call, enum err err);
 
 /* What the breaker learns: the upstream answered, and not with a 502 to 504; or it did not. */
 void call_tell_breaker(struct call *call, bool is_good);

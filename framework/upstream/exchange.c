@@ -92,10 +92,12 @@ static void refused(struct exchange *exchange)
 
 static void refused_by_handler(struct exchange *exchange, enum err err)
 {
-    if (err == ERR_TOO_BIG)
-        fail(exchange, err, UPSTREAM_BODY_TOO_BIG, "the body is longer than body_max");
-    else
-        fail(exchange, err, UPSTREAM_PROTOCOL, err_text(err));
+    enum upstream_failure what = err == ERR_TOO_BIG ? UPSTREAM_BODY_TOO_BIG : UPSTREAM_PROTOCOL;
+    const char *problem = exchange->problem;
+
+    if (problem == NULL)
+        problem = err == ERR_TOO_BIG ? "the body is longer than body_max" : err_text(err);
+    fail(exchange, err, what, problem);
 }
 
 /* "timeout=5, max=100": how long may we keep it? Something less, as our request must be there

@@ -29,7 +29,8 @@ struct stream;
 /* Fields of an answer's head; more are ERR_TOO_BIG. */
 enum { EXCHANGE_FIELDS_MAX = 100 };
 
-/* Who takes the answer. What is not ERR_OK from the first two ends the exchange with that error. */
+/* Who takes the answer. What is not ERR_OK from the first two ends the exchange with that error;
+ * exchange->problem may be set to a constant text that says why. */
 struct exchange_handler {
     /* The head of the answer itself. */
     enum err (*on_head)(struct exchange *exchange, const struct http_head *head);

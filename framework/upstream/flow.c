@@ -9,6 +9,9 @@
  * canceled leaves it where it is; a write has been taken over. In a canceled scope either gives the
  * call up: nobody is going to go on with it.
  *
+ * gzip that is decoded waits as it came while nobody pulls, and may go on doing so when the exchange
+ * is over and its connection lent to others: what is wrong with the rest, a pull finds out.
+ *
  * An answer may come while the request is still being written. Where it is complete, or where it
  * says that there is something wrong, no more is sent: a peer that has refused may read no further.
  * What is written then is taken and forgotten, so that its writer comes to see the answer.
@@ -128,17 +131,56 @@ static struct flow_pull *make_pull(struct flow *flow)
     return last;
 }
 
-void flow_take(struct flow *flow, struct span bytes)
+static bool has_room(const struct flow *flow)
+{
+    return flow->gathered.len < FLOW_HIGH && unpack_is_hungry(&flow->unpack);
+}
+
+void flow_decode(struct flow *flow)
+{
+    const struct upstream *upstream = flow->call->upstream;
+
+    unpack_start(&flow->unpack, flow->gathered._pool, upstream->options->decoded_bytes_max);
+}
+
+enum err flow_take(struct flow *flow, struct span bytes)
 {
     struct exchange *exchange = exchange_of(flow);
+    enum err err = ERR_OK;
 
     CHECK(!flow->is_over);
     CHECK(exchange != NULL);
     note_move(flow);
-    buf_append(&flow->gathered, bytes);
+    if (unpack_is_started(&flow->unpack))
+        err = unpack_more(&flow->unpack, bytes, &flow->gathered, FLOW_HIGH);
+    else
+        buf_append(&flow->gathered, bytes);
     serve(flow);
-    if (flow->gathered.len >= FLOW_HIGH)
+    if (err == ERR_OK && !has_room(flow))
         exchange_pause(exchange);
+    return err;
+}
+
+bool flow_is_cut_off(const struct flow *flow)
+{
+    return unpack_is_hungry(&flow->unpack) && !unpack_is_complete(&flow->unpack);
+}
+
+/* Somebody wants more than has gathered: decodes some of what waits, which may turn out to be none
+ * only now, behind the answer's end. */
+static void decode_more(struct flow *flow)
+{
+    enum err err;
+
+    if (!unpack_is_started(&flow->unpack) || flow->gathered.len > 0)
+        return;
+    err = unpack_more(&flow->unpack, (struct span){NULL, 0}, &flow->gathered, FLOW_HIGH);
+    if (err == ERR_OK && flow->is_over && flow_is_cut_off(flow))
+        err = ERR_CLOSED;
+    if (err != ERR_OK && flow->err == ERR_OK)
+        call_fail_body(flow->call, err);
+    if (flow->is_over && unpack_is_hungry(&flow->unpack))
+        unpack_stop(&flow->unpack);
 }
 
 void flow_answered(struct flow *flow, uint32_t code)
@@ -343,6 +385,7 @@ void flow_release(struct flow *flow)
     flow->pull = NULL;
     flow->write = NULL;
     ready_stop(&flow->space);
+    unpack_stop(&flow->unpack);
     buf_release(&flow->gathered);
     buf_release(&flow->piece);
     buf_release(&flow->unsent);
@@ -379,9 +422,10 @@ struct op *upstream_read(struct op *op)
     pull->flow = flow;
     buf_release(&flow->piece);
     note_move(flow);
+    decode_more(flow);
     serve(flow);
     exchange = exchange_of(flow);
-    if (exchange != NULL && flow->gathered.len < FLOW_HIGH)
+    if (exchange != NULL && has_room(flow))
         exchange_resume(exchange);
     return &pull->op;
 }

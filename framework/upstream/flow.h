@@ -1,11 +1,12 @@
 /* upstream/flow.h - the bodies of a call that is streamed: the answer's is pulled, the request's is
  * written.
  *
- *   answer:   connection ──take──▶ gathered ──(all of it at once)──▶ piece ──▶ pull
+ *   answer:   connection ──take──▶ (unpack) ──▶ gathered ──(all of it at once)──▶ piece ──▶ pull
  *   request:  write ──▶ unsent, before there is a connection ──▶ the connection
  *
  * From FLOW_HIGH bytes on that nobody has pulled, the connection is not read; a write settles once
- * less than FLOW_HIGH wait to be sent.
+ * less than FLOW_HIGH wait to be sent. Where gzip is decoded, no more than FLOW_HIGH comes out of it
+ * at once, and the connection is not read while any of it waits.
  * Loop:   of the call's.
  * Memory: in the call's scope; bounded, however long the bodies are.
  * Limits: FLOW_UNSENT_MAX bytes and FLOW_WRITES_MAX writes wait to be sent; stream_timeout_ms of
@@ -18,6 +19,7 @@
 #include "http/message.h"
 #include "loop/loop.h"
 #include "task/op.h"
+#include "upstream/unpack.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -36,6 +38,7 @@ struct flow {
     struct flow_pull *pull;      /* the last one; NULL: it was let go of */
     struct buf gathered;         /* of the answer, not yet pulled */
     struct buf piece;            /* what the last pull brought */
+    struct unpack unpack;        /* decodes the answer, where that is wanted */
     struct http_fields trailers; /* behind the answer's body */
     bool is_over;                /* nothing more comes or goes */
     enum err err;                /* once over: how */
@@ -65,8 +68,16 @@ void flow_sent(struct flow *flow);
 /* The answer's head came. */
 void flow_answered(struct flow *flow, uint32_t code);
 
-/* Some of the answer's body. */
-void flow_take(struct flow *flow, struct span bytes);
+/* What comes of the answer's body is gzip, and to be decoded. */
+void flow_decode(struct flow *flow);
+
+/* Some of the answer's body. ERR_TOO_BIG, ERR_PROTOCOL: that cannot be decoded, and the caller ends
+ * the call. */
+enum err flow_take(struct flow *flow, struct span bytes) __attribute__((warn_unused_result));
+
+/* Has the answer's body, which came to its end, been cut off? What was not pulled yet is looked at
+ * when it is. */
+bool flow_is_cut_off(const struct flow *flow);
 
 /* There is room for more of the request. */
 void flow_drained(struct flow *flow);

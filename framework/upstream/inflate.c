@@ -13,6 +13,7 @@ enum { PIECE_SIZE = 16384, WINDOW_BITS = 15, GZIP_ALONE = 16, TAKEN_MAX = 1 << 3
 struct inflate {
     z_stream stream; /* zlib's */
     bool is_at_end;  /* of a file: the body may end, or another one follow */
+    bool is_full;    /* the last step has left no room: there may be more inside */
 };
 
 static void *allocate(void *data, unsigned count, unsigned size)
@@ -63,31 +64,43 @@ static enum err step(struct inflate *body, struct buf *out, size_t room)
     status = inflate(stream, Z_NO_FLUSH);
     buf_commit(out, size - stream->avail_out);
     body->is_at_end = status == Z_STREAM_END;
+    body->is_full = stream->avail_out == 0 && !body->is_at_end;
     return status == Z_OK || status == Z_STREAM_END || status == Z_BUF_ERROR ? ERR_OK
                                                                              : ERR_PROTOCOL;
 }
 
-enum err inflate_feed(struct inflate *body, struct span bytes, struct buf *out, size_t len_max)
+enum err inflate_some(struct inflate *body, struct span *bytes, struct buf *out, size_t len_max)
 {
     z_stream *stream = &body->stream;
-    bool is_full = false;
     enum err err = ERR_OK;
 
-    CHECK(bytes.len < TAKEN_MAX);
-    CHECK(out->len <= len_max);
-    stream->next_in = (unsigned char *)(uintptr_t)bytes.ptr;
-    stream->avail_in = (unsigned)bytes.len;
-    while (err == ERR_OK && (stream->avail_in > 0 || is_full)) {
-        /* One byte beyond the limit tells that there is more. */
-        err = step(body, out, len_max - out->len + 1);
-        is_full = stream->avail_out == 0 && !body->is_at_end;
-        if (err == ERR_OK && out->len > len_max)
-            err = ERR_TOO_BIG;
-    }
+    CHECK(bytes->len < TAKEN_MAX);
+    stream->next_in = (unsigned char *)(uintptr_t)bytes->ptr;
+    stream->avail_in = (unsigned)bytes->len;
+    while (err == ERR_OK && out->len < len_max && (stream->avail_in > 0 || body->is_full))
+        err = step(body, out, len_max - out->len);
+    if (stream->avail_in < bytes->len)
+        bytes->ptr += bytes->len - stream->avail_in;
+    bytes->len = stream->avail_in;
     return err;
+}
+
+enum err inflate_feed(struct inflate *body, struct span bytes, struct buf *out, size_t len_max)
+{
+    enum err err;
+
+    CHECK(out->len <= len_max);
+    /* One byte beyond the limit tells that there is more. */
+    err = inflate_some(body, &bytes, out, len_max + 1);
+    return err == ERR_OK && out->len > len_max ? ERR_TOO_BIG : err;
+}
+
+bool inflate_has_more(const struct inflate *body)
+{
+    return body->is_full;
 }
 
 bool inflate_is_complete(const struct inflate *body)
 {
-    return body->is_at_end;
+    return body->is_at_end || body->stream.total_in == 0;
 }

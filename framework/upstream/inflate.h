@@ -26,7 +26,15 @@ void inflate_destroy(struct inflate *body);
 enum err inflate_feed(struct inflate *body, struct span bytes, struct buf *out, size_t len_max)
     __attribute__((warn_unused_result));
 
-/* Has all of it come, with its checksum? */
+/* Decodes from the front of `bytes`, which moves on, to the end of `out`, until that is `len_max` long.
+ * ERR_PROTOCOL, as inflate_feed(). */
+enum err inflate_some(struct inflate *body, struct span *bytes, struct buf *out, size_t len_max)
+    __attribute__((warn_unused_result));
+
+/* May more come out, without another byte in? */
+bool inflate_has_more(const struct inflate *body);
+
+/* Has all of it come, with its checksum? A body without a byte is whole, too. */
 bool inflate_is_complete(const struct inflate *body);
 
 #endif

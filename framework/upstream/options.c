@@ -9,6 +9,8 @@
 #define DAY_MS         (24u * 60 * 60 * 1000)
 #define HEAD_BYTES_MAX (1ull << 20)
 #define BODY_BYTES_MAX (1ull << 30)
+/* Where nothing is held in memory. */
+#define DECODED_BYTES_MAX (1ull << 50)
 
 #define MEMBER(name) offsetof(struct upstream_options, name)
 
@@ -378,6 +380,16 @@ static const struct field fields[] = {
      .scope = FIELD_PER_WORKER,
      .help = "The largest body of an answer, all of which is held in memory: 502, "
              "upstream_body_too_big."},
+    {.key = "decoded_max",
+     .type = FIELD_SIZE,
+     .offset = MEMBER(decoded_bytes_max),
+     .fallback = "1g",
+     .min = 1,
+     .max = DECODED_BYTES_MAX,
+     .scope = FIELD_PER_WORKER,
+     .help = "The most that comes out of an answer in gzip that is decoded as it is streamed "
+             "(WEFT_CALL_DECODE): 502, upstream_body_too_big. It is never held in memory, but a "
+             "few bytes can become very many."},
 };
 
 struct tls_context *upstream_tls_context(const struct upstream_options *options,

@@ -60,6 +60,7 @@ struct upstream_options {
     uint32_t age_max_ms;         /* of a connection that is used again; 0: none */
     uint64_t head_bytes_max;     /* of an answer: ERR_UP_TOO_BIG */
     uint64_t body_bytes_max;     /* of an answer: ERR_UP_TOO_BIG */
+    uint64_t decoded_bytes_max;  /* of a stream's gzip, decoded: ERR_UP_TOO_BIG */
 };
 
 /* What the table cannot say: are url and addresses such, and what is in the files of TLS? `problem`

@@ -112,6 +112,28 @@ void call_fail(struct call *call, enum upstream_failure what, const char *format
     tell_failure(call, what, span_of(text));
 }
 
+void call_fail_body(struct call *call, enum err err)
+{
+    enum upstream_failure what = err == ERR_TOO_BIG ? UPSTREAM_BODY_TOO_BIG : UPSTREAM_PROTOCOL;
+    struct upstream_counts *counts = &call->upstream->counts;
+    const char *problem = unpack_problem(err);
+    char text[EXPLAIN_SIZE];
+
+    if (call->state != CALL_OVER) {
+        if (what == UPSTREAM_PROTOCOL)
+            attempt_blame(&call->attempt, problem);
+        attempt_abandon(&call->attempt);
+        call_fail(call, what, "%s", problem);
+        return;
+    }
+    counts->failed++;
+    counts->failures[what]++;
+    snprintf(text, sizeof text, "upstream %s: %s", call->upstream->name, problem);
+    call->flow->err = upstream_failure_err(what);
+    call->flow->reason = upstream_failure_reason(what);
+    call->flow->error = arena_copy(&call->op.scope->arena, span_of(text));
+}
+
 void call_adopt(struct call *call, const struct call *inner)
 {
     struct arena *arena = &call->op.scope->arena;

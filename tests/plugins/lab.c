@@ -318,6 +318,20 @@ static weft_status call(weft_ctx *ctx, void *self)
     return weft_reply(ctx, weft_call_code(answer), "text/plain", weft_call_body(answer));
 }
 
+/* The same with gzip decoded, in pieces. */
+static weft_status call_decoded(weft_ctx *ctx, void *self)
+{
+    weft_call what = {
+        .size = sizeof what, .flags = WEFT_CALL_DECODE, .path = weft_query(ctx, "path")};
+    weft_op *answer = weft_call_stream(ctx, partner, &what);
+
+    (void)self;
+    WEFT_TRY(weft_await(answer));
+    WEFT_TRY(weft_reply_begin(ctx, weft_call_code(answer), "text/plain"));
+    WEFT_TRY(weft_call_download(ctx, answer));
+    return weft_reply_end(ctx);
+}
+
 static weft_status add_peers(weft_host *host)
 {
     weft_str name;
@@ -338,6 +352,7 @@ static weft_status add_peers(weft_host *host)
     WEFT_TRY(weft_find_upstream(host, name.ptr, &partner));
     if (db != NULL)
         WEFT_TRY(weft_route(host, "GET", "/lab/held", calling_in_transaction));
+    WEFT_TRY(weft_route(host, "GET", "/lab/decoded", call_decoded));
     return weft_route(host, "GET", "/lab/call", call);
 }
 

@@ -2,6 +2,7 @@
 what is of one connection alone; what goes wrong on either side is told to the other one, and nothing of one request
 gets into another. A gigabyte each way in a soak."""
 import contextlib
+import gzip
 import json
 import os
 import socket
@@ -204,6 +205,23 @@ def test_each_framing(start, peer):
         answer = client.ask("GET", "/api/trailers", {"TE": "trailers"})
         assert (answer.body, answer.trailers) == (b"abc", [("X-Sum", "42")])
         assert peer.requests[-1].headers["te"] == "trailers"
+
+
+def test_gzip_goes_through_as_it_is(start, peer):
+    """Nobody has asked the proxy to decode anything: not a byte and no field of it changes."""
+    packed = gzip.compress(b"some text " * 10000)
+    peer.on("GET", None, lambda exchange: exchange.answer(
+        body=packed, headers={"Content-Encoding": "gzip", "Vary": "Accept-Encoding"},
+        framing=exchange.request.target.split("/")[-1]))
+    host = start(peer.url)
+    for framing in ("length", "chunked", "close"):
+        answer = host.ask("GET", f"/api/{framing}", {"Accept-Encoding": "gzip, br"})
+        assert answer.body == packed
+        assert (answer.header("content-encoding"), answer.header("vary")) == ("gzip", "Accept-Encoding")
+        assert answer.header("content-length") == (str(len(packed)) if framing == "length" else None)
+        assert peer.requests[-1].headers["accept-encoding"] == "gzip, br"
+    host.ask("GET", "/api/length")
+    assert "accept-encoding" not in peer.requests[-1].headers
 
 
 # both ways, as it comes

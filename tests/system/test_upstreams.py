@@ -2,18 +2,22 @@
 nothing that is not idempotent is asked twice, and what one address does, dead, slow, or one after the other, costs no
 more than the policy allows; nginx and haproxy, behind and in front, understand what weft says, and it them."""
 import collections
+import gzip
+import os
 import random
 import shutil
 import socket
 import subprocess
 import threading
 import time
+import zlib
 
 import pytest
 
 from support import place, soak
-from support.client import Client
+from support.client import Client, Closed
 from support.load import Load
+from support.memory import Memory
 from support.peer import fixed
 from support.wait import wait_until
 
@@ -313,3 +317,58 @@ def test_the_trace_goes_along(start_weft, peer, setting, sent, passed):
     got = peer.requests[-1].headers
     assert {name: got[name] for name in ("traceparent", "tracestate") if name in got} == passed
     assert 0 < int(got["x-left-ms"]) <= 30000
+
+
+# gzip that a handler wants decoded as it comes
+
+def start_decoding(start_weft, peer, **upstream):
+    env = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=1"}
+    return start_weft({"upstream.partner": {"url": peer.url, **upstream},
+                       "plugin.lab": {"path": place.BUILD / "tests/plugins/lab.so", "upstream": "partner"}}, env=env)
+
+
+def zipped(exchange, body, behind=b"", length=None):
+    packed = gzip.compress(body) + behind
+    exchange.answer(body=packed[:length], headers={"Content-Encoding": "gzip"})
+
+
+@pytest.mark.limit(1200 if soak.IS_ON else 120)
+def test_a_bomb_comes_out_as_fast_as_its_client_takes_it(start_weft, peer):
+    size = 1 << 30 if soak.IS_ON else 64 << 20
+    packer = zlib.compressobj(wbits=31)
+    packed = b"".join(packer.compress(bytes(1 << 20)) for _ in range(size >> 20)) + packer.flush()
+    peer.on("GET", "/bomb", fixed(body=packed, headers={"Content-Encoding": "gzip"}))
+    peer.on("GET", "/small", lambda exchange: zipped(exchange, b"s" * 4000000))
+    peer.on("GET", "/plain", fixed(body="plain"))
+    host = start_decoding(start_weft, peer, stream_timeout="60s")
+    assert host.get("/lab/decoded?path=/small", timeout=60).body == b"s" * 4000000
+    assert peer.requests[-1].headers["accept-encoding"] == "gzip"
+    memory = Memory(host.workers()[0])
+    with host.connect(60) as client:
+        client.request("GET", "/lab/decoded?path=/bomb")
+        head = client._take_until(b"\r\n\r\n")
+        assert b"chunked" in head and b"encoding: gzip" not in head.lower()
+        assert host.get("/lab/decoded?path=/plain").body == b"plain"   # nobody else waits for it
+        total = 0
+        while (length := int(client._take_until(b"\r\n"), 16)) > 0:
+            assert client._take(length).count(0) == length and client._take(2) == b"\r\n"
+            total += length
+            if total % (1 << 22) < length:
+                memory.look()
+        assert total == size
+    assert memory.look() < 8 * 1024
+
+
+@pytest.mark.parametrize("what, reason", [
+    ({"behind": b"more"}, "upstream_protocol"), ({"length": -1}, "upstream_protocol"),
+    ({"length": 1000}, "upstream_protocol"), ({"body": b"x" * 5000001}, "upstream_body_too_big")])
+def test_gzip_that_is_wrong_breaks_the_answer_off(start_weft, peer, what, reason):
+    body = random.Random(1).randbytes(1000) * 5000
+    peer.on("GET", "/x", lambda exchange: zipped(exchange, **({"body": body} | what)))
+    host = start_decoding(start_weft, peer, decoded_max="5000000")
+    with host.connect() as client:
+        client.request("GET", "/lab/decoded?path=/x")
+        with pytest.raises(Closed):
+            client.read_answer()
+    host.wait_access(path="/lab/decoded?path=/x")
+    assert "its answer is broken off" in host.log and f"reason={reason}" in host.log

@@ -46,9 +46,11 @@ struct weft_call {
 #define WEFT_CALL_UPLOAD 2u
 /* The upstream is told that trailers are welcome. */
 #define WEFT_CALL_TRAILERS 4u
-/* Not of weft_call_stream(): an answer in gzip is welcome, and decoded. body_max of
- * [upstream.NAME] holds for what comes out; Content-Encoding and Content-Length are not among the
- * fields then. */
+/* An answer in gzip is welcome, and decoded: Content-Encoding and Content-Length are not among its
+ * fields then. What limits what comes out is body_max of [upstream.NAME], and of
+ * weft_call_stream() decoded_max: WEFT_E_UP_TOO_BIG. Gzip that is none, is damaged, is cut off or
+ * has anything but more gzip behind it is WEFT_E_UP_RESET, upstream_protocol: a stream's pulls
+ * bring what came before first. */
 #define WEFT_CALL_DECODE 8u
 /* Of a GET: where a call that is the same in each byte is under way already, its answer is this
  * one's, too. Each has a deadline of its own. What a handler does not choose, such as
@@ -187,7 +189,8 @@ static inline weft_op *weft_call_post_json(weft_ctx *ctx, weft_upstream *upstrea
  * Nothing is read from the upstream while nobody pulls. A stream has a connection for itself, which
  * is kept for other calls where both bodies came to their ends. What bounds it are timeout_ms of
  * the call, where that is set, the ctx's budget and, where nothing moves, stream_timeout of
- * [upstream.NAME]; timeout and body_max there are not for it. It is not sent again once some of a
+ * [upstream.NAME]; timeout and body_max there are not for it, but decoded_max is, with
+ * WEFT_CALL_DECODE. It is not sent again once some of a
  * body was sent that was written. ---- */
 
 /* Calls: OK with the answer's head, whose code and fields are there from then on; errors as of

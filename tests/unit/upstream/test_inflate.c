@@ -2,39 +2,13 @@
  *       gzip, or not whole, is told. */
 #include "base/buf.h"
 #include "lib/test.h"
+#include "unit/upstream/pack.h"
 #include "upstream/inflate.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <zlib.h>
 
 enum { SIZE = 300000 };
-
-/* gzip of `bytes`; the caller's. */
-static struct span pack(struct span bytes)
-{
-    z_stream stream = {0};
-    size_t size = bytes.len + 1000;
-    unsigned char *out = malloc(size);
-
-    assert_int_equal(deflateInit2(&stream, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY), Z_OK);
-    stream.next_in = (unsigned char *)(uintptr_t)bytes.ptr;
-    stream.avail_in = (unsigned)bytes.len;
-    stream.next_out = out;
-    stream.avail_out = (unsigned)size;
-    assert_int_equal(deflate(&stream, Z_FINISH), Z_STREAM_END);
-    (void)deflateEnd(&stream);
-    return (struct span){(char *)out, size - stream.avail_out};
-}
-
-static char *text(size_t size)
-{
-    char *made = malloc(size);
-
-    for (size_t i = 0; i < size; i++)
-        made[i] = (char)('a' + i * i % 23);
-    return made;
-}
 
 /* Feeds it in steps of `step`. */
 static enum err feed(struct span packed, size_t step, size_t len_max, struct buf *out,
@@ -56,7 +30,7 @@ static enum err feed(struct span packed, size_t step, size_t len_max, struct buf
 static void test_each_cut(void **state)
 {
     static const size_t steps[] = {1, 7, 1000, 1 << 20};
-    char *whole = text(SIZE);
+    char *whole = pack_text(SIZE);
     struct span packed = pack((struct span){whole, SIZE});
     bool is_whole;
 
@@ -76,7 +50,7 @@ static void test_each_cut(void **state)
 
 static void test_limit(void **state)
 {
-    char *whole = text(SIZE);
+    char *whole = pack_text(SIZE);
     struct span packed = pack((struct span){whole, SIZE});
     struct buf out = {0};
     bool is_whole;
