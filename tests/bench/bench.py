@@ -3,9 +3,12 @@
     ./run bench                    all sections: many minutes
     ./run bench --quick            all sections in a minute; short windows, rough figures
     ./run bench --only cost        some sections, separated by commas
+    ./run bench guard [...]        instructions of a request against the stored ones (guard.py)
+    ./run bench syscalls [W3 ...]  system calls of a request, on one connection and on 64
 
-A section is a module beside this file with NAME and run(stage, quick), which returns Rows (stage.py). The exit code is 1
-where a section could not be measured; a bar that is missed says so in the table, since that may be the machine's doing.
+A section is a module beside this file with NAME and run(stage, quick), which returns Rows (stage.py). The exit code is
+1 where a section could not be measured; a bar that is missed says so in the table, since that may be the machine's
+doing.
 """
 import argparse
 import datetime
@@ -22,7 +25,8 @@ import traceback
 
 import stage
 
-SECTIONS = ["cost"]
+SECTIONS = ["guard", "cost"]
+COMMANDS = {"guard": "guard", "syscalls": "count"}
 _WORDS = {True: "ok", False: "MISSED", None: ""}
 
 
@@ -55,7 +59,8 @@ def run_section(name, quick):
         return rows, True
     except Exception as error:  # pylint: disable=broad-exception-caught
         traceback.print_exc()
-        return [stage.Row(name, "could not be measured", f"{type(error).__name__}: {error}".split("\n")[0], "", False)], False
+        said = f"{type(error).__name__}: {error}".split("\n", maxsplit=1)[0]
+        return [stage.Row(name, "could not be measured", said, "", False)], False
 
 
 def parse(arguments):
@@ -71,6 +76,8 @@ def parse(arguments):
 
 
 def main(arguments):
+    if arguments and arguments[0] in COMMANDS:
+        return importlib.import_module(COMMANDS[arguments[0]]).main(arguments[1:])
     options, rows, is_whole = parse(arguments), [], True
     about = machine()
     for name in options.only:

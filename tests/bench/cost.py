@@ -1,5 +1,5 @@
-"""Section: server CPU of a request, for each workload of plugins/bench, as a multiple of k1's for a constant answer in the
-same run; beside it CPU of PostgreSQL, rates and latencies. 64 connections."""
+"""Section: server CPU of a request, for each workload of plugins/bench, as a multiple of k1's for a constant answer in
+the same run; beside it CPU of PostgreSQL, rates and latencies. 64 connections."""
 import statistics
 
 from stage import Row
@@ -22,7 +22,8 @@ WORKLOADS = {
 }
 # What the database must have counted for each request: a column of pg_stat_user_tables, the table, and how often.
 _DATABASE = {"W3": ("idx_scan", "world", 1), "W4": ("idx_scan", "world", 20), "W5": ("seq_scan", "fortune", 1),
-             "W6": ("idx_scan", "world", 20), "W8": ("n_tup_ins + n_tup_upd", "quote", 1), "W9": ("idx_scan", "world", 1)}
+             "W6": ("idx_scan", "world", 20), "W8": ("n_tup_ins + n_tup_upd", "quote", 1),
+             "W9": ("idx_scan", "world", 1)}
 _UPSTREAM = ("W7", "W8", "W9")
 
 

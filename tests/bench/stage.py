@@ -1,14 +1,14 @@
-"""What every section of the benchmark stands on: the release build, a PostgreSQL and an upstream of its own, free ports,
-and figures of processes.
+"""What every section of the benchmark stands on: the release build, a PostgreSQL and an upstream of its own, free
+ports, and figures of processes.
 
     with Stage("cost") as stage:
         host = stage.weft()                               # config/bench.ini, on a free port
         load = stage.wrk(host.port, "/db", connections=64, seconds=2)
         print(load.rate, stage.rss_bytes(host.pid))
 
-Where there are two CPUs or more, what is measured runs on the first, and load, PostgreSQL and upstream on the others; all
-talk over TCP on the loopback. What a stage has started ends with it; where the benchmark itself is killed, that ends, too.
-A stage is for the main thread: what another thread starts would end with that thread.
+Where there are two CPUs or more, what is measured runs on the first, and load, PostgreSQL and upstream on the others;
+all talk over TCP on the loopback. What a stage has started ends with it; where the benchmark itself is killed, that
+ends, too. A stage is for the main thread: what another thread starts would end with that thread.
 """
 import collections
 import configparser
@@ -46,7 +46,8 @@ worker_rlimit_nofile {files};
 events {{ worker_connections 8192; }}
 http {{
   access_log off; default_type application/json; keepalive_timeout 3600s; keepalive_requests 1000000000;
-  client_body_temp_path tmp/b; proxy_temp_path tmp/p; fastcgi_temp_path tmp/f; uwsgi_temp_path tmp/u; scgi_temp_path tmp/s;
+  client_body_temp_path tmp/b; proxy_temp_path tmp/p; fastcgi_temp_path tmp/f; uwsgi_temp_path tmp/u;
+  scgi_temp_path tmp/s;
   server {{ listen 127.0.0.1:{port} backlog=4096;
     location = /status {{ stub_status; }}
     location = /quote {{ return 200 '{quote}'; }} }} }}
@@ -187,10 +188,10 @@ class Stage:
 
     def tool(self, name, *flags):
         """The path of the program of tests/bench/NAME.c, compiled where that is newer."""
-        source, made = HERE / f"{name}.c", WORK / name
+        source, made = HERE / f"{name}.c", self.folder.parent / name
         if not made.exists() or made.stat().st_mtime < source.stat().st_mtime:
-            subprocess.run(["cc", "-std=gnu17", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-o", made, source,
-                            *flags], check=True)
+            warnings = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow"]
+            subprocess.run(["cc", "-std=gnu17", "-O2", *warnings, "-o", made, source, *flags], check=True)
         return made
 
     def k1(self):
@@ -212,8 +213,8 @@ class Stage:
         return made
 
     def weft(self, changes=None, name="weft", wrapper=(), cpus=""):
-        """Starts a host with config/bench.ini and these changes, {"server": {"workers": 2}}; returns the Host. `wrapper`
-        is a command to run it under; `cpus` other CPUs than the first, None for any."""
+        """Starts a host with config/bench.ini and these changes, {"server": {"workers": 2}}; returns the Host.
+        `wrapper` is a command to run it under; `cpus` other CPUs than the first, None for any."""
         sections = self.sections()
         for section, keys in (changes or {}).items():
             sections.setdefault(section, {}).update(keys)
@@ -242,10 +243,15 @@ class Stage:
     def warm(self, host, path, count=200):
         """Asks one after the other, so that sessions are open and statements prepared."""
         with host.connect() as client:
-            for _ in range(count):
-                answer = client.ask("GET", path)
-                if answer.status != 200:
-                    raise RuntimeError(f"{path}: {answer}")
+            self.ask(client, path, count)
+
+    @staticmethod
+    def ask(client, path, count):
+        """Asks so often on a connection; raises where an answer is not 200."""
+        for _ in range(count):
+            answer = client.ask("GET", path)
+            if answer.status != 200:
+                raise RuntimeError(f"{path}: {answer}")
 
     @staticmethod
     def cpu_s(pid):

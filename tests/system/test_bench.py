@@ -1,8 +1,10 @@
-"""Goal: the benchmark's tools do what they say. A table is complete whatever a section does, wrong arguments are refused,
-and the stage brings up the host, the database and the upstream with every workload's answer right."""
+"""Goal: the benchmark's tools do what they say. A table is complete whatever a section does, wrong arguments are
+refused, the stage brings up the host, the database and the upstream with every workload's answer right, and the guard
+fails where a request has become 5 % dearer."""
 import json
 import re
 import shutil
+import subprocess
 import sys
 
 import pytest
@@ -12,6 +14,8 @@ from support import place
 sys.path.insert(0, str(place.ROOT / "tests" / "bench"))
 import bench  # noqa: E402
 import cost  # noqa: E402
+import count  # noqa: E402
+import guard  # noqa: E402
 import stage  # noqa: E402
 
 
@@ -22,14 +26,25 @@ def work(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture
-def made(work):
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
     """A stage of this build."""
     for program in ("nginx", "wrk"):
         if not shutil.which(program, path="/usr/bin:/usr/sbin"):
             pytest.skip(f"{program} is not installed")
-    with stage.Stage("stage") as opened:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage, "WORK", tmp_path_factory.mktemp("bench"))
+        opened = stage.Stage("stage")
+    with opened:
         yield opened
+
+
+@pytest.fixture
+def host(made, request):
+    """A host of the stage, of the test's own."""
+    started = made.weft(name=request.node.name)
+    yield started
+    made.end(started)
 
 
 class Section:
@@ -103,8 +118,7 @@ def test_every_section_is_there():
         assert __import__(name).NAME == name
 
 
-def test_every_workload_has_an_answer(made):
-    host = made.weft()
+def test_every_workload_has_an_answer(made, host):
     asked = made.upstream_asked()
     answers = {name: host.get(path) for name, (path, _, _) in cost.WORKLOADS.items()}
     assert {answer.status for answer in answers.values()} == {200}
@@ -118,8 +132,7 @@ def test_every_workload_has_an_answer(made):
     assert made.upstream_asked() - asked == 3 + 1
 
 
-def test_a_measurement_counts_requests_and_time(made):
-    host = made.weft()
+def test_a_measurement_counts_requests_and_time(made, host):
     made.warm(host, "/db")
     sample = cost.measure(made, host.pid, host.port, "W3", 1)
     assert sample.load.requests > 0 and sample.load.bad == 0
@@ -143,3 +156,105 @@ def test_k1_counts_heads_that_come_in_pieces(made):
             client.send(request[cut:] + request)
             for _ in range(2):
                 assert client.read_answer().body == b"Hello, World!"
+
+
+def counted(**functions):
+    """A Count of ten requests with these functions in room http, instructions a request."""
+    return count.Count({("weft/http", name): instructions * 10 for name, instructions in functions.items()}, 10)
+
+
+@pytest.fixture
+def stored(tmp_path, monkeypatch):
+    """A function that stores figures and has the guard find others: the outcome of its main()."""
+    monkeypatch.setattr(guard, "STORED", tmp_path / "guard.json")
+    monkeypatch.setattr(guard, "compiler", lambda: "gcc 12")
+    monkeypatch.setattr(stage, "WORK", tmp_path)
+
+    def judge(before, now, *arguments):
+        for counts, given in ((before, ["--store"]), (now, arguments)):
+            found = {workload: counts for workload in guard.WORKLOADS}
+            monkeypatch.setattr(guard, "take", lambda *_, found=found: found)
+            status = guard.main(list(given))
+        return status
+    return judge
+
+
+def test_what_has_become_dearer_fails_and_is_named(stored, capsys):
+    before = counted(parse=6000, route=3000, write=1000)
+    assert stored(before, counted(parse=6000, route=3490, write=1000)) == 0
+    capsys.readouterr()
+    assert stored(before, counted(parse=5990, route=3310, write=1000, hash=210)) == 1
+    told = capsys.readouterr().out
+    for workload in ("W1", "W3", "W7"):
+        assert f"{workload}: 10,510 instructions a request, 10,000 stored (+5.1%): more than 5% dearer" in told
+    assert told.index("weft/http route: 3,000 -> 3,310") < told.index("weft/http hash: 0 -> 210")
+    assert "weft/http parse" not in told and "weft/http write" not in told
+
+
+def test_what_has_become_cheaper_is_to_be_stored(stored, capsys):
+    before, now = counted(parse=6000, route=4000), counted(parse=6000, route=3000)
+    assert stored(before, now) == 0
+    assert "W1: 9,000 instructions a request, 10,000 stored (-10.0%): cheaper; store that" in capsys.readouterr().out
+    assert stored(now, now) == 0
+    assert "cheaper" not in capsys.readouterr().out
+
+
+def test_another_compiler_is_told_and_not_compared(stored, capsys, monkeypatch):
+    assert stored(counted(parse=1000), counted(parse=1000)) == 0
+    monkeypatch.setattr(guard, "compiler", lambda: "gcc 13")
+    monkeypatch.setattr(guard, "take", lambda *_: {workload: counted(parse=2000) for workload in guard.WORKLOADS})
+    assert guard.main([]) == 0
+    assert "compiled with gcc 13; the stored figures are of gcc 12: not compared" in capsys.readouterr().out
+
+
+def test_the_compiler_is_the_build_s(made):
+    assert re.match(r"gcc \(.*\) [\d.]+, Debug, \w+$|.*clang version", guard.compiler(made.build))
+
+
+def test_the_stored_figures_are_whole():
+    kept = guard.read_stored()
+    assert list(kept["workloads"]) == guard.WORKLOADS
+    for one in kept["workloads"].values():
+        assert 0.8 * one["total"] < sum(one["functions"].values()) <= one["total"]
+
+
+def test_a_profile_s_sum_is_callgrind_s(tmp_path):
+    if not shutil.which("valgrind"):
+        pytest.skip("valgrind is not installed")
+    profile = tmp_path / "profile"
+    subprocess.run(["valgrind", "-q", "--tool=callgrind", f"--callgrind-out-file={profile}", "/bin/ls", "/"],
+                   check=True, stdout=subprocess.DEVNULL)
+    text = profile.read_text()
+    found = count.parse(text)
+    assert sum(found.values()) == int(re.search(r"^summary: (\d+)", text, re.MULTILINE)[1])
+    assert {"libc", "malloc", "ld"} <= {part for part, _ in found}
+
+
+@pytest.mark.parametrize("library, file, function, part", [
+    ("/x/weft", "/x/framework/http/guard.c", "guard_scan", "weft/http"),
+    ("/x/weft", "/usr/share/llhttp/llhttp.c", "llhttp__internal__run", "llhttp"),
+    ("/x/weft", "/usr/include/bits/string.h", "take", "weft/base"),
+    ("/usr/lib/libc.so.6", "./malloc/malloc.c", "_int_free", "malloc"),
+    ("/usr/lib/libc.so.6", "???", "malloc", "malloc"),
+    ("/usr/lib/libc.so.6", "???", "memcpy", "libc"),
+    ("/usr/lib/libjemalloc.so.2", "???", "malloc", "malloc"),
+    ("/usr/lib/libpq.so.5.15", "???", "PQgetvalue", "libpq"),
+    ("/usr/lib/libcrypto.so.3", "???", "EVP_Digest", "openssl"),
+    ("/run/1/bench.so", "/x/plugins/bench/bench.c", "one_query", "plugin"),
+    ("???", "???", "0x5", "other"),
+])
+def test_whose_an_instruction_is(library, file, function, part):
+    assert count.part_of(library, file, function) == part
+
+
+def test_system_calls_are_counted(made, host):
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed")
+    found = count.syscalls(made, host, "W1")
+    assert found["sendto"] == pytest.approx(1, abs=0.05)
+    assert found["recvfrom"] >= 0.99
+
+
+def test_a_workload_that_there_is_not_is_refused(capsys):
+    assert bench.main(["syscalls", "W17"]) == 2
+    assert "no workload W17; there are: W1, " in capsys.readouterr().err

@@ -1,0 +1,152 @@
+"""What a worker does for a request: instructions, by callgrind, and system calls, by strace. Both repeat where time
+does not: one connection, requests one after the other, after a warm-up; database and upstream are real, and not
+counted."""
+import collections
+import re
+import subprocess
+import sys
+
+import cost
+import stage
+
+_MALLOC = re.compile(r"(__libc_)?(malloc|calloc|realloc|free|memalign|posix_memalign|aligned_alloc)(@.*)?$"
+                     r"|_int_(malloc|free)")
+_CONTROL_S = 60
+
+
+class Count:
+    """Instructions a request: `total`, by part, and by function, as (part, name)."""
+
+    def __init__(self, functions, requests):
+        self.functions = {key: cost / requests for key, cost in functions.items()}
+        self.parts = collections.Counter()
+        for (part, _), instructions in self.functions.items():
+            self.parts[part] += instructions
+        self.total = sum(self.parts.values())
+
+
+def part_of(library, file, function):
+    """Whose an instruction is: a room of weft, llhttp, plugin, malloc, or a library."""
+    name = library.rsplit("/", 1)[-1]
+    if name == "weft":
+        room = re.search(r"/framework/(\w+)/", file)
+        return "llhttp" if "llhttp" in file else f"weft/{room[1]}" if room else "weft/base"
+    if name.startswith("libc.so"):
+        is_malloc = re.search(r"/malloc/(malloc|arena)\.[ch]$", file) or _MALLOC.match(function)
+        return "malloc" if is_malloc else "libc"
+    if re.match(r"lib(mimalloc|jemalloc)", name):
+        return "malloc"
+    if re.match(r"lib(ssl|crypto)\.so", name):
+        return "openssl"
+    library = re.match(r"(lib\w+|ld)\b.*\.so", name)
+    return library[1] if library else "plugin" if name.endswith(".so") else "other"
+
+
+def parse(text):
+    """The instructions of a file of callgrind's, {(part, function): count}; code that was inlined counts where its
+    source lies, under the function it was inlined into."""
+    names, at, is_call = {}, {}, False
+    found = collections.Counter()
+    for line in text.splitlines():
+        mark = re.match(r"(ob|fl|fi|fe|fn|cob|cfi|cfl|cfn)=\((\d+)\)(?: (.*))?$", line)
+        if mark:
+            kind, number, name = mark.groups()
+            table = {"b": "ob", "n": "fn"}.get(kind[-1], "fl")
+            if name is not None:
+                names[table, number] = name
+            if kind[0] != "c":
+                at[table] = names[table, number]
+        elif line.startswith("calls="):
+            is_call = True
+        elif line[:1] in "+-*0123456789" and line[:1]:
+            if not is_call:
+                key = part_of(at["ob"], at["fl"], at["fn"]), at["fn"].split("'")[0]
+                found[key] += int(line.split()[1])
+            is_call = False
+    return found
+
+
+class Counter:
+    """A host under callgrind, of the stage that it was given; count() as often as you like."""
+
+    def __init__(self, made, changes=None, env=None):
+        self.stage = made
+        self.prefix = made.folder / "vgdb"
+        for old in made.folder.glob("callgrind.out*"):
+            old.unlink()
+        wrapper = ["valgrind", "-q", "--tool=callgrind", "--trace-children=yes", "--instr-atstart=no",
+                   f"--vgdb-prefix={self.prefix}", f"--callgrind-out-file={made.folder}/callgrind.out.%p"]
+        if env:
+            wrapper = ["env", *(f"{name}={value}" for name, value in env.items()), *wrapper]
+        # What looks like a stall here is callgrind's doing.
+        slow = {"server": {"stall_warn": 0, "stall_kill": 0}, **(changes or {})}
+        self.host = made.weft(slow, name="counted", wrapper=wrapper, cpus=None)
+        self.worker = self.host.workers()[0]
+        self._dumps = 0
+        self._is_on = False
+
+    def _control(self, *arguments):
+        command = ["callgrind_control", f"--vgdb-prefix={self.prefix}", *arguments, str(self.worker)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_CONTROL_S)
+        if "OK." not in done.stdout:
+            raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
+
+    def _batch(self, client, path, requests):
+        self._control("-z")
+        self.stage.ask(client, path, requests)
+        self._control("--dump=batch")
+        self._dumps += 1
+        file = self.stage.folder / f"callgrind.out.{self.worker}.{self._dumps}"
+        return Count(parse(file.read_text(encoding="utf-8", errors="replace")), requests)
+
+    def count(self, workload, requests=300, batches=3):
+        """The Count of the cheapest batch: what more a batch has is timers, which tick by the clock."""
+        path = cost.WORKLOADS[workload][0]
+        with self.host.connect(30) as client:
+            self.stage.ask(client, path, 300)
+            if not self._is_on:
+                self._control("--instr=on")
+                self._is_on = True
+            self.stage.ask(client, path, 20)
+            found = [self._batch(client, path, requests) for _ in range(batches)]
+        return min(found, key=lambda count: count.total)
+
+
+def syscalls(made, host, workload, connections=1):
+    """System calls a request of a host's first worker, {name: calls}; from more connections than one, by wrk."""
+    path, in_flight, _ = cost.WORKLOADS[workload]
+    worker, outcome = host.workers()[0], made.folder / "strace.txt"
+    made.warm(host, path)
+    with host.connect(30) as client, subprocess.Popen(
+            ["strace", "-f", "-c", "-U", "calls,name", "-o", outcome, "-p", str(worker)], stderr=subprocess.PIPE,
+            text=True) as strace:
+        while "attached" not in (line := strace.stderr.readline()):
+            if not line:
+                raise RuntimeError("strace cannot attach to the worker")
+        if connections == 1:
+            requests = 1000
+            made.ask(client, path, requests)
+        else:
+            requests = made.wrk(host.port, path, connections, 2, in_flight).requests
+        strace.send_signal(2)
+        strace.wait(30)
+    calls = re.findall(r"^\s*(\d+)\s+(\w+)$", outcome.read_text(encoding="ascii"), re.MULTILINE)
+    return {name: int(count) / requests for count, name in calls if name != "total"}
+
+
+def main(workloads):
+    """What `./run bench syscalls W3 W8` does."""
+    unknown = [workload for workload in workloads if workload not in cost.WORKLOADS]
+    if unknown:
+        print(f"no workload {unknown[0]}; there are: {', '.join(cost.WORKLOADS)}", file=sys.stderr)
+        return 2
+    with stage.Stage("syscalls") as made:
+        host = made.weft()
+        for workload in workloads or cost.WORKLOADS:
+            for connections in (1, cost.CONNECTIONS):
+                found = syscalls(made, host, workload, connections)
+                most = sorted(found.items(), key=lambda item: -item[1])
+                named = ", ".join(f"{name} {calls:.2f}" for name, calls in most if calls >= 0.005)
+                print(f"{workload}, {connections} connections: {sum(found.values()):.2f} a request: {named}",
+                      flush=True)
+    return 0

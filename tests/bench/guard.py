@@ -1,0 +1,139 @@
+"""./run bench guard: instructions of a request against the stored ones (guard.json); 5 % more is a failure.
+
+    ./run bench guard                       W1, W3 and W7; exit code 1 where one has become dearer
+    ./run bench guard --store               the same, and the figures are the stored ones from now on
+    ./run bench guard --split W3 [W6 ...]   where the instructions of any workload are: by part and function
+
+Only the worker counts, PostgreSQL and upstream are real. The figures hold for one compiler: with another one they
+are printed, and nothing fails.
+"""
+import argparse
+import json
+import pathlib
+import platform
+import re
+import subprocess
+import sys
+
+import cost
+import count
+import stage
+
+NAME = "guard"
+WORKLOADS = ["W1", "W3", "W7"]
+SHARE = 0.05            # of the stored figure that it may grow
+STORED = stage.HERE / "guard.json"
+_NAMED = 8              # functions that a failure names
+_KEPT = 20              # instructions a request from which on a function is stored
+
+
+def compiler(build=stage.place.BUILD):
+    """What the build was compiled with: the compiler's own words, the build's type and the machine."""
+    cache = pathlib.Path(build, "CMakeCache.txt").read_text(encoding="utf-8")
+    path = re.search(r"^CMAKE_C_COMPILER:\w+=(.*)$", cache, re.MULTILINE)[1]
+    kind = re.search(r"^CMAKE_BUILD_TYPE:\w+=(.*)$", cache, re.MULTILINE)[1]
+    said = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
+    named = re.sub(r"^\S*(cc|gcc-\d+) ", "gcc ", said.splitlines()[0])
+    return f"{named}, {kind}, {platform.machine()}"
+
+
+def to_json(counts, made_by):
+    """What is stored of a run."""
+    workloads = {}
+    for workload, found in counts.items():
+        functions = {f"{part} {name}": round(cost) for (part, name), cost in found.functions.items() if cost >= _KEPT}
+        workloads[workload] = {"total": round(found.total), "functions": dict(sorted(functions.items()))}
+    return {"compiler": made_by, "workloads": workloads}
+
+
+def grown(stored, found):
+    """The functions that have more instructions than stored, the most first: (name, stored, found)."""
+    changes = []
+    for (part, name), now in found.functions.items():
+        before = stored["functions"].get(f"{part} {name}", 0)
+        if now - before >= _KEPT:
+            changes.append((f"{part} {name}", before, round(now)))
+    return sorted(changes, key=lambda change: change[1] - change[2])[:_NAMED]
+
+
+def judge(workload, stored, found):
+    """Whether a workload is no dearer than it may be, and what there is to say."""
+    share = found.total / stored["total"] - 1
+    text = f"{workload}: {found.total:,.0f} instructions a request, {stored['total']:,} stored ({share:+.1%})"
+    if share > SHARE:
+        lines = [f"    {name}: {before:,} -> {now:,}" for name, before, now in grown(stored, found)]
+        return False, "\n".join([text + f": more than {SHARE:.0%} dearer; what has grown most:", *lines])
+    if share < -SHARE:
+        text += ": cheaper; store that with ./run bench guard --store"
+    return True, text
+
+
+def compare(stored, counts, made_by):
+    """Whether all is well, and the lines to print."""
+    if stored["compiler"] != made_by:
+        lines = [f"{workload}: {found.total:,.0f} instructions a request" for workload, found in counts.items()]
+        return True, [*lines, f"compiled with {made_by}; the stored figures are of {stored['compiler']}: not compared"]
+    judged = [judge(workload, stored["workloads"][workload], found) for workload, found in counts.items()]
+    return all(is_fine for is_fine, _ in judged), [text for _, text in judged]
+
+
+def read_stored():
+    return json.loads(STORED.read_text(encoding="utf-8"))
+
+
+def take(made, workloads, requests=300, batches=3):
+    counter = count.Counter(made)
+    return {workload: counter.count(workload, requests, batches) for workload in workloads}
+
+
+def print_split(counts):
+    for workload, found in counts.items():
+        print(f"{workload}: {found.total:,.0f} instructions a request")
+        whole = sum(cost for part, cost in found.parts.items() if part.startswith("weft/"))
+        print(f"    {'weft':20} {whole:8,.0f}")
+        for part, instructions in found.parts.most_common():
+            if instructions >= 1:
+                print(f"    {part:20} {instructions:8,.0f}")
+        dearest = sorted(found.functions.items(), key=lambda item: -item[1])[:30]
+        print("  functions, what is inlined into them counted by its own room:")
+        for (part, name), instructions in dearest:
+            print(f"    {part + ' ' + name:50} {instructions:8,.0f}")
+
+
+def run(made, quick):
+    """The section of the table."""
+    stored, made_by = read_stored(), compiler()
+    is_same = stored["compiler"] == made_by
+    rows = []
+    for workload, found in take(made, WORKLOADS, 100 if quick else 300, 1 if quick else 3).items():
+        most = stored["workloads"][workload]["total"] * (1 + SHARE)
+        whole = sum(cost for part, cost in found.parts.items() if part.startswith("weft/"))
+        value = f"{found.total:,.0f} instructions, {whole:,.0f} of them weft's own"
+        rows.append(stage.Row(NAME, f"weft {workload}", value, f"<= {most:,.0f}" if is_same else "",
+                              found.total <= most if is_same else None))
+    return rows
+
+
+def main(arguments):
+    parser = argparse.ArgumentParser(prog="./run bench guard", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--store", action="store_true")
+    parser.add_argument("--split", nargs="+", metavar="WORKLOAD", choices=list(cost.WORKLOADS), default=[])
+    options = parser.parse_args(arguments)
+    with stage.Stage(NAME) as made:
+        counts = take(made, options.split or WORKLOADS)
+    if options.split:
+        print_split(counts)
+        return 0
+    if options.store:
+        STORED.write_text(json.dumps(to_json(counts, compiler()), indent=1) + "\n", encoding="utf-8")
+        for workload, found in counts.items():
+            print(f"{workload}: {found.total:,.0f} instructions a request, stored")
+        return 0
+    is_fine, lines = compare(read_stored(), counts, compiler())
+    print("\n".join(lines))
+    return 0 if is_fine else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
