@@ -92,19 +92,24 @@ size_t buf_room(const struct buf *buf)
     return buf->_base == NULL ? 0 : (size_t)(buf->_base + buf->_size - (buf->data + buf->len));
 }
 
+/* Of storage from the heap. With a pool it is larger than a piece: its size says where it came
+ * from. */
+static size_t heap_size(const struct buf *buf, size_t size)
+{
+    size_t target = buf->_pool != NULL ? 2 * BUF_PIECE_SIZE : HEAP_SIZE_MIN;
+
+    while (target < size)
+        target *= 2;
+    return target;
+}
+
 /* Moves the data into storage for at least `size` bytes. */
 static void grow(struct buf *buf, size_t size)
 {
     bool is_piece = buf->_pool != NULL && size <= BUF_PIECE_SIZE;
-    size_t target = HEAP_SIZE_MIN;
-    char *base;
+    size_t target = is_piece ? BUF_PIECE_SIZE : heap_size(buf, size);
+    char *base = is_piece ? take_piece(buf->_pool) : mem_realloc(NULL, target);
 
-    while (target < size)
-        target *= 2;
-    /* With a pool, that size says where the storage came from. */
-    if (buf->_pool != NULL)
-        target = is_piece ? BUF_PIECE_SIZE : target > BUF_PIECE_SIZE ? target : 2 * BUF_PIECE_SIZE;
-    base = is_piece ? take_piece(buf->_pool) : mem_realloc(NULL, target);
     if (buf->len > 0)
         memcpy(base, buf->data, buf->len);
     if (buf->_base != NULL)

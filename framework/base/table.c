@@ -2,7 +2,9 @@
  *
  * Linear probing; an entry that is taken out is filled by moving the ones behind it down, so there
  * are no tombstones and a look-up ends at the first hole. SipHash-1-3 with a seed of the table's
- * own: a peer that cannot see the seed cannot find keys that collide.
+ * own: a peer that cannot see the seed cannot find keys that collide. A look-up alone never takes
+ * longer than the longest run of entries, whatever is looked for; so a table whose keys are trusted
+ * has a hash of a multiplication for eight bytes instead.
  */
 #include "base/table.h"
 #include "base/check.h"
@@ -38,7 +40,7 @@ static inline void sip_round(uint64_t v[4])
     v[2] = rotate(v[2], 32);
 }
 
-static uint64_t hash_of(uint64_t seed, struct span key)
+static uint64_t sip_hash(uint64_t seed, struct span key)
 {
     uint64_t v[4] = {seed ^ 0x736f6d6570736575u, ~seed ^ 0x646f72616e646f6du,
                      seed ^ 0x6c7967656e657261u, ~seed ^ 0x7465646279746573u};
@@ -60,10 +62,55 @@ static uint64_t hash_of(uint64_t seed, struct span key)
     return v[0] ^ v[1] ^ v[2] ^ v[3];
 }
 
+/* Up to eight bytes as a number. Different ones of one length make different numbers. */
+static inline uint64_t short_word(const char *bytes, size_t len)
+{
+    uint32_t low, high;
+
+    if (len >= 4) {
+        memcpy(&low, bytes, 4);
+        memcpy(&high, bytes + len - 4, 4);
+        return (uint64_t)high << 32 | low;
+    }
+    if (len == 0)
+        return 0;
+    return (uint64_t)(unsigned char)bytes[len - 1] << 16 |
+           (uint64_t)(unsigned char)bytes[len / 2] << 8 | (unsigned char)bytes[0];
+}
+
+static inline uint64_t stir(uint64_t hash, uint64_t word)
+{
+    hash = (hash ^ word) * 0x9e3779b97f4a7c15u; /* 2^64 by the golden ratio */
+    return hash ^ hash >> 32;
+}
+
+static uint64_t trusted_hash(struct span key)
+{
+    uint64_t hash = key.len, word;
+    size_t at = 0;
+
+    for (; key.len - at > 8; at += 8) {
+        memcpy(&word, key.ptr + at, 8);
+        hash = stir(hash, word);
+    }
+    return stir(hash, short_word(key.ptr + at, key.len - at));
+}
+
+static uint64_t hash_of(const struct table *table, struct span key)
+{
+    return table->_is_trusted ? trusted_hash(key) : sip_hash(table->_seed, key);
+}
+
 void table_init(struct table *table)
 {
     CHECK(table != NULL);
     *table = (struct table){._entries = NULL};
+}
+
+void table_init_trusted(struct table *table)
+{
+    CHECK(table != NULL);
+    *table = (struct table){._is_trusted = true};
 }
 
 void table_deinit(struct table *table)
@@ -73,7 +120,7 @@ void table_deinit(struct table *table)
     for (uint32_t i = 0; i < table->_size; i++)
         mem_free(table->_entries[i].key);
     mem_free(table->_entries);
-    table_init(table);
+    *table = (struct table){._is_trusted = table->_is_trusted};
 }
 
 /* The entry of `key`, or the hole where it belongs. */
@@ -96,7 +143,7 @@ void *table_get(const struct table *table, struct span key)
     CHECK(table != NULL);
     if (table->count == 0)
         return NULL;
-    return find(table, key, hash_of(table->_seed, key))->value;
+    return find(table, key, hash_of(table, key))->value;
 }
 
 static void make_room(struct table *table)
@@ -128,7 +175,7 @@ void *table_set(struct table *table, struct span key, void *value)
     CHECK(key.ptr != NULL);
     CHECK(value != NULL);
     make_room(table);
-    hash = hash_of(table->_seed, key);
+    hash = hash_of(table, key);
     entry = find(table, key, hash);
     replaced = entry->value;
     if (entry->key == NULL) {
@@ -148,7 +195,7 @@ void *table_remove(struct table *table, struct span key)
     CHECK(table != NULL);
     if (table->count == 0)
         return NULL;
-    hole = find(table, key, hash_of(table->_seed, key));
+    hole = find(table, key, hash_of(table, key));
     if (hole->key == NULL)
         return NULL;
     value = hole->value;

@@ -1,6 +1,7 @@
 /* base/table.h - a hash table from bytes to pointers.
  *
- * Open addressing, grows by itself, seeded (a peer cannot aim at collisions).
+ * Open addressing, grows by itself, seeded (a peer cannot aim at collisions). Where no key that goes
+ * in comes from a peer, there is nothing to aim at, and a cheaper hash does: table_init_trusted().
  * Memory: keys are copied, values are the caller's.
  */
 #ifndef WEFT_BASE_TABLE_H
@@ -18,10 +19,14 @@ struct table {
     uint32_t _size;               /* of _entries: a power of two, or 0 */
     uint32_t count;               /* entries */
     uint64_t _seed;               /* of the hash */
+    bool _is_trusted;             /* no seed: see table_init_trusted() */
 };
 
 /* An empty table. */
 void table_init(struct table *table);
+
+/* The same for keys that are our own, or a plugin's; what is looked up may be anybody's. */
+void table_init_trusted(struct table *table);
 
 /* Frees the keys and the table; it is empty afterwards. NULL and zeroed are fine. */
 void table_deinit(struct table *table);

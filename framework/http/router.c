@@ -28,7 +28,7 @@ struct entry {
 
 /* A place that a path can lead to. */
 struct node {
-    struct table exact;    /* segment -> struct node */
+    struct table exact;    /* segment -> struct node; trusted: patterns are plugins' */
     struct node *param;    /* where any one segment leads, or NULL */
     struct node *rest;     /* where all that is left leads, or NULL */
     struct entry *entries; /* what is served here, one a method */
@@ -71,7 +71,10 @@ static void free_entry(struct entry *entry)
 
 struct router *router_create(void)
 {
-    return mem_alloc(sizeof(struct router));
+    struct router *router = mem_alloc(sizeof(*router));
+
+    table_init_trusted(&router->root.exact);
+    return router;
 }
 
 void router_destroy(struct router *router)
@@ -160,6 +163,14 @@ static bool read_pattern(struct entry *entry)
     return true;
 }
 
+static struct node *make_node(void)
+{
+    struct node *node = mem_alloc(sizeof(*node));
+
+    table_init_trusted(&node->exact);
+    return node;
+}
+
 /* Where `segment` of a pattern leads from `node`; made where there is nothing yet. */
 static struct node *step_to(struct node *node, struct span segment)
 {
@@ -169,12 +180,12 @@ static struct node *step_to(struct node *node, struct span segment)
     if (is_param(segment)) {
         child = segment.ptr[0] == ':' ? &node->param : &node->rest;
         if (*child == NULL)
-            *child = mem_alloc(sizeof(**child));
+            *child = make_node();
         return *child;
     }
     exact = table_get(&node->exact, segment);
     if (exact == NULL) {
-        exact = mem_alloc(sizeof(*exact));
+        exact = make_node();
         table_set(&node->exact, segment, exact);
     }
     return exact;
