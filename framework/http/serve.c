@@ -325,9 +325,12 @@ void http_request_start(struct http_request *request)
     request->_is_after_fin = request->conn->is_ended || stream_is_ended(&request->conn->stream);
     request->scope->blame_index = route->blame_index;
     route->requests++;
-    scope_tighten(request->scope, budget_of(request));
+    scope_tighten_unwatched(request->scope, budget_of(request)); /* most are over at once */
     route->fn(request, route->data);
-    http_request_reap(request);
+    if (request->_is_over)
+        scope_reap(request->scope);
+    else
+        scope_watch(request->scope);
 }
 
 void http_request_reap(struct http_request *request)

@@ -266,6 +266,28 @@ void scope_tighten(struct scope *scope, uint64_t ms)
     }
 }
 
+void scope_tighten_unwatched(struct scope *root, uint64_t ms)
+{
+    uint64_t deadline_ms;
+
+    CHECK_OBJ(root, SCOPE_MAGIC);
+    CHECK(root->parent == NULL);
+    if (!list_is_empty(&root->children)) {
+        scope_tighten(root, ms);
+        return;
+    }
+    deadline_ms = deadline_after(root, ms);
+    if (root->why == SCOPE_ALIVE && root->_state < ENDING && is_sooner(deadline_ms, root))
+        root->deadline_ms = root->_own_ms = deadline_ms;
+}
+
+void scope_watch(struct scope *root)
+{
+    CHECK_OBJ(root, SCOPE_MAGIC);
+    if (root->why == SCOPE_ALIVE && root->_state < ENDING)
+        set_deadline(root, root->deadline_ms);
+}
+
 uint64_t scope_budget_ms(const struct scope *scope)
 {
     uint64_t now_ms;

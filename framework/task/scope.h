@@ -143,6 +143,11 @@ bool scope_reap(struct scope *scope);
 /* Tightens the deadline to `ms` from now, its children's too; a later one changes nothing. */
 void scope_tighten(struct scope *scope, uint64_t ms);
 
+/* The same for a root that may well be over before this turn ends: its owner calls scope_watch()
+ * by then where it is not, and no timer runs for it before. */
+void scope_tighten_unwatched(struct scope *root, uint64_t ms);
+void scope_watch(struct scope *root);
+
 /* Sets the deadline of a root anew, to `ms` from now (0: none), later though it may be: for what
  * has no length of its own, and may go on as long as it moves. Deadlines that children were given
  * themselves stay. Canceled, it stays so. */

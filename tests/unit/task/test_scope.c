@@ -365,6 +365,42 @@ static void test_a_deadline_is_only_tightened(void **state)
     stage_deinit(&stage);
 }
 
+/* What is over before it is watched never had a timer; what is not ends as any other does. */
+static void test_a_deadline_is_watched_later(void **state)
+{
+    struct scope *scope, *child;
+    struct stage stage;
+
+    (void)state;
+    stage_init(&stage, 0);
+    scope_tighten_unwatched(stage.scope, 20);
+    scope_tighten_unwatched(stage.scope, 50);
+    assert_int_equal(scope_budget_ms(stage.scope), 20);
+    assert_false(timer_is_on(&stage.scope->_timer));
+    child = scope_child(stage.scope, 0, 0);
+    assert_int_equal(scope_budget_ms(child), 20);
+    scope_watch(stage.scope);
+    walk(&stage, 19);
+    assert_int_equal(stage.scope->why, SCOPE_ALIVE);
+    walk(&stage, 1);
+    assert_int_equal(stage.scope->why, SCOPE_DEADLINE);
+    assert_int_equal(child->why, SCOPE_DEADLINE);
+    scope_tighten_unwatched(stage.scope, 10);
+    scope_watch(stage.scope);
+    assert_false(timer_is_on(&stage.scope->_timer));
+
+    scope = scope_create(stage.world.tasks, NULL, NULL, 0);
+    child = scope_child(scope, 0, 0);
+    scope_tighten_unwatched(scope, 20); /* for its child too */
+    assert_int_equal(scope_budget_ms(child), 20);
+    scope_renew(scope, 0);
+    scope_watch(scope); /* it has none by now */
+    walk(&stage, 100);
+    assert_int_equal(child->why, SCOPE_ALIVE);
+    scope_finish(scope, SCOPE_REPLIED);
+    stage_deinit(&stage);
+}
+
 /* The root's deadline is put off, and taken away; what children were given themselves stays. */
 static void test_a_deadline_is_renewed(void **state)
 {
@@ -1278,6 +1314,7 @@ int main(void)
         cmocka_unit_test(test_no_deadline),
         cmocka_unit_test(test_a_budget_is_never_cut_short),
         cmocka_unit_test(test_a_deadline_is_only_tightened),
+        cmocka_unit_test(test_a_deadline_is_watched_later),
         cmocka_unit_test(test_a_deadline_is_renewed),
         cmocka_unit_test(test_deadlines_of_children),
         cmocka_unit_test(test_on_cancel_is_told_once_and_later),
