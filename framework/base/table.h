@@ -1,7 +1,8 @@
 /* base/table.h - a hash table from bytes to pointers.
  *
- * Open addressing, grows by itself, seeded (a peer cannot aim at collisions). Where no key that goes
- * in comes from a peer, there is nothing to aim at, and a cheaper hash does: table_init_trusted().
+ * Open addressing, grows by itself, seeded (a peer cannot aim at collisions). Where no key that
+ * goes in comes from a peer, there is nothing to aim at, and a cheaper hash does:
+ * table_init_trusted().
  * Memory: keys are copied, values are the caller's.
  */
 #ifndef WEFT_BASE_TABLE_H

@@ -27,7 +27,10 @@ enum {
     DEAD_HEAD_MS = 10000            /* how long to wait for an answer that nobody wants */
 };
 
-static const char guard_sql[] = "select set_config('transaction_read_only', 'on', true)";
+/* Without a column and without a row, of which libpq would make a larger result than of most
+ * answers. */
+static const char guard_sql[] =
+    "select where set_config('transaction_read_only', 'on', true) is null";
 
 bool pg_session_is_idle(const struct pg_session *session)
 {

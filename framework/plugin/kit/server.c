@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static const char guard_start[] = "select set_config('transaction_read_only'";
+static const char guard_start[] = "select where set_config('transaction_read_only'";
 static const char cancel_start[] = "select pg_cancel_backend(";
 static const char undo_start[] = "rollback to ";
 
