@@ -388,6 +388,8 @@ static bool try_server(struct pg_connect *connect, uint32_t server)
 {
     const struct pg_host *host = &connect->hosts.list[server];
 
+    CHECK(server < connect->hosts.count);
+    CHECK(connect->conn == NULL);
     connect->server = server;
     set_parameter(&connect->parameters, "host", host->host);
     set_parameter(&connect->parameters, "hostaddr", host->hostaddr);
@@ -478,11 +480,14 @@ struct pg_connect *pg_connect_start(struct helpers *helpers, const struct pg_opt
 {
     struct pg_connect *connect = make(helpers, options);
     char problem[INI_PROBLEM_SIZE];
+    bool can;
 
     CHECK(done != NULL);
     if (wish->like != NULL)
         be_like(&connect->parameters, wish->like);
-    CHECK(split(&connect->hosts, &connect->parameters, problem)); /* pg_options_check() */
+    can = split(&connect->hosts, &connect->parameters, problem);
+    CHECK(can); /* pg_options_check() */
+    CHECK(connect->hosts.count > 0);
     connect->asks_limit = wish->asks_limit;
     connect->server = wish->first % connect->hosts.count;
     connect->done = done;

@@ -40,10 +40,12 @@ static void close_one(struct pg_control *control, struct pg_session *session)
 {
     if (session == NULL)
         return;
-    if (session == control->session)
+    if (session == control->session) {
         control->session = NULL;
-    else
+    } else {
+        CHECK(session == control->errand);
         control->errand = NULL;
+    }
     pg_session_destroy(session);
 }
 
@@ -151,10 +153,11 @@ static void on_connected(void *data, struct pg_connect *connect, struct pg_conn 
     struct pg_control *control = &pool->control;
     const struct pg_session_options options = {
         .result_max = pool->options->result_max, .depth_max = 1, .stall_ms = STALL_MS};
-    struct pg_session *session;
+    struct pg_session **place = control->is_errand ? &control->errand : &control->session;
 
     CHECK_OBJ(pool, PG_POOL_MAGIC);
     CHECK(control->opening == connect);
+    CHECK(*place == NULL);
     control->opening = NULL;
     if (conn == NULL) {
         log_debug("pg %s: cannot open the control session: %s", pool->name, problem);
@@ -163,8 +166,7 @@ static void on_connected(void *data, struct pg_connect *connect, struct pg_conn 
         look_in(control, open_again_ms(control));
         return;
     }
-    session = pg_session_create(pool->loop, conn, &options, &session_owner, pool);
-    *(control->is_errand ? &control->errand : &control->session) = session;
+    *place = pg_session_create(pool->loop, conn, &options, &session_owner, pool);
     if (!control->is_errand)
         pg_listener_opened(&pool->listener);
     look_in(control, 0);

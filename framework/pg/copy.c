@@ -53,8 +53,11 @@ static void withdraw(struct op *op)
 {
     struct pg_write *write = write_of(op);
     struct pg_stream *stream = write->stream;
-    bool is_end = stream->close == write;
+    bool is_end;
 
+    CHECK(stream != NULL);
+    CHECK(stream->kind == PG_STREAM_COPY_IN);
+    is_end = stream->close == write;
     list_remove(&write->link);
     if (is_end)
         stream->close = NULL;
@@ -112,6 +115,7 @@ void pg_copy_ended(struct pg_stream *stream)
 {
     struct pg_write *close = stream->close;
 
+    CHECK(stream->state == PG_STREAM_ENDED);
     settle_writes(stream);
     stream->close = NULL;
     if (close != NULL)
@@ -121,6 +125,7 @@ void pg_copy_ended(struct pg_stream *stream)
 void pg_copy_release(struct pg_stream *stream)
 {
     CHECK(list_is_empty(&stream->writes));
+    CHECK(stream->close == NULL);
     if (stream->write != NULL)
         stream->write->stream = NULL;
     stream->write = NULL;

@@ -26,7 +26,11 @@ enum {
 
 static struct pg_flight *flight_of(struct pg_session *session)
 {
-    return pg_flight_at(&session->_flights, session->_flights.cursor);
+    struct pg_flight *flight = pg_flight_at(&session->_flights, session->_flights.cursor);
+
+    CHECK(flight->kind == PG_FLIGHT_RUN);
+    CHECK(flight->is_stream);
+    return flight;
 }
 
 /* Begin and end */
@@ -92,6 +96,7 @@ static bool finish(struct pg_session *session)
     struct pg_flight *flight = flight_of(session);
     bool is_fine;
 
+    CHECK(done.state == PG_COPY_ENDING);
     CHECK(done.result != NULL);
     flight->result = done.result;
     flight->is_answered = true;
@@ -149,6 +154,7 @@ static void open_as(struct pg_session *session, enum pg_copying_state state)
 {
     struct pg_flight *flight = flight_of(session);
 
+    CHECK(session->_copying.state == PG_COPY_STARTING);
     session->_copying.state = state;
     if (flight->query == NULL)
         pg_copying_give_up(session);

@@ -61,6 +61,7 @@ struct pg_flight *pg_flight_push(struct pg_flights *flights, enum pg_flight_kind
 {
     struct pg_flight *flight;
 
+    CHECK(flights->_size > 0);
     CHECK(flights->tail - flights->head < flights->_size);
     flight = pg_flight_at(flights, flights->tail++);
     *flight = (struct pg_flight){.kind = kind};
@@ -144,12 +145,19 @@ static struct pg_answer answer_of(const struct group *group, struct pg_flight *f
     return answer;
 }
 
+/* One flight less points at it. */
+static void leave(struct pg_prepared *prepared)
+{
+    CHECK(prepared->users > 0);
+    prepared->users--;
+}
+
 static void end_prepare(struct pg_flight *flight)
 {
     struct pg_prepared *prepared = flight->prepared;
     bool is_fine = flight->is_answered && flight->result != NULL && !is_error(flight);
 
-    prepared->users--;
+    leave(prepared);
     if (prepared->number == flight->number && prepared->state == PG_PREPARING)
         prepared->state = is_fine ? PG_PREPARED : PG_UNPREPARED;
 }
@@ -158,7 +166,7 @@ static void end_guard(struct pg_flight *flight)
 {
     if (flight->prepared == NULL)
         return;
-    flight->prepared->users--;
+    leave(flight->prepared);
     if (is_error(flight) && flight->prepared->state == PG_PREPARED)
         flight->prepared->state = PG_UNPREPARED;
 }
@@ -169,7 +177,7 @@ static void end_run(const struct group *group, struct pg_flight *flight, struct 
     struct pg_answer answer;
 
     if (flight->prepared != NULL)
-        flight->prepared->users--;
+        leave(flight->prepared);
     if (query == NULL)
         return;
     answer = answer_of(group, flight, before);

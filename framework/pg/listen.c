@@ -73,6 +73,8 @@ static struct pg_hearing *hearing_of(const struct op *op)
 
 static void drop_news(struct pg_channel *channel, struct pg_news *news)
 {
+    CHECK(news->waiting == 0);
+    CHECK(channel->news_count > 0);
     list_remove(&news->link);
     channel->news_count--;
     mem_free(news);
@@ -85,6 +87,7 @@ static void advance(struct pg_listening *listening)
     struct pg_news *news = listening->next;
     struct list *link = news->link.next;
 
+    CHECK(channel != NULL);
     CHECK(news->waiting > 0);
     listening->next = link != &channel->news ? CONTAINER_OF(link, struct pg_news, link) : NULL;
     if (--news->waiting == 0)
@@ -234,6 +237,7 @@ static void write_command(struct pg_channel *channel, const char *verb)
 static bool send_command(struct pg_channel *channel, struct pg_session *session,
                          enum channel_state state)
 {
+    CHECK(state == SENT ? channel->state == OFF : channel->state == ON);
     write_command(channel, state == SENT ? "listen" : "unlisten");
     channel->query = (struct pg_query){.pool = channel->pool, .sql = span_of(channel->sql)};
     if (!pg_session_run(session, &channel->query, false))
@@ -335,6 +339,7 @@ static void on_late(struct timer *timer)
     struct pg_listening *listening = CONTAINER_OF(timer, struct pg_listening, timer);
     struct span problem = span_of(listening->channel->pool->listener.problem);
 
+    CHECK(listening->op.state == OP_PENDING);
     op_explain(&listening->op,
                problem.len > 0 ? problem : SPAN("the session for notifications is not open"));
     leave(listening);
@@ -388,6 +393,7 @@ void pg_listener_answered(struct pg_listener *listener, struct pg_query *query,
     struct pg_channel *channel = CONTAINER_OF(query, struct pg_channel, query);
     bool is_begun = channel->state == SENT && answer->result != NULL;
 
+    CHECK(channel->state == SENT || channel->state == LEAVING);
     CHECK(listener->commands > 0);
     listener->commands--;
     channel->state = OFF;
@@ -403,6 +409,8 @@ void pg_listener_answered(struct pg_listener *listener, struct pg_query *query,
 
 void pg_listener_opened(struct pg_listener *listener)
 {
+    CHECK(!listener->is_open);
+    CHECK(listener->commands == 0);
     if (listener->is_lost)
         log_info("pg %s: notifications are heard again", listener->pool->name);
     listener->is_lost = false;

@@ -14,7 +14,6 @@
 #include <sys/random.h>
 
 enum {
-    OPENING_MAX = 2,
     BACK_OFF_MIN_MS = 50,
     BACK_OFF_MAX_MS = 10000,
     BACK_OFF_DOUBLINGS = 8, /* beyond these it is BACK_OFF_MAX_MS anyway */
@@ -95,18 +94,26 @@ static void on_refused(struct pg_pool *pool, const char *problem)
              problem, pool->open_failures, wait_ms);
 }
 
+/* It is under way no more. */
+static void forget(struct pg_pool *pool, const struct pg_connect *connect)
+{
+    uint32_t index = 0;
+
+    while (index < PG_OPENING_MAX && pool->opening[index] != connect)
+        index++;
+    CHECK(index < PG_OPENING_MAX);
+    CHECK(pool->counts.sessions_opening > 0);
+    pool->opening[index] = NULL;
+    pool->counts.sessions_opening--;
+}
+
 static void on_connected(void *data, struct pg_connect *connect, struct pg_conn *conn,
                          const char *problem)
 {
     struct pg_pool *pool = data;
 
     CHECK_OBJ(pool, PG_POOL_MAGIC);
-    for (uint32_t i = 0; i < OPENING_MAX; i++) {
-        if (pool->opening[i] == connect)
-            pool->opening[i] = NULL;
-    }
-    CHECK(pool->counts.sessions_opening > 0);
-    pool->counts.sessions_opening--;
+    forget(pool, connect);
     if (conn == NULL) {
         on_refused(pool, problem);
         return;
@@ -133,7 +140,7 @@ void pg_pool_grow(struct pg_pool *pool)
         return;
     if (pool->aim.is_spread)
         wish.first = random_below(pool, PG_HOSTS_MAX);
-    for (uint32_t i = 0; i < OPENING_MAX; i++) {
+    for (uint32_t i = 0; i < PG_OPENING_MAX; i++) {
         if (pool->opening[i] != NULL)
             continue;
         pool->counts.sessions_opening++;
@@ -153,7 +160,7 @@ void pg_pool_reopen(struct pg_pool *pool)
 void pg_pool_abandon(struct pg_pool *pool)
 {
     timer_stop(&pool->open_timer);
-    for (uint32_t i = 0; i < OPENING_MAX; i++) {
+    for (uint32_t i = 0; i < PG_OPENING_MAX; i++) {
         pg_connect_abandon(pool->opening[i]);
         pool->opening[i] = NULL;
     }

@@ -80,6 +80,8 @@ bool pg_pool_submit(struct pg_pool *pool, struct pg_query *query)
 {
     CHECK_OBJ(pool, PG_POOL_MAGIC);
     CHECK(query->state == PG_QUERY_QUEUED);
+    CHECK(query->pool == pool);
+    CHECK(list_is_empty(&query->link));
     /* A transaction can always be ended. */
     if (pool->counts.queued >= pool->options->queue_max &&
         (query->what == PG_DO_RUN || query->begins != NULL))
@@ -100,6 +102,9 @@ bool pg_pool_submit(struct pg_pool *pool, struct pg_query *query)
 void pg_pool_submit_again(struct pg_pool *pool, struct pg_query *query)
 {
     CHECK(query->session == NULL);
+    CHECK(query->state == PG_QUERY_SENT);
+    CHECK(query->transaction == NULL); /* in one, an error has aborted it */
+    CHECK(list_is_empty(&query->link));
     query->state = PG_QUERY_QUEUED;
     pool->counts.queued++;
     list_prepend(query->wants_own ? &pool->own : &pool->shared, &query->link);
@@ -116,6 +121,7 @@ void pg_pool_withdraw(struct pg_pool *pool, struct pg_query *query)
 
 void pg_pool_sent(struct pg_pool *pool, struct pg_query *query)
 {
+    CHECK(query->session != NULL);
     pg_pool_withdraw(pool, query);
     op_begin(&query->op);
     query->state = PG_QUERY_SENT;
@@ -146,6 +152,7 @@ static bool run_batch(struct pg_pool *pool, struct pg_session *session)
 
     if (count == 0)
         return true;
+    CHECK(pool->counts.queued >= count);
     LIST_EACH (&session->batch_queries, each) {
         query_in(each)->state = PG_QUERY_SENT;
         op_begin(&query_in(each)->op);
@@ -295,9 +302,10 @@ static void close_session(struct pg_pool *pool, struct pg_session *session)
 {
     uint32_t index = 0;
 
-    while (pool->sessions[index] != session)
+    while (index < pool->counts.sessions && pool->sessions[index] != session)
         index++;
     CHECK(index < pool->counts.sessions);
+    CHECK(pool->counts.sessions_pinned >= session->is_pinned);
     pool->counts.sessions--;
     pool->counts.sessions_pinned -= session->is_pinned;
     pool->sessions[index] = pool->sessions[pool->counts.sessions];
@@ -349,8 +357,10 @@ static bool give_back(struct pg_pool *pool, struct pg_session *session)
             pg_session_clean(session); /* and comes back once more */
             return false;
         }
+        CHECK(pool->counts.sessions_pinned > 0);
         pool->counts.sessions_pinned--;
     }
+    CHECK(session->transaction == NULL);
     session->is_pinned = session->is_returning = session->is_rolling_back = false;
     session->is_touched = session->is_canceling = false;
     session->load.is_taken = false;
@@ -500,10 +510,10 @@ void pg_pool_add(struct pg_pool *pool, struct pg_conn *conn)
         .number = ++pool->open_number,
         .is_prepared = options->is_prepared,
     };
-    struct pg_session *session =
-        pg_session_create(pool->loop, conn, &session_options, &session_owner, pool);
+    struct pg_session *session;
 
     CHECK(pool->counts.sessions < options->sessions_max);
+    session = pg_session_create(pool->loop, conn, &session_options, &session_owner, pool);
     session->expires_ms = pg_pool_expiry_ms(pool);
     pool->sessions[pool->counts.sessions] = session;
     pool->loads[pool->counts.sessions++] = &session->load;

@@ -86,6 +86,9 @@ void pg_note_describe(const struct op *op, char *text, size_t size);
 void pg_query_answered(struct pg_query *query, struct pg_session *session,
                        const struct pg_answer *answer);
 
+/* One op less of its pool is pending. */
+void pg_query_note_over(const struct pg_query *query);
+
 /* Settles a query that is queued no more and not in flight. */
 void pg_query_settle(struct pg_query *query, enum err err, const char *reason);
 
@@ -294,6 +297,8 @@ void pg_transaction_undo(struct pg_session *session, const struct pg_query *quer
 
 /* ---- the pool inside: pool.c, opening.c ---- */
 
+enum { PG_OPENING_MAX = 2 }; /* sessions that are opened at once */
+
 struct pg_pool {
     uint32_t magic;                   /* PG_POOL_MAGIC */
     struct loop *loop;                /* its loop */
@@ -316,14 +321,14 @@ struct pg_pool {
     uint32_t open_number;             /* of the last session, for logs */
     bool is_started;                  /* one session is kept open */
     uint64_t random;                  /* state of the generator */
-    struct pg_connect *opening[2];    /* under way; NULL: free */
-    struct pg_control control;        /* cancels, and listens */
-    struct pg_listener listener;      /* to whom it tells what it hears */
-    struct pg_aim aim;                /* which servers it wants */
-    uint32_t server;                  /* index of the one that was there last */
-    struct pg_demand demand;          /* to be compared with what the server has; 0 workers: not */
-    bool is_winding_up;               /* no session is kept that is not needed */
-    bool is_moving; /* sessions are to be closed, since their server was demoted */
+    struct pg_connect *opening[PG_OPENING_MAX]; /* under way; NULL: free */
+    struct pg_control control;                  /* cancels, and listens */
+    struct pg_listener listener;                /* to whom it tells what it hears */
+    struct pg_aim aim;                          /* which servers it wants */
+    uint32_t server;                            /* index of the one that was there last */
+    struct pg_demand demand; /* to be compared with what the server has; 0 workers: not */
+    bool is_winding_up;      /* no session is kept that is not needed */
+    bool is_moving;          /* sessions are to be closed, since their server was demoted */
 };
 
 #define PG_POOL_MAGIC 0x7067706fu

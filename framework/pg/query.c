@@ -19,6 +19,12 @@ enum { ABORTED_MAX = 2 };
 
 /* Life of the op */
 
+void pg_query_note_over(const struct pg_query *query)
+{
+    CHECK(query->pool->pending > 0);
+    query->pool->pending--;
+}
+
 static void release(struct op *op)
 {
     struct pg_query *query = pg_query_of(op);
@@ -48,7 +54,7 @@ static void withdraw(struct op *op)
                                   (query->what == PG_DO_RUN || query->what == PG_DO_COMMIT);
     }
     query->state = PG_QUERY_DONE;
-    query->pool->pending--;
+    pg_query_note_over(query);
     query->pool->counts.canceled++;
     if (query->begins != NULL)
         pg_transaction_end(query->begins);
@@ -75,6 +81,9 @@ bool op_is_pg(const struct op *op)
 bool pg_query_init(struct pg_query *query, struct scope *scope, struct pg_pool *pool,
                    enum pg_query_what what, struct span sql)
 {
+    CHECK_OBJ(pool, PG_POOL_MAGIC);
+    CHECK(sql.ptr != NULL);
+    CHECK(sql.ptr[sql.len] == '\0');
     query->pool = pool;
     query->what = what;
     query->sql = sql;
@@ -91,8 +100,9 @@ void pg_query_settle(struct pg_query *query, enum err err, const char *reason)
 {
     CHECK(query->state != PG_QUERY_DONE);
     CHECK(query->session == NULL);
+    CHECK(list_is_empty(&query->link));
     query->state = PG_QUERY_DONE;
-    query->pool->pending--;
+    pg_query_note_over(query);
     query->pool->counts.statements++;
     op_finish(&query->op, err, reason);
     if (query->stream != NULL)
@@ -405,6 +415,7 @@ void pg_query_answered(struct pg_query *query, struct pg_session *session,
     CHECK(query->state == PG_QUERY_SENT);
     CHECK(query->session == NULL);
     if (query->op.state != OP_PENDING) {
+        CHECK(query->stream != NULL);
         query->state = PG_QUERY_DONE;
         pg_stream_answered(query->stream, session, answer);
         return;

@@ -78,6 +78,7 @@ void pg_prepared_set_init(struct pg_prepared_set *set)
 
 static void free_ad_hoc(struct pg_prepared *prepared)
 {
+    CHECK(prepared->is_ad_hoc);
     list_remove(&prepared->link);
     mem_free((char *)prepared->sql.ptr);
     mem_free(prepared);
@@ -158,6 +159,7 @@ void pg_prepared_begin(struct pg_prepared_set *set, struct pg_prepared *prepared
     CHECK(prepared->state == PG_UNPREPARED);
     prepared->state = PG_PREPARING;
     prepared->number = ++set->names;
+    CHECK(prepared->number > 0); /* a name is never given twice */
     pg_prepared_name(prepared->number, prepared->name);
 }
 

@@ -48,6 +48,8 @@ static struct pg_pull *pull_of(const struct op *op)
 
 static void end(struct pg_stream *stream, enum err err, const char *reason, struct span error)
 {
+    CHECK(stream->state != PG_STREAM_ENDED);
+    CHECK(stream->transaction == NULL || stream->transaction->stream == stream);
     stream->state = PG_STREAM_ENDED;
     stream->err = err;
     stream->reason = reason;
@@ -93,6 +95,7 @@ static void settle_pull(struct pg_stream *stream)
     struct op *op = &stream->pull->op;
 
     CHECK(stream->state == PG_STREAM_ENDED || has_data(stream));
+    CHECK(stream->pull->stream == stream);
     stream->is_fresh = false;
     stream->moved_ms = loop_now_ms(stream->query.pool->loop);
     if (!has_data(stream) && stream->err != ERR_OK) {
@@ -140,6 +143,7 @@ void pg_stream_give_up(struct pg_stream *stream, enum err err, const char *reaso
         op_cancel_as(&query->op, err, reason);
         return;
     }
+    CHECK(stream->state == PG_STREAM_FLOWING);
     pg_stream_leave(stream);
     query->state = PG_QUERY_DONE;
     query->pool->counts.canceled++;
@@ -206,9 +210,11 @@ static void open(struct pg_stream *stream)
 {
     struct pg_query *query = &stream->query;
 
+    CHECK(stream->state == PG_STREAM_OPENING);
+    CHECK(query->state == PG_QUERY_SENT);
     stream->state = PG_STREAM_FLOWING;
     stream->moved_ms = loop_now_ms(query->pool->loop);
-    query->pool->pending--;
+    pg_query_note_over(query);
     query->pool->counts.statements++;
     op_finish(&query->op, ERR_OK, NULL);
 }
@@ -272,6 +278,7 @@ void pg_stream_rest(struct pg_stream *stream)
 {
     if (!stream->is_fresh)
         return;
+    CHECK(stream->state == PG_STREAM_FLOWING);
     pg_session_pause(stream->query.session);
     if (is_pulled(stream))
         settle_pull(stream);
@@ -339,6 +346,7 @@ static void on_still(struct timer *timer)
     const struct pg_pool *pool = stream->query.pool;
     uint64_t end_ms = stream->moved_ms + pool->options->stream_timeout_ms;
 
+    CHECK(stream->state != PG_STREAM_ENDED);
     if (end_ms > loop_now_ms(pool->loop)) {
         timer_start_at(pool->loop, timer, end_ms, on_still);
         return;
@@ -373,8 +381,10 @@ struct op *pg_stream_open(struct scope *scope, const struct pg_call *call, enum 
     start_clock(stream);
     if (call->transaction != NULL)
         stream->transaction = call->transaction->root;
-    if (stream->transaction != NULL)
-        stream->transaction->stream = stream;
+    if (stream->transaction == NULL)
+        return op;
+    CHECK(stream->transaction->stream == NULL);
+    stream->transaction->stream = stream;
     return op;
 }
 

@@ -126,16 +126,22 @@ static void hold(struct pg_transaction *transaction, bool is_held)
     if (transaction->is_held == is_held)
         return;
     transaction->is_held = is_held;
-    if (is_held)
+    if (is_held) {
         transaction->scope->root->held_count++;
-    else
+    } else {
+        CHECK(transaction->scope->root->held_count > 0);
         transaction->scope->root->held_count--;
+    }
 }
 
 void pg_transaction_pin(struct pg_transaction *transaction, struct pg_session *session)
 {
     CHECK_OBJ(transaction, PG_TRANSACTION_MAGIC);
     CHECK(transaction->state == PG_TX_BEGINNING);
+    CHECK(transaction->root == transaction);
+    CHECK(transaction->session == NULL);
+    CHECK(session->transaction == NULL);
+    CHECK(!session->is_pinned);
     transaction->session = session;
     reset_limit(transaction);
     session->transaction = transaction;
@@ -186,9 +192,12 @@ static void leave(struct pg_transaction *nested)
 {
     struct pg_transaction *root = nested->root, *last;
 
+    CHECK(root != NULL);
+    CHECK(root != nested);
     do {
         last = transaction_in(list_last(&root->nested));
         CHECK(last != NULL);
+        CHECK(root->nested_count > 0);
         list_remove(&last->link);
         root->nested_count--;
         last->state = PG_TX_ENDED;
@@ -209,6 +218,7 @@ static struct pg_session *let_go(struct pg_transaction *transaction)
     transaction->session = NULL;
     list_remove(&transaction->link);
     if (session != NULL) {
+        CHECK(session->transaction == transaction);
         session->transaction = NULL;
         session->is_returning = true;
     }
@@ -220,6 +230,7 @@ static void undo(struct pg_transaction *root, uint32_t savepoint)
 {
     char sql[64];
 
+    CHECK(savepoint > 0);
     reset_limit(root);
     (void)snprintf(sql, sizeof sql, "rollback to s%u", savepoint);
     pg_session_command(root->session, sql);
@@ -274,6 +285,8 @@ void pg_transaction_undo(struct pg_session *session, const struct pg_query *quer
 void pg_transaction_lost(struct pg_transaction *transaction)
 {
     CHECK_OBJ(transaction, PG_TRANSACTION_MAGIC);
+    CHECK(transaction->root == transaction); /* only that has a session */
+    CHECK(transaction->session != NULL);
     hold(transaction, false);
     transaction->session = NULL;
     transaction->is_lost = true;
@@ -319,6 +332,8 @@ void pg_transaction_add(struct pg_query *query)
     struct pg_transaction *root = query->transaction->root;
 
     CHECK(root->session != NULL);
+    CHECK(root->state == PG_TX_OPEN);
+    CHECK(list_is_empty(&query->link));
     list_append(&root->waiting, &query->link);
     pg_transaction_room(root);
 }
@@ -400,6 +415,7 @@ static void send_all(struct pg_transaction *transaction)
     uint32_t depth_max = transaction->pool->options->depth_max;
 
     while (!list_is_empty(&transaction->waiting)) {
+        CHECK(transaction->session != NULL); /* nothing waits behind COMMIT or ROLLBACK */
         if (transaction->session->load.statements >= depth_max || !is_turn(transaction) ||
             !send_next(transaction))
             return;
