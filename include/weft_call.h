@@ -246,6 +246,13 @@ static inline weft_str weft_call_trailer(weft_op *stream, const char *name)
     return weft__api->call->trailer(stream, name);
 }
 
+/* The field number `index` behind the answer's body, once its end was pulled, in their order, those
+ * of one name too; without a name behind the last one. [loop] */
+static inline weft_field weft_call_trailer_at(weft_op *stream, uint32_t index)
+{
+    return weft__api->call->trailer_at(stream, index);
+}
+
 /* Writes the body of the client's request (of a route with WEFT_ROUTE_STREAM) to the upstream as
  * it comes, and ends it: on the caller's stack, as fast as the upstream takes it. WEFT_OK too
  * where the upstream wanted no more; else the status of the pull or write that failed. [loop] */

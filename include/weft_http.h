@@ -72,6 +72,13 @@ static inline weft_str weft_trailer(weft_ctx *ctx, const char *name)
     return weft__api->http->trailer(ctx, name);
 }
 
+/* The field number `index` behind a chunked body, in their order, those of one name too; without a
+ * name behind the last one. As weft_trailer(). [loop] */
+static inline weft_field weft_trailer_at(weft_ctx *ctx, uint32_t index)
+{
+    return weft__api->http->trailer_at(ctx, index);
+}
+
 /* ---- a body as a stream, on a route with WEFT_ROUTE_STREAM: the handler starts with the head, and
  * whoever sends is held back while it does not read. Memory stays the same for any length:
  *

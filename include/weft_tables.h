@@ -102,8 +102,9 @@ typedef struct weft_http_api {
     weft_status (*transform)(weft_ctx *, weft_transform_fn *, void *); /* weft_transform() */
     /* [loop] files */
     weft_status (*reply_file)(weft_ctx *, uint32_t code, const char *type,
-                              const weft_file *); /* weft_reply_file() */
-    weft_str (*request_id)(weft_ctx *);           /* weft_request_id() */
+                              const weft_file *);         /* weft_reply_file() */
+    weft_str (*request_id)(weft_ctx *);                   /* weft_request_id() */
+    weft_field (*trailer_at)(weft_ctx *, uint32_t index); /* weft_trailer_at() */
 } weft_http_api;
 
 typedef struct weft_pg_api {
@@ -181,13 +182,14 @@ typedef struct weft_call_api {
     weft_op *(*read)(weft_op *stream);                                  /* weft_call_read() */
     weft_op *(*write)(weft_op *stream, weft_str);                       /* weft_call_write() */
     weft_status (*write_end)(weft_op *stream, const weft_field *trailers,
-                             uint32_t count);               /* weft_call_write_end_with() */
-    uint32_t (*wants)(weft_op *stream);                     /* weft_call_wants() */
-    weft_str (*trailer)(weft_op *stream, const char *name); /* weft_call_trailer() */
-    weft_field (*field_at)(weft_op *, uint32_t index);      /* weft_call_field_at() */
-    int64_t (*time_us)(weft_op *, uint32_t which);          /* weft_call_time_us() */
-    weft_str (*address)(weft_op *);                         /* weft_call_address() */
-    uint32_t (*is_reused)(weft_op *);                       /* weft_call_is_reused() */
+                             uint32_t count);                  /* weft_call_write_end_with() */
+    uint32_t (*wants)(weft_op *stream);                        /* weft_call_wants() */
+    weft_str (*trailer)(weft_op *stream, const char *name);    /* weft_call_trailer() */
+    weft_field (*field_at)(weft_op *, uint32_t index);         /* weft_call_field_at() */
+    int64_t (*time_us)(weft_op *, uint32_t which);             /* weft_call_time_us() */
+    weft_str (*address)(weft_op *);                            /* weft_call_address() */
+    uint32_t (*is_reused)(weft_op *);                          /* weft_call_is_reused() */
+    weft_field (*trailer_at)(weft_op *stream, uint32_t index); /* weft_call_trailer_at() */
 } weft_call_api;
 
 /* The root: what the host stores in the plugin before init(). */

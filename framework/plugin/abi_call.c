@@ -246,6 +246,16 @@ static weft_str trailer(weft_op *handle, const char *name)
     return abi_str(http_field_get(upstream_trailers(op), span_of(name)));
 }
 
+static weft_field trailer_at(weft_op *handle, uint32_t index)
+{
+    const struct op *op = abi_op(handle, "call_trailer_at");
+    const struct http_fields *fields = op != NULL ? upstream_trailers(op) : NULL;
+
+    if (fields == NULL || index >= fields->count)
+        return (weft_field){absent, absent};
+    return (weft_field){abi_str(fields->at[index].name), abi_str(fields->at[index].value)};
+}
+
 const weft_call_api abi_call = {
     .size = sizeof(weft_call_api),
     .upstream = find_upstream,
@@ -259,6 +269,7 @@ const weft_call_api abi_call = {
     .write_end = write_end,
     .wants = wants,
     .trailer = trailer,
+    .trailer_at = trailer_at,
     .field_at = field_at,
     .time_us = time_us,
     .address = address,

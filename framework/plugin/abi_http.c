@@ -127,6 +127,16 @@ static weft_str trailer(weft_ctx *ctx, const char *name)
     return abi_str(http_field_get(&request->trailers, span_of(name)));
 }
 
+static weft_field trailer_at(weft_ctx *ctx, uint32_t index)
+{
+    const struct http_request *request = abi_request(ctx, "trailer_at");
+
+    if (request == NULL || index >= request->trailers.count)
+        return (weft_field){absent, absent};
+    return (weft_field){abi_str(request->trailers.at[index].name),
+                        abi_str(request->trailers.at[index].value)};
+}
+
 /* The reply */
 
 static weft_status explain(weft_ctx *ctx, weft_str detail)
@@ -301,6 +311,7 @@ const weft_http_api abi_http = {
     .problem = problem,
     .body_read = body_read,
     .trailer = trailer,
+    .trailer_at = trailer_at,
     .query_string = query_string,
     .header_at = header_at,
     .reply_begin = reply_begin,

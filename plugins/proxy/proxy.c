@@ -19,8 +19,9 @@
  *
  * Fields of one connection, and what we have to say of framing, do not go through (RFC 9110 section
  * 7.6.1); nor do names with an underscore, which CGI and its heirs take for others. Trailers go
- * through where the Trailer field has announced them. An upstream that fails is a 502, 503 or 504
- * with application/problem+json; once an answer has begun, it is broken off.
+ * through, announced or not, but for those that mean something before a body only: who takes what
+ * comes behind it for a header must not be told another story there. An upstream that fails is a
+ * 502, 503 or 504 with application/problem+json; once an answer has begun, it is broken off.
  */
 #include "weft.h"
 #include <strings.h>
@@ -39,7 +40,6 @@ struct proxy {
 /* A body on its way to the upstream. */
 struct upload {
     weft_op *answer;     /* the stream */
-    weft_str announced;  /* the client's Trailer field; absent */
     weft_status failure; /* of the client's side */
 };
 
@@ -269,24 +269,41 @@ static void announce_body(weft_ctx *ctx, weft_call *call)
     call->length = size;
 }
 
-/* Ends the body, with the trailers that the client has announced and sent. */
+/* May it stand behind a body? What says how to read that, where it goes, who sends it or for whom,
+ * may not (RFC 9110 section 6.5.1); nor may what we say ourselves. */
+static int may_trail(weft_str name)
+{
+    static const char *const barred[] = {
+        "Age",           "Authorization", "Cache-Control", "Content-Encoding",
+        "Content-Range", "Content-Type",  "Cookie",        "Date",
+        "Expires",       "If-Match",      "If-None-Match", "If-Modified-Since",
+        "If-Range",      "Location",      "Max-Forwards",  "If-Unmodified-Since",
+        "Pragma",        "Range",         "Retry-After",   "Server",
+        "Set-Cookie",    "Vary",          "Via",           "WWW-Authenticate",
+        "X-Real-IP",
+    };
+
+    for (size_t i = 0; i < sizeof barred / sizeof barred[0]; i++)
+        if (equals(name, barred[i]))
+            return 0;
+    return !is_forwarded(name) && !is_hop_by_hop(name, weft_cstr(""));
+}
+
+/* Ends the body, with what the client has sent behind it. */
 static weft_status end_body(weft_ctx *ctx, const struct upload *upload)
 {
-    weft_str rest = upload->announced, name;
-    weft_field trailers[16];
-    uint32_t count = 0;
+    weft_field field, *trailers;
+    uint32_t count = 0, kept = 0;
 
-    while (count < 16 && (name = next_item(&rest)).ptr != NULL) {
-        weft_str value = weft_trailer(ctx, weft_dup(ctx, name).ptr);
-
-        if (value.ptr == NULL || is_hop_by_hop(name, weft_cstr("")))
-            continue;
-        trailers[count].name = name;
-        trailers[count++].value = value;
+    while (weft_trailer_at(ctx, count).name.ptr != NULL)
+        count++;
+    trailers = (weft_field *)weft_alloc(ctx, (count + 1) * sizeof *trailers);
+    for (uint32_t i = 0; i < count; i++) {
+        field = weft_trailer_at(ctx, i);
+        if (may_trail(field.name))
+            trailers[kept++] = field;
     }
-    if (count > 0 && weft_call_write_end_with(upload->answer, trailers, count) == WEFT_OK)
-        return WEFT_OK;
-    return weft_call_write_end(upload->answer);
+    return weft_call_write_end_with(upload->answer, trailers, kept);
 }
 
 /* Runs beside who waits for the answer, which may come before the body's end. */
@@ -355,16 +372,14 @@ static weft_status copy_answer_fields(weft_ctx *ctx, weft_op *answer)
     return weft_set_header(ctx, "Via", weft_cstr("1.1 weft"));
 }
 
-static void copy_trailers(weft_ctx *ctx, weft_op *answer)
+static weft_status copy_trailers(weft_ctx *ctx, weft_op *answer)
 {
-    weft_str rest = weft_call_field(answer, "Trailer"), name, value;
+    weft_field field;
 
-    while ((name = next_item(&rest)).ptr != NULL) {
-        name = weft_dup(ctx, name);
-        value = weft_call_trailer(answer, name.ptr);
-        if (value.ptr != NULL && !is_hop_by_hop(name, weft_cstr("")))
-            (void)weft_set_trailer(ctx, name.ptr, value);
-    }
+    for (uint32_t i = 0; (field = weft_call_trailer_at(answer, i)).name.ptr != NULL; i++)
+        if (may_trail(field.name) && !is_of_connection(answer, field.name))
+            WEFT_TRY(weft_set_trailer(ctx, field.name.ptr, field.value));
+    return WEFT_OK;
 }
 
 static weft_status send_answer(weft_ctx *ctx, weft_op *answer)
@@ -381,7 +396,7 @@ static weft_status send_answer(weft_ctx *ctx, weft_op *answer)
     options.length = length > 0 ? (uint64_t)length : 0;
     WEFT_TRY(weft_reply_begin_with(ctx, weft_call_code(answer), type, &options));
     WEFT_TRY(weft_call_download(ctx, answer));
-    copy_trailers(ctx, answer);
+    WEFT_TRY(copy_trailers(ctx, answer));
     return weft_reply_end(ctx);
 }
 
@@ -403,7 +418,6 @@ static weft_status pass(weft_ctx *ctx, void *self)
     if (has_item(joined(ctx, "TE"), weft_cstr("trailers")))
         call.flags |= WEFT_CALL_TRAILERS;
     upload->answer = weft_call_stream(ctx, proxy->upstream, &call);
-    upload->announced = joined(ctx, "Trailer");
     if ((call.flags & WEFT_CALL_UPLOAD) != 0)
         (void)weft_spawn(ctx, send_body, upload);
     status = weft_await(upload->answer);

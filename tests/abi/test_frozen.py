@@ -171,7 +171,7 @@ SCRIPT = [
     ("GET", "/golden/calls", 200, "418 theirs a body 17, 200 got, 200 {}"),
     ("GET", "/golden/streams", 200, '1 [{"n":1},{"n":2},{"n":3}] -102'),
     ("GET", "/golden/copies", 200, "0 1 copied\n"),
-    ("GET", "/golden/bodies", 200, "1 -102 got a body 42 200 Content-Type theirs"),
+    ("GET", "/golden/bodies", 200, "1 -102 got a body 42 200 Content-Type theirs X-Theirs"),
     ("GET", "/golden/more-calls", 200, "/get?a%20b=%C3%A4%26c&d=~ 1 1 0 1"),
     ("POST", "/golden/through", 418, '{"a": 1} none'),
     ("GET", "/golden/news", 200, "heard"),

@@ -133,8 +133,38 @@ def test_a_chunked_body_with_trailers(start, peer):
         client.request("PUT", "/api/x", {"Transfer-Encoding": "chunked", "Trailer": "X-Sum, X-Not, Content-Length"})
         client.send(b"5\r\nhello\r\n0\r\nX-Sum: 42\r\nContent-Length: 7\r\nX-Other: 1\r\n\r\n")
         got = client.read_answer().json()
-        assert (got["body"], got["trailers"]) == ("hello", {"x-sum": "42"})
+        assert (got["body"], got["trailers"]) == ("hello", {"x-sum": "42", "x-other": "1"})
         assert got["headers"]["transfer-encoding"] == "chunked"
+
+
+BARRED = ("Authorization", "Cache-Control", "Connection", "Content-Encoding", "Content-Length", "Content-Range",
+          "Content-Type", "Cookie", "Date", "Expect", "Forwarded", "Host", "Keep-Alive", "Location", "Max-Forwards",
+          "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection", "Range", "Server", "Set-Cookie", "TE",
+          "Trailer", "Transfer-Encoding", "Upgrade", "Via", "WWW-Authenticate", "X-Forwarded-For", "X_Sum", "HTTP2-Settings")
+
+
+def test_trailers_either_way(start, raw):
+    """Each of them, in several Trailer fields or none, repeated ones too; none that would be another header; and nobody
+    fills the log with those."""
+    barred = "".join(f"{name}: chunked\r\n" for name in BARRED).encode()
+    host = start(raw.url)
+    with host.connect() as client:
+        for announced in (b"Trailer: X-A\r\nTrailer: X-B, X-C\r\n",
+                          b"Trailer: " + ", ".join(BARRED).encode() + b"\r\n", b""):
+            behind = b"0\r\nX-A: 1\r\n" + barred + b"X-B: 2\r\nX-C: \r\nx-a: 3\r\n\r\n"
+            framing = b"Transfer-Encoding: chunked\r\n" + announced + b"\r\n"
+            client.send(b"POST /api/x HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n" + framing + b"2\r\nup\r\n" + behind)
+            if announced.startswith(b"Trailer: X-A"):
+                raw.accept()
+            raw.got = b""
+            got = raw.expect(b"x-a: 3\r\n\r\n")
+            assert got.endswith(b"2\r\nup\r\n0\r\nX-A: 1\r\nX-B: 2\r\nX-C: \r\nx-a: 3\r\n\r\n")
+            raw.connection.sendall(b"HTTP/1.1 200 OK\r\n" + framing + b"4\r\ndown\r\n" + behind)
+            answer = client.read_answer()
+            assert answer.body == b"down"
+            assert answer.trailers == [("X-A", "1"), ("X-B", "2"), ("X-C", ""), ("x-a", "3")]
+            assert answer.header("trailer") is None
+    assert [line for line in host.log.splitlines() if "plugin=proxy" in line and "level=" in line] == []
 
 
 @pytest.mark.parametrize("path", ["/api/../hello", "/api/%2e%2e/hello", "/api/a/./b", "/api/a/%2E", "/x/../api/y",

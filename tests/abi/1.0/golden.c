@@ -238,7 +238,8 @@ static weft_status read_body(weft_ctx *ctx, void *self)
     } while (weft_piece(read).ptr != NULL);
     return weft_reply_text(ctx, 200,
                            weft_fmt(ctx, "%d %d %d", (int)bytes, (int)weft_body(ctx).len,
-                                    weft_trailer(ctx, "X-None").ptr == NULL)
+                                    weft_trailer(ctx, "X-None").ptr == NULL &&
+                                        weft_trailer_at(ctx, 0).name.ptr == NULL)
                                .ptr);
 }
 
@@ -496,9 +497,10 @@ static weft_status use_bodies(weft_ctx *ctx, void *self)
         text = weft_fmt(ctx, "%s%s", text.ptr, weft_piece(pulled).ptr);
     }
     return weft_reply_text(ctx, 200,
-                           weft_fmt(ctx, "%s %u %s %s", text.ptr, weft_call_code(answer),
+                           weft_fmt(ctx, "%s %u %s %s %s", text.ptr, weft_call_code(answer),
                                     weft_call_field_at(answer, 0).name.ptr,
-                                    weft_call_trailer(answer, "x-theirs").ptr)
+                                    weft_call_trailer(answer, "x-theirs").ptr,
+                                    weft_call_trailer_at(answer, 0).name.ptr)
                                .ptr);
 }
 
