@@ -344,8 +344,9 @@ BIG = "select repeat('x', 70 * 1024 * 1024)"
 
 
 @pytest.mark.parametrize("more", ["", "&copy", "&read_only"])
-def test_a_result_beyond_result_max(host, more):
+def test_a_result_beyond_result_max(start_weft, books, more):
     """The statement fails; the worker lives, and the next one is answered."""
+    host = start_weft(sections(books, server={"request_timeout": "30s"}))
     workers = host.workers()
     assert host.get(sql(BIG, more), timeout=30).status == 500
     assert host.wait_access(status=500)["why"] == "pg_result_too_big"
