@@ -92,6 +92,9 @@ static void send_on(struct attempt *attempt, struct origin_conn *conn)
 {
     struct call *call = attempt->call;
 
+    CHECK(attempt->state != ATTEMPT_SENT);
+    CHECK(call->state == CALL_OPEN);
+    CHECK(conn->state == CONN_LENT);
     attempt->state = ATTEMPT_SENT;
     attempt->conn = conn;
     op_begin(&call->op);
@@ -256,6 +259,7 @@ static void on_answered(struct attempt *attempt)
     struct origin_conn *conn = attempt->conn;
     bool is_again;
 
+    CHECK(call->code >= 200);
     if (call_is_gateway_error(call->code))
         origin_failed(conn, "it answers with 502, 503 or 504");
     else

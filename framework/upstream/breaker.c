@@ -1,5 +1,6 @@
 /* upstream/breaker.c - stops calling an upstream of which most calls fail. */
 #include "upstream/breaker.h"
+#include "base/check.h"
 
 bool breaker_admits(struct breaker *breaker, const struct upstream_options *options,
                     uint64_t now_ms, bool *is_trial)
@@ -37,6 +38,7 @@ bool breaker_note(struct breaker *breaker, const struct upstream_options *option
 
     if (options->breaker_percent == 0)
         return false;
+    CHECK(!is_trial || breaker->state == BREAKER_TRIED);
     if (is_trial && is_good) {
         *breaker = (struct breaker){.state = BREAKER_CLOSED};
         return false;

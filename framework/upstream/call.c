@@ -56,6 +56,8 @@ void call_wait(struct call *call, bool is_in_line)
 
 void call_pause(struct call *call, uint64_t ms)
 {
+    CHECK(call->state == CALL_OPEN);
+    CHECK(call->flow == NULL); /* a stream is not sent again */
     call->state = CALL_PAUSED;
     timer_start(call->upstream->loop, &call->timer, ms, on_time);
 }
@@ -138,6 +140,8 @@ static void release(struct op *op)
         flow_release(call->flow);
     }
     buf_release(&call->body);
+    CHECK(call->state == CALL_OVER);
+    CHECK(call->upstream->alive > 0);
     call->upstream->alive--;
 }
 

@@ -36,6 +36,7 @@ static void end(struct check *check, bool is_good, const char *why)
     /* Up to a tenth sooner, so that workers and addresses fall out of step. */
     uint32_t sooner_ms = (check->number * 2654435761u >> 16) % (interval_ms / 10 + 1);
 
+    CHECK(check->conn != NULL);
     conn_close(check->conn);
     check->conn = NULL;
     timer_start(check->shared->exchanges->loop, &check->timer, interval_ms - sooner_ms,
@@ -120,6 +121,7 @@ static void on_pause_over(struct timer *timer)
 {
     struct check *check = CONTAINER_OF(timer, struct check, timer);
 
+    CHECK(check->conn == NULL);
     check->number++;
     timer_start(check->shared->exchanges->loop, timer, options_of(check)->check_timeout_ms,
                 on_too_slow);

@@ -78,6 +78,7 @@ static void on_data(struct stream *stream)
         exchange_on_data(&conn->exchange);
         return;
     }
+    CHECK(conn->state == CONN_IDLE);
     log_debug("upstream %s: bytes came unasked, closed", conn->target->text);
     conn->_shared->handler->on_spoiled(conn);
 }
@@ -155,6 +156,9 @@ static void connected(struct origin_conn *conn, int fd, struct tls *tls)
     const struct exchange_shared *exchanges = conn->_shared->exchanges;
     uint32_t age_max_ms = exchanges->options->age_max_ms;
 
+    CHECK(conn->state == CONN_OPENING);
+    CHECK(conn->_dial == NULL);
+    CHECK(fd >= 0);
     stream_start(exchanges->loop, &conn->stream, fd, conn->_shared->buffers,
                  (uint32_t)exchanges->options->head_bytes_max + IN_BEHIND_HEAD, &stream_handler);
     if (tls != NULL)
@@ -201,6 +205,7 @@ static void shake_hands(struct origin_conn *conn)
     struct tls *tls = dial->tls;
     int fd = dial->fd;
 
+    CHECK(tls != NULL);
     switch (tls_handshake(tls)) {
     case TLS_DONE:
         dial->tls = NULL;

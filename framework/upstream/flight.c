@@ -69,6 +69,7 @@ void flight_leave(struct call *call)
 
     if (flight == NULL)
         return;
+    CHECK(!flight->has_landed);
     list_remove(&call->flight_link);
     call->flight = NULL;
     if (list_is_empty(&flight->followers))
@@ -123,6 +124,8 @@ static void begin(struct flight *flight, uint32_t index, uint32_t avoid_id)
 {
     struct wing *wing = &flight->wings[index];
 
+    CHECK(index < CALLS_MAX);
+    CHECK(wing->op == NULL);
     wing->flight = flight;
     wing->settle = (struct op_watch){.fn = on_settled, .data = wing};
     flight->under_way++;

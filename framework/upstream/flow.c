@@ -92,6 +92,8 @@ static void withdraw_pull(struct op *op)
     struct flow_pull *pull = pull_of(op);
     struct flow *flow = pull->flow;
 
+    CHECK(flow != NULL);
+    CHECK(flow->pull == pull);
     flow->pull = NULL;
     pull->flow = NULL;
     op_retire(op);
@@ -198,6 +200,7 @@ static void settle_write(struct flow *flow, struct flow_write *write)
 {
     bool is_failed = flow->is_over && flow->err != ERR_OK;
 
+    CHECK(flow->write_count > 0);
     list_remove(&write->link);
     flow->write_count--;
     if (is_failed)
@@ -225,6 +228,8 @@ static void withdraw_write(struct op *op)
     struct flow_write *write = write_of(op);
     struct flow *flow = write->flow;
 
+    CHECK(flow != NULL);
+    CHECK(flow->write_count > 0);
     list_remove(&write->link);
     flow->write_count--;
     op_retire(op);
@@ -286,7 +291,9 @@ static void put_framed(struct flow *flow, struct span bytes)
 {
     char size[24];
 
+    CHECK(flow->upload == FLOW_OPEN);
     if (!flow->is_chunked) {
+        CHECK(bytes.len <= flow->left);
         flow->left -= bytes.len;
         put(flow, bytes);
         return;
@@ -376,6 +383,7 @@ void flow_release(struct flow *flow)
 {
     CHECK(flow->is_over);
     CHECK(list_is_empty(&flow->writes));
+    CHECK(flow->write_count == 0);
     if (flow->pull != NULL) {
         flow->pull->flow = NULL;
         flow->pull->op.piece = (struct span){NULL, 0};

@@ -41,8 +41,10 @@ static void on_resolved(struct resolve *resolve, enum err err)
     } else if (err == ERR_UNKNOWN_NAME) {
         name->count = 0;
     }
-    if (!name->is_answered)
+    if (!name->is_answered) {
+        CHECK(names->_unanswered > 0);
         names->_unanswered--;
+    }
     name->is_answered = true;
     timer_start(names->_loop, &name->again,
                 resolve->good_ms > AGAIN_MS_MIN ? resolve->good_ms : AGAIN_MS_MIN, on_again);
@@ -51,6 +53,7 @@ static void on_resolved(struct resolve *resolve, enum err err)
 
 static void ask(struct name *name)
 {
+    CHECK(!name->is_literal);
     resolve_start(name->names->_resolver, &name->resolve, name->place.host, name->place.port,
                   on_resolved);
 }

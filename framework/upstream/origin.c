@@ -44,6 +44,8 @@ static inline void unput(struct origin_conn *conn)
 {
     if (conn->state != CONN_IDLE)
         return;
+    CHECK(conn->origin->_counts->idle > 0);
+    CHECK(conn->target->idle_count > 0);
     conn->origin->_counts->idle--;
     conn->target->idle_count--;
 }
@@ -79,10 +81,14 @@ static void release(struct origin_conn *conn)
     struct origin *origin = conn->origin;
     struct target *target = conn->target;
 
+    CHECK(origin->_places > 0);
+    CHECK(target->places > 0);
     unput(conn);
     end_trial(conn);
-    if (conn->state != CONN_OPENING)
+    if (conn->state != CONN_OPENING) {
+        CHECK(origin->_counts->connections > 0);
         origin->_counts->connections--;
+    }
     list_remove(&conn->link);
     conn_close(conn);
     origin->_places--;
@@ -123,6 +129,7 @@ static void enter_line(struct origin *origin, struct origin_loan *loan, bool is_
 
 static void leave_line(struct origin *origin, struct origin_loan *loan)
 {
+    CHECK(origin->_counts->waiting > 0);
     list_remove(&loan->_link);
     origin->_counts->waiting--;
     if (list_is_empty(&origin->_line))
@@ -194,6 +201,8 @@ static void open_conn(struct origin *origin, struct target *target, struct origi
     CHECK(slot != NULL);
     if (origin->_places == origin->_options->connections_max)
         evict(origin);
+    CHECK(origin->_places < origin->_options->connections_max);
+    CHECK(!target->is_gone);
     if (!is_waiting(loan))
         list_append(&origin->_dialing, &loan->_link);
     origin->_places++;
@@ -428,6 +437,7 @@ static void on_open(struct origin_conn *conn)
     struct origin *origin = conn->origin;
     struct origin_loan *loan = conn->loan != NULL ? conn->loan : next_borrower(origin);
 
+    CHECK(conn->state == CONN_OPENING);
     origin->_counts->connects++;
     origin->_counts->connections++;
     if (loan == NULL && conn->target->is_gone)
@@ -441,8 +451,13 @@ static void on_failed(struct origin_conn *conn, const struct conn_failure *failu
     struct origin *origin = conn->origin;
     struct origin_loan *loan = conn->loan;
 
-    if (loan != NULL)
-        *slot_of(loan, conn) = NULL;
+    CHECK(conn->state == CONN_OPENING);
+    if (loan != NULL) {
+        struct origin_conn **slot = slot_of(loan, conn);
+
+        CHECK(slot != NULL);
+        *slot = NULL;
+    }
     conn->is_trial = false;
     note_failure(origin, conn->target, failure->problem);
     release(conn);
@@ -607,6 +622,7 @@ void origin_dial_again(struct origin_conn *conn, struct origin_loan *loan, origi
     uint32_t failed_id = conn->target->id;
     struct target *target;
 
+    CHECK(conn->state == CONN_LENT);
     CHECK(!is_waiting(loan));
     *loan = (struct origin_loan){
         ._fn = fn, ._origin = origin, ._is_fresh = true, ._tried = {failed_id}, ._tried_count = 1};

@@ -32,6 +32,7 @@ void call_tell_breaker(struct call *call, bool is_good)
 
 void call_end(struct call *call)
 {
+    CHECK(call->state != CALL_OVER);
     CHECK(call->attempt.state == ATTEMPT_NONE);
     if (call->is_trial)
         breaker_untried(&call->upstream->breaker, call_now_ms(call));
@@ -126,6 +127,8 @@ void call_fail_body(struct call *call, enum err err)
         call_fail(call, what, "%s", problem);
         return;
     }
+    CHECK(call->flow != NULL);
+    CHECK(call->flow->is_over);
     counts->failed++;
     counts->failures[what]++;
     snprintf(text, sizeof text, "upstream %s: %s", call->upstream->name, problem);

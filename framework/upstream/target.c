@@ -11,6 +11,8 @@ void targets_init(struct targets *targets, uint64_t seed)
 static void free_target(struct target *target)
 {
     CHECK(target->places == 0);
+    CHECK(list_is_empty(&target->idle));
+    CHECK(target->idle_count == 0);
     tls_sessions_clear(&target->sessions);
     mem_free(target);
 }
@@ -82,6 +84,7 @@ void targets_update(struct targets *targets, const struct names *names,
 
 static uint32_t below(struct targets *targets, uint32_t bound)
 {
+    CHECK(bound > 0);
     targets->_random ^= targets->_random << 13;
     targets->_random ^= targets->_random >> 7;
     targets->_random ^= targets->_random << 17;
@@ -112,6 +115,7 @@ static bool suits(const struct target *target, const struct target_wish *wish)
 /* Calls under way to it, those that wait for a connection to it too. */
 static uint32_t load_of(const struct target *target)
 {
+    CHECK(target->idle_count <= target->places);
     return target->places - target->idle_count;
 }
 
