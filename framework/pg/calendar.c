@@ -43,21 +43,26 @@ static struct date date_of(int64_t days)
     };
 }
 
-void pg_time_write(int64_t us, char text[PG_TIME_SIZE])
+void pg_time_write_day(int64_t days, int64_t rest, char text[PG_TIME_SIZE])
 {
-    const int64_t day_us = (int64_t)DAY_S * US;
-    int64_t rest = (us % day_us + day_us) % day_us; /* days * day_us could be beyond INT64_MIN */
-    struct date date = date_of(floor_div(us, day_us));
+    struct date date = date_of(days);
     int second = (int)(rest / US);
 
-    if (us == INT64_MAX || us == INT64_MIN) {
-        (void)snprintf(text, PG_TIME_SIZE, us > 0 ? "infinity" : "-infinity");
-        return;
-    }
     (void)snprintf(text, PG_TIME_SIZE, "%04d-%02d-%02d %02d:%02d:%02d.%06d+00%s",
                    (int)(date.year > 0 ? date.year : 1 - date.year), (int)date.month, (int)date.day,
                    second / 3600, second / 60 % 60, second % 60, (int)(rest % US),
                    date.year > 0 ? "" : " BC");
+}
+
+void pg_time_write(int64_t us, char text[PG_TIME_SIZE])
+{
+    const int64_t day_us = (int64_t)DAY_S * US;
+    int64_t rest = (us % day_us + day_us) % day_us; /* days * day_us could be beyond INT64_MIN */
+
+    if (us == INT64_MAX || us == INT64_MIN)
+        (void)snprintf(text, PG_TIME_SIZE, us > 0 ? "infinity" : "-infinity");
+    else
+        pg_time_write_day(floor_div(us, day_us), rest, text);
 }
 
 /* Takes `count` digits at least, at most 6, that are one number of at most `max`. */

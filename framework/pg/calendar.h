@@ -19,6 +19,10 @@ enum { PG_TIME_SIZE = 64 };
  * these types is for the server to refuse. */
 void pg_time_write(int64_t us, char text[PG_TIME_SIZE]);
 
+/* The same for the time of day, `rest` microseconds of less than a day, on the day `days` after
+ * 1970-01-01; for any day that fits into 32 bits. */
+void pg_time_write_day(int64_t days, int64_t rest, char text[PG_TIME_SIZE]);
+
 /* Reads what the server writes for these types with DateStyle ISO; a text without a zone counts as
  * UTC. False: none of these. */
 bool pg_time_read(struct span text, int64_t *us);

@@ -5,28 +5,17 @@
  * the text is JSON in every case. */
 #include "base/check.h"
 #include "base/mem.h"
+#include "pg/binary.h"
 #include "pg/private.h"
+#include "pg/types.h"
 #include <stdio.h>
-
-/* OIDs of pg_type that are fixed for ever. */
-enum {
-    OID_BOOL = 16,
-    OID_INT8 = 20,
-    OID_INT2 = 21,
-    OID_INT4 = 23,
-    OID_OID = 26,
-    OID_JSON = 114,
-    OID_FLOAT4 = 700,
-    OID_FLOAT8 = 701,
-    OID_NUMERIC = 1700,
-    OID_JSONB = 3802
-};
 
 enum style { AS_STRING, AS_IS, AS_BOOL, AS_NUMBER };
 
 /* A column, made ready once for all rows. */
 struct column {
     enum style style; /* how its values are written */
+    uint32_t binary;  /* the type of what comes in binary form; 0: it comes as text */
     size_t key;       /* where its key, with quotes and colon, lies in the text of keys */
     size_t key_len;   /* bytes of it */
 };
@@ -37,23 +26,24 @@ struct writer {
     struct buf *out; /* appended to */
     size_t max;      /* bytes in it, at most */
     bool is_full;    /* something did not fit */
+    struct buf text; /* of a value that came in binary form */
 };
 
 static enum style style_of(uint32_t type)
 {
     switch (type) {
-    case OID_BOOL:
+    case PG_OID_BOOL:
         return AS_BOOL;
-    case OID_INT2:
-    case OID_INT4:
-    case OID_INT8:
-    case OID_OID:
-    case OID_JSON:
-    case OID_JSONB:
+    case PG_OID_INT2:
+    case PG_OID_INT4:
+    case PG_OID_INT8:
+    case PG_OID_OID:
+    case PG_OID_JSON:
+    case PG_OID_JSONB:
         return AS_IS;
-    case OID_FLOAT4:
-    case OID_FLOAT8:
-    case OID_NUMERIC:
+    case PG_OID_FLOAT4:
+    case PG_OID_FLOAT8:
+    case PG_OID_NUMERIC:
         return AS_NUMBER; /* NaN and Infinity are none in JSON */
     default:
         return AS_STRING;
@@ -190,6 +180,18 @@ static void append_value(struct writer *out, struct span value, enum style style
     }
 }
 
+/* A value that came in binary form, as the text that it would have come as; the writer's. */
+static struct span text_of(struct writer *out, uint32_t type, struct span raw)
+{
+    struct span text;
+
+    if (raw.ptr == NULL || pg_binary_text(type, raw, &text))
+        return raw.ptr == NULL ? raw : text;
+    buf_consume(&out->text, out->text.len);
+    pg_binary_write(type, raw, &out->text);
+    return buf_span(&out->text);
+}
+
 static void append_row(const struct op *op, uint32_t row, const struct column *columns,
                        const struct buf *keys, struct writer *out)
 {
@@ -197,8 +199,12 @@ static void append_row(const struct op *op, uint32_t row, const struct column *c
 
     put(out, SPAN("{"));
     for (uint32_t i = 0; i < count; i++) {
+        struct span value = pg_raw(op, row, i);
+
         put(out, (struct span){keys->data + columns[i].key, columns[i].key_len});
-        append_value(out, pg_text(op, row, i), columns[i].style);
+        if (columns[i].binary != 0)
+            value = text_of(out, columns[i].binary, value);
+        append_value(out, value, columns[i].style);
     }
     put(out, SPAN("}"));
 }
@@ -211,6 +217,7 @@ static struct column *make_columns(const struct op *op, struct writer *keys)
 
     for (uint32_t i = 0; i < count; i++) {
         columns[i].style = style_of(pg_column_type(op, i));
+        columns[i].binary = pg_is_binary(op, i) ? pg_column_type(op, i) : 0;
         columns[i].key = keys->out->len;
         if (i > 0)
             put(keys, SPAN(","));
@@ -271,6 +278,7 @@ static bool append(const struct op *op, enum part part, size_t size_max, struct 
         append_part(op, part, columns, &keys, &writer);
     mem_free(columns);
     buf_release(&keys);
+    buf_release(&writer.text);
     return !writer.is_full;
 }
 

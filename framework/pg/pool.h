@@ -25,7 +25,8 @@ struct pg_statement;
 /* What a statement is known to be; the ABI's WEFT_STMT_ numbers. */
 enum {
     PG_READ_ONLY = 1, /* no side effects: may be run again, may share a Sync; a write is refused */
-    PG_SLOW = 2       /* keep it off sessions that others share */
+    PG_SLOW = 2,      /* keep it off sessions that others share */
+    PG_BINARY = 4     /* its rows come in binary form; see pg/binary.h */
 };
 
 /* What a pool has done, for metrics. */

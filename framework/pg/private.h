@@ -49,7 +49,7 @@ struct pg_query {
     const char *const *values;            /* `count` texts, NULL: SQL NULL */
     uint32_t count;                       /* of parameters */
     uint32_t bytes;                       /* of the texts */
-    uint32_t flags;                       /* PG_READ_ONLY, PG_SLOW */
+    uint32_t flags;                       /* PG_READ_ONLY, PG_SLOW, PG_BINARY */
     enum pg_query_what what;              /* see above */
     enum pg_query_state state;            /* see above */
     bool wants_own;                       /* session: waits in the pool's line for these */

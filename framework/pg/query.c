@@ -389,10 +389,27 @@ static void failed(struct pg_query *query, struct pg_session *session,
     pg_query_settle(query, err, err == ERR_DEADLINE ? "pg_timeout" : "pg_error");
 }
 
-static void succeeded(struct pg_query *query, const struct pg_answer *answer)
+/* It has run, but its rows are of no use. */
+static void misfits(struct pg_query *query, const struct pg_session *session,
+                    struct pg_result *result, const char *problem)
+{
+    query->is_maybe_applied = may_have_applied(query, session);
+    query->pool->counts.failed++;
+    op_explain(&query->op, span_of(problem));
+    pg_result_clear(result);
+    pg_query_settle(query, ERR_DB, "pg_misfit");
+}
+
+static void succeeded(struct pg_query *query, const struct pg_session *session,
+                      const struct pg_answer *answer)
 {
     struct pg_statement *statement = NULL;
+    char problem[PG_MISFIT_SIZE];
 
+    if ((query->flags & PG_BINARY) != 0 && !pg_result_fits(answer->result, problem)) {
+        misfits(query, session, answer->result, problem);
+        return;
+    }
     query->result = answer->result;
     op_hold(&query->op, pg_result_size(query->result));
     if (query->statement != NULL && query->stream == NULL)
@@ -432,7 +449,7 @@ void pg_query_answered(struct pg_query *query, struct pg_session *session,
         return;
     case PG_ANSWERED:
         if (pg_result_kind(answer->result) == PG_RESULT_OK)
-            succeeded(query, answer);
+            succeeded(query, session, answer);
         else
             failed(query, session, answer);
     }

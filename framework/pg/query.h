@@ -56,16 +56,17 @@ struct pg_call {
     struct span sql;                      /* or ad hoc: one statement */
     const struct pg_value *values;        /* `count` parameters */
     uint32_t count; /* at most PG_PARAMS_MAX: else the op fails with ERR_INVALID */
-    uint32_t flags; /* for ad hoc ones: PG_READ_ONLY, PG_SLOW */
+    uint32_t flags; /* for ad hoc ones: PG_READ_ONLY, PG_SLOW, PG_BINARY */
     bool is_copy;   /* sql is a COPY: pg/copy.h */
 };
 
 /* Runs a statement. Errors: ERR_DB_BUSY (reason pg_queue_full, pg_queue_timeout), ERR_DB_DOWN
  * (pg_down: no session, pg_lost: it broke), ERR_DB (pg_error; pg_result_too_big: it ran, or may
- * have), ERR_DB_CONSTRAINT, ERR_DB_RETRY, ERR_DB_VALUE (pg_error), ERR_DEADLINE (pg_timeout: the
- * server's statement_timeout or somebody's pg_cancel_backend(), SQLSTATE 57014), ERR_INVALID (too
- * many parameters, another pool's statement, pg_is_refused()), ERR_STATE (the transaction has
- * ended), and those of op_init(); parameters beyond scope_room() cancel the scope. */
+ * have; pg_misfit: it has run, and not all of its binary form can be read), ERR_DB_CONSTRAINT,
+ * ERR_DB_RETRY, ERR_DB_VALUE (pg_error), ERR_DEADLINE (pg_timeout: the server's statement_timeout
+ * or somebody's pg_cancel_backend(), SQLSTATE 57014), ERR_INVALID (too many parameters, another
+ * pool's statement, pg_is_refused()), ERR_STATE (the transaction has ended), and those of
+ * op_init(); parameters beyond scope_room() cancel the scope. */
 struct op *pg_query_start(struct scope *scope, const struct pg_call *call);
 
 /* Is it a statement's op (the rest may be called for any other op and answers as for no result)? */
@@ -91,7 +92,14 @@ struct span pg_column_name(const struct op *op, uint32_t column);
 /* The type's OID; 0 beyond the last. */
 uint32_t pg_column_type(const struct op *op, uint32_t column);
 
-/* The value as the server writes it; absent: NULL, or no such row or column. */
+/* Does the column come in binary form? */
+bool pg_is_binary(const struct op *op, uint32_t column);
+
+/* The value's bytes in the form in which they came; absent: NULL, or no such row or column. */
+struct span pg_raw(const struct op *op, uint32_t row, uint32_t column);
+
+/* The value as the server writes it; absent: NULL, or no such row or column, or in binary form what
+ * is not text or JSON. */
 struct span pg_text(const struct op *op, uint32_t row, uint32_t column);
 
 /* As a whole number; 0 where it is none. */
@@ -115,7 +123,7 @@ struct span pg_sqlstate(const struct op *op);
 struct span pg_op_statement(const struct op *op);
 
 /* Was it sent, not known to be read only, and its outcome not learnt (canceled, session lost,
- * result too big)? Then it may have happened. */
+ * result too big, or not to be read)? Then it may have happened. */
 bool pg_maybe_applied(const struct op *op);
 
 /* Appends the result as JSON to `out`: an array of objects, or with `one_row` the first row's

@@ -25,6 +25,8 @@ struct pg_rehearsal {
     struct io io;               /* of its socket */
     struct timer timer;         /* of the statement that is being prepared */
     uint32_t at;                /* which one that is */
+    bool is_refused;            /* and the server did not want it */
+    bool is_described;          /* and its columns were asked for */
     uint32_t refused;           /* so far */
     char problem[TEXT_SIZE];    /* of the first one that was; "": none was */
     pg_rehearsal_fn *fn;        /* whom to tell */
@@ -103,6 +105,17 @@ static bool note_refusal(struct pg_rehearsal *rehearsal, const PGresult *result)
     return true;
 }
 
+/* Of a statement whose rows are to come in binary form: are its columns such that can be read? */
+static void look_at_columns(struct pg_rehearsal *rehearsal, const PGresult *result)
+{
+    char problem[PG_MISFIT_SIZE];
+
+    if (!pg_result_fits(result, problem) && rehearsal->refused++ == 0)
+        snprintf(rehearsal->problem, sizeof rehearsal->problem - NAME_SHOWN_MAX,
+                 "statement %.*s is refused: %s", NAME_SHOWN_MAX, current(rehearsal)->name,
+                 problem);
+}
+
 static void on_too_slow(struct timer *timer)
 {
     give_up(CONTAINER_OF(timer, struct pg_rehearsal, timer), "the server took too long to answer");
@@ -125,6 +138,22 @@ static bool prepare_next(struct pg_rehearsal *rehearsal)
     return true;
 }
 
+/* The end of an answer. False: it has been told. */
+static bool go_on(struct pg_rehearsal *rehearsal)
+{
+    if ((current(rehearsal)->flags & PG_BINARY) != 0 && !rehearsal->is_described &&
+        !rehearsal->is_refused) {
+        rehearsal->is_described = true;
+        if (PQsendDescribePrepared(rehearsal->conn, "") == 1)
+            return true;
+        give_up(rehearsal, PQerrorMessage(rehearsal->conn));
+        return false;
+    }
+    rehearsal->is_described = rehearsal->is_refused = false;
+    rehearsal->at++;
+    return prepare_next(rehearsal);
+}
+
 /* What has come of the current statement's answer, and the next one behind its end. False: it has
  * been told. */
 static bool take(struct pg_rehearsal *rehearsal)
@@ -134,10 +163,12 @@ static bool take(struct pg_rehearsal *rehearsal)
         bool goes_on = true;
 
         if (result == NULL) {
-            rehearsal->at++;
-            goes_on = prepare_next(rehearsal);
+            goes_on = go_on(rehearsal);
         } else if (PQresultStatus(result) != PGRES_COMMAND_OK) {
+            rehearsal->is_refused = true;
             goes_on = note_refusal(rehearsal, result);
+        } else if (rehearsal->is_described) {
+            look_at_columns(rehearsal, result);
         }
         PQclear(result);
         if (!goes_on)

@@ -1,7 +1,8 @@
 /* pg/rehearsal.h - tries a pool's database and its declared statements, before anybody is served.
  *
  * One session is opened beside the pool's own, and each statement declared so far is prepared on it
- * and thrown away: what the server thinks of it, with today's schema, is known then.
+ * and thrown away: what the server thinks of it, with today's schema, is known then. So is whether
+ * the columns of one that wants its rows in binary form can be read so.
  * Loop:   of the pool's loop; cancelling is synchronous and silent.
  * Memory: frees itself once `fn` has returned, or when it was cancelled.
  * Limits: the options' connect_timeout for the session, and again for each statement.

@@ -4,10 +4,11 @@
 #include "pg/result.h"
 #include "base/check.h"
 #include "base/number.h"
+#include "pg/binary.h"
+#include "pg/number.h"
 #include "pg/private.h"
 #include <libpq-fe.h>
-#include <locale.h>
-#include <stdlib.h>
+#include <stdio.h>
 
 enum { MESSAGE_MAX = 2048 }; /* bytes; a server may say as much as it likes */
 
@@ -183,7 +184,12 @@ uint32_t pg_column_type(const struct op *op, uint32_t column)
     return PQftype(result_of(op), (int)column);
 }
 
-struct span pg_text(const struct op *op, uint32_t row, uint32_t column)
+bool pg_is_binary(const struct op *op, uint32_t column)
+{
+    return column < pg_columns(op) && PQfformat(result_of(op), (int)column) == 1;
+}
+
+struct span pg_raw(const struct op *op, uint32_t row, uint32_t column)
 {
     const PGresult *result;
 
@@ -200,59 +206,95 @@ struct span pg_text(const struct op *op, uint32_t row, uint32_t column)
                          (size_t)PQgetlength(result, (int)row, (int)column)};
 }
 
+struct span pg_text(const struct op *op, uint32_t row, uint32_t column)
+{
+    struct span raw = pg_raw(op, row, column), text;
+
+    if (raw.ptr == NULL || !pg_is_binary(op, column))
+        return raw;
+    (void)pg_binary_text(pg_column_type(op, column), raw, &text);
+    return text;
+}
+
 bool pg_is_null(const struct op *op, uint32_t row, uint32_t column)
 {
-    return pg_text(op, row, column).ptr == NULL;
+    return pg_raw(op, row, column).ptr == NULL;
 }
 
 int64_t pg_int(const struct op *op, uint32_t row, uint32_t column)
 {
-    struct span text = pg_text(op, row, column);
+    struct span raw = pg_raw(op, row, column);
     int64_t value = 0;
 
-    if (text.ptr != NULL)
-        (void)number_int(text, &value);
+    if (raw.ptr == NULL)
+        return 0;
+    if (pg_is_binary(op, column))
+        (void)pg_binary_int(pg_column_type(op, column), raw, &value);
+    else
+        (void)number_int(raw, &value);
     return value;
-}
-
-/* The server writes a point; a plugin may have called setlocale(), and then strtod() wants what
- * that country writes. */
-static double parse_with_locale(struct span text)
-{
-    const char *point = localeconv()->decimal_point;
-    char local[512];
-    char *end;
-    double value;
-    size_t len = 0;
-
-    for (size_t i = 0; i < text.len; i++) {
-        if (len + strlen(point) + 1 >= sizeof local)
-            return 0;
-        if (text.ptr[i] == '.') {
-            memcpy(local + len, point, strlen(point));
-            len += strlen(point);
-        } else {
-            local[len++] = text.ptr[i];
-        }
-    }
-    local[len] = '\0';
-    value = strtod(local, &end);
-    return end == local + len ? value : 0;
 }
 
 double pg_double(const struct op *op, uint32_t row, uint32_t column)
 {
-    struct span text = pg_text(op, row, column);
-    char *end;
-    double value;
+    struct span raw = pg_raw(op, row, column);
+    double value = 0;
+    bool is_number;
 
-    if (text.len == 0)
+    if (raw.ptr == NULL)
         return 0;
-    value = strtod(text.ptr, &end);
-    return end == text.ptr + text.len ? value : parse_with_locale(text);
+    is_number = pg_is_binary(op, column) ? pg_binary_double(pg_column_type(op, column), raw, &value)
+                                         : pg_double_read(raw, &value);
+    return is_number ? value : 0;
 }
 
 bool pg_bool(const struct op *op, uint32_t row, uint32_t column)
 {
-    return span_equal(pg_text(op, row, column), SPAN("t"));
+    struct span raw = pg_raw(op, row, column);
+
+    if (raw.ptr != NULL && pg_is_binary(op, column))
+        return pg_binary_bool(pg_column_type(op, column), raw);
+    return span_equal(raw, SPAN("t"));
+}
+
+/* Rows in binary form */
+
+static bool is_fine_column(const PGresult *result, int column, char problem[PG_MISFIT_SIZE])
+{
+    int rows = PQntuples(result);
+    uint32_t type = PQftype(result, column);
+
+    for (int row = 0; row < rows; row++) {
+        struct span bytes = {PQgetvalue(result, row, column),
+                             (size_t)PQgetlength(result, row, column)};
+
+        if (PQgetisnull(result, row, column) || pg_binary_is_fine(type, bytes))
+            continue;
+        (void)snprintf(problem, PG_MISFIT_SIZE,
+                       "column %.64s: %zu bytes that are no value of type %u",
+                       PQfname(result, column), bytes.len, type);
+        return false;
+    }
+    return true;
+}
+
+bool pg_result_fits(const struct pg_result *result, char problem[PG_MISFIT_SIZE])
+{
+    int columns = PQnfields(result);
+
+    for (int i = 0; i < columns; i++) {
+        uint32_t type = PQftype(result, i);
+
+        if (!pg_binary_is_known(type)) {
+            (void)snprintf(
+                problem, PG_MISFIT_SIZE,
+                "column %.64s is of a type (%u) that is not read in binary form: cast it "
+                "(::text), or ask for text",
+                PQfname(result, i), type);
+            return false;
+        }
+        if (PQfformat(result, i) == 1 && !is_fine_column(result, i, problem))
+            return false;
+    }
+    return true;
 }

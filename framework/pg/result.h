@@ -47,6 +47,13 @@ struct span pg_result_message(const struct pg_result *result);
  * told; the result's. */
 struct span pg_result_context(const struct pg_result *result);
 
+enum { PG_MISFIT_SIZE = 256 };
+
+/* Of a statement with PG_BINARY: can all of its columns be read in binary form, and is each value
+ * that is there one of its type? Else `problem` says what is wrong. */
+bool pg_result_fits(const struct pg_result *result, char problem[PG_MISFIT_SIZE])
+    __attribute__((warn_unused_result));
+
 /* The command's tag, "COMMIT". */
 struct span pg_result_tag(const struct pg_result *result);
 

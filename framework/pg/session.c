@@ -218,21 +218,28 @@ static bool prepare(struct pg_session *session, struct pg_prepared *prepared)
     return true;
 }
 
+static int wants_binary(const struct pg_query *query)
+{
+    return (query->flags & PG_BINARY) != 0;
+}
+
 static bool append_prepared(struct pg_session *session, struct pg_prepared *prepared,
-                            uint32_t count, const char *const *values)
+                            const struct pg_query *query)
 {
     if (prepared->state == PG_UNPREPARED && !prepare(session, prepared))
         return false;
-    if (PQsendQueryPrepared(session->conn, prepared->name, (int)count, values, NULL, NULL, 0) == 0)
+    if (PQsendQueryPrepared(session->conn, prepared->name, (int)query->count, query->values, NULL,
+                            NULL, wants_binary(query)) == 0)
         return pg_session_broke(session);
     return true;
 }
 
 static bool append_guard(struct pg_session *session)
 {
+    static const struct pg_query plain; /* without parameters */
     struct pg_flight *flight;
 
-    if (session->has_prepared ? !append_prepared(session, &session->_guard, 0, NULL)
+    if (session->has_prepared ? !append_prepared(session, &session->_guard, &plain)
                               : !append_text(session, guard_sql))
         return false;
     flight = pg_flight_push(&session->_flights, PG_FLIGHT_GUARD);
@@ -263,12 +270,12 @@ static bool append_run(struct pg_session *session, struct pg_query *query)
     CHECK(query->session == NULL);
     query->number = 0;
     if (prepared != NULL) {
-        if (!append_prepared(session, prepared, query->count, query->values))
+        if (!append_prepared(session, prepared, query))
             return false;
         prepared->users++;
         query->number = prepared->number;
     } else if (PQsendQueryParams(session->conn, query->sql.ptr, (int)query->count, NULL,
-                                 query->values, NULL, NULL, 0) == 0) {
+                                 query->values, NULL, NULL, wants_binary(query)) == 0) {
         return pg_session_broke(session);
     }
     query->place = session->_flights.tail;

@@ -234,9 +234,17 @@ static void note_data(struct pg_stream *stream)
 
 void pg_stream_row(struct pg_stream *stream, struct pg_result *row)
 {
+    char problem[PG_MISFIT_SIZE];
+
     if (pg_result_size(row) > stream->query.pool->options->result_max) {
         pg_result_clear(row);
         pg_stream_give_up(stream, ERR_DB, "pg_result_too_big", too_big);
+        return;
+    }
+    if ((stream->query.flags & PG_BINARY) != 0 && !pg_result_fits(row, problem)) {
+        pg_result_clear(row);
+        pg_stream_give_up(stream, ERR_DB, "pg_misfit",
+                          arena_copy(&stream->query.op.scope->arena, span_of(problem)));
         return;
     }
     if (stream->state == PG_STREAM_OPENING) {

@@ -17,7 +17,8 @@ enum {
     RUNS_MAX = 10               /* of a transaction that others do not let through */
 };
 
-static_assert(WEFT_STMT_READ_ONLY == PG_READ_ONLY && WEFT_STMT_SLOW == PG_SLOW,
+static_assert(WEFT_STMT_READ_ONLY == PG_READ_ONLY && WEFT_STMT_SLOW == PG_SLOW &&
+                  WEFT_STMT_BINARY == PG_BINARY,
               "flags of a statement");
 static_assert(WEFT_TX_READ_ONLY == PG_TX_READ_ONLY &&
                   WEFT_TX_REPEATABLE_READ == PG_TX_REPEATABLE_READ &&
@@ -28,6 +29,7 @@ static_assert(WEFT_TX_READ_ONLY == PG_TX_READ_ONLY &&
 static const weft_str absent = {NULL, 0};
 
 /* All that there are. */
+#define STMT_FLAGS (WEFT_STMT_READ_ONLY | WEFT_STMT_SLOW | WEFT_STMT_BINARY)
 #define TX_FLAGS \
     (WEFT_TX_READ_ONLY | WEFT_TX_REPEATABLE_READ | WEFT_TX_SERIALIZABLE | WEFT_TX_DEFERRABLE)
 
@@ -65,8 +67,7 @@ static weft_status declare(weft_host *host, weft_pg *db, const char *name, const
         return WEFT_E_STATE;
     watch = abi_services(instance->abi)->watch;
     found = slots_get(instance->abi->pools, abi_number(db));
-    if (found == NULL || name == NULL || sql == NULL ||
-        (flags & ~(WEFT_STMT_READ_ONLY | WEFT_STMT_SLOW)) != 0) {
+    if (found == NULL || name == NULL || sql == NULL || (flags & ~STMT_FLAGS) != 0) {
         instance_fail(instance, 0, "statement %s: no pool, no name, no text or unknown flags",
                       name != NULL ? name : "(null)");
         return WEFT_E_INVALID;
@@ -178,7 +179,7 @@ static weft_op *find_ad_hoc(struct scope *scope, weft_pg *db, struct pg_call *ca
 {
     if (!abi_database(db, call, entry))
         return refuse(scope, ERR_STATE, "no such database");
-    if (call->sql.ptr != NULL && (call->flags & ~(WEFT_STMT_READ_ONLY | WEFT_STMT_SLOW)) == 0)
+    if (call->sql.ptr != NULL && (call->flags & ~STMT_FLAGS) == 0)
         return NULL;
     abi_misuse(entry, "no text, or unknown flags");
     return refuse(scope, ERR_INVALID, "no text, or unknown flags");

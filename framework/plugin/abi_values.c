@@ -2,6 +2,7 @@
  * memory or has a form of its own: times, bytes, arrays.
  */
 #include "base/number.h"
+#include "pg/binary.h"
 #include "pg/calendar.h"
 #include "pg/decode.h"
 #include "pg/encode.h"
@@ -96,21 +97,22 @@ enum err abi_take_values(const weft_value *from, uint32_t count, struct pg_value
 
 /* Columns */
 
-/* The value's text, for a call that makes something of it in the ctx's memory. Absent: there is
- * none, or no room, which cancels the ctx. */
-static struct span text_of(weft_ctx *ctx, weft_op *handle, const struct cell *cell,
-                           struct scope **scope)
+/* The value as it came, for a call that makes something of it in the ctx's memory; *type is its
+ * type in binary form, 0: text. Absent: there is none, or no room, which cancels the ctx. */
+static struct span raw_of(weft_ctx *ctx, weft_op *handle, const struct cell *cell,
+                          struct scope **scope, uint32_t *type)
 {
     const struct op *op;
-    struct span text;
+    struct span raw;
 
     *scope = abi_scope(ctx, cell->call);
     op = *scope != NULL ? abi_op(handle, cell->call) : NULL;
     if (op == NULL)
         return (struct span){NULL, 0};
-    text = pg_text(op, cell->row, cell->column);
-    if (text.ptr == NULL || text.len * cell->cost < scope_room(*scope))
-        return text;
+    *type = pg_is_binary(op, cell->column) ? pg_column_type(op, cell->column) : 0;
+    raw = pg_raw(op, cell->row, cell->column);
+    if (raw.ptr == NULL || raw.len * cell->cost < scope_room(*scope))
+        return raw;
     scope_cancel(*scope, SCOPE_MEMORY);
     return (struct span){NULL, 0};
 }
@@ -118,70 +120,149 @@ static struct span text_of(weft_ctx *ctx, weft_op *handle, const struct cell *ce
 int64_t abi_col_time(weft_op *handle, uint32_t row, uint32_t column)
 {
     const struct op *op = abi_op(handle, "col_time");
+    struct span raw;
     int64_t us = 0;
+    bool is_time;
 
-    if (op != NULL)
-        (void)pg_time_read(pg_text(op, row, column), &us);
-    return us;
+    if (op == NULL)
+        return 0;
+    raw = pg_raw(op, row, column);
+    is_time = pg_is_binary(op, column) ? pg_binary_time(pg_column_type(op, column), raw, &us)
+                                       : pg_time_read(raw, &us);
+    return is_time ? us : 0;
 }
 
 weft_str abi_col_bytes(weft_ctx *ctx, weft_op *handle, uint32_t row, uint32_t column)
 {
     const struct cell cell = {"col_bytes", row, column, 1};
     struct scope *scope;
-    struct span text = text_of(ctx, handle, &cell, &scope);
+    uint32_t type;
+    struct span raw = raw_of(ctx, handle, &cell, &scope, &type);
     weft_str bytes = {NULL, 0};
     char *out;
 
-    if (text.ptr == NULL)
+    if (raw.ptr == NULL)
         return bytes;
-    out = scope_alloc(scope, text.len + 1);
-    if (pg_bytes_read(text, out, &bytes.len))
-        bytes.ptr = out;
-    else
-        bytes.len = 0;
-    if (bytes.ptr != NULL)
-        out[bytes.len] = '\0';
+    out = scope_alloc(scope, raw.len + 1);
+    if (type != 0 ? !pg_binary_bytes(type, raw, out, &bytes.len)
+                  : !pg_bytes_read(raw, out, &bytes.len))
+        return (weft_str){NULL, 0};
+    bytes.ptr = out;
+    out[bytes.len] = '\0';
     return bytes;
 }
 
-/* NULL: no array. */
-static struct span *array_of(weft_ctx *ctx, weft_op *handle, const struct cell *cell,
-                             uint32_t *count)
+/* Arrays that came as text */
+
+static struct span *read_texts(struct scope *scope, struct span raw, uint32_t *count)
 {
-    struct scope *scope;
-    struct span text = text_of(ctx, handle, cell, &scope), *items;
+    struct span *items = scope_alloc(scope, pg_array_count_max(raw) * sizeof *items);
+    char *store = scope_alloc(scope, 2 * raw.len + 2);
+
+    if (pg_array_read(raw, store, items, count))
+        return items;
+    *count = 0;
+    return NULL;
+}
+
+static int64_t *read_ints(struct scope *scope, struct span raw, uint32_t *count)
+{
+    const struct span *items = read_texts(scope, raw, count);
+    int64_t *numbers;
+
+    if (items == NULL)
+        return NULL;
+    numbers = scope_alloc(scope, (*count + 1) * sizeof *numbers);
+    for (uint32_t i = 0; i < *count; i++)
+        if (items[i].ptr != NULL)
+            (void)number_int(items[i], &numbers[i]);
+    return numbers;
+}
+
+/* Arrays that came in binary form */
+
+static bool open_items(uint32_t type, struct span raw, struct pg_items *items)
+{
+    return pg_binary_is_fine(type, raw) && pg_items_open(type, raw, items) &&
+           items->dimensions <= 1;
+}
+
+/* Room for the texts of all items, each with a NUL. */
+static size_t texts_size(struct pg_items items)
+{
+    size_t size = 0;
+    struct span item;
+
+    for (uint32_t i = 0; i < items.count && pg_items_next(&items, &item); i++)
+        size += item.ptr != NULL ? pg_item_size(item.len) : 0;
+    return size;
+}
+
+static struct span *take_texts(struct scope *scope, uint32_t type, struct span raw, uint32_t *count)
+{
+    struct pg_items items;
+    struct span *texts, item;
+    struct buf text = {0};
     char *store;
 
-    *count = 0;
-    if (text.ptr == NULL)
+    if (!open_items(type, raw, &items))
         return NULL;
-    items = scope_alloc(scope, pg_array_count_max(text) * sizeof *items);
-    store = scope_alloc(scope, 2 * text.len + 2);
-    return pg_array_read(text, store, items, count) ? items : NULL;
+    texts = scope_alloc(scope, (items.count + 1) * sizeof *texts);
+    store = scope_alloc(scope, texts_size(items) + 1);
+    for (; *count < items.count && pg_items_next(&items, &item); ++*count) {
+        if (item.ptr == NULL)
+            continue;
+        pg_binary_write(items.type, item, &text);
+        texts[*count] = (struct span){store, text.len};
+        if (text.len > 0)
+            memcpy(store, text.data, text.len);
+        store += text.len + 1; /* zeroed: there is the NUL */
+        buf_consume(&text, text.len);
+    }
+    buf_release(&text);
+    return texts;
+}
+
+static int64_t *take_ints(struct scope *scope, uint32_t type, struct span raw, uint32_t *count)
+{
+    struct pg_items items;
+    struct span item;
+    int64_t *numbers;
+
+    if (!open_items(type, raw, &items))
+        return NULL;
+    numbers = scope_alloc(scope, (items.count + 1) * sizeof *numbers);
+    for (; *count < items.count && pg_items_next(&items, &item); ++*count)
+        if (item.ptr != NULL)
+            (void)pg_binary_int(items.type, item, &numbers[*count]);
+    return numbers;
 }
 
 const weft_str *abi_col_texts(weft_ctx *ctx, weft_op *handle, uint32_t row, uint32_t column,
                               uint32_t *count)
 {
     const struct cell cell = {"col_texts", row, column, ITEM_COST};
+    struct scope *scope;
+    uint32_t type;
+    struct span raw = raw_of(ctx, handle, &cell, &scope, &type), *items;
 
-    return (const weft_str *)(const void *)array_of(ctx, handle, &cell, count);
+    *count = 0;
+    if (raw.ptr == NULL)
+        return NULL;
+    items = type != 0 ? take_texts(scope, type, raw, count) : read_texts(scope, raw, count);
+    return (const weft_str *)(const void *)items;
 }
 
 const int64_t *abi_col_ints(weft_ctx *ctx, weft_op *handle, uint32_t row, uint32_t column,
                             uint32_t *count)
 {
     const struct cell cell = {"col_ints", row, column, ITEM_COST + sizeof(int64_t)};
-    const struct span *items = array_of(ctx, handle, &cell, count);
-    int64_t *numbers;
+    struct scope *scope;
+    uint32_t type;
+    struct span raw = raw_of(ctx, handle, &cell, &scope, &type);
 
-    if (items == NULL)
+    *count = 0;
+    if (raw.ptr == NULL)
         return NULL;
-    numbers = scope_alloc(scope_of(abi_here()->services.tasks, abi_number(ctx)),
-                          (*count + 1) * sizeof *numbers);
-    for (uint32_t i = 0; i < *count; i++)
-        if (items[i].ptr != NULL)
-            (void)number_int(items[i], &numbers[i]);
-    return numbers;
+    return type != 0 ? take_ints(scope, type, raw, count) : read_ints(scope, raw, count);
 }

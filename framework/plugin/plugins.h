@@ -52,7 +52,7 @@ struct plugin_watch {
     /* A key is asked for; `expected` is what it may be, `fallback` NULL: it is required. */
     void (*asked)(void *data, const char *key, const char *expected, const char *fallback);
     /* A statement is declared; all texts are as the plugin gave them, `flags` PG_READ_ONLY,
-     * PG_SLOW. */
+     * PG_SLOW, PG_BINARY. */
     void (*declared)(void *data, const char *pool, const char *name, const char *sql,
                      uint32_t flags);
     void *data; /* for all three */

@@ -163,6 +163,7 @@ SCRIPT = [
     ("GET", "/golden/values", 200, '1 7 1 3 t hello -7 1 5 \\x00ff 1 '
      '{"i":-7,"t":"hello","b":true,"d":0.5,"x":"\\\\x00ff","j":[1],"n":null}'),
     ("GET", "/golden/more-values", 200, '1000001 xyz 2 -4 3 a,b 1 "'),
+    ("GET", "/golden/more-values?binary", 200, '1000001 xyz 2 -4 3 a,b 1 "'),
     ("GET", "/golden/names", 404, None),
     ("POST", "/golden/names", 200, "1 -304 23505 0 1"),
     ("GET", "/golden/names", 200, '[{"name":"golden"}]'),

@@ -1,16 +1,32 @@
 /* Goal: what a database writes is read, or refused, within its bounds; what was read and is written
- *       again is read as the same; what was encoded as a parameter is read back as it was; and a
- *       glance at the server's messages stays within what came. */
+ *       again is read as the same; what was encoded as a parameter is read back as it was; values
+ *       in binary form are read, or refused, in the same way, and what is written of them is read
+ *       as the same again; and a glance at the server's messages stays within what came. */
 #include "base/mem.h"
 #include "fuzz/fuzz.h"
+#include "pg/binary.h"
 #include "pg/calendar.h"
 #include "pg/copying.h"
 #include "pg/decode.h"
 #include "pg/encode.h"
+#include "pg/number.h"
+#include "pg/types.h"
 
 #include <string.h>
 
 enum { ITEMS_MAX = 64 };
+
+static const uint32_t types[] = {
+    PG_OID_BOOL,     PG_OID_BYTEA,       PG_OID_CHAR,
+    PG_OID_INT8,     PG_OID_INT2,        PG_OID_INT4,
+    PG_OID_TEXT,     PG_OID_OID,         PG_OID_FLOAT4,
+    PG_OID_FLOAT8,   PG_OID_BOOLS,       PG_OID_CHARS,
+    PG_OID_INT2S,    PG_OID_INT4S,       PG_OID_TEXTS,
+    PG_OID_INT8S,    PG_OID_FLOAT4S,     PG_OID_FLOAT8S,
+    PG_OID_VARCHARS, PG_OID_DATE,        PG_OID_TIMESTAMP,
+    PG_OID_NUMERIC,  PG_OID_TIMESTAMPTZ, PG_OID_UUID,
+    PG_OID_UUIDS,    PG_OID_JSONB,       0,
+};
 
 /* In memory of just that size, so that the sanitizer sees who reads behind it. */
 static char *copy_of(struct span text)
@@ -138,6 +154,82 @@ static void check_texts(struct span text)
     check_items(items, count);
 }
 
+/* Do the texts that were written of its items come back from the text that was written of all? */
+static void check_written(uint32_t type, struct span bytes, struct span text)
+{
+    struct span *items = mem_calloc(pg_array_count_max(text) + 1, sizeof *items), item;
+    char *store = mem_alloc(2 * text.len + 2);
+    struct buf one = {0};
+    struct pg_items all;
+    uint32_t count = 0;
+
+    MUST(pg_items_open(type, bytes, &all));
+    if (all.dimensions <= 1) {
+        MUST(pg_array_read(text, store, items, &count));
+        MUST(count == all.count);
+        for (uint32_t i = 0; i < count; i++) {
+            MUST(pg_items_next(&all, &item));
+            MUST((item.ptr == NULL) == (items[i].ptr == NULL));
+            buf_consume(&one, one.len);
+            if (item.ptr != NULL)
+                pg_binary_write(all.type, item, &one);
+            MUST(one.len <= pg_item_size(item.len));
+            MUST(one.len == items[i].len &&
+                 (one.len == 0 || memcmp(one.data, items[i].ptr, one.len) == 0));
+        }
+    }
+    buf_release(&one);
+    mem_free(store);
+    mem_free(items);
+}
+
+/* Is what was written the number, or the time, that is told? */
+static void check_numbers(uint32_t type, struct span bytes, struct span text)
+{
+    double number, again;
+    int64_t us, same;
+
+    if (type != PG_OID_TEXT && pg_binary_double(type, bytes, &number) &&
+        pg_double_read(text, &again))
+        MUST(number == again || (number != number && again != again) ||
+             (type == PG_OID_FLOAT4 && (float)number == (float)again));
+    if (type != PG_OID_TEXT && pg_binary_time(type, bytes, &us) && pg_time_read(text, &same))
+        MUST(us == same);
+}
+
+/* The first byte is the type. */
+static void check_binary(struct span input)
+{
+    struct span bytes = {input.ptr + 1, input.len - 1}, text;
+    struct buf out = {0};
+    uint32_t type;
+    int64_t number;
+    char *read;
+    size_t len = 0;
+
+    if (input.len == 0)
+        return;
+    type = types[(unsigned char)input.ptr[0] % (sizeof types / sizeof types[0])];
+    read = mem_alloc(bytes.len + 1);
+    if (type != PG_OID_TEXT) /* libpq has a NUL behind each */
+        (void)pg_binary_int(type, bytes, &number);
+    (void)pg_binary_bool(type, bytes);
+    if (pg_binary_text(type, bytes, &text))
+        MUST(text.ptr >= bytes.ptr && text.ptr + text.len <= bytes.ptr + bytes.len);
+    if (pg_binary_bytes(type, bytes, read, &len))
+        MUST(len <= bytes.len);
+    pg_binary_write(type, bytes, &out);
+    buf_append(&out, (struct span){"", 1});
+    out.len--;
+    if (pg_binary_is_fine(type, bytes)) {
+        check_numbers(type, bytes, buf_span(&out));
+        if (pg_items_open(type, bytes, &(struct pg_items){0}))
+            check_written(type, bytes, buf_span(&out));
+    }
+    buf_release(&out);
+    mem_free(read);
+}
+
 static void check_glance(struct span bytes)
 {
     enum pg_glance whole = pg_copying_glance((const unsigned char *)bytes.ptr, bytes.len);
@@ -161,6 +253,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_array(text);
     check_texts(text);
     check_glance(text);
+    check_binary(text);
     mem_free(copy);
     return 0;
 }

@@ -299,15 +299,16 @@ static weft_status use_values(weft_ctx *ctx, void *self)
                                .ptr);
 }
 
-/* GET /golden/more-values: times, bytes and arrays */
+/* GET /golden/more-values: times, bytes and arrays, as text or with ?binary */
 static weft_status use_more_values(weft_ctx *ctx, void *self)
 {
     static const int64_t numbers[] = {3, -4};
     static const weft_str texts[] = {WEFT_S("a,b"), {NULL, 0}, WEFT_S("\"")};
     static const weft_str bytes = WEFT_S("xyz");
     uint32_t number_count, text_count;
+    uint32_t form = weft_query(ctx, "binary").ptr != NULL ? WEFT_STMT_BINARY : 0;
     weft_op *op = weft_run_sql(ctx, db, "select $1::timestamptz, $2::bytea, $3::int[], $4::text[]",
-                               WEFT_STMT_READ_ONLY,
+                               WEFT_STMT_READ_ONLY | form,
                                WEFT_ARGS(weft_time(1000001), weft_bytes(bytes),
                                          weft_ints(numbers, 2), weft_texts(texts, 3)));
 

@@ -140,6 +140,17 @@ static inline WEFT_MUST_USE weft_status weft_pool(weft_host *host, const char *n
 #define WEFT_STMT_READ_ONLY 1u
 /* Slow: kept off sessions that others share. */
 #define WEFT_STMT_SLOW 2u
+/* Its rows come in binary form instead of as text: a bytea as half as many bytes, a float without
+ * being written and read. weft_col_int(), _double(), _bool(), _time(), _bytes(), _ints(), _texts(),
+ * weft_col_is_null() and the JSON of a result answer as they would, times in JSON in UTC;
+ * weft_col_text() only has what is text or JSON (elsewhere absent).
+ * Read are boolean, smallint, integer, bigint, oid, real, double precision, numeric, text and its
+ * like, json, jsonb, xml, bytea, uuid, date, timestamp, timestamptz, and arrays of these but for
+ * numeric, JSON, XML, bytea and times. A result with a column of any other type fails with
+ * WEFT_E_DB, weft_op_error() naming the column, and so does one with a value that is not of its
+ * type; the statement has run then, see weft_maybe_applied(). `weft check`, `weft reload` and an
+ * upgrade refuse a declared one beforehand. Such a column is to be cast: mood::text. */
+#define WEFT_STMT_BINARY 4u
 
 /* Declares a statement for `db`, a pool: prepared on each session when first used, `name` is for
  * logs and metrics, `flags` are WEFT_STMT_.... WEFT_E_INVALID: the name has another text in this
@@ -236,7 +247,8 @@ static inline weft_str weft_column_name(weft_op *op, uint32_t column)
     return weft__api->pg->column_name(op, column);
 }
 
-/* The value as the server writes it; absent: NULL, or no such row or column. [loop] */
+/* The value as the server writes it; absent: NULL, or no such row or column, or of a
+ * WEFT_STMT_BINARY statement neither text nor JSON. [loop] */
 static inline weft_str weft_col_text(weft_op *op, uint32_t row, uint32_t column)
 {
     return weft__api->pg->text(op, row, column);
@@ -248,7 +260,8 @@ static inline int64_t weft_col_int(weft_op *op, uint32_t row, uint32_t column)
     return weft__api->pg->i64(op, row, column);
 }
 
-/* The value as a floating point number; 0 where it is none. [loop] */
+/* The value as a floating point number; 0 where it is none. A real in binary form is what it is,
+ * not what is nearest to its text: 0.1 is 0.10000000149011612. [loop] */
 static inline double weft_col_double(weft_op *op, uint32_t row, uint32_t column)
 {
     return weft__api->pg->f64(op, row, column);

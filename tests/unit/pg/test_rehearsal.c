@@ -70,11 +70,16 @@ static void make_pool(void)
     world.pool = pg_pool_create(world.loop, world.helpers, "test", &world.options);
 }
 
-static void declare(const char *name, const char *sql)
+static void declare_as(const char *name, const char *sql, uint32_t flags)
 {
     const struct pg_statement *statement;
 
-    assert_int_equal(pg_pool_declare(world.pool, name, sql, 0, &statement), ERR_OK);
+    assert_int_equal(pg_pool_declare(world.pool, name, sql, flags, &statement), ERR_OK);
+}
+
+static void declare(const char *name, const char *sql)
+{
+    declare_as(name, sql, 0);
 }
 
 static void start(void)
@@ -108,6 +113,24 @@ static void test_what_is_right_is_accepted(void **state)
     }
     rehearse(ERR_OK, "");
     assert_string_equal(pg_server_run(&server, "select count(*) from books"), "0");
+}
+
+static void test_columns_of_binary_rows_are_looked_at(void **state)
+{
+    (void)state;
+    pg_server_need(&server);
+    make_pool();
+    declare_as("fine", "select id, title from books where id = $1", PG_BINARY);
+    declare_as("none", "insert into books values ($1, $2)", PG_BINARY);
+    declare("text", "select interval '1 day' took");
+    rehearse(ERR_OK, "");
+    memset(&told, 0, sizeof told);
+    declare_as("took", "select 1 a, interval '1 day' took", PG_BINARY);
+    declare_as("wrong", "select no_such_column", PG_BINARY);
+    declare_as("late", "select 1", PG_BINARY);
+    rehearse(ERR_DB,
+             "statement took is refused: column took is of a type (1186) that is not read in "
+             "binary form: cast it (::text), or ask for text; so are 1 other statements");
 }
 
 static void test_without_statements_the_server_is_enough(void **state)
@@ -258,6 +281,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(test_what_is_right_is_accepted),
+        TEST(test_columns_of_binary_rows_are_looked_at),
         TEST(test_without_statements_the_server_is_enough),
         TEST(test_what_is_refused_is_named),
         TEST(test_the_others_are_counted),
