@@ -8,6 +8,9 @@
  * resumes a fiber is its caller until it suspends or ends, so callers and fibers nest like calls;
  * who came back looks whether the fiber has ended, and gives the stack to the idle ones: nobody
  * gives away a stack that he stands on.
+ *
+ * Idle stacks are kept, since who waits today waits again, and mapping one costs what ten requests
+ * do. The fewest that were idle between two calls of fiber_trim() are those that nobody needed.
  */
 #include "task/fiber.h"
 #include "base/check.h"
@@ -25,7 +28,7 @@ enum {
     STACK_SIZE_DEFAULT = (WEFT_ASAN ? 256 : 128) * 1024,
     STACK_SIZE_MIN = 16 * 1024,
     COUNT_MAX_DEFAULT = 16384,
-    IDLE_MAX_DEFAULT = 64
+    IDLE_MIN_DEFAULT = 64
 };
 
 enum fiber_state { FIBER_IDLE, FIBER_LIVES, FIBER_SUSPENDED };
@@ -51,7 +54,8 @@ struct fiber_pool {
     uint32_t count_high; /* the most ever */
     uint32_t count_max;
     uint32_t idle_count;
-    uint32_t idle_max;
+    uint32_t idle_low; /* the fewest since fiber_trim() */
+    uint32_t idle_min; /* that it leaves */
     size_t page_size;
     size_t stack_size;
     size_t stack_high;     /* bytes used of stacks that are unmapped by now, where asked for */
@@ -59,7 +63,9 @@ struct fiber_pool {
     struct fiber *current; /* NULL: the loop's stack */
     struct fiber *idle;    /* the last used first */
     uint32_t mapped_count; /* of: */
-    struct list mapped;    /* every fiber; changed where a stack is mapped, unmapped or looked at */
+    void (*on_mapped)(void *data);
+    void *data;
+    struct list mapped; /* every fiber; changed where a stack is mapped, unmapped or looked at */
 };
 
 /* Life of a pool */
@@ -80,7 +86,9 @@ struct fiber_pool *fiber_pool_create(const struct fiber_options *options)
         size = STACK_SIZE_MIN;
     pool->stack_size = (size + pool->page_size - 1) / pool->page_size * pool->page_size;
     pool->count_max = options->count_max > 0 ? options->count_max : COUNT_MAX_DEFAULT;
-    pool->idle_max = options->idle_max > 0 ? options->idle_max : IDLE_MAX_DEFAULT;
+    pool->idle_min = options->idle_min > 0 ? options->idle_min : IDLE_MIN_DEFAULT;
+    pool->on_mapped = options->on_mapped;
+    pool->data = options->data;
     pool->is_valgrind = RUNNING_ON_VALGRIND != 0;
     list_init(&pool->mapped);
     return pool;
@@ -109,6 +117,8 @@ static struct fiber *map_fiber(struct fiber_pool *pool)
     watch_mapped(&fiber->watch);
     list_append(&pool->mapped, &fiber->link);
     pool->mapped_count++;
+    if (pool->on_mapped != NULL)
+        pool->on_mapped(pool->data);
     return fiber;
 }
 
@@ -175,6 +185,8 @@ static struct fiber *take(struct fiber_pool *pool, bool may_exceed)
     if (fiber != NULL) {
         pool->idle = fiber->next_idle;
         pool->idle_count--;
+        if (pool->idle_count < pool->idle_low)
+            pool->idle_low = pool->idle_count;
     } else {
         fiber = map_fiber(pool);
         if (fiber == NULL) {
@@ -194,13 +206,34 @@ static void give(struct fiber_pool *pool, struct fiber *fiber)
 {
     CHECK(pool->count > 0);
     pool->count--;
-    if (pool->idle_count >= pool->idle_max) {
-        unmap_fiber(pool, fiber);
-        return;
-    }
     fiber->next_idle = pool->idle;
     pool->idle = fiber;
     pool->idle_count++;
+}
+
+bool fiber_trim(struct fiber_pool *pool, uint32_t stacks_max)
+{
+    struct fiber **at = &pool->idle;
+    uint32_t count = 0;
+
+    CHECK_OBJ(pool, POOL_MAGIC);
+    if (pool->idle_count > pool->idle_min)
+        count = pool->idle_count - pool->idle_min;
+    if (count > pool->idle_low)
+        count = pool->idle_low;
+    if (count > stacks_max)
+        count = stacks_max;
+    for (uint32_t i = 0; i < pool->idle_min && count > 0; i++) /* the last used, which are warm */
+        at = &(*at)->next_idle;
+    for (uint32_t i = 0; i < count; i++) {
+        struct fiber *fiber = *at;
+
+        *at = fiber->next_idle;
+        pool->idle_count--;
+        unmap_fiber(pool, fiber);
+    }
+    pool->idle_low = pool->idle_count;
+    return pool->mapped_count > pool->idle_min;
 }
 
 /* What a fiber's stack begins and ends with. */
@@ -286,6 +319,12 @@ uint32_t fiber_count(const struct fiber_pool *pool)
 {
     CHECK_OBJ(pool, POOL_MAGIC);
     return pool->count;
+}
+
+uint32_t fiber_stacks(const struct fiber_pool *pool)
+{
+    CHECK_OBJ(pool, POOL_MAGIC);
+    return pool->mapped_count;
 }
 
 uint32_t fiber_count_high(const struct fiber_pool *pool)

@@ -1,8 +1,9 @@
 /* task/fiber.h - pooled stacks on which handlers and callbacks run, so that they can wait.
  *
  * A fiber runs a function at once, in the caller's place, until it returns or suspends; it is held
- * only while it waits. Stacks are mapped with a guard page below and recycled, last used first;
- * those beyond `idle_max` are unmapped. The switch is told to ASan, TSan and valgrind.
+ * only while it waits. Stacks are mapped with a guard page below and recycled, last used first:
+ * there are as many as were needed at once, and fiber_trim() unmaps those that no longer are. The
+ * switch is told to ASan, TSan and valgrind.
  * Loop:   a pool and its fibers are of one thread.
  * Memory: the pool owns its fibers; a `struct fiber *` is good until its function returns.
  * Limits: `count_max` fibers at once; who would go beyond gets false.
@@ -25,7 +26,10 @@ struct fiber_options {
     size_t stack_size;  /* bytes without the guard page; 0: 128 KiB (ASan: 256); at least 16 KiB;
                          * rounded up to pages */
     uint32_t count_max; /* at once; 0: 16384 */
-    uint32_t idle_max;  /* kept for the next; 0: 64 */
+    uint32_t idle_min;  /* that fiber_trim() leaves for the next; 0: 64 */
+    void (*on_mapped)(void *data); /* NULL, or called when there is one stack more, on the stack of
+                                    * who starts the fiber: to see to it that fiber_trim() is called */
+    void *data;                    /* for on_mapped */
 };
 
 /* A pool with no stack in it. `options` may be NULL. */
@@ -50,8 +54,16 @@ void fiber_suspend(struct fiber_pool *pool);
  * again. From the loop's stack or from another fiber. */
 void fiber_resume(struct fiber *fiber);
 
+/* Unmaps stacks that no fiber has needed since the last call, beyond `idle_min` idle ones;
+ * `stacks_max` at most, a system call or two each. To be called now and then while it answers true:
+ * there are more than idle_min. */
+bool fiber_trim(struct fiber_pool *pool, uint32_t stacks_max);
+
 /* Fibers that live: they run, wait, or started another one that does. */
 uint32_t fiber_count(const struct fiber_pool *pool);
+
+/* Stacks that are mapped, idle ones too. */
+uint32_t fiber_stacks(const struct fiber_pool *pool);
 
 /* The most that ever lived at once. */
 uint32_t fiber_count_high(const struct fiber_pool *pool);

@@ -6,17 +6,42 @@
 #include "task/fiber.h"
 #include "task/inside.h"
 
-enum { ARENA_BLOCKS_KEPT = 1024 }; /* 4 MiB: the memory of some hundred requests at once */
+enum {
+    ARENA_BLOCKS_KEPT = 1024, /* 4 MiB: the memory of some hundred requests at once */
+    TRIM_MS = 1000,           /* stacks that nobody has needed for so long go */
+    TRIM_STACKS_MAX = 256     /* at once: about a millisecond */
+};
+
+static void on_trim(struct timer *timer)
+{
+    struct tasks *tasks = CONTAINER_OF(timer, struct tasks, _trim);
+
+    if (fiber_trim(tasks->fibers, TRIM_STACKS_MAX))
+        timer_start(tasks->loop, timer, TRIM_MS, on_trim);
+}
+
+static void on_mapped(void *data)
+{
+    struct tasks *tasks = data;
+
+    if (!timer_is_on(&tasks->_trim))
+        timer_start(tasks->loop, &tasks->_trim, TRIM_MS, on_trim);
+}
 
 struct tasks *tasks_create(struct loop *loop, const struct fiber_options *fibers,
                            struct blame *blame)
 {
     struct tasks *tasks = mem_alloc(sizeof *tasks);
+    struct fiber_options options = {0};
 
     CHECK(loop != NULL);
+    if (fibers != NULL)
+        options = *fibers;
+    options.on_mapped = on_mapped;
+    options.data = tasks;
     tasks->loop = loop;
     tasks->blame = blame;
-    tasks->fibers = fiber_pool_create(fibers);
+    tasks->fibers = fiber_pool_create(&options);
     tasks->op_handles = slots_create(TASK_HANDLE_OP);
     tasks->scope_handles = slots_create(TASK_HANDLE_SCOPE);
     arena_pool_init(&tasks->arenas, ARENA_BLOCKS_KEPT);
@@ -35,6 +60,7 @@ void tasks_destroy(struct tasks *tasks)
     arena_pool_deinit(&tasks->arenas);
     slots_destroy(tasks->scope_handles);
     slots_destroy(tasks->op_handles);
+    timer_stop(&tasks->_trim);
     fiber_pool_destroy(tasks->fibers);
     mem_free(tasks);
 }

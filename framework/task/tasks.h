@@ -8,6 +8,7 @@
 
 #include "base/arena.h"
 #include "base/list.h"
+#include "loop/timer.h"
 #include <stdint.h>
 
 struct blame;
@@ -34,6 +35,7 @@ struct tasks {
     uint32_t scopes_count;       /* living ones, children included */
     uint64_t ops_started;        /* since the worker's start */
     struct scope *_current;      /* whose fiber runs; NULL: none does */
+    struct timer _trim;          /* gives stacks back */
 };
 
 /* `blame` and `fibers` (options) may be NULL. */

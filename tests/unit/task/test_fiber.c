@@ -151,8 +151,7 @@ static void test_a_long_chain_ends_in_any_order(void **state)
 
 static void test_the_last_stack_used_is_the_first_used_again(void **state)
 {
-    const struct fiber_options options = {.idle_max = 2};
-    struct fiber_pool *pool = fiber_pool_create(&options);
+    struct fiber_pool *pool = fiber_pool_create(NULL);
     struct play plays[4];
     struct play again = {.pool = pool};
 
@@ -164,10 +163,81 @@ static void test_the_last_stack_used_is_the_first_used_again(void **state)
     assert_int_equal(fiber_count(pool), 4);
     for (uint32_t i = 0; i < 4; i++)
         fiber_resume(plays[i].fiber);
-    /* Two were kept, and the second of them was given back last. */
     assert_true(fiber_start(pool, play, &again, false));
-    assert_ptr_equal(again.fiber, plays[1].fiber);
+    assert_ptr_equal(again.fiber, plays[3].fiber);
     assert_int_equal(fiber_count_high(pool), 4);
+    fiber_pool_destroy(pool);
+}
+
+static void count_mapped(void *data)
+{
+    ++*(uint32_t *)data;
+}
+
+/* So many wait at once. */
+static void wait_at_once(struct fiber_pool *pool, struct play *plays, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        plays[i] = (struct play){.pool = pool, .suspends = 1};
+        assert_true(fiber_start(pool, play, &plays[i], false));
+    }
+    for (uint32_t i = 0; i < count; i++)
+        fiber_resume(plays[i].fiber);
+}
+
+/* As many stacks are kept as are needed at once: none is mapped twice. Those that nobody needed
+ * between two trims go, but for the least, and some at a time. */
+static void test_stacks_are_as_many_as_are_needed(void **state)
+{
+    uint32_t mapped = 0;
+    const struct fiber_options options = {
+        .idle_min = 3, .on_mapped = count_mapped, .data = &mapped};
+    struct fiber_pool *pool = fiber_pool_create(&options);
+    struct play plays[20];
+
+    (void)state;
+    assert_false(fiber_trim(pool, 100)); /* there is none */
+    for (int i = 0; i < 5; i++)
+        wait_at_once(pool, plays, 20);
+    assert_int_equal(mapped, 20);
+    assert_true(fiber_trim(pool, 100)); /* all were needed since the beginning */
+    wait_at_once(pool, plays, 20);
+    assert_int_equal(mapped, 20);
+    assert_true(fiber_trim(pool, 100)); /* the same */
+    wait_at_once(pool, plays, 12);
+    assert_true(fiber_trim(pool, 6)); /* 8 were not: 6 of them go */
+    wait_at_once(pool, plays, 14);
+    assert_int_equal(mapped, 20);
+    assert_true(fiber_trim(pool, 100));
+    assert_false(fiber_trim(pool, 100)); /* none was: 3 stay */
+    assert_false(fiber_trim(pool, 100));
+    wait_at_once(pool, plays, 4);
+    assert_int_equal(mapped, 21);
+    fiber_pool_destroy(pool);
+}
+
+/* Stacks that are waited on are not idle: none of them goes. */
+static void test_a_trim_while_fibers_wait(void **state)
+{
+    const struct fiber_options options = {.idle_min = 1};
+    struct fiber_pool *pool = fiber_pool_create(&options);
+    struct play plays[10];
+
+    (void)state;
+    for (uint32_t i = 0; i < 10; i++) {
+        plays[i] = (struct play){.pool = pool, .suspends = 1};
+        assert_true(fiber_start(pool, play, &plays[i], false));
+    }
+    for (uint32_t i = 0; i < 5; i++)
+        fiber_resume(plays[i].fiber);
+    assert_true(fiber_trim(pool, 100));
+    assert_true(fiber_trim(pool, 100));
+    for (uint32_t i = 5; i < 10; i++)
+        fiber_resume(plays[i].fiber);
+    for (uint32_t i = 0; i < 10; i++)
+        assert_true(plays[i].is_over);
+    (void)fiber_trim(pool, 100);
+    assert_false(fiber_trim(pool, 100));
     fiber_pool_destroy(pool);
 }
 
@@ -358,7 +428,7 @@ static void play_dig(void *data)
 
 static void test_the_deepest_stack_is_known(void **state)
 {
-    const struct fiber_options options = {.stack_size = 4 << 20, .idle_max = 1};
+    const struct fiber_options options = {.stack_size = 4 << 20, .idle_min = 1};
     struct fiber_pool *pool = fiber_pool_create(&options);
     struct digging diggings[2] = {{.pool = pool, .bytes = 200000, .waits = true},
                                   {.pool = pool, .bytes = 1500000, .waits = true}};
@@ -371,8 +441,10 @@ static void test_the_deepest_stack_is_known(void **state)
     high = fiber_stack_high(pool, 10);
     assert_in_range(high, 200000, 900000);
     assert_true(fiber_start(pool, play_dig, &diggings[1], false));
+    fiber_resume(diggings[1].fiber);
     fiber_resume(diggings[0].fiber);
-    fiber_resume(diggings[1].fiber); /* there is one idle stack by now: this one is unmapped */
+    (void)fiber_trim(pool, 10);
+    assert_false(fiber_trim(pool, 10)); /* one is left: the other one's is remembered */
     assert_in_range(fiber_stack_high(pool, 0), 1500000, 4 << 20);
     fiber_pool_destroy(pool);
 }
@@ -604,6 +676,8 @@ int main(void)
         cmocka_unit_test(test_fibers_nest),
         cmocka_unit_test(test_a_long_chain_ends_in_any_order),
         cmocka_unit_test(test_the_last_stack_used_is_the_first_used_again),
+        cmocka_unit_test(test_stacks_are_as_many_as_are_needed),
+        cmocka_unit_test(test_a_trim_while_fibers_wait),
         cmocka_unit_test(test_there_is_a_limit),
         cmocka_unit_test(test_values_live_across_a_wait),
         cmocka_unit_test(test_rounding_is_each_stacks_own),

@@ -1,5 +1,6 @@
 /* Goal: what a worker's scopes and ops share is made and ended whole; handles of ops and scopes are
- * told apart, and once the worker is warm a request takes no memory from the heap. */
+ * told apart, and once the worker is warm a request takes no memory from the heap; stacks that are no
+ * longer needed are given back. */
 #include "lib/dies.h"
 #include "lib/task_world.h"
 #include "lib/test.h"
@@ -116,6 +117,62 @@ static void destroy_too_early(void *arg)
     tasks_destroy(world.tasks);
 }
 
+/* A crowd of fibers that wait, or go on and end. */
+struct crowd {
+    struct fiber_pool *pool;
+    struct fiber *fibers[300];
+    uint32_t count;
+};
+
+static void play_one(void *data)
+{
+    struct crowd *crowd = data;
+
+    crowd->fibers[crowd->count++] = fiber_current(crowd->pool);
+    fiber_suspend(crowd->pool);
+}
+
+static void come(struct crowd *crowd, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        assert_true(fiber_start(crowd->pool, play_one, crowd, false));
+}
+
+static void leave(struct crowd *crowd)
+{
+    while (crowd->count > 0)
+        fiber_resume(crowd->fibers[--crowd->count]);
+}
+
+/* Those that are needed each second stay; the others go within seconds, but for the least. */
+static void test_stacks_are_given_back(void **state)
+{
+    const struct fiber_options options = {.idle_min = 10};
+    struct crowd crowd = {0};
+    struct world world;
+
+    (void)state;
+    world_init(&world, &options, NULL);
+    crowd.pool = world.tasks->fibers;
+    come(&crowd, 300);
+    fake_clock_walk(&world.clock, world.loop, 5000); /* they wait: nothing goes */
+    leave(&crowd);
+    assert_int_equal(fiber_stacks(crowd.pool), 300);
+    for (int i = 0; i < 50; i++) {
+        come(&crowd, 100);
+        leave(&crowd);
+        fake_clock_walk(&world.clock, world.loop, 100);
+    }
+    assert_int_equal(fiber_stacks(crowd.pool), 100);
+    fake_clock_walk(&world.clock, world.loop, 5000);
+    assert_int_equal(fiber_stacks(crowd.pool), 10);
+    come(&crowd, 30); /* it goes on behind the next crowd */
+    leave(&crowd);
+    fake_clock_walk(&world.clock, world.loop, 5000);
+    assert_int_equal(fiber_stacks(crowd.pool), 10);
+    world_deinit(&world);
+}
+
 static void test_a_living_scope_forbids_the_end(void **state)
 {
     char output[DIES_OUTPUT_SIZE];
@@ -131,6 +188,7 @@ int main(void)
         cmocka_unit_test(test_empty_ones_come_and_go),
         cmocka_unit_test(test_handles_are_of_a_kind),
         cmocka_unit_test(test_warm_requests_take_nothing_from_the_heap),
+        cmocka_unit_test(test_stacks_are_given_back),
         cmocka_unit_test(test_a_living_scope_forbids_the_end),
     };
 
