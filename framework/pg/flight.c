@@ -65,6 +65,7 @@ struct pg_flight *pg_flight_push(struct pg_flights *flights, enum pg_flight_kind
     CHECK(flights->tail - flights->head < flights->_size);
     flight = pg_flight_at(flights, flights->tail++);
     *flight = (struct pg_flight){.kind = kind};
+    flights->syncs += kind == PG_FLIGHT_SYNC;
     return flight;
 }
 
@@ -225,6 +226,7 @@ uint32_t pg_flights_end_group(struct pg_flights *flights, uint64_t took_us, pg_f
     for (uint32_t place = flights->head; place != flights->cursor + 1; place++)
         pg_result_clear(take_result(pg_flight_at(flights, place)));
     flights->head = ++flights->cursor;
+    flights->syncs--;
     return group.runs;
 }
 
@@ -232,6 +234,7 @@ void pg_flights_lose(struct pg_flights *flights, pg_flight_fn *fn, void *data)
 {
     const struct pg_answer lost = {.outcome = PG_LOST};
 
+    flights->syncs = 0;
     while (flights->head != flights->tail) {
         struct pg_flight *flight = pg_flight_at(flights, flights->head);
         struct pg_query *query = flight->query;

@@ -43,6 +43,7 @@ struct pg_flights {
     uint32_t head;           /* of the first group that was not told */
     uint32_t cursor;         /* whose answer comes next */
     uint32_t tail;           /* behind the last */
+    uint32_t syncs;          /* groups that are not told */
 };
 
 /* How a statement ended. */

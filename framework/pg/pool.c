@@ -176,6 +176,7 @@ static void run_batches(struct pg_pool *pool)
     for (uint32_t i = 0; i < pool->counts.sessions; i++) {
         (void)run_batch(pool, pool->sessions[i]);
         pg_cork_pull(&pool->sessions[i]->cork);
+        pg_gather_sent(&pool->sessions[i]->gather, pg_session_awaited(pool->sessions[i]));
     }
 }
 

@@ -657,6 +657,7 @@ static void go_on(struct pg_session *session, bool is_fine)
         session->owner->on_lost(session, session->_problem);
         return;
     }
+    pg_gather_next(&session->gather, pg_session_awaited(session));
     rest(session);
     if (session->_flights.head != head)
         session->owner->on_room(session);
@@ -669,6 +670,7 @@ static void on_socket(struct io *io, uint32_t events)
     CHECK_OBJ(session, PG_SESSION_MAGIC);
     (void)events;
     pg_copying_look(session);
+    pg_gather_look(&session->gather, pg_session_awaited(session));
     go_on(session, read_input(session));
 }
 
@@ -745,6 +747,7 @@ struct pg_session *pg_session_create(struct loop *loop, struct pg_conn *conn,
     session->_guard.sql = span_of(guard_sql);
     list_init(&session->batch_queries);
     pg_cork_init(&session->cork, PQsocket(conn));
+    pg_gather_init(&session->gather, loop, PQsocket(conn));
     pg_prepared_set_init(&session->_prepared);
     pg_flights_init(&session->_flights, (options->depth_max + 1) * PLACES_PER_STATEMENT +
                                             2 * PG_STALE_MAX + PLACES_PER_UNDO * PG_NESTED_MAX +
@@ -764,6 +767,7 @@ void pg_session_destroy(struct pg_session *session)
     CHECK_OBJ(session, PG_SESSION_MAGIC);
     CHECK(list_is_empty(&session->batch_queries));
     io_stop(&session->_io);
+    pg_gather_deinit(&session->gather);
     timer_stop(&session->_timer);
     ready_stop(&session->_broken);
     ready_stop(&session->_resume);

@@ -16,9 +16,10 @@
 #include "loop/loop.h"
 #include "loop/timer.h"
 #include "pg/copying.h"
-#include "pg/dispatch.h"
 #include "pg/cork.h"
+#include "pg/dispatch.h"
 #include "pg/flight.h"
+#include "pg/gather.h"
 #include "pg/intake.h"
 #include "pg/statement.h"
 #include <stdbool.h>
@@ -72,6 +73,7 @@ struct pg_session {
     struct pg_batch batch;                /* what is to share the next Sync */
     struct list batch_queries;            /* these, not yet sent */
     struct pg_cork cork;                  /* for who has several Syncs for it in a turn */
+    struct pg_gather gather;              /* how many of its answers are read at once */
     struct pg_transaction *transaction;   /* that it is pinned to; NULL: none, or it has gone */
     bool is_pinned;                       /* by a transaction; goes back when it is idle */
     bool is_returning;                    /* COMMIT or ROLLBACK was sent: idle, it goes back */
@@ -208,6 +210,13 @@ uint32_t pg_session_place(const struct pg_session *session);
 
 /* Does nobody want what runs now? */
 bool pg_session_is_head_dead(const struct pg_session *session);
+
+/* How many answers are in flight, if they need not be read one by one: whoever has the session for
+ * himself gets each as it comes. */
+static inline uint32_t pg_session_awaited(const struct pg_session *session)
+{
+    return session->load.is_taken ? 0 : session->_flights.syncs;
+}
 
 /* Is nothing in flight? */
 bool pg_session_is_idle(const struct pg_session *session);
