@@ -43,6 +43,7 @@ static void finish(struct http_request *request, enum err err)
 {
     struct http_body_pull *pull = request->_pull;
 
+    CHECK(pull->request == request);
     request->_pull = NULL;
     http_request_renew(request);
     op_finish(&pull->op, err, NULL);
@@ -109,6 +110,7 @@ struct op *http_body_read(struct scope *scope, size_t bytes_max)
         return &pull->op;
     }
     was_full = http_body_is_full(request);
+    CHECK(request->_handed <= request->_piece.len);
     request->_pull = pull;
     buf_consume(&request->_piece, request->_handed);
     request->_handed = 0;
@@ -133,6 +135,7 @@ void http_body_receive(struct http_request *request, struct span bytes)
 
 void http_body_complete(struct http_request *request)
 {
+    CHECK(request->_body_err == ERR_OK);
     request->is_body_complete = true;
     if (request->body.len > 0)
         *buf_reserve(&request->body, 1) = '\0';

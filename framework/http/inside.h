@@ -161,6 +161,7 @@ static inline struct http_intake *http_intake_take(struct http_conn *conn)
     conn->intake = server->intakes;
     if (conn->intake == NULL)
         return conn->intake = http_intake_create(server);
+    CHECK(server->intakes_count > 0);
     server->intakes = conn->intake->_next;
     server->intakes_count--;
     return conn->intake;

@@ -24,6 +24,8 @@ static bool is_first(const struct http_conn *conn, const struct http_request *re
 
 void http_pipeline_add(struct http_conn *conn, struct http_request *request)
 {
+    CHECK(request->conn == conn);
+    CHECK(!conn->is_cut); /* whatever comes behind that answer gets none */
     list_append(&conn->pipeline, &request->_link);
     conn->open++;
     conn->unsafe += !http_is_safe(request->method);
@@ -31,7 +33,9 @@ void http_pipeline_add(struct http_conn *conn, struct http_request *request)
 
 void http_pipeline_remove(struct http_conn *conn, struct http_request *request)
 {
+    CHECK(request->conn == conn);
     CHECK(conn->open > 0);
+    CHECK(conn->unsafe <= conn->open);
     list_remove(&request->_link);
     conn->open--;
     conn->unsafe -= !http_is_safe(request->method);
@@ -133,6 +137,7 @@ void http_pipeline_begin(struct http_request *request, struct span type)
                                  .fields = request->reply_fields,
                                  .field_count = request->reply_field_count};
 
+    CHECK(request->reply == HTTP_REPLY_BEGUN);
     answer.framing = framing_of(request);
     answer.length = request->code == 205 ? 0 : (uint64_t)request->_reply_left;
     if (answer.framing == HTTP_FRAMED_BY_CLOSE || (server->is_draining && is_last(conn, request)) ||

@@ -68,6 +68,7 @@ static enum err reply_large(struct http_request *request, uint32_t code, struct 
         is_sent = err == ERR_OK;
     if (!is_sent)
         return refuse(file, err);
+    CHECK(request->reply == HTTP_REPLY_BEGUN);
     request->_file->state = FILE_WAITING;
     request->_reply_left = 0;
     request->reply = HTTP_REPLY_ENDED;
@@ -124,6 +125,7 @@ void http_file_count(struct http_request *request)
 
 void http_file_sent(struct http_request *request, enum err err)
 {
+    CHECK(request->_file != NULL);
     CHECK(request->_file->state == FILE_SENDING);
     http_file_count(request);
     if (err == ERR_OK)

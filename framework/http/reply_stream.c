@@ -42,6 +42,7 @@ static void spend(struct http_write *write)
 {
     struct http_stream *stream = write->stream;
 
+    CHECK(stream != NULL);
     list_remove(&write->link);
     list_append(&stream->spent, &write->link);
 }
@@ -91,6 +92,7 @@ static void settle_waiting(struct http_stream *stream, enum err err)
     while ((link = list_first(&stream->waiting)) != NULL) {
         struct http_write *write = CONTAINER_OF(link, struct http_write, link);
 
+        CHECK(stream->waiting_count > 0);
         stream->waiting_count--;
         spend(write);
         op_finish(&write->op, err, NULL);
@@ -326,6 +328,7 @@ void http_stream_end_live(struct http_request *request, const char *why)
 
     if (request->why == NULL)
         request->why = why;
+    CHECK(http_stream_is_live(request));
     err = http_reply_end(request);
     CHECK(err == ERR_OK || err == ERR_CLOSED || err == ERR_IO ||
           request->_stream->setup.length >= 0);

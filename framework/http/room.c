@@ -64,6 +64,7 @@ static void on_retry(struct timer *timer)
 {
     struct http_server *server = CONTAINER_OF(timer, struct http_server, retry);
 
+    CHECK(server->setup.on_room != NULL);
     if (http_server_has_room(server) || close_idlest(server))
         server->setup.on_room(server->setup.data);
     else

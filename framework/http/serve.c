@@ -202,6 +202,7 @@ static bool enter_route(struct http_request *request)
         return true;
     if (route->requests_open >= route->requests_max)
         return false;
+    CHECK(!request->_is_counted);
     request->_is_counted = true;
     route->requests_open++;
     return true;
@@ -291,6 +292,7 @@ void http_request_ask(struct http_request *request)
     const struct http_filter *filter = first_asked(request);
 
     CHECK(request->_is_asked);
+    CHECK(filter != NULL);
     scope_tighten(request->scope, budget_of(request));
     filter->ask(request, filter);
 }
@@ -320,7 +322,9 @@ void http_request_start(struct http_request *request)
     struct http_server *server = request->server;
 
     CHECK(!http_request_is_started(request));
+    CHECK(!request->_is_asked); /* its filters have let it pass */
     CHECK(request->conn != NULL);
+    CHECK(route != NULL);
     request->handler_us = loop_now_us(server->loop);
     request->_is_after_fin = request->conn->is_ended || stream_is_ended(&request->conn->stream);
     request->scope->blame_index = route->blame_index;
@@ -387,6 +391,8 @@ static bool is_coming(const struct http_request *request)
  * layer is asked first. */
 static void answer_for(struct http_request *request)
 {
+    CHECK(request->conn != NULL);
+    CHECK(request->reply != HTTP_REPLY_ENDED);
     if (is_coming(request))
         return;
     if (request->reply == HTTP_REPLY_NONE && request->on_idle != NULL &&
@@ -563,6 +569,7 @@ void http_request_lose(struct http_request *request, enum scope_why why)
                     http_request_is_started(request) && request->reply != HTTP_REPLY_ENDED;
 
     CHECK(request->conn == NULL);
+    CHECK(!request->_is_over);
     buf_release(&request->_out);
     http_stream_stop(request);
     if (!request->is_body_complete)

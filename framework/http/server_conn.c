@@ -45,7 +45,7 @@ void http_conn_close(struct http_conn *conn, enum scope_why why)
     struct http_server *server = conn->server;
 
     CHECK_OBJ(conn, HTTP_CONN_MAGIC);
-    CHECK(!conn->is_parsing);
+    CHECK(!conn->is_parsing); /* who parses goes on with it */
     http_pipeline_drop(conn, why);
     timer_stop(&conn->timer);
     ready_stop(&conn->step);
@@ -102,6 +102,8 @@ void http_conn_settle(struct http_conn *conn)
 
 static void linger_on(struct http_conn *conn)
 {
+    CHECK(conn->intake != NULL);
+    CHECK(list_is_empty(&conn->pipeline));
     conn->intake->heard_us = now_us(conn);
     conn->intake->discarded += (uint32_t)conn->stream.in.len;
     buf_consume(&conn->stream.in, conn->stream.in.len);
@@ -220,6 +222,8 @@ void http_conn_start(struct http_server *server, int fd, const struct addr *peer
     size_t in_max = limits->head_bytes_max > limits->trailer_bytes_max ? limits->head_bytes_max
                                                                        : limits->trailer_bytes_max;
 
+    CHECK_OBJ(server, HTTP_SERVER_MAGIC);
+    CHECK(fd >= 0);
     conn->magic = HTTP_CONN_MAGIC;
     conn->server = server;
     conn->state = CONN_IDLE;
