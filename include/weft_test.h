@@ -28,8 +28,7 @@
  *           weft_sleep(), timeouts and deadlines cost none of the test's time.
  * Threads:  weft_offload() runs its work on another thread and waits for it, so that the order of
  *           things is always the same. All functions here are of the test's thread.
- * Limits:   one weft_test at a time. What this kit cannot answer yet fails as a statement or call
- *           without a step does: COPY and LISTEN.
+ * Limits:   one weft_test at a time.
  * Memory:   all that is returned lives until weft_test_end(); texts that are given are copied.
  * Stable:   sources that compile today do so in later releases of the same major; the library is
  *           not part of the binary ABI: use it with the header that it came with.
@@ -190,6 +189,30 @@ WEFT_TEST_API void weft_test_affected(weft_test_step *step, uint64_t count);
 /* The database refuses it: "23505", and its message. A transaction is aborted by that, as usual. */
 WEFT_TEST_API void weft_test_refuse(weft_test_step *step, const char *sqlstate,
                                     const char *message);
+
+/* ---- COPY, and notifications -------------------------------------------------------------------
+ *
+ * A COPY is a step of its text: weft_test_query(t, "copy books to stdout", WEFT_NO_ARGS). What goes
+ * wrong with it (weft_test_refuse(), WEFT_TEST_LOST) does behind the bytes that it brings, or once
+ * the plugin has ended what it writes; WEFT_TEST_BUSY, _DOWN, _TIMEOUT and _NEVER as it is opened.
+ * LISTEN needs no step. ---- */
+
+/* A COPY ... TO STDOUT brings these bytes, and then those of further calls. Without any it brings
+ * nothing. weft_affected() is the number of their lines, unless weft_test_affected() says else. */
+WEFT_TEST_API void weft_test_copy_out(weft_test_step *step, weft_str bytes);
+
+/* A COPY ... FROM STDIN is to be written exactly these bytes: a failure where it is ended with
+ * others. Without a call it takes what comes. weft_affected() as above. */
+WEFT_TEST_API void weft_test_copy_in(weft_test_step *step, weft_str bytes);
+
+/* Somebody notifies `channel` of the database of [pg.NAME], `pool`; a `payload` of NULL is empty.
+ * Returns when the plugin was told and has done what it can; a failure where it does not listen. */
+WEFT_TEST_API void weft_test_notify(weft_test *t, const char *pool, const char *channel,
+                                    const char *payload);
+
+/* The server of `pool` closes all of its sessions: what is under way is lost, and who listens hears
+ * that something may have been missed once the next session is open, some seconds later. */
+WEFT_TEST_API void weft_test_disconnect(weft_test *t, const char *pool);
 
 /* ---- steps: upstreams ----------------------------------------------------------------------- */
 

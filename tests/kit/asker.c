@@ -5,7 +5,7 @@
 
 static weft_pg *db;
 static weft_upstream *partner;
-static weft_stmt *get, *put, *wrong;
+static weft_stmt *get, *put, *wrong, *binary;
 static weft_inbox *inbox;
 static int ticks, posted;
 
@@ -27,6 +27,22 @@ static weft_status on_get(weft_ctx *ctx, void *self)
 
     (void)self;
     return status == WEFT_OK ? weft_reply_rows(ctx, 200, op) : tell(ctx, op, status);
+}
+
+/* The same rows in binary form, with what the accessors say of the first one. */
+static weft_status on_binary(weft_ctx *ctx, void *self)
+{
+    weft_op *op = weft_run(ctx, db, binary, WEFT_NO_ARGS);
+    weft_status status = weft_await(op);
+
+    (void)self;
+    if (status != WEFT_OK)
+        return tell(ctx, op, status);
+    return weft_reply(ctx, 200, NULL,
+                      weft_fmt(ctx, "%d %s %d %d %s %s", (int)weft_col_int(op, 0, 0),
+                               weft_col_text(op, 0, 1).ptr, (int)(weft_col_double(op, 0, 2) * 4),
+                               weft_col_text(op, 0, 0).ptr == NULL,
+                               weft_col_bytes(ctx, op, 0, 3).ptr, weft_rows_json(ctx, op).ptr));
 }
 
 static weft_status on_put(weft_ctx *ctx, void *self)
@@ -233,6 +249,8 @@ static weft_status init(weft_host *host, void **self)
     WEFT_TRY(
         weft_declare(host, db, "put", "insert into x values ($1, $2, $3, $4, $5, $6)", 0, &put));
     WEFT_TRY(weft_declare(host, db, "wrong", "delete from x", WEFT_STMT_READ_ONLY, &wrong));
+    WEFT_TRY(weft_declare(host, db, "binary", "select * from y", WEFT_STMT_BINARY, &binary));
+    WEFT_TRY(weft_route(host, "GET", "/binary", on_binary));
     WEFT_TRY(weft_route(host, "GET", "/get", on_get));
     WEFT_TRY(weft_route(host, "GET", "/put", on_put));
     WEFT_TRY(weft_route(host, "GET", "/wrong", on_wrong));

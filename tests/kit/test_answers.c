@@ -58,6 +58,30 @@ static void rows(void **state)
     end(t);
 }
 
+static void rows_in_binary_form(void **state)
+{
+    weft_test *t = begin(patient);
+    weft_test_step *step = weft_test_query(t, "binary", WEFT_NO_ARGS);
+
+    (void)state;
+    weft_test_columns(step, "n bigint, t, f float8, x bytea, j jsonb, p numeric, d date, b bool, u "
+                            "uuid, s timestamptz, q numeric");
+    weft_test_row(step, "-5", "a", "0.25", "\\x414200", "{\"a\":[]}", "-12345.60", "2024-02-29",
+                  "t", "00112233-4455-6677-8899-aabbccddeeff", "1999-12-31 23:59:59.5+00",
+                  "0.00001");
+    is_answered(
+        t, "/binary",
+        "-5 a 1 1 AB [{\"n\":-5,\"t\":\"a\",\"f\":0.25,\"x\":\"\\\\x414200\",\"j\":{\"a\":[]},"
+        "\"p\":-12345.60,\"d\":\"2024-02-29\",\"b\":true,\"u\":\"00112233-4455-6677-8899-"
+        "aabbccddeeff\",\"s\":\"1999-12-31 23:59:59.5+00\",\"q\":0.00001}]");
+    step = weft_test_query(t, "binary", WEFT_NO_ARGS);
+    weft_test_columns(step, "at time");
+    is_answered(t, "/binary",
+                "-303 - column at is of a type (1083) that is not read in binary form: cast it "
+                "(::text), or ask for text; 1");
+    end(t);
+}
+
 static weft_test_step *a_put(weft_test *t)
 {
     return weft_test_query(t, "put",
@@ -365,6 +389,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows),
+        cmocka_unit_test(rows_in_binary_form),
         cmocka_unit_test(affected),
         cmocka_unit_test(what_a_database_does),
         cmocka_unit_test(a_database_that_says_nothing),

@@ -2,6 +2,7 @@
  *
  *   test.c     a test's life          client.c   the clients that it plays
  *   script.c   steps                  libpq.c    the database's side: libpq's functions
+ *   copy.c     the same: COPY, LISTEN binary.c   the same: values in binary form
  *   calls.c    the upstreams' side    watch.c    what the plugin calls, noted on its way
  *   turn.c     the loop and its time  log.c      the host's log, and the mistakes told there
  *   sweep.c    every fault            clock.c helper.c dial.c pending.c: in place of the host's
@@ -204,6 +205,11 @@ struct weft_test_step {
     uint32_t *column_types;        /* their OIDs */
     uint32_t rows;                 /* of the result */
     char ***cells;                 /* by row and column; NULL: SQL NULL */
+    struct span **binary;          /* the same in binary form; NULL: nobody has asked for that */
+    struct span *pieces;           /* that a COPY brings */
+    uint32_t piece_count;          /* of them */
+    bool has_wants;                /* `wants` was said */
+    struct span wants;             /* what is to be written to a COPY */
     bool has_affected;             /* `affected` was said */
     uint64_t affected;             /* of the command's tag */
     const char *sqlstate;          /* it is refused; NULL: it is not */

@@ -34,6 +34,8 @@ PGconn *PQconnectStartParams(const char *const *keywords, const char *const *val
     conn->pid = ++pids;
     conn->state = PQTRANS_IDLE;
     table_init(&conn->prepared);
+    table_init(&conn->channels);
+    list_init(&conn->notes);
     list_init(&conn->entries);
     list_append(&kit_conns, &conn->link);
     return conn;
@@ -106,7 +108,7 @@ int PQsetnonblocking(PGconn *conn, int is_on)
 
 int PQenterPipelineMode(PGconn *conn)
 {
-    (void)conn;
+    conn->is_pipeline = true;
     return 1;
 }
 
@@ -138,6 +140,7 @@ static void free_entry(struct entry *entry)
     mem_free(entry->values);
     mem_free(entry->sql);
     PQclear(entry->result);
+    buf_release(&entry->written);
     mem_free(entry);
 }
 
@@ -155,6 +158,7 @@ void PQfinish(PGconn *conn)
     while (table_next(&conn->prepared, &at, NULL, &text))
         mem_free(text);
     table_deinit(&conn->prepared);
+    kit_listen_end(conn);
     list_remove(&conn->link);
     (void)close(conn->fd);
     mem_free((char *)conn->pool);
@@ -195,12 +199,17 @@ static struct entry *send_entry(struct pg_conn *conn, enum entry_kind kind, cons
     return entry;
 }
 
-/* The plugin's own are those that it was seen starting. */
-static int run(struct pg_conn *conn, const char *sql, int count, const char *const *values)
+/* The plugin's own are those that it was seen starting. Outside of a pipeline nothing further tells
+ * the server to begin. */
+static int run(struct pg_conn *conn, const char *sql, int count, const char *const *values,
+               bool is_binary)
 {
     struct entry *entry = send_entry(conn, ENTRY_RUN, sql, (uint32_t)count, values);
 
     entry->start = kit_start_of_query(kit_here, sql, values);
+    entry->is_binary = is_binary;
+    if (!conn->is_pipeline && !conn->is_broken)
+        kit_server_work(conn);
     return !conn->is_broken;
 }
 
@@ -211,13 +220,12 @@ int PQsendQueryParams(PGconn *conn, const char *sql, int count, const Oid *types
     (void)types;
     (void)sizes;
     (void)formats;
-    (void)result_format;
-    return run(conn, sql, count, values);
+    return run(conn, sql, count, values, result_format == 1);
 }
 
 int PQsendQuery(PGconn *conn, const char *sql)
 {
-    return run(conn, sql, 0, NULL);
+    return run(conn, sql, 0, NULL, false);
 }
 
 int PQsendPrepare(PGconn *conn, const char *name, const char *sql, int count, const Oid *types)
@@ -236,9 +244,8 @@ int PQsendQueryPrepared(PGconn *conn, const char *name, int count, const char *c
 
     (void)sizes;
     (void)formats;
-    (void)result_format;
     CHECK(sql != NULL);
-    return run(conn, sql, count, values);
+    return run(conn, sql, count, values, result_format == 1);
 }
 
 /* Only a rehearsal wants that, which tests have none of. */
@@ -307,10 +314,25 @@ static PGresult *take_row(struct entry *entry)
     }
     row = kit_result(PGRES_SINGLE_TUPLE);
     row->step = all->step;
+    row->is_binary = all->is_binary;
     row->first = all->first++;
     row->rows = 1;
     all->rows--;
     return row;
+}
+
+/* That a COPY has begun. Its end is another result; for one that is written to, that comes later. */
+static PGresult *take_copy(struct pg_conn *conn, struct entry *entry)
+{
+    struct pg_result *opened = entry->result;
+
+    entry->is_copy_told = true;
+    entry->result = NULL;
+    if (opened->status != PGRES_COPY_IN)
+        return opened;
+    entry->is_done = false;
+    conn->current = entry;
+    return opened;
 }
 
 static PGresult *lose(struct pg_conn *conn)
@@ -333,6 +355,8 @@ PGresult *PQgetResult(PGconn *conn)
         free_entry(entry);
         return NULL;
     }
+    if (entry->copy != NULL && !entry->is_copy_told)
+        return take_copy(conn, entry);
     if (entry->kind != ENTRY_SYNC)
         return take_row(entry);
     free_entry(entry);
@@ -349,45 +373,14 @@ int PQsetSingleRowMode(PGconn *conn)
     return 1;
 }
 
-PGnotify *PQnotifies(PGconn *conn)
-{
-    (void)conn;
-    return NULL;
-}
-
 void PQfreemem(void *ptr)
 {
     mem_free(ptr);
 }
 
-/* COPY never begins here. */
-
-int PQputCopyData(PGconn *conn, const char *bytes, int size)
-{
-    (void)conn;
-    (void)bytes;
-    (void)size;
-    return -1;
-}
-
-int PQputCopyEnd(PGconn *conn, const char *problem)
-{
-    (void)conn;
-    (void)problem;
-    return -1;
-}
-
-int PQgetCopyData(PGconn *conn, char **bytes, int is_async)
-{
-    (void)conn;
-    (void)is_async;
-    *bytes = NULL;
-    return -1;
-}
-
 int PQexitPipelineMode(PGconn *conn)
 {
-    (void)conn;
+    conn->is_pipeline = false;
     return 1;
 }
 
@@ -440,6 +433,7 @@ PGresult *PQcopyResult(const PGresult *result, int flags)
 
     (void)flags;
     copy->step = result->step;
+    copy->is_binary = result->is_binary;
     return copy;
 }
 
@@ -515,9 +509,8 @@ Oid PQftype(const PGresult *result, int column)
 
 int PQfformat(const PGresult *result, int column)
 {
-    (void)result;
     (void)column;
-    return 0;
+    return result != NULL && result->is_binary;
 }
 
 static char *cell(const PGresult *result, int row, int column)
@@ -536,10 +529,14 @@ char *PQgetvalue(const PGresult *result, int row, int column)
 {
     char *text = cell(result, row, column);
 
+    if (text != NULL && result->is_binary)
+        return (char *)result->step->binary[result->first + (uint32_t)row][column].ptr;
     return text != NULL ? text : (char *)"";
 }
 
 int PQgetlength(const PGresult *result, int row, int column)
 {
+    if (cell(result, row, column) != NULL && result->is_binary)
+        return (int)result->step->binary[result->first + (uint32_t)row][column].len;
     return (int)strlen(PQgetvalue(result, row, column));
 }

@@ -27,7 +27,7 @@ static void done(struct pg_conn *conn, struct pg_result *result)
 
 static void fail(struct pg_conn *conn, struct pg_result *result)
 {
-    conn->is_aborted = true;
+    conn->is_aborted = conn->is_pipeline;
     if (conn->state == PQTRANS_INTRANS)
         conn->state = PQTRANS_INERROR;
     done(conn, result);
@@ -124,6 +124,8 @@ static void run_hosts_own(struct pg_conn *conn, const struct entry *entry)
 {
     if (begins_with(entry->sql, guard_start))
         conn->is_read_only = true;
+    if (begins_with(entry->sql, "listen ") || begins_with(entry->sql, "unlisten "))
+        kit_listen(conn, entry->sql);
     if (begins_with(entry->sql, cancel_start))
         cancel(atoi(entry->sql + strlen(cancel_start)));
     if (strcmp(entry->sql, "rollback") == 0) {
@@ -141,13 +143,16 @@ static void run_hosts_own(struct pg_conn *conn, const struct entry *entry)
 
 /* Statements */
 
-static struct pg_result *result_of(const weft_test_step *step)
+static struct pg_result *result_of(const weft_test_step *step, bool is_binary)
 {
     struct pg_result *result = kit_result(step->columns > 0 ? PGRES_TUPLES_OK : PGRES_COMMAND_OK);
     uint64_t affected = step->has_affected ? step->affected : step->rows;
 
     result->step = step->columns > 0 ? step : NULL;
     result->rows = step->columns > 0 ? step->rows : 0;
+    result->is_binary = is_binary;
+    if (is_binary)
+        kit_encode((weft_test_step *)step);
     snprintf(result->affected, sizeof result->affected, "%llu", (unsigned long long)affected);
     snprintf(result->tag, sizeof result->tag, "SELECT %llu", (unsigned long long)affected);
     if (step->fault == WEFT_TEST_TOO_BIG)
@@ -158,16 +163,18 @@ static struct pg_result *result_of(const weft_test_step *step)
 static void answer(struct pg_conn *conn)
 {
     const weft_test_step *step = conn->step;
-    const struct entry *entry = conn->current;
+    struct entry *entry = conn->current;
 
-    if (step->sqlstate != NULL) {
+    if (kit_copy_of(entry->sql) != KIT_COPY_NONE) {
+        done(conn, kit_copy_open(entry, step));
+    } else if (step->sqlstate != NULL) {
         fail(conn, kit_result_error("ERROR", step->sqlstate, step->message));
     } else if (strcasecmp(entry->sql, "commit") == 0 || strcasecmp(entry->sql, "rollback") == 0) {
         end_by(conn, entry->sql);
     } else {
         if (begins_with(entry->sql, "begin") || begins_with(entry->sql, undo_start))
             conn->state = PQTRANS_INTRANS;
-        done(conn, result_of(step));
+        done(conn, result_of(step, entry->is_binary));
     }
 }
 
@@ -188,7 +195,10 @@ static void finish(struct pg_conn *conn)
         answer(conn);
         return;
     case WEFT_TEST_LOST:
-        lose(conn);
+        if (kit_copy_of(conn->current->sql) != KIT_COPY_NONE)
+            answer(conn); /* it breaks later */
+        else
+            lose(conn);
         return;
     case WEFT_TEST_TIMEOUT:
         fail(conn,
@@ -197,6 +207,18 @@ static void finish(struct pg_conn *conn)
     default:
         answer(conn);
     }
+}
+
+void kit_server_end_copy(struct pg_conn *conn, struct entry *entry, struct pg_result *result)
+{
+    conn->current = entry;
+    if (result == NULL)
+        lose(conn);
+    else if (result->status == PGRES_COMMAND_OK)
+        done(conn, result);
+    else
+        fail(conn, result);
+    kit_conn_signal(conn);
 }
 
 static void on_timer(struct timer *timer)

@@ -87,12 +87,19 @@ static weft_op *look_at_query(weft_op *handle)
     return handle;
 }
 
+/* A COPY has its place on the session before it is sent. */
+static bool is_unsent(const struct pg_query *query)
+{
+    return query->session == NULL ||
+           (query->stream != NULL && query->stream->kind != PG_STREAM_ROWS);
+}
+
 /* Is this the statement that is being sent? */
 static bool is_being_sent(const struct op *op, const char *sql, const char *const *values)
 {
     const struct pg_query *query = op->state == OP_PENDING ? pg_query_behind(op) : NULL;
 
-    return query != NULL && &query->op == op && query->session == NULL && query->values == values &&
+    return query != NULL && &query->op == op && is_unsent(query) && query->values == values &&
            strcmp(query->sql.ptr, sql) == 0;
 }
 
@@ -174,6 +181,16 @@ static weft_op *stream_sql(weft_ctx *ctx, weft_pg *db, const char *sql, uint32_t
                            uint32_t count, const weft_value *values)
 {
     return look_at_query(abi_pg.stream_sql(ctx, db, sql, flags, count, values));
+}
+
+static weft_op *copy_out(weft_ctx *ctx, weft_pg *db, const char *sql)
+{
+    return look_at_query(abi_pg.copy_out(ctx, db, sql));
+}
+
+static weft_op *copy_in(weft_ctx *ctx, weft_pg *db, const char *sql)
+{
+    return look_at_query(abi_pg.copy_in(ctx, db, sql));
 }
 
 /* Calls */
@@ -329,6 +346,8 @@ void kit_watch(const weft_plugin *plugin)
     tables.pg.rollback = rollback;
     tables.pg.stream = stream;
     tables.pg.stream_sql = stream_sql;
+    tables.pg.copy_out = copy_out;
+    tables.pg.copy_in = copy_in;
     tables.pg.reply = reply_rows;
     tables.http = abi_http;
     tables.http.reply = reply;
