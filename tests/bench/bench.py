@@ -5,6 +5,7 @@
     ./run bench --only cost        some sections, separated by commas
     ./run bench guard [...]        instructions of a request against the stored ones (guard.py)
     ./run bench syscalls [W3 ...]  system calls of a request, on one connection and on 64
+    ./run bench table              both for all workloads: the tables of README.md
 
 A section is a module beside this file with NAME and run(stage, quick), which returns Rows (stage.py). The exit code is
 1 where a section could not be measured; a bar that is missed says so in the table, since that may be the machine's
@@ -26,7 +27,7 @@ import traceback
 import stage
 
 SECTIONS = ["guard", "cost"]
-COMMANDS = {"guard": "guard", "syscalls": "count"}
+COMMANDS = {"guard": "guard", "syscalls": "count", "table": "table"}
 _WORDS = {True: "ok", False: "MISSED", None: ""}
 
 

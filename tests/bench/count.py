@@ -12,6 +12,8 @@ import stage
 _MALLOC = re.compile(r"(__libc_)?(malloc|calloc|realloc|free|memalign|posix_memalign|aligned_alloc)(@.*)?$"
                      r"|_int_(malloc|free)")
 _CONTROL_S = 60
+# What looks like a stall is the doing of callgrind or strace.
+NEVER_STALLED = {"server": {"stall_warn": 0, "stall_kill": 0}}
 
 
 class Count:
@@ -69,7 +71,7 @@ def parse(text):
 class Counter:
     """A host under callgrind, of the stage that it was given; count() as often as you like."""
 
-    def __init__(self, made, changes=None, env=None):
+    def __init__(self, made, env=None):
         self.stage = made
         self.prefix = made.folder / "vgdb"
         for old in made.folder.glob("callgrind.out*"):
@@ -78,9 +80,7 @@ class Counter:
                    f"--vgdb-prefix={self.prefix}", f"--callgrind-out-file={made.folder}/callgrind.out.%p"]
         if env:
             wrapper = ["env", *(f"{name}={value}" for name, value in env.items()), *wrapper]
-        # What looks like a stall here is callgrind's doing.
-        slow = {"server": {"stall_warn": 0, "stall_kill": 0}, **(changes or {})}
-        self.host = made.weft(slow, name="counted", wrapper=wrapper, cpus=None)
+        self.host = made.weft(NEVER_STALLED, name="counted", wrapper=wrapper, cpus=None)
         self.worker = self.host.workers()[0]
         self._dumps = 0
         self._is_on = False
@@ -141,7 +141,7 @@ def main(workloads):
         print(f"no workload {unknown[0]}; there are: {', '.join(cost.WORKLOADS)}", file=sys.stderr)
         return 2
     with stage.Stage("syscalls") as made:
-        host = made.weft()
+        host = made.weft(NEVER_STALLED)
         for workload in workloads or cost.WORKLOADS:
             for connections in (1, cost.CONNECTIONS):
                 found = syscalls(made, host, workload, connections)

@@ -17,6 +17,7 @@ import cost  # noqa: E402
 import count  # noqa: E402
 import guard  # noqa: E402
 import stage  # noqa: E402
+import table  # noqa: E402
 
 
 @pytest.fixture
@@ -258,3 +259,18 @@ def test_system_calls_are_counted(made, host):
 def test_a_workload_that_there_is_not_is_refused(capsys):
     assert bench.main(["syscalls", "W17"]) == 2
     assert "no workload W17; there are: W1, " in capsys.readouterr().err
+
+
+def test_the_tables_have_each_part_and_room():
+    found = count.Count({("weft/http", "parse"): 60000, ("weft/pg", "send"): 20000, ("libpq", "PQexec"): 12345}, 10)
+    lines = table.by_part({"W3": found}, {"W3": [6, 3.14159]})
+    assert lines[2] == "| W3 | 8,000 | 0 | 1,234 | 0 | 0 | 0 | **9,234** | 6.00 | 3.14 |"
+    assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|")
+    rooms = table.by_room({"W3": found})
+    assert rooms[2] == "| W3 | 0 | 0 | 0 | 0 | 0 | 6,000 | 2,000 | 0 | 0 | 0 |"
+    assert rooms[0].count("|") == rooms[2].count("|")
+
+
+def test_the_table_has_every_room():
+    rooms = {path.name for path in (place.ROOT / "framework").iterdir() if path.is_dir()}
+    assert rooms == {*table.ROOMS, "settings"}
