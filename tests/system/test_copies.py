@@ -186,6 +186,58 @@ def test_leaving_while_it_is_copied(start, database, request_, blocked):
     assert host.get("/lab/sql?q=show%20statement_timeout").json() == [{"statement_timeout": "1min"}]
 
 
+def post(line, count):
+    """A COPY of the same line, whole."""
+    body = f"{line}\n" * count
+    return f"POST /copies/in HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+
+
+@pytest.mark.limit(LIMIT_S)
+def test_leaving_as_a_copy_ends(start, database):
+    """All of it has been sent, and the server is at work on its end: it stops, nothing of it stays, the sessions are as
+    they were, and neighbours are served meanwhile."""
+    host = start({"sessions": 2, "statement_timeout": "60s"})
+    database.run("create table others (n int); alter table others owner to weft; create function late() returns trigger"
+                 " language plpgsql as $$ begin perform pg_sleep(50); return null; end $$;"
+                 "create trigger late after insert on lines for each statement execute function late()")
+    took = []
+    for number in range(4):
+        since = leave_when(lambda: database.run(
+            f"select wait_event from pg_stat_activity where {RUNNING}") == [("PgSleep",)], host, post("x", 5000))
+        assert host.get(f"/lab/sql?q=insert%20into%20others%20values({number})").status == 200
+        took.append(until_stopped(database, since))
+    print(f"the end of a COPY: gone within {', '.join(f'{seconds * 1000:.0f}' for seconds in took)} ms")
+    assert max(took) < 5 and min(took) < GONE_S, took
+    host.wait_access(count=4, path="/copies/in", status=499, why="client_gone")
+    assert database.run("select count(*) from lines") == [(0,)]
+    assert database.run("select count(distinct n) from others") == [(4,)]
+    database.run("drop trigger late on lines")
+    assert host.ask("POST", "/copies/in", body=b"x\n" * 5000).body == b"5000"
+    assert host.get("/lab/sql?q=show%20statement_timeout").json() == [{"statement_timeout": "1min"}]
+
+
+@pytest.mark.limit(LIMIT_S)
+def test_leaving_about_the_time_when_a_copy_ends(start, database):
+    """Whoever leaves at any moment has all of it, or nothing; who stays has all, on the same sessions."""
+    host = start({"sessions": 2, "statement_timeout": "60s"})
+    stays, leaves = range(0, 60, 3), [number for number in range(60) if number % 3]
+    for number in range(60):
+        client = host.connect(60).send(post(number, 50))
+        if number in stays:
+            assert client.read_answer().body == b"50"
+            client.close()
+        else:
+            time.sleep(number / 10000)
+            client.reset()
+    wait_until(lambda: running(database) == 0)
+    wait_until(lambda: len(host.accesses(path="/copies/in")) == 60)
+    found = dict(database.run("select line::int, count(*) from lines group by 1"))
+    assert set(found.values()) == {50}
+    assert set(stays) <= set(found)
+    print(f"{len(set(found) & set(leaves))} of {len(leaves)} who left have copied")
+    assert host.get("/lab/sql?q=show%20statement_timeout").json() == [{"statement_timeout": "1min"}]
+
+
 def test_neighbours_on_the_same_session(start, database):
     """All of them come in one turn of the loop, behind one who sleeps in the server, and leaves: the others are served,
     each write once."""
