@@ -62,6 +62,17 @@ void call_pause(struct call *call, uint64_t ms)
     timer_start(call->upstream->loop, &call->timer, ms, on_time);
 }
 
+void call_time_out(struct call *call)
+{
+    const char *what =
+        call->attempt.state == ATTEMPT_SENT ? "the answer is not complete" : "not connected";
+
+    if (call->state == CALL_OVER)
+        return;
+    attempt_abandon(&call->attempt);
+    call_fail(call, UPSTREAM_TIMEOUT, "too slow in all, %s", what);
+}
+
 static void on_time(struct timer *timer)
 {
     struct call *call = CONTAINER_OF(timer, struct call, timer);
@@ -73,11 +84,8 @@ static void on_time(struct timer *timer)
     if (call->state == CALL_PAUSED) {
         call_launch(call);
     } else if (now_ms >= call->due_ms) {
-        const char *what =
-            attempt->state == ATTEMPT_SENT ? "the answer is not complete" : "not connected";
-
-        attempt_abandon(attempt);
-        call_fail(call, UPSTREAM_TIMEOUT, "too slow in all, %s", what);
+        if (!call->is_follower || !flight_time_out(call))
+            call_time_out(call);
     } else if (attempt->state == ATTEMPT_SENT && now_ms >= due_ms_of(call)) {
         attempt_abandon(attempt);
         call_fail(call, UPSTREAM_STREAM_TIMEOUT, "the stream stood still for longer than %u ms",

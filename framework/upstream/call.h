@@ -73,6 +73,9 @@ void call_take_head(struct call *call, const struct origin_conn *conn,
  * of its patience there. It fails when that comes. */
 void call_wait(struct call *call, bool is_in_line);
 
+/* Its time in all is over, whatever it waits for: it fails. One that is over stays as it is. */
+void call_time_out(struct call *call);
+
 /* Its next attempt begins in `ms`; there is none now. */
 void call_pause(struct call *call, uint64_t ms);
 

@@ -4,6 +4,9 @@
  *
  * The second call takes off after hedge_ms, to another address, where the budget for retries has
  * one and a connection is to be had at once. The first answer counts; the other call is canceled.
+ *
+ * The calls may take as long as the most patient follower. Where the time of the last one is over,
+ * it is they that fail, so that counters and breaker learn of it.
  */
 #include "upstream/flight.h"
 #include "base/check.h"
@@ -29,6 +32,7 @@ struct flight {
     struct wing wings[CALLS_MAX]; /* its calls */
     uint32_t under_way;           /* of them */
     struct timer hedge;           /* the second one's */
+    uint64_t due_ms;              /* when the last follower's time is over */
     bool has_landed;              /* its followers were told */
 };
 
@@ -74,6 +78,20 @@ void flight_leave(struct call *call)
     call->flight = NULL;
     if (list_is_empty(&flight->followers))
         land(flight);
+}
+
+bool flight_time_out(struct call *call)
+{
+    struct flight *flight = call->flight;
+
+    CHECK(flight != NULL);
+    if (flight->followers.next->next != &flight->followers)
+        return false;
+    list_remove(&flight->link); /* nobody else is to share that */
+    for (uint32_t i = 0; i < CALLS_MAX; i++)
+        if (flight->wings[i].op != NULL)
+            call_time_out(call_of(flight->wings[i].op));
+    return true;
 }
 
 static struct call *first_of(struct flight *flight)
@@ -131,7 +149,19 @@ static void begin(struct flight *flight, uint32_t index, uint32_t avoid_id)
     flight->under_way++;
     wing->op =
         call_begin_inner(flight->scope, flight->upstream, &flight->what, index > 0, avoid_id);
+    call_of(wing->op)->due_ms = flight->due_ms;
     op_watch(wing->op, &wing->settle);
+}
+
+/* Its calls may take as long as `call`; their timers find that out. */
+static void be_patient(struct flight *flight, const struct call *call)
+{
+    if (call->due_ms <= flight->due_ms)
+        return;
+    flight->due_ms = call->due_ms;
+    for (uint32_t i = 0; i < CALLS_MAX; i++)
+        if (flight->wings[i].op != NULL)
+            call_of(flight->wings[i].op)->due_ms = call->due_ms;
 }
 
 static void on_hedge(struct timer *timer)
@@ -139,8 +169,13 @@ static void on_hedge(struct timer *timer)
     struct flight *flight = CONTAINER_OF(timer, struct flight, hedge);
     const struct call *first = call_of(flight->wings[0].op);
 
-    if (first->op.state != OP_PENDING || first->attempt.state != ATTEMPT_SENT)
+    if (first->op.state != OP_PENDING)
         return;
+    if (first->attempt.state != ATTEMPT_SENT) { /* nobody is slow yet */
+        timer_start(flight->upstream->loop, timer, hedge_ms_of(flight->upstream, &flight->what),
+                    on_hedge);
+        return;
+    }
     if (!retry_budget_take(&flight->upstream->budget)) {
         flight->upstream->counts.retries_denied++;
         return;
@@ -175,7 +210,6 @@ static void copy_call(struct flight *flight, const struct upstream_call *what,
     flight->what.path = copy(scope, what->path);
     flight->what.fields = fields;
     flight->what.field_count = count;
-    flight->what.timeout_ms = 0;
 }
 
 static void take_off(struct call *call, const struct upstream_call *what, struct span key)
@@ -194,6 +228,7 @@ static void take_off(struct call *call, const struct upstream_call *what, struct
     flight->upstream = upstream;
     flight->scope = scope;
     flight->key = copy(scope, key);
+    flight->due_ms = call->due_ms;
     list_init(&flight->followers);
     list_init(&flight->link);
     copy_call(flight, what, &extras);
@@ -218,6 +253,7 @@ void flight_join(struct call *call, const struct upstream_call *what)
         if (!span_equal(flight->key, key))
             continue;
         upstream->counts.shared++;
+        be_patient(flight, call);
         list_append(&flight->followers, &call->flight_link);
         call->flight = flight;
         return;

@@ -24,6 +24,10 @@ bool flight_is_wanted(const struct upstream *upstream, const struct upstream_cal
 /* `call`, pending, follows the flight of its like; one takes off where there is none. */
 void flight_join(struct call *call, const struct upstream_call *what);
 
+/* The time of `call`, which follows one, is over. True: it was the last, and so the flight's calls
+ * have failed, as it will when it is told of that; false: it fails alone. */
+bool flight_time_out(struct call *call) __attribute__((warn_unused_result));
+
 /* It follows no more. */
 void flight_leave(struct call *call);
 

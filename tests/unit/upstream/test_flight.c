@@ -133,6 +133,60 @@ static void test_call_that_is_wrong(void **state)
 }
 
 /* One is in a hurry, the other one is not. */
+/* Where everybody's time is over, that is the upstream's failure, which metrics and breaker see. */
+static void test_too_slow_for_all_is_a_failure(void **state)
+{
+    struct place *place = *state;
+    struct op *ops[2];
+    int fd;
+
+    place->options.first_byte_timeout_ms = 60000;
+    place->options.is_single_flight = true;
+    for (int i = 0; i < 3; i++) { /* alone; two of them; hedged only */
+        uint64_t failed = place->counts->failed;
+
+        ops[0] = place_get(place);
+        ops[1] = i == 1 ? place_get(place) : NULL;
+        fd = place_take_call(place);
+        fake_clock_walk(&place->world.clock, place->world.loop, 1100);
+        place_assert_failed(place, ops[0], ERR_UP_TIMEOUT, "upstream_timeout");
+        if (ops[1] != NULL)
+            place_assert_failed(place, ops[1], ERR_UP_TIMEOUT, "upstream_timeout");
+        assert_int_equal(place->counts->failed, failed + 1);
+        assert_int_equal(place->counts->failures[UPSTREAM_TIMEOUT], failed + 1);
+        assert_int_equal(place->counts->canceled, 0);
+        close_fd(&fd);
+        if (i == 1) {
+            place->options.is_single_flight = false;
+            place->options.hedge_ms = 30000;
+        }
+    }
+}
+
+/* A call may want more time than the upstream's, alone, and where it comes second. */
+static void test_longer_than_the_upstreams(void **state)
+{
+    struct place *place = *state;
+    struct op *hasty, *patient;
+    int fd;
+
+    place->options.first_byte_timeout_ms = 60000;
+    for (int i = 0; i < 2; i++) {
+        hasty = i == 1 ? share(place) : NULL;
+        patient = get(place, place->scope, "/quote", UPSTREAM_SHARED, 3000);
+        fd = place_take_call(place);
+        fake_clock_walk(&place->world.clock, place->world.loop, 2500);
+        if (hasty != NULL)
+            place_assert_failed(place, hasty, ERR_UP_TIMEOUT, "upstream_timeout");
+        assert_int_equal(patient->state, OP_PENDING);
+        peer_send(fd, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi");
+        place_assert_answer(place, patient, 200, "hi");
+        close_fd(&fd);
+    }
+    assert_int_equal(place->counts->calls, 2);
+    assert_int_equal(place->counts->failed, 0);
+}
+
 static void test_each_has_its_own_time(void **state)
 {
     struct place *place = *state;
@@ -369,6 +423,29 @@ static void test_both_fail(void **state)
 }
 
 /* Not by the call's own word, not for a POST, and not beyond the budget for retries. */
+/* One that has to wait for a place first, and is slow then. */
+static void test_second_one_for_one_that_waited(void **state)
+{
+    struct place *place = *state;
+    const struct upstream_call other = {.path = SPAN("/other"), .hedge_ms = UPSTREAM_NO_HEDGE};
+    struct op *ops[2], *op;
+    struct two two;
+
+    place->options.queue_timeout_ms = 900;
+    two_set_up(&two, place, 100);
+    for (int i = 0; i < 2; i++)
+        ops[i] = upstream_call(place->scope, place->upstream, &other);
+    op = place_get(place);
+    fake_clock_walk(&place->world.clock, place->world.loop, 150); /* it waits for one of two */
+    assert_int_equal(place->counts->hedged, 0);
+    op_cancel(ops[0]);
+    op_cancel(ops[1]);
+    fake_clock_walk(&place->world.clock, place->world.loop, 250);
+    assert_int_equal(place->counts->hedged, 1);
+    op_cancel(op);
+    two_tear_down(&two);
+}
+
 static void test_no_second_one(void **state)
 {
     const struct upstream_call calls[] = {
@@ -442,6 +519,9 @@ int main(void)
         TEST(test_failure_is_everybodys),
         TEST(test_call_that_is_wrong),
         TEST(test_each_has_its_own_time),
+        TEST(test_too_slow_for_all_is_a_failure),
+        TEST(test_longer_than_the_upstreams),
+        TEST(test_second_one_for_one_that_waited),
         TEST(test_first_one_leaves),
         TEST(test_all_leave),
         TEST(test_left_while_in_line),
