@@ -26,6 +26,8 @@ static enum err on_head(struct exchange *exchange, const struct http_head *head)
     call_take_head(call, attempt->conn, head);
     if (call->flow != NULL) {
         call_tell_breaker(call, !call_is_gateway_error(call->code));
+        if (attempt->conn->is_trial && !call_is_gateway_error(call->code))
+            origin_recovered(attempt->conn); /* the body may take hours */
         op_finish(&call->op, ERR_OK, NULL);
         flow_answered(call->flow, call->code);
     }
@@ -228,7 +230,8 @@ static bool come_again(struct call *call, struct origin_conn *conn)
 
     if (call->code != 429 && call->code != 503)
         return false;
-    if (!retry_after_ms(http_field_get(&call->fields, SPAN("Retry-After")), &wait_ms))
+    if (!retry_after_ms(http_field_get(&call->fields, SPAN("Retry-After")),
+                        http_field_get(&call->fields, SPAN("Date")), &wait_ms))
         return false;
     if (call->code == 503) {
         origin_rest(conn, wait_ms < max_ms * 30 ? wait_ms : max_ms * 30);

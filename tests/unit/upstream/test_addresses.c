@@ -166,11 +166,8 @@ static void test_budget_is_used_up(void **state)
 }
 
 /* Bad answers are handed on, and their address is out after two in a row. */
-static void test_ejected(void **state)
+static void eject(struct pair *pair, int bad)
 {
-    struct pair *pair = *state;
-    int bad = 0;
-
     for (int i = 0; i < 100 && pair->place->counts->ejections == 0; i++) {
         struct op *op = place_get(pair->place);
         int fd;
@@ -181,6 +178,49 @@ static void test_ejected(void **state)
         place_run(pair->place, op);
     }
     assert_int_equal(pair->place->counts->ejections, 1);
+}
+
+/* The call that tries an ejected address may be a stream without end: its head tells. */
+static void test_stream_brings_it_back_with_its_head(void **state)
+{
+    const struct upstream_call what = {.path = SPAN("/quote")};
+    struct pair *pair = *state;
+    const int bad = 0;
+    int trial = -1, other;
+
+    eject(pair, bad);
+    fake_clock_jump(&pair->place->world.clock, pair->place->world.loop, 10000);
+    for (int i = 0; i < 100 && trial < 0; i++) {
+        struct op *op = upstream_stream(pair->place->scope, pair->place->upstream, &what);
+        int fd, which = take_any(pair, &fd);
+
+        peer_send(fd,
+                  which == bad ? "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n" : CLOSING("200"));
+        place_run(pair->place, op);
+        if (which == bad)
+            trial = fd;
+        else
+            close_fd(&fd);
+    }
+    assert_true(trial >= 0);
+    (void)place_get(pair->place); /* as much is under way at the other one */
+    assert_int_equal(take_any(pair, &other), 1 - bad);
+    for (int i = 0; i < 100; i++) {
+        if (call_once(pair, CLOSING("200"), 200) == bad) {
+            close_fd(&trial);
+            close_fd(&other);
+            return;
+        }
+    }
+    fail_msg("it stays out until the stream has ended");
+}
+
+static void test_ejected(void **state)
+{
+    struct pair *pair = *state;
+    const int bad = 0;
+
+    eject(pair, bad);
     for (int i = 0; i < 20; i++)
         assert_int_equal(call_once(pair, CLOSING("502"), 502), 1 - bad); /* the last one stays */
     fake_clock_jump(&pair->place->world.clock, pair->place->world.loop, 10000);
@@ -262,6 +302,29 @@ static void test_retry_after_a_while(void **state)
     fake_clock_walk(&pair->place->world.clock, pair->place->world.loop, 990);
     assert_int_equal(op->state, OP_PENDING);
     assert_int_equal(pair->place->counts->idle, 1);
+    fake_clock_walk(&pair->place->world.clock, pair->place->world.loop, 20);
+    peer_request(&pair->place->peer, fd, pair->place->text, sizeof pair->place->text);
+    peer_send(fd, OK_HI);
+    place_assert_answer(pair->place, op, 200, "hi");
+    close_fd(&fd);
+}
+
+/* The same as a date, by the peer's clock. */
+static void test_retry_after_a_date(void **state)
+{
+    struct pair *pair = *state;
+    struct op *op;
+    int fd;
+
+    pair->place->options.timeout_ms = 5000;
+    use_one(pair);
+    op = place_get(pair->place);
+    fd = place_take_call(pair->place);
+    peer_send(fd, "HTTP/1.1 429 Busy\r\nDate: Mon, 01 Jan 2001 00:00:00 GMT\r\n"
+                  "Retry-After: Mon, 01 Jan 2001 00:00:01 GMT\r\nContent-Length: 0\r\n\r\n");
+    run_until_count(pair->place->world.loop, &pair->place->counts->idle, 1);
+    fake_clock_walk(&pair->place->world.clock, pair->place->world.loop, 990);
+    assert_int_equal(op->state, OP_PENDING);
     fake_clock_walk(&pair->place->world.clock, pair->place->world.loop, 20);
     peer_request(&pair->place->peer, fd, pair->place->text, sizeof pair->place->text);
     peer_send(fd, OK_HI);
@@ -419,6 +482,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_post_is_not_retried, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_budget_is_used_up, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_ejected, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_stream_brings_it_back_with_its_head, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_retry_after_a_date, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_nobody_connects_to_the_dead, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_all_are_dead, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_retry_after_elsewhere, set_up, tear_down),

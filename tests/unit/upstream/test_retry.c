@@ -114,18 +114,52 @@ static void test_budget(void **state)
 
 static void test_retry_after(void **state)
 {
+    const struct span none = {NULL, 0};
     uint64_t ms = 7;
 
     (void)state;
-    assert_false(retry_after_ms((struct span){NULL, 0}, &ms));
-    assert_false(retry_after_ms(SPAN("Fri, 31 Dec 1999 23:59:59 GMT"), &ms));
-    assert_false(retry_after_ms(SPAN("-1"), &ms));
-    assert_false(retry_after_ms(SPAN("18446744073709551615"), &ms));
+    assert_false(retry_after_ms(none, none, &ms));
+    assert_false(retry_after_ms(SPAN("-1"), none, &ms));
+    assert_false(retry_after_ms(SPAN("18446744073709551615"), none, &ms));
+    assert_false(retry_after_ms(SPAN("1000001"), none, &ms));
     assert_int_equal(ms, 7);
-    assert_true(retry_after_ms(SPAN("0"), &ms));
+    assert_true(retry_after_ms(SPAN("0"), none, &ms));
     assert_int_equal(ms, 0);
-    assert_true(retry_after_ms(SPAN("120"), &ms));
+    assert_true(retry_after_ms(SPAN("120"), SPAN("Fri, 31 Dec 1999 23:59:59 GMT"), &ms));
     assert_int_equal(ms, 120000);
+}
+
+/* Dates are told by the peer's clock, and by ours only where it does not say what it shows. */
+static void test_retry_after_a_date(void **state)
+{
+    static const struct {
+        struct span value, date;
+        uint64_t ms;
+    } good[] = {
+        {SPAN("Sat, 01 Jan 2000 00:00:09 GMT"), SPAN("Fri, 31 Dec 1999 23:59:59 GMT"), 10000},
+        {SPAN("Wed, 01 Mar 2000 00:00:00 GMT"), SPAN("Mon, 28 Feb 2000 23:59:59 GMT"), 86401000},
+        {SPAN("Fri, 31 Dec 1999 23:59:59 GMT"), SPAN("Sat, 01 Jan 2000 00:00:09 GMT"), 0},
+        {SPAN("Fri, 31 Dec 1999 23:59:59 GMT"), {NULL, 0}, 0},
+        {SPAN("Fri, 31 Dec 1999 23:59:59 GMT"), SPAN("whenever"), 0},
+    };
+    static const struct span bad[] = {
+        SPAN("Fri, 31 Dec 1999 23:59:59"),      SPAN("Fri, 31 Dec 1999 23:59:59 UTC"),
+        SPAN("Fri, 31 dec 1999 23:59:59 GMT"),  SPAN("Fri, 3x Dec 1999 23:59:59 GMT"),
+        SPAN("Fri, 31 Dec 1999 23:59:-9 GMT"),  SPAN("Friday, 31-Dec-99 23:59:59 GMT"),
+        SPAN("Fri Dec 31 23:59:59 1999"),       SPAN("Fri, 31 Dec 199x 23:59:59 GMT"),
+        SPAN("Fri, 31 Dec 1999 23:59:59 GMTx"),
+    };
+    uint64_t ms;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        assert_true(retry_after_ms(good[i].value, good[i].date, &ms));
+        assert_int_equal(ms, good[i].ms);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        assert_false(retry_after_ms(bad[i], bad[i], &ms));
+    assert_false(
+        retry_after_ms(SPAN("Fri, 31 Dec 9999 23:59:59 GMT"), (struct span){NULL, 0}, &ms));
 }
 
 int main(void)
@@ -138,6 +172,7 @@ int main(void)
         cmocka_unit_test(test_methods),
         cmocka_unit_test(test_budget),
         cmocka_unit_test(test_retry_after),
+        cmocka_unit_test(test_retry_after_a_date),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
