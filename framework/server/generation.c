@@ -14,10 +14,25 @@ enum {
     CLOSING_MS = 60000, /* the longest that a killed process may be in the kernel */
 };
 
+/* Which states may follow, one bit each; ENDING may follow any but itself and GONE. */
+static const unsigned states[] = {
+    [GENERATION_STARTING] = 1u << GENERATION_STARTING | 1u << GENERATION_READY |
+                            1u << GENERATION_SERVING | 1u << GENERATION_FAILED |
+                            1u << GENERATION_ENDING,
+    [GENERATION_READY] =
+        1u << GENERATION_STARTING | 1u << GENERATION_SERVING | 1u << GENERATION_ENDING,
+    [GENERATION_SERVING] = 1u << GENERATION_HOLDING | 1u << GENERATION_ENDING,
+    [GENERATION_HOLDING] = 1u << GENERATION_SERVING | 1u << GENERATION_ENDING,
+    [GENERATION_FAILED] = 1u << GENERATION_ENDING,
+    [GENERATION_ENDING] = 1u << GENERATION_GONE,
+    [GENERATION_GONE] = 0,
+};
+
 static void end_if_gone(struct generation *generation);
 
 static void move(struct generation *generation, enum generation_state state)
 {
+    CHECK((states[generation->state] & 1u << state) != 0);
     generation->state = state;
     generation->since_ms = loop_now_ms(generation->host->loop);
 }
@@ -375,7 +390,7 @@ void generation_on_ended(struct generation *generation, struct slot *slot, enum 
         fail(generation, slot);
         break;
     case GENERATION_READY: /* the owner is about to have it go: too late for that */
-        generation->state = GENERATION_STARTING;
+        move(generation, GENERATION_STARTING);
         fail(generation, slot);
         break;
     case GENERATION_SERVING:

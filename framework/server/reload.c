@@ -68,6 +68,7 @@ void reload_refuse(struct reload *reload, const char *problem)
 
 static void end_old(struct reload *reload)
 {
+    CHECK(reload->old != NULL);
     timer_stop(&reload->probation);
     sockets_deafen(&reload->host->sockets, reload->current->settings);
     generation_end(reload->old, SIGTERM);
@@ -102,6 +103,7 @@ static void roll_back(struct reload *reload, const struct slot *slot)
     struct generation *failed = reload->current;
     char text[sizeof slot->problem + 80];
 
+    CHECK(reload->old != NULL);
     snprintf(text, sizeof text, "generation %u was taken back, generation %u serves again: %s",
              failed->number, reload->old->number, slot->problem);
     log_error("rollback: %s", text);
@@ -129,6 +131,8 @@ static void start_next(struct reload *reload)
         reload_refuse(reload, problem);
         return;
     }
+    CHECK(reload->state == RELOAD_CLEARING);
+    CHECK(reload->next == NULL);
     reload->state = RELOAD_STARTING;
     reload->next =
         generation_create(host, reload->settings, ++reload->last_number, &events, reload);
@@ -139,6 +143,7 @@ static void start_next(struct reload *reload)
 /* It could not start, or crashed as it began to serve. */
 static void drop_next(struct reload *reload, const char *problem)
 {
+    CHECK(reload->old == NULL); /* two live at most */
     leave_queues(reload, reload->next, reload->current->settings);
     reload->old = reload->next;
     reload->next = NULL;
@@ -153,6 +158,7 @@ static void take_over(struct reload *reload)
     uint32_t count = sockets_only_of(&reload->host->sockets, reload->current->settings,
                                      reload->next->settings, kept);
 
+    CHECK(reload->state == RELOAD_STARTING);
     reload->state = RELOAD_TAKING;
     generation_go(reload->next);
     generation_hold(reload->current, kept, count);
@@ -166,6 +172,8 @@ static void commit(struct reload *reload)
     uint32_t window_ms = settings->server.rollback_window_ms;
     char text[96];
 
+    CHECK(reload->state == RELOAD_TAKING);
+    CHECK(reload->old == NULL);
     reload->old = reload->current;
     reload->current = reload->next;
     reload->next = NULL;
@@ -359,12 +367,14 @@ static void on_gone(struct generation *generation)
 
     if (!reload->is_stopping)
         log_info("generation %u has ended", generation->number);
-    if (generation == reload->old)
+    if (generation == reload->old) {
         reload->old = NULL;
-    else if (generation == reload->next)
+    } else if (generation == reload->next) {
         reload->next = NULL;
-    else
+    } else {
+        CHECK(generation == reload->current);
         reload->current = NULL;
+    }
     reload->killed += generation->killed;
     generation_destroy(generation);
     if (reload->is_stopping) {
@@ -412,6 +422,8 @@ void reload_start_first(struct reload *reload, bool is_tried)
 {
     struct settings *settings = reload->settings;
 
+    CHECK(settings != NULL);
+    CHECK(reload->current == NULL);
     reload->settings = NULL;
     reload->current =
         generation_create(reload->host, settings, ++reload->last_number, &events, reload);

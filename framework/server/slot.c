@@ -165,6 +165,8 @@ bool slot_start(struct slot *slot)
     int ends[2];
 
     CHECK(slot->pid == 0);
+    CHECK(slot->channel == -1);
+    CHECK(!slot->is_leaver);
     slot->problem[0] = '\0';
     slot->started_ms = loop_now_ms(host->loop);
     blame_reset(slot->blame);
@@ -208,6 +210,7 @@ void slot_start_again(struct slot *slot)
     struct loop *loop = slot->generation->host->loop;
     uint32_t last = sizeof backoff_ms / sizeof *backoff_ms - 1;
 
+    CHECK(slot->pid == 0);
     if (loop_now_ms(loop) - slot->started_ms >= LIVED_MS)
         slot->deaths = 0;
     uint32_t wait = backoff_ms[slot->deaths < last ? slot->deaths : last];
@@ -310,6 +313,7 @@ void slot_ended(struct slot *slot, int status)
     enum slot_state before;
     bool is_refused;
 
+    CHECK(slot->pid != 0);
     while (take_message(slot)) /* why it failed it wrote just before it went */
         ;
     close_channel(slot);
