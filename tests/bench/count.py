@@ -5,6 +5,7 @@ import collections
 import re
 import subprocess
 import sys
+import time
 
 import cost
 import stage
@@ -83,7 +84,7 @@ class Counter:
         self.host = made.weft(NEVER_STALLED, name="counted", wrapper=wrapper, cpus=None)
         self.worker = self.host.workers()[0]
         self._dumps = 0
-        self._is_on = False
+        self._idle = None   # by function, instructions a second of a worker that nobody asks
 
     def _control(self, *arguments):
         command = ["callgrind_control", f"--vgdb-prefix={self.prefix}", *arguments, str(self.worker)]
@@ -91,22 +92,37 @@ class Counter:
         if "OK." not in done.stdout:
             raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
 
-    def _batch(self, client, path, requests):
+    def _during(self, work, *arguments):
+        """What the worker executes meanwhile, as parse() says, and how many seconds that took."""
         self._control("-z")
-        self.stage.ask(client, path, requests)
+        begin = time.monotonic()
+        work(*arguments)
+        seconds = time.monotonic() - begin
         self._control("--dump=batch")
         self._dumps += 1
         file = self.stage.folder / f"callgrind.out.{self.worker}.{self._dumps}"
-        return Count(parse(file.read_text(encoding="utf-8", errors="replace")), requests)
+        return parse(file.read_text(encoding="utf-8", errors="replace")), seconds
+
+    def _begin(self):
+        self._control("--instr=on")
+        self._during(time.sleep, 0.1)
+        found, seconds = self._during(time.sleep, 1)
+        self._idle = {key: instructions / seconds for key, instructions in found.items()}
+
+    def _batch(self, client, path, requests):
+        found, seconds = self._during(self.stage.ask, client, path, requests)
+        for key, instructions in self._idle.items():
+            found[key] = max(0, found[key] - instructions * seconds)
+        return Count(found, requests)
 
     def count(self, workload, requests=300, batches=3):
-        """The Count of the cheapest batch: what more a batch has is timers, which tick by the clock."""
+        """The Count of the cheapest batch. What a worker does without requests in that time, timers that tick by the
+        clock, is not counted: how long a batch takes says nothing here."""
         path = cost.WORKLOADS[workload][0]
         with self.host.connect(30) as client:
             self.stage.ask(client, path, 300)
-            if not self._is_on:
-                self._control("--instr=on")
-                self._is_on = True
+            if self._idle is None:
+                self._begin()
             self.stage.ask(client, path, 20)
             found = [self._batch(client, path, requests) for _ in range(batches)]
         return min(found, key=lambda count: count.total)
