@@ -99,6 +99,7 @@ static bool finish(struct pg_session *session)
     CHECK(done.state == PG_COPY_ENDING);
     CHECK(done.result != NULL);
     flight->result = done.result;
+    flight->is_error = pg_result_kind(done.result) == PG_RESULT_ERROR;
     flight->is_answered = true;
     session->_copying.result = NULL;
     session->_copying.deferred = (struct buf){0};

@@ -51,12 +51,6 @@ void pg_flights_deinit(struct pg_flights *flights)
     *flights = (struct pg_flights){0};
 }
 
-struct pg_flight *pg_flight_at(const struct pg_flights *flights, uint32_t place)
-{
-    CHECK(place - flights->head < flights->tail - flights->head);
-    return &flights->_ring[place & (flights->_size - 1)];
-}
-
 struct pg_flight *pg_flight_push(struct pg_flights *flights, enum pg_flight_kind kind)
 {
     struct pg_flight *flight;
@@ -95,7 +89,7 @@ bool pg_flights_is_head_stream(const struct pg_flights *flights)
 
 static bool is_error(const struct pg_flight *flight)
 {
-    return flight->result != NULL && pg_result_kind(flight->result) == PG_RESULT_ERROR;
+    return flight->result != NULL && flight->is_error;
 }
 
 static struct group sum_up(const struct pg_flights *flights, uint64_t took_us)

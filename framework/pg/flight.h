@@ -7,6 +7,7 @@
 #ifndef WEFT_PG_FLIGHT_H
 #define WEFT_PG_FLIGHT_H
 
+#include "base/check.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -29,6 +30,7 @@ struct pg_flight {
     struct pg_query *query;       /* RUN: whose; NULL: a tombstone, its op is gone */
     struct pg_prepared *prepared; /* PREPARE, GUARD, RUN: what; NULL: unprepared */
     struct pg_result *result;     /* what was answered so far */
+    bool is_error;                /* `result` says that it failed */
     bool is_answered;             /* something was, perhaps without a result worth keeping */
     bool is_too_big;              /* there was one, larger than result_max: freed */
     bool is_stream;               /* RUN: its rows come one by one */
@@ -71,7 +73,11 @@ void pg_flights_init(struct pg_flights *flights, uint32_t size_min);
 void pg_flights_deinit(struct pg_flights *flights);
 
 /* The flight at a place from head to tail. */
-struct pg_flight *pg_flight_at(const struct pg_flights *flights, uint32_t place);
+static inline struct pg_flight *pg_flight_at(const struct pg_flights *flights, uint32_t place)
+{
+    CHECK(place - flights->head < flights->tail - flights->head);
+    return &flights->_ring[place & (flights->_size - 1)];
+}
 
 /* A new one at the tail. */
 struct pg_flight *pg_flight_push(struct pg_flights *flights, enum pg_flight_kind kind);

@@ -397,7 +397,7 @@ void pg_session_forget(struct pg_session *session, struct pg_query *query)
     CHECK(flight->query == query);
     flight->query = NULL;
     query->session = NULL;
-    if (flight->result != NULL && pg_result_kind(flight->result) == PG_RESULT_OK) {
+    if (flight->result != NULL && !flight->is_error) {
         pg_result_clear(flight->result);
         flight->result = NULL;
     }
@@ -454,22 +454,23 @@ void pg_session_end_copy(struct pg_session *session)
 }
 
 /* Keeps the first result of a flight, unless nobody wants it. */
-static void keep(struct pg_session *session, struct pg_flight *flight, struct pg_result *result)
+static void keep(struct pg_session *session, struct pg_flight *flight, struct pg_result *result,
+                 bool is_ok)
 {
     bool is_tombstone = flight->kind == PG_FLIGHT_RUN && flight->query == NULL;
-
     size_t size = pg_result_size(result);
-    bool is_ok = pg_result_kind(result) == PG_RESULT_OK;
 
     flight->is_answered = true;
     if (!is_ok && flight->must_work)
         pg_session_note_problem(session, pg_result_message(result));
     flight->is_too_big |= is_ok && size > session->_result_max;
     session->is_worn |= size > RESULT_SIZE_WORN || flight->is_too_big;
-    if (flight->result != NULL || (is_ok && (is_tombstone || flight->is_too_big)))
+    if (flight->result != NULL || (is_ok && (is_tombstone || flight->is_too_big))) {
         pg_result_clear(result);
-    else
-        flight->result = result;
+        return;
+    }
+    flight->result = result;
+    flight->is_error = !is_ok;
 }
 
 /* A row for whoever streams. What came until now is no part of an answer that is half read. */
@@ -513,15 +514,17 @@ static bool end_sync(struct pg_session *session, struct pg_flight *flight)
 static bool take(struct pg_session *session, struct pg_result *result)
 {
     struct pg_flight *flight = pg_flight_at(&session->_flights, session->_flights.cursor);
+    enum pg_result_kind kind;
 
     if (result == NULL)
         return end_answer(session, flight);
-    switch (pg_result_kind(result)) {
+    kind = pg_result_kind(result);
+    switch (kind) {
     case PG_RESULT_OK:
     case PG_RESULT_ERROR:
         if (flight->is_stream && PQntuples(result) > 0)
             break; /* they are to come one by one */
-        keep(session, flight, result);
+        keep(session, flight, result, kind == PG_RESULT_OK);
         return true;
     case PG_RESULT_ROW:
         take_row(session, flight, result);
