@@ -8,7 +8,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
-#include <strings.h>
 
 /* Passed by value. */
 struct span {
@@ -34,10 +33,13 @@ static inline bool span_equal(struct span a, struct span b)
     return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
 }
 
-/* The same, ASCII letters in either case. */
+/* Are `len` bytes the same, ASCII letters in either case? */
+bool span_is_nocase(const char *a, const char *b, size_t len);
+
+/* Are the bytes the same, ASCII letters in either case? */
 static inline bool span_equal_nocase(struct span a, struct span b)
 {
-    return a.len == b.len && (a.len == 0 || strncasecmp(a.ptr, b.ptr, a.len) == 0);
+    return a.len == b.len && span_is_nocase(a.ptr, b.ptr, a.len);
 }
 
 /* Without blanks and tabs at both ends. */
