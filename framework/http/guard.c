@@ -54,10 +54,11 @@ static struct span take_word(struct span *line)
 static enum guard check_request_line(struct span line)
 {
     struct span method = take_word(&line);
+    bool is_served = http_is_method(method);
     struct span target;
     enum guard rule;
 
-    if (method.len == 0 || !http_is_token(method))
+    if (!is_served && !http_is_token(method)) /* those served are tokens */
         return GUARD_REQUEST_LINE;
     target = take_word(&line);
     if (target.len == 0 || memchr(line.ptr, ' ', line.len) != NULL)
@@ -65,7 +66,7 @@ static enum guard check_request_line(struct span line)
     rule = check_version(line);
     if (rule != GUARD_OK)
         return rule;
-    if (!http_is_method(method))
+    if (!is_served)
         return GUARD_METHOD;
     return memchr(target.ptr, '#', target.len) != NULL ? GUARD_FRAGMENT : GUARD_OK;
 }

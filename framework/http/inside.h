@@ -288,7 +288,10 @@ void http_pipeline_begin(struct http_request *request, struct span type);
 /* Some of the body. */
 void http_pipeline_write(struct http_request *request, struct span bytes);
 
-/* The same, `count` spans with `size` bytes as one piece. */
+/* The head and all of the body. */
+void http_pipeline_write_whole(struct http_request *request, struct span type, struct span body);
+
+/* http_pipeline_write(), `count` spans with `size` bytes as one piece. */
 void http_pipeline_write_all(struct http_request *request, const struct span *pieces,
                              uint32_t count, size_t size);
 

@@ -126,12 +126,10 @@ static enum http_persistence persistence_of(const struct http_request *request)
     return request->is_http10 ? HTTP_PERSISTS_IN_10 : HTTP_PERSISTS;
 }
 
-void http_pipeline_begin(struct http_request *request, struct span type)
+static void put_head(struct http_request *request, struct buf *out, struct span type)
 {
     struct http_conn *conn = request->conn;
     struct http_server *server = conn->server;
-    struct buf *out = out_of(request);
-    size_t before = out->len;
     struct http_answer answer = {.code = request->code,
                                  .type = type,
                                  .fields = request->reply_fields,
@@ -149,6 +147,27 @@ void http_pipeline_begin(struct http_request *request, struct span type)
         request->is_head || answer.framing == HTTP_FRAMED_NOT || request->code == 205;
     http_date_refresh(&server->date, loop_now_us(server->loop));
     http_write_head(out, &answer, &server->date);
+}
+
+/* False: nothing of it is sent. */
+static bool put_body(struct http_request *request, struct buf *out, struct span bytes)
+{
+    if (request->_has_no_body || bytes.len == 0)
+        return false;
+    request->reply_bytes += bytes.len;
+    if (request->_framing == HTTP_FRAMED_BY_CHUNKS)
+        http_write_chunk(out, bytes);
+    else
+        buf_append(out, bytes);
+    return true;
+}
+
+void http_pipeline_begin(struct http_request *request, struct span type)
+{
+    struct buf *out = out_of(request);
+    size_t before = out->len;
+
+    put_head(request, out, type);
     wrote(request, out, before);
 }
 
@@ -157,13 +176,17 @@ void http_pipeline_write(struct http_request *request, struct span bytes)
     struct buf *out = out_of(request);
     size_t before = out->len;
 
-    if (request->_has_no_body || bytes.len == 0)
-        return;
-    request->reply_bytes += bytes.len;
-    if (request->_framing == HTTP_FRAMED_BY_CHUNKS)
-        http_write_chunk(out, bytes);
-    else
-        buf_append(out, bytes);
+    if (put_body(request, out, bytes))
+        wrote(request, out, before);
+}
+
+void http_pipeline_write_whole(struct http_request *request, struct span type, struct span body)
+{
+    struct buf *out = out_of(request);
+    size_t before = out->len;
+
+    put_head(request, out, type);
+    (void)put_body(request, out, body);
     wrote(request, out, before);
 }
 

@@ -225,9 +225,9 @@ enum err http_reply(struct http_request *request, uint32_t code, struct span typ
         http_reply_abandon(request);
         return ERR_IO;
     }
-    http_pipeline_begin(request, request->reply_type);
-    err = http_reply_write(request, body);
-    return err == ERR_OK ? http_reply_end(request) : err;
+    http_pipeline_write_whole(request, request->reply_type, body);
+    (void)take_length(request, body.len); /* it is as long as that */
+    return http_reply_end(request);
 }
 
 void http_reply_abandon(struct http_request *request)

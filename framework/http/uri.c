@@ -8,10 +8,11 @@
 #include <arpa/inet.h>
 
 enum {
-    IN_PATH = 1,  /* pchar and '/' of RFC 3986 section 3.3 */
-    IN_QUERY = 2, /* the same with '?', and what browsers leave as it is: "{}|\^`[] */
-    IN_NAME = 4,  /* reg-name of section 3.2.2 */
-    ANY = IN_PATH | IN_QUERY | IN_NAME
+    IN_PATH = 1,       /* pchar and '/' of RFC 3986 section 3.3 */
+    IN_QUERY = 2,      /* the same with '?', and what browsers leave as it is: "{}|\^`[] */
+    IN_NAME = 4,       /* reg-name of section 3.2.2 */
+    IN_PLAIN_NAME = 8, /* the same without '%' */
+    ANY = IN_PATH | IN_QUERY | IN_NAME | IN_PLAIN_NAME
 };
 
 static const unsigned char places[256] = {
@@ -92,7 +93,7 @@ static const unsigned char places[256] = {
     [','] = ANY,
     [';'] = ANY,
     ['='] = ANY,
-    ['%'] = ANY,
+    ['%'] = IN_PATH | IN_QUERY | IN_NAME,
     [':'] = IN_PATH | IN_QUERY,
     ['@'] = IN_PATH | IN_QUERY,
     ['/'] = IN_PATH | IN_QUERY,
@@ -188,6 +189,11 @@ static bool is_ipv6_host(struct span host)
            is_port((struct span){end + 1, host.len - size - 2});
 }
 
+static bool is_reg_name(struct span name)
+{
+    return is_all(name, IN_PLAIN_NAME) || (is_all(name, IN_NAME) && has_good_escapes(name));
+}
+
 bool uri_is_host(struct span host)
 {
     struct span name = host;
@@ -200,7 +206,7 @@ bool uri_is_host(struct span host)
     end = memchr(host.ptr, ':', host.len);
     if (end != NULL)
         name.len = (size_t)(end - host.ptr);
-    return name.len > 0 && is_all(name, IN_NAME) && has_good_escapes(name) &&
+    return name.len > 0 && is_reg_name(name) &&
            is_port((struct span){host.ptr + name.len, host.len - name.len});
 }
 
@@ -212,7 +218,7 @@ static bool take_authority(struct span target, struct span *authority, struct sp
     size_t end;
 
     if (target.len <= at ||
-        (strncasecmp(target.ptr, "http://", 7) != 0 && strncasecmp(target.ptr, "https://", 8) != 0))
+        (!span_is_nocase(target.ptr, "http://", 7) && !span_is_nocase(target.ptr, "https://", 8)))
         return false;
     end = at;
     while (end < target.len && target.ptr[end] != '/' && target.ptr[end] != '?')
