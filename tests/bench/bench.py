@@ -26,7 +26,7 @@ import traceback
 
 import stage
 
-SECTIONS = ["guard", "cost"]
+SECTIONS = ["guard", "cost", "scale"]
 COMMANDS = {"guard": "guard", "syscalls": "count", "table": "table"}
 _WORDS = {True: "ok", False: "MISSED", None: ""}
 

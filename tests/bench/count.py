@@ -109,8 +109,8 @@ class Counter:
         found, seconds = self._during(time.sleep, 1)
         self._idle = {key: instructions / seconds for key, instructions in found.items()}
 
-    def _batch(self, client, path, requests):
-        found, seconds = self._during(self.stage.ask, client, path, requests)
+    def _batch(self, client, ask, requests):
+        found, seconds = self._during(ask, client, requests)
         for key, instructions in self._idle.items():
             found[key] = max(0, found[key] - instructions * seconds)
         return Count(found, requests)
@@ -119,12 +119,16 @@ class Counter:
         """The Count of the cheapest batch. What a worker does without requests in that time, timers that tick by the
         clock, is not counted: how long a batch takes says nothing here."""
         path = cost.WORKLOADS[workload][0]
+        return self.count_asking(lambda client, times: self.stage.ask(client, path, times), requests, batches)
+
+    def count_asking(self, ask, requests=300, batches=3):
+        """The same of whatever ask(client, times) does so many times."""
         with self.host.connect(30) as client:
-            self.stage.ask(client, path, 300)
+            ask(client, 300)
             if self._idle is None:
                 self._begin()
-            self.stage.ask(client, path, 20)
-            found = [self._batch(client, path, requests) for _ in range(batches)]
+            ask(client, 20)
+            found = [self._batch(client, ask, requests) for _ in range(batches)]
         return min(found, key=lambda count: count.total)
 
 

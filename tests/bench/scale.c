@@ -1,0 +1,39 @@
+/* scale - what the section "scale" of the benchmark asks for: requests that wait, and many routes.
+ *
+ *   /wait/1000                   waits so many milliseconds
+ *   /many/0/x, /many/1/x, ...    a route each: as many as the setting `routes` says
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <weft.h>
+
+static weft_status wait_a_while(weft_ctx *ctx, void *self)
+{
+    unsigned long ms = strtoul(weft_param(ctx, "ms").ptr, NULL, 10);
+
+    (void)self;
+    WEFT_TRY(weft_await(weft_sleep(ctx, (uint32_t)ms)));
+    return weft_reply_text(ctx, 200, "waited");
+}
+
+static weft_status one_of_many(weft_ctx *ctx, void *self)
+{
+    (void)self;
+    return weft_reply(ctx, 200, "text/plain", weft_param(ctx, "id"));
+}
+
+static weft_status init(weft_host *host, void **self)
+{
+    int64_t count = 0;
+    char pattern[64];
+
+    (void)self;
+    WEFT_TRY(weft_setting_int(host, "routes", 0, 100000, 0, &count));
+    for (int64_t i = 0; i < count; i++) {
+        (void)snprintf(pattern, sizeof pattern, "/many/%lld/:id", (long long)i);
+        WEFT_TRY(weft_route(host, "GET", pattern, one_of_many));
+    }
+    return weft_route(host, "GET", "/wait/:ms", wait_a_while);
+}
+
+WEFT_PLUGIN("scale", "1.0", init, NULL, NULL);

@@ -1,0 +1,362 @@
+"""Section: how far it goes. What idle connections and waiting requests hold, thousands of active connections, how fast
+connections are taken, workers, sessions, many routes and header fields, and whether memory stays what it is."""
+import contextlib
+import json
+import pathlib
+import re
+import subprocess
+import time
+
+import count
+import stage
+from stage import Row
+
+NAME = "scale"
+IDLE_BYTES_MAX = 525            # what nginx holds
+WAITING_BYTES_MAX = 12 << 10
+ACCEPTS_MIN = 5000              # a second
+# Room for as many connections as a worker has descriptors for; with none closed for another's sake.
+WIDE = {"server": {"connections_max": 19500, "connections_soft": 19500, "requests_max": 20000, "idle_timeout": "10m",
+                   "request_timeout": "2m"}}
+MIX = ["/plaintext", "/json", "/db", "/queries?n=20", "/fortunes", "/updates?n=20", "/api", "/api-db", "/db-api"]
+
+
+def _tool(made, name, *flags):
+    return made.tool(name, stage.HERE / "load.c", "-I", stage.ROOT / "tests", "-lm", *flags)
+
+
+def _plugin(made):
+    """The path of scale.so."""
+    path = made.folder / "scale.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-fvisibility=hidden", "-Wl,-Bsymbolic-functions",
+                    "-I", stage.ROOT / "include", "-o", path, stage.HERE / "scale.c"], check=True)
+    return path
+
+
+def _with(changes, *more):
+    """Changes to settings, one after the other."""
+    found = {}
+    for each in (changes, *more):
+        for section, keys in each.items():
+            found.setdefault(section, {}).update(keys)
+    return found
+
+
+def _memory(pids):
+    """RSS, and how much of it is memory of the processes' own, in bytes."""
+    rss = own = 0
+    for pid in pids:
+        text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+        rss += int(re.search(r"^Rss:\s+(\d+)", text, re.MULTILINE)[1]) * 1024
+        own += int(re.search(r"^Anonymous:\s+(\d+)", text, re.MULTILINE)[1]) * 1024
+    return rss, own
+
+
+# ---- connections that are held ----
+
+class Held:
+    """Connections of one process, which made a request each; see connections.c."""
+
+    def __init__(self, made, host, number, path="/plaintext", source=None):
+        command = [*made.pinned(made.load_cpus), _tool(made, "connections"), "-n", str(number),
+                   *(["-s", source] if source else []), f"127.0.0.1:{host.port}", path]
+        # pylint: disable=consider-using-with
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+
+    def answer(self):
+        """The number that the next line says."""
+        words = self.process.stdout.readline().split()
+        if len(words) != 2:
+            raise RuntimeError(f"connections ended: {self.process.wait(10)}")
+        return int(words[1])
+
+    def tell(self, line):
+        self.process.stdin.write(line + "\n")
+
+    def ask_all(self, path):
+        self.tell(f"ask {path}")
+        return self.answer()
+
+    def take_all(self):
+        self.tell("take")
+        return self.answer()
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait(30)
+
+
+@contextlib.contextmanager
+def _hold(made, host, number, clients=1):
+    """So many connections, of some processes with an address each; all have been answered once."""
+    shares = [number // clients + (i < number % clients) for i in range(clients)]
+    held = [Held(made, host, share, source=f"127.0.0.{i + 2}") for i, share in enumerate(shares)]
+    try:
+        for each in held:
+            each.answer()
+        yield held
+    finally:
+        for each in held:
+            each.close()
+
+
+def _warm(made, host):
+    """So that what the first requests take is there."""
+    with _hold(made, host, 64):
+        pass
+    made.wrk(host.port, "/plaintext", 64, 1)
+
+
+def idle(made, number, workers=1):
+    """Bytes of RSS for each idle connection, and how many still answer."""
+    host = made.weft(_with(WIDE, {"server": {"workers": workers}}), name="idle")
+    _warm(made, host)
+    before, own_before = _memory(host.workers())
+    with _hold(made, host, number, clients=workers) as held:
+        time.sleep(1)
+        after, own_after = _memory(host.workers())
+        for each in held:
+            each.ask_all("/plaintext")
+        living = sum(each.take_all() for each in held)
+    made.end(host)
+    each, own = (after - before) / number, (own_after - own_before) / number
+    where = "one worker" if workers == 1 else f"{workers} workers"
+    return Row(NAME, f"{number:,} idle connections, {where}",
+               f"{each:.0f} bytes of RSS each ({own:.0f} of them memory of its own), {living:,} still answer",
+               f"<= {IDLE_BYTES_MAX}, all", each <= IDLE_BYTES_MAX and living == number)
+
+
+def waiting(made, number, seconds=6):
+    """Bytes of RSS for each request that waits so long on a fiber, its connection included."""
+    host = made.weft(_with(WIDE, {"plugin.scale": {"path": _plugin(made)}}), name="waiting")
+    _warm(made, host)
+    before, _ = _memory(host.workers())
+    with _hold(made, host, number) as (held,):
+        time.sleep(1)
+        idling, _ = _memory(host.workers())
+        begun = time.monotonic()
+        held.ask_all(f"/wait/{seconds * 1000}")
+        time.sleep(max(0, begun + seconds - 1 - time.monotonic()))
+        after, _ = _memory(host.workers())
+        answered = held.take_all()
+    made.end(host)
+    each = (after - before) / number
+    return Row(NAME, f"{number:,} requests that wait on a fiber",
+               f"{each:.0f} bytes of RSS each, {(idling - before) / number:.0f} of them the connection; "
+               f"{answered:,} answered", f"<= {WAITING_BYTES_MAX:,}, all",
+               each <= WAITING_BYTES_MAX and answered == number)
+
+
+def switch(made, quick):
+    """What a switch from a fiber or to it costs."""
+    parts = [stage.ROOT / "framework" / path for path in (
+        "task/fiber.c", "task/fiber_switch.S", "task/fiber_switch.c", "base/check.c", "base/clock.c", "base/log.c",
+        "base/mem.c")]
+    path = made.tool("switch", *parts, "-I", stage.ROOT / "framework", "-D_GNU_SOURCE", "-Wno-unused")
+    pinned = made.pinned(made.server_cpus)
+    best = min(float(subprocess.run([*pinned, path, "1000000"], check=True, capture_output=True, text=True).stdout)
+               for _ in range(3 if quick else 9))
+    spent = []
+    for resumed in (1000, 11000):
+        file = made.folder / "switch.out"
+        subprocess.run(["valgrind", "-q", "--tool=callgrind", f"--callgrind-out-file={file}", path, str(resumed)],
+                       check=True, capture_output=True)
+        spent.append(int(re.search(r"^(?:totals|summary): (\d+)", file.read_text(encoding="ascii"), re.MULTILINE)[1]))
+    return Row(NAME, "a fiber's switch", f"{best:.1f} ns, {(spent[1] - spent[0]) / 20000:.0f} instructions", "", None)
+
+
+# ---- connections that work, come and go ----
+
+def _openloop(made, host, path, *options):
+    command = [*made.pinned(made.load_cpus), _tool(made, "openloop"), *options, f"127.0.0.1:{host.port}", path]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    return json.loads(done.stdout)["total"]
+
+
+def active(made, number, seconds):
+    """As many requests as so many connections carry, and half as many at a steady rate."""
+    host = made.weft(WIDE, name="active")
+    made.warm(host, "/plaintext")
+    whole = _openloop(made, host, "/plaintext", "-c", str(number), "-w", "1", "-d", str(seconds))
+    half = _openloop(made, host, "/plaintext", "-c", str(number), "-w", "1", "-d", str(seconds),
+                     "-r", str(int(whole["goodput"] / 2)), "-p")
+    made.end(host)
+    rows = []
+    for what, found in (("as fast as they are answered", whole), ("at half that rate", half)):
+        bad = found["errors"] + found["timeouts"]
+        seen = found["2xx"]
+        rows.append(Row(NAME, f"{number:,} active connections, {what}",
+                        f"{found['goodput']:,.0f}/s, p50 {seen['p50_us'] / 1000:.1f} ms, "
+                        f"p99 {seen['p99_us'] / 1000:.1f} ms, {bad} bad", "0 bad", bad == 0))
+    return rows
+
+
+def _come_and_go(made, host, seconds, number=64):
+    """Clients that connect, ask once and are gone, as fast as they are served."""
+    command = [*made.pinned(made.load_cpus), _tool(made, "connections"), "-n", str(number), "-d", str(seconds),
+               f"127.0.0.1:{host.port}", "/plaintext"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 60)
+    found = json.loads(done.stdout)
+    found["rate"] = found["connections"] / found["seconds"]
+    return found
+
+
+def accepts(made, seconds):
+    host = made.weft(name="accepts")
+    made.warm(host, "/plaintext")
+    before = made.cpu_s(host.pid)
+    found = _come_and_go(made, host, seconds)
+    cpu_us = (made.cpu_s(host.pid) - before) * 1e6 / max(1, found["connections"])
+    made.end(host)
+    return Row(NAME, "connections accepted, with a request each",
+               f"{found['rate']:,.0f}/s, {cpu_us:.1f} us of CPU each, p99 {found['p99_us'] / 1000:.1f} ms, "
+               f"{found['errors']} failed", f">= {ACCEPTS_MIN:,}/s, 0", found["rate"] >= ACCEPTS_MIN and
+               found["errors"] == 0)
+
+
+def _requests(host):
+    """How many requests each worker has had."""
+    done = subprocess.run([stage.place.BUILD / "weft", "status", "--json", "-c", host.config], check=True,
+                          capture_output=True, text=True)
+    return [worker["requests"] for worker in json.loads(done.stdout)["workers"]]
+
+
+def workers(made, number, seconds):
+    """Accepts and requests of one or two workers that share the machine with the load."""
+    host = made.weft({"server": {"workers": number}}, name=f"workers{number}", cpus=None)
+    made.warm(host, "/plaintext")
+    before = _requests(host)
+    found = _come_and_go(made, host, seconds)
+    shares = [now - then for now, then in zip(_requests(host), before)]
+    load = made.wrk(host.port, "/plaintext", 64, seconds)
+    made.end(host)
+    least = min(shares) / max(1, sum(shares))
+    text = "/".join(f"{share / max(1, sum(shares)):.0%}" for share in shares)
+    return Row(NAME, f"{number} worker{'s' * (number > 1)}",
+               f"{found['rate']:,.0f} connections/s, of them {text}; {load.rate:,.0f} requests/s on kept ones",
+               ">= 40% each" if number > 1 else "", least >= 0.4 if number > 1 else None)
+
+
+def sessions(made, number, seconds):
+    host = made.weft({"pg.main": {"sessions": number}}, name="sessions")
+    made.warm(host, "/db", 500)
+    made.wrk(host.port, "/db", 256, 1)
+    before = made.cpu_s(host.pid)
+    load = made.wrk(host.port, "/db", 256, seconds)
+    cpu_us = (made.cpu_s(host.pid) - before) * 1e6 / load.requests
+    made.end(host)
+    return Row(NAME, f"W3 at 256 connections, {number} session{'s' * (number > 1)}",
+               f"{load.rate:,.0f}/s, {cpu_us:.1f} us of CPU, p99 {load.p99_us / 1000:.1f} ms, {load.bad} bad", "0 bad",
+               load.bad == 0)
+
+
+# ---- what a request costs as things grow ----
+
+def routes(made, numbers):
+    """Instructions of a request as there are more routes: it must not matter how many there are."""
+    found = {}
+    for number in numbers:
+        counter = count.Counter(made, {"plugin.scale": {"path": _plugin(made), "routes": number}})
+        # pylint: disable=cell-var-from-loop
+        found[number] = counter.count_asking(lambda client, times: made.ask(client, f"/many/{number // 2}/x", times),
+                                             200, 3).total
+        made.end(counter.host)
+    text = ", ".join(f"{number:,}: {instructions:,.0f}" for number, instructions in found.items())
+    first, last = found[numbers[0]], found[numbers[-1]]
+    return Row(NAME, "instructions of a request by routes", text, "<= 10% more for the last", last <= 1.1 * first)
+
+
+def _ask_with(client, fields, times):
+    headers = [(f"X-Field-{i}", "a value of a usual length") for i in range(fields - 1)]
+    for _ in range(times):
+        if client.ask("GET", "/plaintext", headers).status != 200:
+            raise RuntimeError("not answered")
+
+
+def headers(made, numbers):
+    """Instructions of a request as it has more header fields (Host is one): each may cost the same."""
+    counter = count.Counter(made)
+    # pylint: disable=cell-var-from-loop
+    found = {number: counter.count_asking(lambda client, times: _ask_with(client, number, times), 100, 3).total
+             for number in numbers}
+    made.end(counter.host)
+    text = ", ".join(f"{number}: {instructions:,.0f}" for number, instructions in found.items())
+    first, mid, last = numbers[0], numbers[len(numbers) // 2], numbers[-1]
+    early = (found[mid] - found[first]) / (mid - first)
+    late = (found[last] - found[mid]) / (last - mid)
+    return Row(NAME, "instructions of a request by header fields",
+               f"{text}; a field {early:,.0f}, in the end {late:,.0f}", "<= 25% more in the end", late <= 1.25 * early)
+
+
+# ---- memory over time ----
+
+def growth(samples):
+    """Bytes that a line through (seconds, bytes) has risen from the first to the last, and their mean."""
+    times, values = [at for at, _ in samples], [value for _, value in samples]
+    mean_at, mean = sum(times) / len(times), sum(values) / len(values)
+    spread = sum((at - mean_at) ** 2 for at in times)
+    slope = sum((at - mean_at) * (value - mean) for at, value in samples) / spread
+    return slope * (times[-1] - times[0]), mean
+
+
+def _start_mix(made, host, seconds):
+    """Every workload at once, clients that come and go, and crowds that wait; returns the processes, of wrk first."""
+    commands = [["wrk", "-t1", "-c8", f"-d{seconds}s", "--timeout", "8s", "-s", stage.HERE / "report.lua",
+                 f"http://127.0.0.1:{host.port}{path}"] for path in MIX]
+    visitors = [_tool(made, "connections"), "-d", str(seconds)]
+    to = [f"127.0.0.1:{host.port}", "/db"]
+    commands += [[*visitors, "-n", "4", *to], [*visitors, "-n", "500", "-a", "/wait/1000", *to]]
+    # pylint: disable=consider-using-with
+    return [subprocess.Popen([*made.pinned(made.load_cpus), *command], stdout=subprocess.PIPE, text=True)
+            for command in commands]
+
+
+def _watch(host, seconds):
+    """RSS of the worker each second: (seconds, bytes)."""
+    samples, begun = [], time.monotonic()
+    worker = host.workers()[0]
+    while (at := time.monotonic() - begun) < seconds:
+        samples.append((at, _memory([worker])[0]))
+        time.sleep(1)
+    if host.workers() != [worker]:
+        raise RuntimeError("the worker is another one")
+    return samples
+
+
+def flat(made, seconds, warm):
+    """All workloads at once for so long: memory must not grow once `warm` seconds are over."""
+    host = made.weft(_with(WIDE, {"plugin.scale": {"path": _plugin(made)}}), name="flat")
+    for path in MIX:
+        made.warm(host, path, 50)
+    mix = _start_mix(made, host, int(seconds))
+    samples = _watch(host, seconds - 1)
+    outputs = [each.communicate(timeout=90)[0] for each in mix]
+    loads = [stage.Load(text) for text in outputs[:len(MIX)]]
+    visits = [json.loads(text) for text in outputs[len(MIX):]]
+    made.end(host)
+    (made.folder / "flat.json").write_text(json.dumps(samples), encoding="ascii")
+    risen, mean = growth([sample for sample in samples if sample[0] >= warm])
+    noise = max(mean * 0.01, 512 << 10)
+    served = sum(load.requests for load in loads) + sum(visit["connections"] for visit in visits)
+    bad = sum(load.bad for load in loads) + sum(visit["errors"] for visit in visits)
+    peak = max(value for _, value in samples)
+    return Row(NAME, f"memory over {seconds:.0f} s of all workloads, {served:,} requests",
+               f"RSS {mean / 1e6:.1f} MB, at most {peak / 1e6:.1f}; {risen / 1e6:+.2f} MB since second {warm:.0f}; "
+               f"{bad} bad", f"<= {noise / 1e6:.2f} MB, 0", risen <= noise and bad == 0)
+
+
+def run(made, quick):
+    seconds = 1 if quick else 5
+    if quick:
+        rows = [idle(made, 5000), waiting(made, 2000, seconds=3)]
+    else:
+        rows = [idle(made, 10000), idle(made, 19000), idle(made, 100000, workers=6), waiting(made, 5000),
+                waiting(made, 10000, seconds=10)]
+    rows.append(switch(made, quick))
+    rows += active(made, 2000 if quick else 10000, seconds)
+    rows += [accepts(made, seconds), workers(made, 1, seconds), workers(made, 2, seconds)]
+    rows += [sessions(made, number, seconds) for number in ((1, 16) if quick else (1, 4, 16, 64))]
+    rows.append(routes(made, (10, 10000) if quick else (10, 100, 1000, 10000)))
+    rows.append(headers(made, (5, 30, 60) if quick else (5, 15, 30, 45, 60)))
+    rows.append(flat(made, 10, 4) if quick else flat(made, 600, 120))
+    return rows

@@ -1,0 +1,120 @@
+"""Goal: the benchmark's section on scale measures what it says: its clients hold as many connections as they are told
+to, count what was answered and nothing else, and memory that grows is told from memory that swings."""
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from support import place
+from support.host import run_weft
+
+sys.path.insert(0, str(place.ROOT / "tests" / "bench"))
+import scale  # noqa: E402
+import stage  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A stage of this build."""
+    for program in ("nginx", "wrk"):
+        if not shutil.which(program, path="/usr/bin:/usr/sbin"):
+            pytest.skip(f"{program} is not installed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage, "WORK", tmp_path_factory.mktemp("bench"))
+        opened = stage.Stage("scale")
+        with opened:
+            yield opened
+
+
+@pytest.fixture
+def tool(made):
+    # pylint: disable=protected-access
+    return scale._tool(made, "connections")
+
+
+@pytest.fixture
+def host(start_weft):
+    return start_weft({"plugin.hello": {"path": "hello.so"}})
+
+
+def requests_of(host):
+    status = json.loads(run_weft("status", "--json", "-c", host.config).stdout)
+    return status["requests"]
+
+
+def run(*command):
+    return subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_held_connections_are_answered_and_stay(host, tool):
+    with subprocess.Popen([tool, "-n", "200", "-s", "127.0.0.2", f"127.0.0.1:{host.port}", "/hello"], text=True,
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=1) as clients:
+        def tell(line):
+            clients.stdin.write(line + "\n")
+            return clients.stdout.readline()
+
+        assert clients.stdout.readline() == "held 200\n"
+        assert requests_of(host) == 200
+        assert json.loads(run_weft("status", "--json", "-c", host.config).stdout)["workers"][0]["connections"] == 200
+        assert tell("ask /hello") == "asked 200\n"
+        assert tell("take") == "taken 200\n"
+        assert tell("ask /nowhere") == "asked 200\n"
+        assert tell("take") == "taken 0\n"
+        clients.stdin.close()
+        assert clients.wait(30) == 0
+    assert requests_of(host) == 600
+
+
+def test_visits_are_counted(host, tool):
+    done = run(tool, "-n", "8", "-d", "0.5", f"127.0.0.1:{host.port}", "/hello")
+    found = json.loads(done.stdout)
+    assert found["errors"] == 0 and 0 < found["p50_us"] <= found["p99_us"] <= found["max_us"]
+    assert 0 < found["connections"] <= requests_of(host) <= found["connections"] + 8
+    missed = json.loads(run(tool, "-n", "8", "-d", "0.2", f"127.0.0.1:{host.port}", "/nowhere").stdout)
+    assert missed["connections"] == 0 and missed["errors"] > 0
+
+
+def test_crowds_are_counted(host, tool):
+    found = json.loads(run(tool, "-n", "50", "-d", "0.2", "-a", "/hello", f"127.0.0.1:{host.port}", "/hello").stdout)
+    assert found["errors"] == 0 and found["connections"] >= 50 and found["connections"] % 50 == 0
+    assert requests_of(host) == 2 * found["connections"]
+    found = json.loads(run(tool, "-n", "50", "-d", "0.1", "-a", "/nowhere", f"127.0.0.1:{host.port}", "/hello").stdout)
+    assert found["errors"] == found["connections"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["127.0.0.1:80"], ["127.0.0.1:0", "/"], ["here:80", "/"],
+                                       ["-n", "0", "127.0.0.1:80", "/"], ["-n", "1x", "127.0.0.1:80", "/"],
+                                       ["-s", "here", "127.0.0.1:80", "/"], ["-d", "-1", "127.0.0.1:80", "/"]], ids=str)
+def test_wrong_arguments_are_refused(tool, arguments):
+    done = run(tool, *arguments)
+    assert done.returncode == 2 and "connections [-n COUNT]" in done.stderr
+
+
+def test_a_server_that_is_not_there_is_told(tool, free_port):
+    done = run(tool, "-n", "2", f"127.0.0.1:{free_port()}", "/")
+    assert done.returncode == 1 and "connections: connect: Connection refused" in done.stderr
+
+
+def test_idle_connections_and_waiting_requests(made):
+    assert "200 still answer" in scale.idle(made, 200).value
+    assert "200 answered" in scale.waiting(made, 200, seconds=2).value
+
+
+def test_routes_of_the_plugin(made, start_weft):
+    # pylint: disable=protected-access
+    host = start_weft({"plugin.scale": {"path": scale._plugin(made), "routes": 100}})
+    assert host.get("/many/0/x").body == b"x" and host.get("/many/99/abc").body == b"abc"
+    assert host.get("/many/100/x").status == 404
+    assert host.get("/wait/1").body == b"waited"
+
+
+def test_growth_is_told_from_swings():
+    swings = [(at, 20e6 + (at % 10) * 1e5) for at in range(600)]
+    risen, mean = scale.growth(swings)
+    assert abs(risen) < 0.05e6 and 20e6 < mean < 21e6
+    risen, _ = scale.growth([(at, value + at * 2000) for at, value in swings])
+    assert risen == pytest.approx(599 * 2000, rel=0.05)
+    risen, _ = scale.growth([(at, value - at * 2000) for at, value in swings])
+    assert risen == pytest.approx(-599 * 2000, rel=0.05)
