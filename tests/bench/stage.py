@@ -40,18 +40,26 @@ from support.host import Host  # noqa: E402
 Row = collections.namedtuple("Row", "section what value bar ok")
 
 QUOTE = '{"id":42,"symbol":"WEFT","price":101.25,"currency":"EUR"}'
-_UPSTREAM = """\
-worker_processes 1; daemon off; master_process off; pid upstream.pid; error_log stderr warn;
+_NGINX = """\
+worker_processes 1; daemon off; master_process off; pid {name}.pid; error_log stderr warn;
 worker_rlimit_nofile {files};
-events {{ worker_connections 8192; }}
+events {{ worker_connections 16384; multi_accept on; }}
 http {{
-  access_log off; default_type application/json; keepalive_timeout 3600s; keepalive_requests 1000000000;
-  client_body_temp_path tmp/b; proxy_temp_path tmp/p; fastcgi_temp_path tmp/f; uwsgi_temp_path tmp/u;
-  scgi_temp_path tmp/s;
-  server {{ listen 127.0.0.1:{port} backlog=4096;
-    location = /status {{ stub_status; }}
-    location = /quote {{ return 200 '{quote}'; }} }} }}
+  access_log off; tcp_nodelay on; keepalive_timeout 3600s; keepalive_requests 1000000000;
+  client_body_temp_path tmp/{name}b; proxy_temp_path tmp/{name}p; fastcgi_temp_path tmp/{name}f;
+  uwsgi_temp_path tmp/{name}u; scgi_temp_path tmp/{name}s;
+  {rest}
+}}
 """
+_UPSTREAM = """\
+  server {{ listen 127.0.0.1:{port} backlog=4096; default_type application/json;
+    location = /status {{ stub_status; }}
+    location = /quote {{ return 200 '{quote}'; }} }}"""
+_PEER = """\
+  upstream quotes {{ server 127.0.0.1:{upstream}; keepalive 256; keepalive_requests 1000000000; }}
+  server {{ listen 127.0.0.1:{port} backlog=4096; default_type text/plain;
+    location = /plaintext {{ return 200 "Hello, World!"; }}
+    location = /api {{ proxy_pass http://quotes/quote; proxy_http_version 1.1; proxy_set_header Connection ""; }} }}"""
 # Durability is off: what is measured is the CPU of the server before it.
 _DATABASE = ["synchronous_commit=off", "max_connections=300", "shared_buffers=256MB", "jit=off", "wal_level=minimal",
              "max_wal_senders=0", "max_wal_size=4GB"]
@@ -144,12 +152,18 @@ class Stage:
             raise SystemExit(f"another run uses {self.folder}") from None
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, error, *_):
+        failed = []
         for part in reversed(self._parts):
-            part.stop()
+            try:
+                part.stop()
+            except AssertionError as one:  # a host that did not end in order
+                failed.append(one)
         if self._cluster is not None:
             self._cluster.remove()
         self._lock.close()
+        if failed and error is None:
+            raise failed[0]
 
     def pinned(self, cpus):
         """What a command is run by, so that it ends with this process and stays on these CPUs (None: any)."""
@@ -172,13 +186,21 @@ class Stage:
     def upstream(self):
         """An nginx that answers /quote, and /status with its own counters."""
         if self._upstream is None:
-            (self.folder / "tmp").mkdir(exist_ok=True)
-            config, port = self.folder / "upstream.conf", place.free_port()
-            config.write_text(_UPSTREAM.format(port=port, quote=QUOTE, files=self.files), encoding="ascii")
-            nginx = shutil.which("nginx") or "/usr/sbin/nginx"
-            command = [nginx, "-p", f"{self.folder}/", "-c", config, "-e", "stderr"]
-            self._upstream = self.program(command, port, "upstream.log", self.load_cpus)
+            port = place.free_port()
+            self._upstream = self._nginx("upstream", port, _UPSTREAM.format(port=port, quote=QUOTE), self.load_cpus)
         return self._upstream
+
+    def nginx(self):
+        """An nginx beside weft: /plaintext, and /api by a call of the upstream."""
+        port = place.free_port()
+        return self._nginx("nginx", port, _PEER.format(port=port, upstream=self.upstream.port), self.server_cpus)
+
+    def _nginx(self, name, port, rest, cpus):
+        (self.folder / "tmp").mkdir(exist_ok=True)
+        config = self.folder / f"{name}.conf"
+        config.write_text(_NGINX.format(name=name, files=self.files, rest=rest), encoding="ascii")
+        nginx = shutil.which("nginx") or "/usr/sbin/nginx"
+        return self.program([nginx, "-p", f"{self.folder}/", "-c", config, "-e", "stderr"], port, f"{name}.log", cpus)
 
     def program(self, command, port, log, cpus):
         """Starts a command that will listen on the port; its output goes into the file `log` of the stage's folder."""
@@ -240,9 +262,9 @@ class Stage:
             raise RuntimeError(f"wrk on {path}: {done.stdout}{done.stderr}")
         return Load(done.stdout)
 
-    def warm(self, host, path, count=200):
+    def warm(self, server, path, count=200):
         """Asks one after the other, so that sessions are open and statements prepared."""
-        with host.connect() as client:
+        with Client(("127.0.0.1", server.port)) as client:
             self.ask(client, path, count)
 
     @staticmethod

@@ -135,17 +135,53 @@ def test_every_workload_has_an_answer(made, host):
 
 def test_a_measurement_counts_requests_and_time(made, host):
     made.warm(host, "/db")
-    sample = cost.measure(made, host.pid, host.port, "W3", 1)
+    sample = cost.measure(made, host, "W3", 1)
     assert sample.load.requests > 0 and sample.load.bad == 0
     assert 0 < sample.cpu_us < 1e6 / sample.load.rate * 1.5
     assert made.rss_bytes(host.pid) > 1 << 20
 
 
+def test_a_host_that_does_not_end_in_order_stops_nothing_else(work):
+    class Part:
+        """Stands in a program's place."""
+        stopped = 0
+
+        def stop(self):
+            Part.stopped += 1
+            raise AssertionError("exited with 1")
+
+    with pytest.raises(AssertionError, match="exited with 1"), stage.Stage("two") as opened:
+        opened._parts += [Part(), Part()]  # pylint: disable=protected-access
+    assert Part.stopped == 2
+    with pytest.raises(ValueError), stage.Stage("two") as opened:
+        opened._parts += [Part()]  # pylint: disable=protected-access
+        raise ValueError("why it ended")
+
+
+def test_nginx_has_what_it_is_compared_by(made):
+    peer = made.nginx()
+    with stage.Client(("127.0.0.1", peer.port)) as client:
+        assert client.ask("GET", "/plaintext").body == b"Hello, World!"
+        assert client.ask("GET", "/api").body.decode() == stage.QUOTE
+    made.end(peer)
+
+
 def test_work_that_was_not_done_is_told():
-    with pytest.raises(RuntimeError, match=re.escape("W3: the database has counted 10 of 1 x 1000")):
-        cost._check_work("W3", 1000, 10, 0)  # pylint: disable=protected-access
-    with pytest.raises(RuntimeError, match="W7: the upstream was asked 900 times"):
-        cost._check_work("W7", 1000, 0, 900)  # pylint: disable=protected-access
+    nudges = []
+    with pytest.raises(RuntimeError, match=re.escape("W4: the database has counted 15999 of 20 x 1000")):
+        cost.check_database("W4", 1000, lambda: 15999, lambda: nudges.append(1), 0.1)
+    assert nudges
+    with pytest.raises(RuntimeError, match="W7: the upstream was asked 900 times for 1000 requests"):
+        cost.check_upstream("W7", 1000, 900)
+
+
+def test_work_that_is_reported_late_counts():
+    reports = [10, 500, 800]
+    cost.check_database("W3", 1000, reports.pop, lambda: None, 0)
+    reports = [800, 500, 10]
+    cost.check_database("W3", 1000, reports.pop, lambda: None, 60)
+    assert not reports
+    cost.check_upstream("W3", 1000, 0)
 
 
 def test_k1_counts_heads_that_come_in_pieces(made):
