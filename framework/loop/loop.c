@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 enum { LOOP_MAGIC = 0x4c4f4f50, EVENTS_MAX = 256, READY_MAX_DEFAULT = 1024, SLOTS_MIN = 64 };
+enum { TURN_US = 10000, EVENTS_A_LOOK = 8 }; /* of events: how long, and when the clock is read */
 
 /* Where an io is known. */
 struct io_slot {
@@ -47,6 +48,9 @@ struct loop {
     uint32_t slots_used;  /* that ever had an io: memory behind them was never touched */
     uint32_t slots_free;  /* the first free one of the used, or NO_SLOT */
     uint32_t io_count;    /* that are on */
+    uint32_t event_next;  /* the first of `events` that was not dispatched */
+    uint32_t event_count; /* of them */
+    struct epoll_event events[EVENTS_MAX]; /* of the last epoll_wait() */
     bool is_in_turn;
     bool is_stopping;
 };
@@ -348,22 +352,46 @@ static int timeout_ms(const struct loop *loop, uint32_t wait_ms)
     return wait_ms < INT_MAX ? (int)wait_ms : INT_MAX;
 }
 
+static void fetch_events(struct loop *loop, uint32_t wait_ms)
+{
+    int count = epoll_wait(loop->epoll_fd, loop->events, EVENTS_MAX, timeout_ms(loop, wait_ms));
+
+    if (count < 0)
+        CHECK(errno == EINTR); /* a debugger or a stopped job: a turn without events */
+    loop->event_next = 0;
+    loop->event_count = count > 0 ? (uint32_t)count : 0;
+}
+
+/* Where handlers take long, what is left over comes with the next turn, before anything newer: answers
+ * leave at the end of a turn, and would wait for handlers that have nothing to do with them. */
+static void run_events(struct loop *loop)
+{
+    uint64_t end_us = loop->now_us + TURN_US;
+
+    while (loop->event_next < loop->event_count) {
+        dispatch(loop, &loop->events[loop->event_next++]);
+        if (loop->event_next % EVENTS_A_LOOK == 0 &&
+            loop->options.now_us(loop->options.data) >= end_us)
+            break;
+    }
+}
+
+static bool has_events(const struct loop *loop)
+{
+    return loop->event_next < loop->event_count;
+}
+
 void loop_turn(struct loop *loop, uint32_t wait_ms)
 {
-    struct epoll_event events[EVENTS_MAX];
-    int count;
-
     CHECK_OBJ(loop, LOOP_MAGIC);
     CHECK(!loop->is_in_turn);
     loop->is_in_turn = true;
-    count = epoll_wait(loop->epoll_fd, events, EVENTS_MAX, timeout_ms(loop, wait_ms));
-    if (count < 0)
-        CHECK(errno == EINTR); /* a debugger or a stopped job: a turn without events */
+    if (!has_events(loop))
+        fetch_events(loop, wait_ms);
     read_clock(loop);
     if (loop->options.on_turn != NULL)
         loop->options.on_turn(loop->options.on_turn_data);
-    for (int i = 0; i < count; i++)
-        dispatch(loop, &events[i]);
+    run_events(loop);
     wheel_run(loop->wheel, loop->now_ms);
     run_ready(loop);
     run_hooks(loop);
@@ -377,7 +405,7 @@ bool loop_has_work(const struct loop *loop)
     struct epoll_event event; /* level-triggered: to look takes nothing away */
 
     CHECK_OBJ(loop, LOOP_MAGIC);
-    if (!list_is_empty(&loop->ready) || !list_is_empty(&loop->hooks))
+    if (!list_is_empty(&loop->ready) || !list_is_empty(&loop->hooks) || has_events(loop))
         return true;
     return epoll_wait(loop->epoll_fd, &event, 1, 0) > 0;
 }

@@ -7,7 +7,8 @@
  * Loop:   one thread; only post_send() may be called from others.
  * Memory: io, timer, ready and hook are embedded by their users, and must be stopped before they
  *         go.
- * Limits: 256 events and `ready_max` ready entries a turn; what is left over comes with the next.
+ * Limits: 256 events, or those of 10 ms, and `ready_max` ready entries a turn; what is left over comes
+ *         with the next.
  */
 #ifndef WEFT_LOOP_LOOP_H
 #define WEFT_LOOP_LOOP_H

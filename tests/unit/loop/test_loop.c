@@ -526,6 +526,70 @@ static void test_run_sleeps_until_its_timer_and_not_longer(void **state)
     loop_destroy(ending.loop);
 }
 
+/* Takes 3 ms of the loop's time each time that it is called. */
+struct slow {
+    struct io io;
+    int fds[2];
+    struct fixture *fixture;
+    uint32_t count; /* times called */
+};
+
+static void on_slow(struct io *io, uint32_t events)
+{
+    struct slow *slow = CONTAINER_OF(io, struct slow, io);
+
+    (void)events;
+    slow->count++;
+    slow->fixture->clock.now_us += 3000;
+}
+
+static uint32_t called(const struct slow *slow, uint32_t count, uint32_t times)
+{
+    uint32_t sum = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        assert_in_range(slow[i].count, times - 1, times);
+        sum += slow[i].count == times;
+    }
+    return sum;
+}
+
+/* After 10 ms a turn comes to its end; those who were left over go before all others in the next one, but
+ * for who was stopped meanwhile. */
+static void test_long_callbacks_end_a_turn(void **state)
+{
+    enum { COUNT = 40, A_TURN = 8 };
+    struct fixture *fixture = *state;
+    static struct slow slow[COUNT];
+
+    for (uint32_t i = 0; i < COUNT; i++) {
+        slow[i] = (struct slow){.fixture = fixture};
+        pair_unix(slow[i].fds);
+        peer_send(slow[i].fds[1], "x");
+        io_start(fixture->loop, &slow[i].io, slow[i].fds[0], IO_READ, on_slow);
+    }
+    for (uint32_t turn = 1; turn <= COUNT / A_TURN; turn++) {
+        run_turns(fixture->loop, 1);
+        assert_int_equal(called(slow, COUNT, 1), turn * A_TURN);
+        assert_true(loop_has_work(fixture->loop));
+    }
+    run_turns(fixture->loop, 1);
+    assert_int_equal(called(slow, COUNT, 2), A_TURN);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        if (slow[i].count == 1) /* left over */
+            io_stop(&slow[i].io);
+    }
+    run_turns(fixture->loop, COUNT / A_TURN);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        assert_true(slow[i].count == 1 || slow[i].count >= 2);
+        assert_int_equal(slow[i].count > 1, io_is_on(&slow[i].io));
+        io_stop(&slow[i].io);
+        close_fd(&slow[i].fds[0]);
+        close_fd(&slow[i].fds[1]);
+    }
+    assert_false(loop_has_work(fixture->loop));
+}
+
 /* What waits for no timer is seen before the turn that does it, and looking changes nothing. */
 static void test_work_is_seen_before_it_is_done(void **state)
 {
@@ -633,6 +697,7 @@ int main(void)
         TEST(test_one_time_a_turn),
         TEST(test_run_sleeps_until_its_timer_and_not_longer),
         TEST(test_wait_of_a_turn_is_bounded_by_its_caller),
+        TEST(test_long_callbacks_end_a_turn),
         TEST(test_work_is_seen_before_it_is_done),
         TEST(test_mistakes_end_the_process),
     };
