@@ -183,13 +183,15 @@ static const struct field fields[] = {
     {.key = "shed_after",
      .type = FIELD_MS,
      .offset = MEMBER(shed_after_ms),
-     .fallback = "0",
+     .fallback = "200ms",
      .max = DAY_MS,
      .scope = FIELD_PER_WORKER,
-     .help = "Where for a tenth of a second every turn of a worker took longer than this, or "
-             "everybody stood in line for a session or an upstream for longer, new requests are "
-             "answered with 503 and Retry-After until that is over; routes that their plugin calls "
-             "vital are served. Well below request_timeout. 0: never."},
+     .help =
+         "Where for a tenth of a second every request has waited for its worker for longer than "
+         "this, new ones are answered with 503 and Retry-After, so many that the others wait for "
+         "a quarter of it at most. The same of the line for a pool's sessions, or an upstream's "
+         "connections, and the routes that use them. Routes that their plugin calls vital are "
+         "served in any case. Well below request_timeout. 0: never."},
     {.key = "trusted_proxies",
      .type = FIELD_TEXT,
      .offset = MEMBER(trusted_proxies),

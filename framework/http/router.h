@@ -47,6 +47,8 @@ struct http_route {
     uint32_t requests_max;   /* under way at once; more: 503; 0: the server's limit alone */
     uint32_t requests_open;  /* where requests_max is not 0; counted by the server */
     uint64_t requests;       /* counted by the server */
+    uint32_t lines;          /* the lines (task/line.h) that its requests join; by the server */
+    uint32_t lines_seen[2];  /* those of the last two requests; by the server */
     const char *closed;      /* NULL, or why it is answered 503: a constant sentence for the client.
                               * Written by who watches over the routes, at any time */
 };

@@ -236,6 +236,12 @@ static const struct http_filter *first_asked(const struct http_request *request)
     return NULL;
 }
 
+/* Or did it wait for others of its connection? */
+static bool lay_for_itself(const struct http_conn *conn)
+{
+    return conn->open == 1;
+}
+
 /* Is there capacity for it? What says how well we are is served in any case. */
 static bool admit_load(struct http_request *request)
 {
@@ -248,12 +254,15 @@ static bool admit_load(struct http_request *request)
         http_request_refuse(request, 503, "requests_max", SPAN("too many requests are under way"));
         return false;
     }
-    if (server->shed.after_ms > 0 && http_shed_ask(&server->shed)) {
-        server->shed.count++;
-        http_request_refuse(request, 503, "shed", SPAN("the server has too much to do"));
-        return false;
-    }
-    return true;
+    if (server->shed.after_ms == 0)
+        return true;
+    if (!http_shed_ask(&server->shed,
+                       lay_for_itself(request->conn) ? request->conn->stream.fd : -1) &&
+        (route == NULL || !line_is_any_long(server->setup.tasks, route->lines)))
+        return true;
+    server->shed.count++;
+    http_request_refuse(request, 503, "shed", SPAN("the server has too much to do"));
+    return false;
 }
 
 bool http_request_admit(struct http_request *request, const struct http_head *head)
@@ -501,14 +510,19 @@ static void log_slow(const struct http_request *request, enum scope_why why, uin
                status_of(request, why));
 }
 
-/* What used neither a pool nor an upstream says nothing about their lines. */
-static void note_delay(struct http_request *request)
+/* What lines do requests of the route join? Those that two of the last three have joined: a route that
+ * asks its database now and then only is served while that is busy. */
+static void note_lines(const struct http_request *request)
 {
-    const uint64_t *spent_us = request->scope->spent_us;
+    struct http_route *route = request->match.route;
+    uint32_t now = request->scope->lines;
 
-    if (request->server->shed.after_ms > 0 &&
-        (spent_us[SCOPE_TIME_QUEUE] | spent_us[SCOPE_TIME_PG] | spent_us[SCOPE_TIME_CALL]) > 0)
-        http_shed_note(&request->server->shed, spent_us[SCOPE_TIME_QUEUE]);
+    if (route == NULL || !http_request_is_started(request))
+        return;
+    route->lines = (now & (route->lines_seen[0] | route->lines_seen[1])) |
+                   (route->lines_seen[0] & route->lines_seen[1]);
+    route->lines_seen[1] = route->lines_seen[0];
+    route->lines_seen[0] = now;
 }
 
 /* Counts it, and writes the lines about it. */
@@ -533,7 +547,7 @@ static void note_over(struct http_request *request, enum scope_why why)
         write_access(request, why, total_us);
     if (is_slow)
         log_slow(request, why, total_us);
-    note_delay(request);
+    note_lines(request);
 }
 
 static void leave_route(struct http_request *request)

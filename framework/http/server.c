@@ -31,6 +31,7 @@ struct http_server *http_server_create(const struct http_server_setup *setup)
         (struct http_parser_limits){options->request_line_bytes_max, options->head_bytes_max,
                                     options->trailer_bytes_max, options->chunk_excess_bytes_max};
     http_shed_init(&server->shed, server->loop, options->shed_after_ms);
+    server->setup.tasks->line_after_ms = options->shed_after_ms;
     (void)addr_ranges_parse(span_of(options->trusted_proxies), &server->trusted, &bad);
     list_init(&server->conns);
     list_init(&server->lost);

@@ -94,6 +94,7 @@ bool pg_pool_submit(struct pg_pool *pool, struct pg_query *query)
         pg_transaction_add(query);
         return true;
     }
+    op_line_up(&query->op, &pool->line);
     list_append(query->wants_own ? &pool->own : &pool->shared, &query->link);
     pg_pool_wake(pool);
     return true;
@@ -544,6 +545,7 @@ struct pg_pool *pg_pool_create(struct loop *loop, struct helpers *helpers, const
     list_init(&pool->shared);
     list_init(&pool->own);
     list_init(&pool->transactions);
+    pool->line = (struct line){.kind = "pg", .name = pool->name, .places = options->sessions_max};
     pg_control_init(&pool->control, pool);
     pg_listener_init(&pool->listener, pool);
     return pool;
@@ -579,6 +581,7 @@ void pg_pool_destroy(struct pg_pool *pool)
         close_session(pool, pool->sessions[0]);
     hook_stop(&pool->hook);
     timer_stop(&pool->wait_timer);
+    line_deinit(&pool->line);
     pg_statements_deinit(&pool->statements);
     mem_free(pool->sessions);
     mem_free(pool->loads);

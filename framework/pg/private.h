@@ -311,6 +311,7 @@ struct pg_pool {
     const struct pg_load **loads;     /* the same in the same order, for the policy */
     struct list shared;               /* struct pg_query: wait for a place, in order */
     struct list own;                  /* struct pg_query: wait for a session of their own */
+    struct line line;                 /* both of these together, as newcomers see them */
     struct list transactions;         /* struct pg_transaction: have something to send */
     uint32_t pending;                 /* ops that did not settle */
     uint64_t order;                   /* of the last arrival */

@@ -228,6 +228,18 @@ static void account(struct op *op)
     op->started_us = now_us;
 }
 
+void op_line_up(struct op *op, struct line *line)
+{
+    struct scope *root = op->scope->root;
+
+    CHECK_OBJ(op, OP_MAGIC);
+    if (op->line != NULL || op->has_begun || op->state != OP_PENDING)
+        return;
+    line_join(line, root->tasks);
+    root->lines |= line->bit;
+    op->line = line;
+}
+
 void op_begin(struct op *op)
 {
     CHECK_OBJ(op, OP_MAGIC);
@@ -236,6 +248,9 @@ void op_begin(struct op *op)
     account(op);
     op->begun_after_us = op->started_us - op->born_us;
     op->has_begun = true;
+    if (op->line != NULL)
+        line_begin(op->line, op->begun_after_us);
+    op->line = NULL;
 }
 
 void op_settle(struct op *op, enum err err, const char *reason)
@@ -250,6 +265,9 @@ void op_settle(struct op *op, enum err err, const char *reason)
     if (err != ERR_OK && reason != NULL)
         scope->reason = scope->root->reason = reason;
     account(op);
+    if (op->line != NULL)
+        line_quit(op->line);
+    op->line = NULL;
     if (op->kind->settled != NULL)
         op->kind->settled(op, loop_now_us(scope->tasks->loop) - op->born_us);
     if (op->is_deaf || !list_is_empty(&op->_watchers)) {

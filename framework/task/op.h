@@ -63,6 +63,7 @@ struct op {
     uint64_t handle;            /* for who must not hold addresses */
     struct scope *scope;        /* in which it runs */
     const struct op_kind *kind; /* its provider */
+    struct line *line;          /* in which it waits: op_line_up(); NULL: none */
     struct span error;          /* a text for people, in the arena; absent */
     struct span piece;          /* what a pull of a stream brought, set by its provider before it
                                  * settles OK; absent: the stream's end, or no pull. Good until the
@@ -101,6 +102,10 @@ bool op_init(struct op *op, struct scope *scope, const struct op_kind *kind)
 /* An op that has failed at once, for callers that must answer with one. `text` (may be absent) is
  * copied. `reason` as in op_settle(). */
 struct op *op_failed(struct scope *scope, enum err err, const char *reason, struct span text);
+
+/* It waits in `line` until op_begin(), or until it settles. Once more, or after either, changes
+ * nothing. */
+void op_line_up(struct op *op, struct line *line);
 
 /* It left its queue, for a session or a connection: what it took so far counts as SCOPE_TIME_QUEUE,
  * what follows for its kind's account. Once more, or once it has settled, changes nothing. */

@@ -86,6 +86,7 @@ struct scope {
     const char *reason;   /* why the last op that failed did, those of children included: a token
                              * such as "pg_queue_full"; NULL */
     uint64_t spent_us[SCOPE_TIME_COUNT]; /* of a root: time that ops below were under way */
+    uint32_t lines;        /* of a root: the bits of the lines that ops below have joined */
     uint32_t held_count;   /* of a root: sessions that transactions hold; the room pg writes it */
     size_t memory_max;     /* bytes, soft; 0: no limit. A root's counts, and its owner writes it */
     size_t memory_hard;    /* the same, hard; SCOPE_MEMORY_HARD at first */

@@ -9,6 +9,7 @@
 #include "base/arena.h"
 #include "base/list.h"
 #include "loop/timer.h"
+#include "task/line.h"
 #include <stdint.h>
 
 struct blame;
@@ -23,19 +24,22 @@ enum { TASK_HANDLE_OP = 1, TASK_HANDLE_SCOPE = 2 };
 
 /* One worker's. To be read by all, written by this room alone. */
 struct tasks {
-    struct loop *loop;           /* its loop */
-    struct fiber_pool *fibers;   /* where callbacks run */
-    struct slots *op_handles;    /* handle -> struct op */
-    struct slots *scope_handles; /* handle -> struct scope */
-    struct blame *blame;         /* the page shared with the master; may be NULL */
-    struct arena_pool arenas;    /* recycled blocks */
-    struct list scopes;          /* the roots that live */
-    struct list _free_scopes;    /* recycled structs */
-    uint32_t _free_count;        /* of them */
-    uint32_t scopes_count;       /* living ones, children included */
-    uint64_t ops_started;        /* since the worker's start */
-    struct scope *_current;      /* whose fiber runs; NULL: none does */
-    struct timer _trim;          /* gives stacks back */
+    struct loop *loop;             /* its loop */
+    struct fiber_pool *fibers;     /* where callbacks run */
+    struct slots *op_handles;      /* handle -> struct op */
+    struct slots *scope_handles;   /* handle -> struct scope */
+    struct blame *blame;           /* the page shared with the master; may be NULL */
+    struct arena_pool arenas;      /* recycled blocks */
+    struct line *lines[LINES_MAX]; /* those that somebody has joined, each at its bit; or NULL */
+    uint32_t line_after_ms;   /* the least wait that makes a line stand; 0: none does. The owner of
+                             * the tasks writes it */
+    struct list scopes;       /* the roots that live */
+    struct list _free_scopes; /* recycled structs */
+    uint32_t _free_count;     /* of them */
+    uint32_t scopes_count;    /* living ones, children included */
+    uint64_t ops_started;     /* since the worker's start */
+    struct scope *_current;   /* whose fiber runs; NULL: none does */
+    struct timer _trim;       /* gives stacks back */
 };
 
 /* `blame` and `fibers` (options) may be NULL. */

@@ -157,6 +157,7 @@ void call_launch(struct call *call)
     struct origin_conn *conn = origin_take(&upstream->origin, call->avoid_id);
 
     call->state = CALL_OPEN;
+    op_line_up(&call->op, &upstream->line);
     if (conn != NULL) {
         send_on(&call->attempt, conn);
         if (call->flow != NULL)

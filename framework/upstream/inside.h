@@ -22,6 +22,7 @@ struct upstream {
     struct tls_context *tls;                /* NULL: without TLS */
     struct exchange_shared exchanges;       /* what they share */
     struct origin origin;                   /* the connections */
+    struct line line;                       /* before the connections, as newcomers see it */
     struct retry_budget budget;             /* for calls that are sent again */
     struct breaker breaker;                 /* stops calls when most fail */
     struct histogram times;                 /* of the calls, failed ones too */

@@ -74,6 +74,8 @@ struct upstream *upstream_create(struct loop *loop, struct resolver *resolver, c
     upstream->loop = loop;
     upstream->options = options;
     list_init(&upstream->flights);
+    upstream->line = (struct line){
+        .kind = "upstream", .name = upstream->name, .places = options->connections_max};
     retry_budget_init(&upstream->budget);
     buf_pool_init(&upstream->buffers, BUFFERS_KEPT);
     init_exchanges(upstream);
@@ -94,6 +96,7 @@ void upstream_destroy(struct upstream *upstream)
     CHECK_OBJ(upstream, UPSTREAM_MAGIC);
     CHECK(upstream->alive == 0);
     origin_deinit(&upstream->origin);
+    line_deinit(&upstream->line);
     tls_context_destroy(upstream->tls);
     http_head_destroy(upstream->exchanges.head);
     buf_pool_deinit(&upstream->buffers);
