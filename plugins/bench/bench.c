@@ -8,12 +8,14 @@
  *   /api                   an upstream's answer, passed on
  *   /api-db                the same, then an upsert
  *   /db-api                a row, then the upstream
+ *   /work?us=200           so much CPU, in microseconds
+ *   /wait?ms=5             a statement that takes so long
  */
 #include "weft_json.h"
 #include <stdlib.h>
 #include <time.h>
 
-enum { ROWS = 10000, N_MAX = 500 };
+enum { ROWS = 10000, N_MAX = 500, MS_MAX = 1000 };
 
 struct row {
     int64_t id;
@@ -27,7 +29,7 @@ struct fortune {
 
 static weft_pg *db;
 static weft_upstream *upstream;
-static weft_stmt *world, *fortunes, *update, *upsert;
+static weft_stmt *world, *fortunes, *update, *upsert, *sleeping;
 static uint64_t random_state;
 
 /* One of 1 to ROWS (xorshift64*). */
@@ -73,13 +75,18 @@ static weft_status reply_list(weft_ctx *ctx, const struct row *list, uint32_t co
     return weft_json_reply(&json, 200);
 }
 
-/* `?n=`, brought into 1 to N_MAX. */
-static uint32_t count_wanted(weft_ctx *ctx)
+/* A number of the query, brought into 1 to `most`. */
+static uint32_t number_wanted(weft_ctx *ctx, const char *name, long most)
 {
-    weft_str text = weft_query(ctx, "n");
+    weft_str text = weft_query(ctx, name);
     long n = text.ptr != NULL ? strtol(text.ptr, NULL, 10) : 1;
 
-    return n < 1 ? 1 : n > N_MAX ? N_MAX : (uint32_t)n;
+    return n < 1 ? 1 : n > most ? (uint32_t)most : (uint32_t)n;
+}
+
+static uint32_t count_wanted(weft_ctx *ctx)
+{
+    return number_wanted(ctx, "n", N_MAX);
 }
 
 static weft_status plaintext(weft_ctx *ctx, void *self)
@@ -334,6 +341,34 @@ static weft_status db_api(weft_ctx *ctx, void *self)
     return weft_json_reply(&json, 200);
 }
 
+static uint64_t cpu_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static weft_status work(weft_ctx *ctx, void *self)
+{
+    uint64_t end_ns = cpu_ns() + number_wanted(ctx, "us", MS_MAX * 1000L) * 1000ull;
+
+    (void)self;
+    while (cpu_ns() < end_ns)
+        ;
+    return weft_reply(ctx, 200, "text/plain", weft_cstr("done"));
+}
+
+static weft_status wait_there(weft_ctx *ctx, void *self)
+{
+    double seconds = number_wanted(ctx, "ms", MS_MAX) / 1e3;
+    weft_op *waited = weft_run(ctx, db, sleeping, WEFT_ARGS(weft_double(seconds)));
+
+    (void)self;
+    WEFT_TRY(weft_await(waited));
+    return weft_reply(ctx, 200, "text/plain", weft_cstr("done"));
+}
+
 static weft_status find_statements(weft_host *host)
 {
     WEFT_TRY(weft_pool(host, "main", &db));
@@ -346,6 +381,8 @@ static weft_status find_statements(weft_host *host)
                           "update world set randomnumber = v.r"
                           " from unnest($1::int[], $2::int[]) v(id, r) where world.id = v.id",
                           0, &update));
+    WEFT_TRY(weft_declare(host, db, "sleeping", "select pg_sleep($1::float8)", WEFT_STMT_READ_ONLY,
+                          &sleeping));
     return weft_declare(host, db, "upsert",
                         "insert into quote (id, body, hits) values ($1, $2, 1) on conflict (id)"
                         " do update set body = excluded.body, hits = quote.hits + 1"
@@ -367,6 +404,8 @@ static weft_status init(weft_host *host, void **self)
     WEFT_TRY(weft_route(host, "GET", "/queries", many_queries));
     WEFT_TRY(weft_route(host, "GET", "/fortunes", tell_fortunes));
     WEFT_TRY(weft_route(host, "GET", "/updates", update_rows));
+    WEFT_TRY(weft_route(host, "GET", "/work", work));
+    WEFT_TRY(weft_route(host, "GET", "/wait", wait_there));
     WEFT_TRY(weft_route(host, "GET", "/api", api));
     WEFT_TRY(weft_route(host, "GET", "/api-db", api_db));
     return weft_route(host, "GET", "/db-api", db_api);

@@ -29,6 +29,9 @@ static void play(weft_test *t, void *data)
     (void)data;
     weft_test_is(weft_test_get(t, "/plaintext"), 200, "Hello, World!");
     weft_test_is(weft_test_get(t, "/json"), 200, "{\"message\":\"Hello, World!\"}");
+    weft_test_is(weft_test_get(t, "/work?us=10"), 200, "done");
+    weft_test_query(t, "sleeping", WEFT_TEST_ANY_ARGS);
+    weft_test_is(weft_test_get(t, "/wait?ms=5"), 200, "done");
     write_rows(t, 1);
     weft_test_is(weft_test_get(t, "/db"), 200, "{\"id\":5,\"randomNumber\":7}");
     write_rows(t, FEW);

@@ -2,6 +2,7 @@
 for a connection, and says of each request what came of it."""
 import json
 import subprocess
+import sys
 import threading
 import time
 
@@ -9,6 +10,9 @@ import pytest
 
 from support import place
 from support.peer import fixed
+
+sys.path.insert(0, str(place.ROOT / "tests" / "bench"))
+from openloop import Loaded  # noqa: E402
 
 PROGRAM = place.BUILD / "tests" / "openloop"
 
@@ -97,3 +101,15 @@ def test_nobody_there(free_port):
     done = subprocess.run([PROGRAM, f"127.0.0.1:{free_port()}", "/"], capture_output=True, text=True, timeout=50,
                           check=False)
     assert done.returncode == 2 and "cannot connect" in done.stderr
+
+
+def test_medians_of_windows():
+    """One window that went wrong moves neither rate nor times; its failures count."""
+    def part(goodput, p99_us, count=10, errors=0):
+        times = {"count": count, "p99_us": p99_us}
+        return {"goodput": goodput, "2xx": times, "503": {"count": 0, "p99_us": 0}, "other": {"count": 0}, "offered": 10,
+                "errors": errors, "timeouts": 0, "retry_after": 0, "requests": 10}
+
+    loaded = Loaded({"windows": [part(9, 1000), part(1, 90000), part(10, 2000), part(0, 0, 0)],
+                     "total": part(5, 90000, 30, 3)})
+    assert (loaded.goodput, loaded.ms(), loaded.ms(kind="503"), loaded.failed) == (5, 2, 0, 3)

@@ -1,0 +1,52 @@
+"""The load generator openloop.c, compiled and run."""
+import json
+import statistics
+import subprocess
+
+from stage import HERE
+
+
+class Loader:
+    """Of one stage. What run() returns is a Loaded."""
+
+    def __init__(self, stage):
+        self._stage = stage
+        self._program = stage.tool("openloop", "-D_GNU_SOURCE", f"-I{HERE.parent}", HERE / "load.c", "-lm")
+
+    def start(self, port, path, seconds, rate=0, connections=64, **more):
+        """Starts it: `rate` a second by chance, 0: a closed loop; `more`: warm (seconds), windows, timeout_ms, seed."""
+        command = [self._program, "-c", connections, "-d", seconds, "-r", rate, "-w", more.get("warm", 0), "-n",
+                   more.get("windows", 1), "-t", more.get("timeout_ms", 5000), "-s", more.get("seed", 1), "-p",
+                   f"127.0.0.1:{port}", path]
+        return subprocess.Popen([*self._stage.pinned(self._stage.load_cpus), *map(str, command)],
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def run(self, port, path, seconds, **more):
+        return self.end(self.start(port, path, seconds, **more))
+
+    @staticmethod
+    def end(process):
+        """Waits for one that was started."""
+        out, errors = process.communicate()
+        if process.returncode != 0:
+            raise RuntimeError(f"openloop: {errors}")
+        return Loaded(json.loads(out))
+
+
+class Loaded:
+    """What it saw: rates a second, times in milliseconds. Of several windows the median, which one hiccup of the machine
+    does not move; failures are added up."""
+
+    def __init__(self, told):
+        self.total, self.windows = told["total"], told["windows"]
+        self.goodput = statistics.median(part["goodput"] for part in self.windows)
+        self.offered = self.total["offered"]
+        self.failed = self.total["errors"] + self.total["timeouts"]
+        self.refused = self.total["503"]["count"]
+        self.others = self.total["other"]["count"]
+        self.advised = self.total["retry_after"]
+
+    def ms(self, quantile="p99", kind="2xx"):
+        """The median of the windows that have such answers; 0: none has."""
+        times = [part[kind][f"{quantile}_us"] for part in self.windows if part[kind]["count"] > 0]
+        return statistics.median(times) / 1000 if times else 0.0
