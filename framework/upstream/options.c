@@ -212,9 +212,9 @@ static const struct field fields[] = {
      .offset = MEMBER(allows_private),
      .fallback = "on",
      .scope = FIELD_PER_WORKER,
-     .help = "off: addresses that are private, loopback, link-local, shared or reserved are not "
-             "connected to, whatever a name says: 502, upstream_private. For names that others "
-             "choose."},
+     .help = "off: addresses that are private, loopback, link-local, shared or reserved, and Unix "
+             "sockets, are not connected to, whatever the name says now or later: 502, "
+             "upstream_private. For names that others have a say in."},
     {.key = "trace",
      .type = FIELD_BOOL,
      .offset = MEMBER(passes_trace),

@@ -271,3 +271,15 @@ def test_several_and_fewer(start, names, pair):
     wait_until(lambda: pair[0].open == 0)
     for _ in range(20):
         assert ask(host) == (200, b"the 2")
+
+
+def test_names_of_others_lead_to_no_private_place(start, names, pair):
+    """private = off: neither with the first answer nor with one that follows."""
+    names.hold(NAME, "127.0.0.1", ttl=0)
+    host = start(private="off")
+    assert_fails(host, "upstream_private")
+    names.hold(NAME, "0.0.0.0", "127.0.0.2", "127.0.0.1", ttl=0)
+    names.wait_asked(NAME, names.asked(NAME) + 2)
+    assert_fails(host, "upstream_private")
+    assert "private = off" in host.get(TARGET).json().get("detail", "") + host.log
+    assert pair[0].connections == pair[1].connections == 0

@@ -21,7 +21,13 @@ static inline WEFT_MUST_USE weft_status weft_find_upstream(weft_host *host, cons
     return weft__api->call->upstream(host, name, upstream);
 }
 
-/* ---- upstreams ------------------------------------------------------------------------------ */
+/* ---- upstreams ------------------------------------------------------------------------------
+ *
+ * Calls go to the sections [upstream.NAME], and nowhere else: nothing that a client sends is taken
+ * for a URL, and a redirect is an answer like any other, which nothing follows. What a client may
+ * have a part in is the path; weft_encode() keeps it to its segment. Where others have a say in
+ * what a section's name resolves to, private = off refuses private addresses at each look-up, and
+ * what is connected to is what was looked at: upstream_private. ---- */
 
 /* Of a call to an upstream. */
 struct weft_call {
@@ -36,7 +42,8 @@ struct weft_call {
     uint32_t timeout_ms;  /* 0: the upstream's; only ever shortens the ctx's budget */
     uint64_t length;   /* with WEFT_CALL_UPLOAD: bytes of the body; 0: not known, it is chunked */
     uint32_t hedge_ms; /* a GET that is not answered by then is sent to another address as well,
-                           * within the budget for retries; 0: hedge of [upstream.NAME] */
+                           * within the budget for retries; 0: hedge of [upstream.NAME]; streams
+                           * are not hedged */
     uint32_t reserved; /* 0 */
 };
 
@@ -52,9 +59,10 @@ struct weft_call {
  * has anything but more gzip behind it is WEFT_E_UP_RESET, upstream_protocol: a stream's pulls
  * bring what came before first. */
 #define WEFT_CALL_DECODE 8u
-/* Of a GET: where a call that is the same in each byte is under way already, its answer is this
- * one's, too. Each has a deadline of its own. What a handler does not choose, such as
- * traceparent, is the first one's. As single_flight of [upstream.NAME], which is for all calls. */
+/* Of a GET, not of weft_call_stream(): where a call that is the same in each byte is under way
+ * already, its answer is this one's, too. Each has a deadline of its own. What a handler does not
+ * choose, such as traceparent, is the first one's. As single_flight of [upstream.NAME], which is
+ * for all calls. */
 #define WEFT_CALL_SHARED 16u
 /* Of hedge_ms: none, whatever the settings say. */
 #define WEFT_CALL_NO_HEDGE 0xffffffffu

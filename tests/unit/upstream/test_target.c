@@ -150,6 +150,52 @@ static void test_update(void **state)
     targets_forget(used);
 }
 
+static void fill_with(struct place *place, const char *const *texts, uint32_t count)
+{
+    struct upstream_place places[COUNT];
+
+    for (uint32_t i = 0; i < count; i++)
+        places[i] = (struct upstream_place){span_of(texts[i]), texts[i][0] == 'u' ? 0 : 80};
+    names_deinit(&place->names);
+    names_init(&place->names, NULL, NULL, places, count);
+    targets_update(&place->targets, &place->names, on_gone, place);
+}
+
+/* A name that changes its mind (DNS rebinding): whatever it says, nothing private is left to choose,
+ * in whichever clothes it comes, and what was good goes when the name turns. */
+static void test_private_ones_are_left_out(void **state)
+{
+    static const char *const public[] = {"1.1.1.1", "2606:4700::1111"};
+    static const char *const mixed[] = {"169.254.169.254", "1.1.1.1", "::ffff:169.254.169.254",
+                                        "0.0.0.0", "fe80::1"};
+    static const char *const private[] = {"127.0.0.1", "::1", "::", "64:ff9b::a00:1",
+                                          "unix:/run/docker.sock"};
+    const struct target_wish wish = {.may_open = true};
+    struct place *place = *state;
+    struct target *kept;
+
+    place->targets.no_private = true;
+    fill_with(place, public, 2);
+    assert_int_equal(place->targets.count, 2);
+    assert_false(place->targets.has_left_out);
+    assert_int_equal(place->gone, COUNT);
+    kept = place->targets.at[0];
+    fill_with(place, mixed, 5);
+    assert_int_equal(place->targets.count, 1);
+    assert_ptr_equal(place->targets.at[0], kept);
+    assert_true(place->targets.has_left_out);
+    fill_with(place, private, 5);
+    assert_int_equal(place->targets.count, 0);
+    assert_null(targets_pick(&place->targets, &wish));
+    assert_int_equal(place->gone, COUNT + 2);
+    fill_with(place, public, 2);
+    assert_int_equal(place->targets.count, 2);
+    assert_false(place->targets.has_left_out);
+    place->targets.no_private = false;
+    fill_with(place, private, 5);
+    assert_int_equal(place->targets.count, 5);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -159,6 +205,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_room, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_one_alone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_update, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_private_ones_are_left_out, set_up, tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
