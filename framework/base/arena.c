@@ -115,29 +115,35 @@ static char *take_large(struct arena *arena, size_t size)
     return block->bytes;
 }
 
-static char *take(struct arena *arena, size_t size, size_t align)
+/* Where the block that is being filled has no room, or there is none yet. */
+static __attribute__((noinline)) char *take_elsewhere(struct arena *arena, size_t size)
 {
-    size_t skip = -(uintptr_t)arena->_next & (align - 1);
     struct arena_block *block;
-    char *piece;
 
     CHECK(arena->_pool != NULL);
     CHECK(size <= SIZE_MAX / 2);
-    if (arena->_next == NULL || (size_t)(arena->_end - arena->_next) < skip + size + GAP) {
-        if (size + GAP > BLOCK_ROOM / 4) {
-            piece = take_large(arena, size + GAP);
-            goto taken;
-        }
-        block = take_block(arena->_pool, ARENA_BLOCK_SIZE);
-        block->next = arena->_blocks;
-        arena->_blocks = block;
-        arena->_next = block->bytes;
-        arena->_end = (char *)block + ARENA_BLOCK_SIZE;
-        skip = 0;
+    if (size + GAP > BLOCK_ROOM / 4)
+        return take_large(arena, size + GAP);
+    block = take_block(arena->_pool, ARENA_BLOCK_SIZE);
+    block->next = arena->_blocks;
+    arena->_blocks = block;
+    arena->_next = block->bytes + size + GAP;
+    arena->_end = (char *)block + ARENA_BLOCK_SIZE;
+    return block->bytes;
+}
+
+static inline char *take(struct arena *arena, size_t size, size_t align)
+{
+    size_t skip = -(uintptr_t)arena->_next & (align - 1);
+    char *piece;
+
+    /* Of an arena without a block both are NULL, and nothing is less than their distance. */
+    if (size < ARENA_BLOCK_SIZE && skip + size + GAP < (size_t)(arena->_end - arena->_next)) {
+        piece = arena->_next + skip;
+        arena->_next = piece + size + GAP;
+    } else {
+        piece = take_elsewhere(arena, size);
     }
-    piece = arena->_next + skip;
-    arena->_next = piece + size + GAP;
-taken:
     arena->bytes += size;
     ASAN_UNPOISON(piece, size);
     return piece;

@@ -30,25 +30,45 @@ static size_t digits(struct span text)
     return count;
 }
 
-bool number_uint(struct span text, uint64_t *value)
+/* Digits that may be too many for 64 bits. */
+static bool read_long(struct span text, uint64_t *value)
 {
     uint64_t sum = 0;
 
-    CHECK(value != NULL);
+    for (size_t i = 0; i < text.len; i++) {
+        uint64_t digit = (uint64_t)(unsigned char)text.ptr[i] - '0';
+
+        if (digit > 9 || __builtin_mul_overflow(sum, 10u, &sum) ||
+            __builtin_add_overflow(sum, digit, &sum))
+            return false;
+    }
+    *value = sum;
+    return true;
+}
+
+static inline bool read_digits(struct span text, uint64_t *value)
+{
+    uint64_t sum = 0;
+
     if (text.len == 0)
         return false;
+    if (text.len > DIGITS_SAFE)
+        return read_long(text, value);
     for (size_t i = 0; i < text.len; i++) {
         uint64_t digit = (uint64_t)(unsigned char)text.ptr[i] - '0';
 
         if (digit > 9)
             return false;
-        if (i < DIGITS_SAFE)
-            sum = sum * 10 + digit;
-        else if (__builtin_mul_overflow(sum, 10u, &sum) || __builtin_add_overflow(sum, digit, &sum))
-            return false;
+        sum = sum * 10 + digit;
     }
     *value = sum;
     return true;
+}
+
+bool number_uint(struct span text, uint64_t *value)
+{
+    CHECK(value != NULL);
+    return read_digits(text, value);
 }
 
 bool number_int(struct span text, int64_t *value)
@@ -59,7 +79,7 @@ bool number_int(struct span text, int64_t *value)
     CHECK(value != NULL);
     if (is_negative)
         text = (struct span){text.ptr + 1, text.len - 1};
-    if (!number_uint(text, &size) || size > (uint64_t)INT64_MAX + is_negative)
+    if (!read_digits(text, &size) || size > (uint64_t)INT64_MAX + is_negative)
         return false;
     *value = is_negative ? (int64_t)(0 - size) : (int64_t)size;
     return true;
