@@ -184,21 +184,25 @@ uint32_t pg_column_type(const struct op *op, uint32_t column)
     return PQftype(result_of(op), (int)column);
 }
 
-bool pg_is_binary(const struct op *op, uint32_t column)
+static bool is_binary(const PGresult *result, uint32_t column)
 {
-    return column < pg_columns(op) && PQfformat(result_of(op), (int)column) == 1;
+    return column < (uint32_t)PQnfields(result) && PQfformat(result, (int)column) == 1;
 }
 
-struct span pg_raw(const struct op *op, uint32_t row, uint32_t column)
+bool pg_is_binary(const struct op *op, uint32_t column)
 {
-    const PGresult *result;
+    return is_binary(result_of(op), column);
+}
 
+/* `result` is that of `op`, which is looked for once a value. */
+static struct span raw_of(const struct op *op, const PGresult *result, uint32_t row,
+                          uint32_t column)
+{
     if (op_is_pg_pull(op)) {
         const struct pg_page *page = pg_stream_page(op);
 
         return page != NULL ? pg_page_text(page, row, column) : (struct span){NULL, 0};
     }
-    result = result_of(op);
     if (row >= (uint32_t)PQntuples(result) || column >= (uint32_t)PQnfields(result) ||
         PQgetisnull(result, (int)row, (int)column))
         return (struct span){NULL, 0};
@@ -206,13 +210,19 @@ struct span pg_raw(const struct op *op, uint32_t row, uint32_t column)
                          (size_t)PQgetlength(result, (int)row, (int)column)};
 }
 
+struct span pg_raw(const struct op *op, uint32_t row, uint32_t column)
+{
+    return raw_of(op, result_of(op), row, column);
+}
+
 struct span pg_text(const struct op *op, uint32_t row, uint32_t column)
 {
-    struct span raw = pg_raw(op, row, column), text;
+    const PGresult *result = result_of(op);
+    struct span raw = raw_of(op, result, row, column), text;
 
-    if (raw.ptr == NULL || !pg_is_binary(op, column))
+    if (raw.ptr == NULL || !is_binary(result, column))
         return raw;
-    (void)pg_binary_text(pg_column_type(op, column), raw, &text);
+    (void)pg_binary_text(PQftype(result, (int)column), raw, &text);
     return text;
 }
 
@@ -223,13 +233,14 @@ bool pg_is_null(const struct op *op, uint32_t row, uint32_t column)
 
 int64_t pg_int(const struct op *op, uint32_t row, uint32_t column)
 {
-    struct span raw = pg_raw(op, row, column);
+    const PGresult *result = result_of(op);
+    struct span raw = raw_of(op, result, row, column);
     int64_t value = 0;
 
     if (raw.ptr == NULL)
         return 0;
-    if (pg_is_binary(op, column))
-        (void)pg_binary_int(pg_column_type(op, column), raw, &value);
+    if (is_binary(result, column))
+        (void)pg_binary_int(PQftype(result, (int)column), raw, &value);
     else
         (void)number_int(raw, &value);
     return value;
@@ -237,23 +248,26 @@ int64_t pg_int(const struct op *op, uint32_t row, uint32_t column)
 
 double pg_double(const struct op *op, uint32_t row, uint32_t column)
 {
-    struct span raw = pg_raw(op, row, column);
+    const PGresult *result = result_of(op);
+    struct span raw = raw_of(op, result, row, column);
     double value = 0;
     bool is_number;
 
     if (raw.ptr == NULL)
         return 0;
-    is_number = pg_is_binary(op, column) ? pg_binary_double(pg_column_type(op, column), raw, &value)
-                                         : pg_double_read(raw, &value);
+    is_number = is_binary(result, column)
+                    ? pg_binary_double(PQftype(result, (int)column), raw, &value)
+                    : pg_double_read(raw, &value);
     return is_number ? value : 0;
 }
 
 bool pg_bool(const struct op *op, uint32_t row, uint32_t column)
 {
-    struct span raw = pg_raw(op, row, column);
+    const PGresult *result = result_of(op);
+    struct span raw = raw_of(op, result, row, column);
 
-    if (raw.ptr != NULL && pg_is_binary(op, column))
-        return pg_binary_bool(pg_column_type(op, column), raw);
+    if (raw.ptr != NULL && is_binary(result, column))
+        return pg_binary_bool(PQftype(result, (int)column), raw);
     return span_equal(raw, SPAN("t"));
 }
 
