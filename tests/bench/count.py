@@ -70,9 +70,10 @@ def parse(text):
 
 
 class Counter:
-    """A host under callgrind, of the stage that it was given; count() as often as you like."""
+    """A host under callgrind, of the stage that it was given; count() as often as you like. `changes` are sections, as
+    for Stage.weft(); `env` is for it alone, such as LD_PRELOAD."""
 
-    def __init__(self, made, env=None):
+    def __init__(self, made, changes=None, env=None):
         self.stage = made
         self.prefix = made.folder / "vgdb"
         for old in made.folder.glob("callgrind.out*"):
@@ -81,7 +82,7 @@ class Counter:
                    f"--vgdb-prefix={self.prefix}", f"--callgrind-out-file={made.folder}/callgrind.out.%p"]
         if env:
             wrapper = ["env", *(f"{name}={value}" for name, value in env.items()), *wrapper]
-        self.host = made.weft(NEVER_STALLED, name="counted", wrapper=wrapper, cpus=None)
+        self.host = made.weft({**NEVER_STALLED, **(changes or {})}, name="counted", wrapper=wrapper, cpus=None)
         self.worker = self.host.workers()[0]
         self._dumps = 0
         self._idle = None   # by function, instructions a second of a worker that nobody asks
