@@ -111,7 +111,7 @@ typedef struct weft_pg_api {
     uint32_t size;     /* of the host's table */
     uint32_t reserved; /* 0 */
     /* [init] */
-    weft_status (*pool)(weft_host *, const char *name, weft_pg **); /* weft_pool() */
+    weft_status (*pool)(weft_host *, const char *name, weft_pg **); /* weft_find_pool() */
     weft_status (*declare)(weft_host *, weft_pg *, const char *name, const char *sql,
                            uint32_t flags, weft_stmt **); /* weft_declare() */
     /* [loop] running */
@@ -175,17 +175,17 @@ typedef struct weft_call_api {
     /* [loop] */
     weft_op *(*start)(weft_ctx *, weft_upstream *, const weft_call *); /* weft_call_start() */
     uint32_t (*code)(weft_op *);                                       /* weft_call_code() */
-    weft_str (*field)(weft_op *, const char *name);                    /* weft_call_field() */
+    weft_str (*header)(weft_op *, const char *name);                   /* weft_call_header() */
     weft_str (*body)(weft_op *);                                       /* weft_call_body() */
     /* [loop] streams */
     weft_op *(*stream)(weft_ctx *, weft_upstream *, const weft_call *); /* weft_call_stream() */
     weft_op *(*read)(weft_op *stream);                                  /* weft_call_read() */
     weft_op *(*write)(weft_op *stream, weft_str);                       /* weft_call_write() */
-    weft_status (*write_end)(weft_op *stream, const weft_field *trailers,
-                             uint32_t count);                  /* weft_call_write_end_with() */
+    weft_status (*write_end)(weft_op *stream, uint32_t count,
+                             const weft_field *trailers);      /* weft_call_write_end_with() */
     uint32_t (*wants)(weft_op *stream);                        /* weft_call_wants() */
     weft_str (*trailer)(weft_op *stream, const char *name);    /* weft_call_trailer() */
-    weft_field (*field_at)(weft_op *, uint32_t index);         /* weft_call_field_at() */
+    weft_field (*header_at)(weft_op *, uint32_t index);        /* weft_call_header_at() */
     int64_t (*time_us)(weft_op *, uint32_t which);             /* weft_call_time_us() */
     weft_str (*address)(weft_op *);                            /* weft_call_address() */
     uint32_t (*is_reused)(weft_op *);                          /* weft_call_is_reused() */

@@ -138,9 +138,9 @@ static uint32_t code(weft_op *handle)
     return op != NULL && op_is_upstream(op) ? upstream_code(op) : 0;
 }
 
-static weft_str field(weft_op *handle, const char *name)
+static weft_str header(weft_op *handle, const char *name)
 {
-    const struct op *op = abi_op(handle, "call_field");
+    const struct op *op = abi_op(handle, "call_header");
     const struct http_fields *fields;
 
     if (op == NULL || name == NULL || !op_is_upstream(op))
@@ -156,9 +156,9 @@ static weft_str body(weft_op *handle)
     return op != NULL && op_is_upstream(op) ? abi_str(upstream_body(op)) : absent;
 }
 
-static weft_field field_at(weft_op *handle, uint32_t index)
+static weft_field header_at(weft_op *handle, uint32_t index)
 {
-    const struct op *op = abi_op(handle, "call_field_at");
+    const struct op *op = abi_op(handle, "call_header_at");
     const struct http_fields *fields =
         op != NULL && op_is_upstream(op) ? upstream_fields(op) : NULL;
 
@@ -209,7 +209,7 @@ static weft_op *write_piece(weft_op *handle, weft_str bytes)
     return op != NULL ? abi_handle(upstream_write(op, abi_span(bytes))) : NULL;
 }
 
-static weft_status write_end(weft_op *handle, const weft_field *trailers, uint32_t count)
+static weft_status write_end(weft_op *handle, uint32_t count, const weft_field *trailers)
 {
     struct op *op = abi_op(handle, "call_write_end_with");
     enum err err;
@@ -261,7 +261,7 @@ const weft_call_api abi_call = {
     .upstream = find_upstream,
     .start = start,
     .code = code,
-    .field = field,
+    .header = header,
     .body = body,
     .stream = stream,
     .read = read_piece,
@@ -270,7 +270,7 @@ const weft_call_api abi_call = {
     .wants = wants,
     .trailer = trailer,
     .trailer_at = trailer_at,
-    .field_at = field_at,
+    .header_at = header_at,
     .time_us = time_us,
     .address = address,
     .is_reused = is_reused,

@@ -37,7 +37,7 @@ static const weft_str absent = {NULL, 0};
 
 static weft_status pool(weft_host *host, const char *name, weft_pg **db)
 {
-    struct instance *instance = abi_init_of(host, "pool");
+    struct instance *instance = abi_init_of(host, "find_pool");
     const struct plugin_services *services;
     struct pg_pool *found;
 

@@ -207,7 +207,7 @@ static weft_status init(weft_host *host, void **self)
 
     (void)self;
     WEFT_TRY(weft_setting(host, "database", "main", &database));
-    WEFT_TRY(weft_pool(host, database.ptr, &db));
+    WEFT_TRY(weft_find_pool(host, database.ptr, &db));
     WEFT_TRY(declare_all(host));
     WEFT_TRY(weft_route(host, "GET", "/bank", show_page));
     WEFT_TRY(weft_route(host, "GET", "/bank/accounts", list_accounts));

@@ -371,7 +371,7 @@ static weft_status wait_there(weft_ctx *ctx, void *self)
 
 static weft_status find_statements(weft_host *host)
 {
-    WEFT_TRY(weft_pool(host, "main", &db));
+    WEFT_TRY(weft_find_pool(host, "main", &db));
     WEFT_TRY(weft_find_upstream(host, "quotes", &upstream));
     WEFT_TRY(weft_declare(host, db, "world", "select id, randomnumber from world where id = $1",
                           WEFT_STMT_READ_ONLY, &world));

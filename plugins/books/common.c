@@ -11,7 +11,7 @@ weft_status library_find(weft_host *host, struct library *library)
 
     WEFT_TRY(weft_setting(host, "database", "main", &database));
     WEFT_TRY(weft_setting(host, "upstream", "thirdparty", &upstream));
-    WEFT_TRY(weft_pool(host, database.ptr, &library->db));
+    WEFT_TRY(weft_find_pool(host, database.ptr, &library->db));
     WEFT_TRY(weft_find_upstream(host, upstream.ptr, &library->thirdparty));
     WEFT_TRY(weft_declare(host, library->db, "all_books",
                           "select id, title, author from books order by id", WEFT_STMT_READ_ONLY,

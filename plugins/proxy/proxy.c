@@ -303,7 +303,7 @@ static weft_status end_body(weft_ctx *ctx, const struct upload *upload)
         if (may_trail(field.name))
             trailers[kept++] = field;
     }
-    return weft_call_write_end_with(upload->answer, trailers, kept);
+    return weft_call_write_end_with(upload->answer, kept, trailers);
 }
 
 /* Runs beside who waits for the answer, which may come before the body's end. */
@@ -336,7 +336,7 @@ static weft_status send_body(weft_ctx *ctx, void *data)
 /* -1: not known. */
 static int64_t length_of(weft_op *answer)
 {
-    weft_str text = weft_call_field(answer, "Content-Length");
+    weft_str text = weft_call_header(answer, "Content-Length");
     int64_t length = 0;
 
     if (text.ptr == NULL || text.len > 18)
@@ -351,7 +351,7 @@ static int is_of_connection(weft_op *answer, weft_str name)
 {
     weft_field field;
 
-    for (uint32_t i = 0; (field = weft_call_field_at(answer, i)).name.ptr != NULL; i++) {
+    for (uint32_t i = 0; (field = weft_call_header_at(answer, i)).name.ptr != NULL; i++) {
         if (equals(field.name, "Connection") && has_item(field.value, name))
             return 1;
     }
@@ -362,7 +362,7 @@ static weft_status copy_answer_fields(weft_ctx *ctx, weft_op *answer)
 {
     weft_field field;
 
-    for (uint32_t i = 0; (field = weft_call_field_at(answer, i)).name.ptr != NULL; i++) {
+    for (uint32_t i = 0; (field = weft_call_header_at(answer, i)).name.ptr != NULL; i++) {
         if (is_hop_by_hop(field.name, weft_cstr("")) || is_of_connection(answer, field.name) ||
             equals(field.name, "Content-Type") || equals(field.name, "Date") ||
             equals(field.name, "Server"))
@@ -384,7 +384,7 @@ static weft_status copy_trailers(weft_ctx *ctx, weft_op *answer)
 
 static weft_status send_answer(weft_ctx *ctx, weft_op *answer)
 {
-    const char *type = weft_call_field(answer, "Content-Type").ptr;
+    const char *type = weft_call_header(answer, "Content-Type").ptr;
     int64_t length = length_of(answer);
     weft_reply_options options;
 

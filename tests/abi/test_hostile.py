@@ -129,10 +129,10 @@ static const weft_value *pick_values(void)
         values[i] = (weft_value){others[below(6)], 0, {.i = ints[i]}};
         switch (below(6)) {
         case 0:
-            values[i] = weft_ints(ints, below(i + 2));
+            values[i] = weft_ints(below(i + 2), ints);
             break;
         case 1:
-            values[i] = weft_texts(items, below(i + 2));
+            values[i] = weft_texts(below(i + 2), items);
             break;
         case 2:
             values[i] = weft_double((double)ints[i] / 3);
@@ -244,7 +244,7 @@ static weft_status init(weft_host *host, void **self)
     WEFT_TRY(weft_setting_int(host, "seed", 1, INT64_MAX, 1, &number));
     seed = (uint64_t)number;
     WEFT_TRY(weft_open_inbox(host, &inbox));
-    WEFT_TRY(weft_pool(host, "main", &db));
+    WEFT_TRY(weft_find_pool(host, "main", &db));
     WEFT_TRY(weft_declare(host, db, "add", "insert into names values ($1)", 0, &stmt));
     keep_stmt(stmt);
     WEFT_TRY(weft_declare(host, db, "read", "select $1::text as n", WEFT_STMT_READ_ONLY, &stmt));

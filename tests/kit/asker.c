@@ -80,7 +80,7 @@ static weft_status on_call(weft_ctx *ctx, void *self)
     (void)self;
     if (status != WEFT_OK)
         return tell(ctx, op, status);
-    kept = weft_call_field(op, "x-kept");
+    kept = weft_call_header(op, "x-kept");
     return weft_reply(ctx, 200, NULL,
                       weft_fmt(ctx, "%u %s %s", weft_call_code(op), weft_call_body(op).ptr,
                                kept.ptr != NULL ? kept.ptr : "-"));
@@ -242,7 +242,7 @@ static weft_status init(weft_host *host, void **self)
     (void)self;
     ticks = posted = 0;
     WEFT_TRY(weft_open_inbox(host, &inbox));
-    WEFT_TRY(weft_pool(host, "main", &db));
+    WEFT_TRY(weft_find_pool(host, "main", &db));
     WEFT_TRY(weft_find_upstream(host, "partner", &partner));
     WEFT_TRY(weft_declare(host, db, "get", "select n, t, f from x where id = $1",
                           WEFT_STMT_READ_ONLY, &get));

@@ -188,7 +188,7 @@ static weft_status init(weft_host *host, void **self)
     WEFT_TRY(weft_setting_bool(host, "early", 0, &is_early));
     if (is_early)
         (void)weft_why(NULL);
-    WEFT_TRY(weft_pool(host, "main", &db));
+    WEFT_TRY(weft_find_pool(host, "main", &db));
     WEFT_TRY(weft_find_upstream(host, "partner", &partner));
     WEFT_TRY(weft_declare(host, db, "insert", "insert into t values ($1)", 0, &insert));
     for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++)

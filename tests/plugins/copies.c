@@ -92,7 +92,7 @@ static weft_status init(weft_host *host, void **self)
 
     (void)self;
     WEFT_TRY(weft_setting(host, "database", NULL, &name));
-    WEFT_TRY(weft_pool(host, name.ptr, &db));
+    WEFT_TRY(weft_find_pool(host, name.ptr, &db));
     WEFT_TRY(weft_declare(host, db, "rows",
                           "select i as n, repeat('x', 80) as text from generate_series(1, $1) i", 0,
                           &rows_stmt));

@@ -128,8 +128,8 @@ static weft_status show_failure(weft_ctx *ctx, void *self)
 static weft_status misplace(weft_ctx *ctx, void *self)
 {
     static const char place[64] = {0};
-    const weft_value arrays[] = {weft__value_items(WEFT_V_INTS, place + 1, 2),
-                                 weft__value_items(WEFT_V_TEXTS, place + 1, 2)};
+    const weft_value arrays[] = {weft__value_items(WEFT_V_INTS, 2, place + 1),
+                                 weft__value_items(WEFT_V_TEXTS, 2, place + 1)};
     weft_status status[2];
 
     (void)self;
@@ -168,8 +168,8 @@ static weft_status call(weft_ctx *ctx, void *self)
     WEFT_TRY(weft_await(answer));
     return weft_reply(ctx, 200, "text/plain",
                       weft_fmt(ctx, "%u|%s|%s|%s", weft_call_code(answer),
-                               weft_call_field(answer, "x-theirs").ptr,
-                               weft_call_field(answer, "none").ptr == NULL ? "none" : "some",
+                               weft_call_header(answer, "x-theirs").ptr,
+                               weft_call_header(answer, "none").ptr == NULL ? "none" : "some",
                                weft_call_body(answer).ptr));
 }
 
@@ -185,12 +185,12 @@ static weft_status mix_up(weft_ctx *ctx, void *self)
     return weft_reply(ctx, 200, "text/plain",
                       weft_fmt(ctx, "%u %d %d %d", weft_call_code(row),
                                weft_call_body(row).ptr != NULL,
-                               weft_call_field(row, "x").ptr != NULL, weft_tx(row) != NULL));
+                               weft_call_header(row, "x").ptr != NULL, weft_tx(row) != NULL));
 }
 
 static weft_status find_all(weft_host *host)
 {
-    WEFT_TRY(weft_pool(host, "main", &db));
+    WEFT_TRY(weft_find_pool(host, "main", &db));
     WEFT_TRY(weft_find_upstream(host, "partner", &partner));
     WEFT_TRY(weft_declare(host, db, "values",
                           "select $1::int8 as i, $2::text as t, $3::bool as b, $4::float8 as d,"

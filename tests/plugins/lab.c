@@ -338,7 +338,7 @@ static weft_status add_peers(weft_host *host)
 
     WEFT_TRY(weft_setting(host, "database", "", &name));
     if (name.len > 0) {
-        WEFT_TRY(weft_pool(host, name.ptr, &db));
+        WEFT_TRY(weft_find_pool(host, name.ptr, &db));
         const weft_route_options hasty = {sizeof hasty, 0, 300, 0, 0};
         WEFT_TRY(weft_route(host, "GET", "/lab/sql", sql));
         WEFT_TRY(weft_route_with(host, "GET", "/lab/hasty-sql", sql, NULL, &hasty));

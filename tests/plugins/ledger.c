@@ -89,7 +89,7 @@ static weft_status init(weft_host *host, void **self)
 
     (void)self;
     WEFT_TRY(weft_setting(host, "database", "main", &name));
-    WEFT_TRY(weft_pool(host, name.ptr, &db));
+    WEFT_TRY(weft_find_pool(host, name.ptr, &db));
     WEFT_TRY(weft_declare(host, db, "note",
                           "insert into transfers (id, source, target, amount)"
                           " values ($1, $2, $3, $4)",

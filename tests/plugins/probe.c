@@ -417,7 +417,7 @@ static weft_status use_stale(weft_ctx *ctx, void *self)
                                (int)weft_op_status(none), (int)weft_await(NULL),
                                weft_param(old, "id").ptr != NULL, weft_child(old, 1, 0) != NULL,
                                (int)weft_defer(old, count_cleanup, NULL), (int)weft_end(ctx),
-                               (int)weft_pool(probe.host, "main", &db),
+                               (int)weft_find_pool(probe.host, "main", &db),
                                (int)weft_await(weft_all(ctx, 1, &probe.old_op))));
 }
 
@@ -743,13 +743,13 @@ static weft_status fail_as_told(weft_host *host, weft_str how)
     if (weft_equal(how, weft_cstr("bool")))
         return weft_setting_bool(host, "greeting", 0, &flag);
     if (weft_equal(how, weft_cstr("pool")))
-        return weft_pool(host, "nowhere", &db);
+        return weft_find_pool(host, "nowhere", &db);
     if (weft_equal(how, weft_cstr("upstream")))
         return weft_find_upstream(host, "nowhere", &upstream);
     if (weft_equal(how, weft_cstr("await")))
         return weft_await(weft_sleep(NULL, 1));
     if (weft_equal(how, weft_cstr("ignored")))
-        return weft_pool(host, "nowhere", &db) == WEFT_E_INVALID ? WEFT_OK : WEFT_E_STATE;
+        return weft_find_pool(host, "nowhere", &db) == WEFT_E_INVALID ? WEFT_OK : WEFT_E_STATE;
     return how.len > 0 ? WEFT_E_UNSUPPORTED : WEFT_OK;
 }
 

@@ -202,7 +202,7 @@ static weft_status add_database(weft_host *host, const weft_route_options *strea
     WEFT_TRY(weft_setting(host, "database", "", &name));
     if (name.len == 0)
         return WEFT_OK;
-    WEFT_TRY(weft_pool(host, name.ptr, &db));
+    WEFT_TRY(weft_find_pool(host, name.ptr, &db));
     WEFT_TRY(weft_declare(host, db, "wait_for_lock",
                           "select 1 from pg_advisory_xact_lock_shared($1)", 0, &wait_for_lock));
     return weft_route_with(host, "POST", "/streams/slow", up_slowly, NULL, stream);

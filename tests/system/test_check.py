@@ -26,9 +26,9 @@ static weft_status init(weft_host *host, void **self)
     WEFT_TRY(weft_setting(host, "greeting", "hello", &text));
     WEFT_TRY(weft_setting_int(host, "number", 1, 9, 5, &number));
     WEFT_TRY(weft_setting_bool(host, "flag", 1, &flag));
-    WEFT_TRY(weft_pool(host, "main", &db));
-    WEFT_TRY(weft_pool(host, "other", &db));
-    WEFT_TRY(weft_pool(host, "main", &db));
+    WEFT_TRY(weft_find_pool(host, "main", &db));
+    WEFT_TRY(weft_find_pool(host, "other", &db));
+    WEFT_TRY(weft_find_pool(host, "main", &db));
     WEFT_TRY(weft_declare(host, db, "one", "select 1", WEFT_STMT_READ_ONLY, &statement));
     WEFT_TRY(weft_declare(host, db, "add", "\\n  insert into t\\n  values ($1)\\n", 0, &statement));
     WEFT_TRY(weft_declare(host, db, "all", "select\\t*", WEFT_STMT_READ_ONLY | WEFT_STMT_SLOW, &statement));

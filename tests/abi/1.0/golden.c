@@ -310,7 +310,7 @@ static weft_status use_more_values(weft_ctx *ctx, void *self)
     weft_op *op = weft_run_sql(ctx, db, "select $1::timestamptz, $2::bytea, $3::int[], $4::text[]",
                                WEFT_STMT_READ_ONLY | form,
                                WEFT_ARGS(weft_time(1000001), weft_bytes(bytes),
-                                         weft_ints(numbers, 2), weft_texts(texts, 3)));
+                                         weft_ints(2, numbers), weft_texts(3, texts)));
 
     (void)self;
     WEFT_TRY(weft_await(op));
@@ -412,7 +412,7 @@ static weft_status use_calls(weft_ctx *ctx, void *self)
     WEFT_TRY(weft_await(weft_all(ctx, 3, ops)));
     return weft_reply_text(ctx, 200,
                            weft_fmt(ctx, "%u %s %s, %u %s, %u %s", weft_call_code(ops[0]),
-                                    weft_call_field(ops[0], "x-theirs").ptr,
+                                    weft_call_header(ops[0], "x-theirs").ptr,
                                     weft_call_body(ops[0]).ptr, weft_call_code(ops[1]),
                                     weft_call_body(ops[1]).ptr, weft_call_code(ops[2]),
                                     weft_call_body(ops[2]).ptr)
@@ -487,7 +487,7 @@ static weft_status use_bodies(weft_ctx *ctx, void *self)
     WEFT_TRY(weft_await(weft_call_write(answer, weft_cstr("a "))));
     WEFT_TRY(weft_await(weft_call_write(answer, weft_cstr("body"))));
     text = weft_fmt(ctx, "%u ", weft_call_wants(answer));
-    WEFT_TRY(weft_call_write_end_with(answer, &sum, 1));
+    WEFT_TRY(weft_call_write_end_with(answer, 1, &sum));
     text = weft_fmt(ctx, "%s%d ", text.ptr, (int)weft_call_write_end(answer));
     WEFT_TRY(weft_await(answer));
     for (;;) {
@@ -499,7 +499,7 @@ static weft_status use_bodies(weft_ctx *ctx, void *self)
     }
     return weft_reply_text(ctx, 200,
                            weft_fmt(ctx, "%s %u %s %s %s", text.ptr, weft_call_code(answer),
-                                    weft_call_field_at(answer, 0).name.ptr,
+                                    weft_call_header_at(answer, 0).name.ptr,
                                     weft_call_trailer(answer, "x-theirs").ptr,
                                     weft_call_trailer_at(answer, 0).name.ptr)
                                .ptr);
@@ -566,7 +566,7 @@ static weft_status find(weft_host *host)
     WEFT_TRY(weft_setting_int(host, "number", 0, 100, 17, &number));
     WEFT_TRY(weft_setting_bool(host, "flag", 0, &flag));
     WEFT_TRY(weft_shared(host, weft_instance(host).ptr, sizeof *shared, (void **)&shared));
-    WEFT_TRY(weft_pool(host, "main", &db));
+    WEFT_TRY(weft_find_pool(host, "main", &db));
     WEFT_TRY(weft_find_upstream(host, "partner", &partner));
     WEFT_TRY(weft_declare(host, db, "add", "insert into names values ($1)", 0, &add));
     return weft_declare(host, db, "count", "select count(*) from names",

@@ -80,16 +80,16 @@ static inline weft_op *weft_call_start(weft_ctx *ctx, weft_upstream *upstream,
 static inline uint32_t weft_call_code(weft_op *op) { return weft__api->call->code(op); }
 
 /* The answer's first field `name`, in any case; absent. [loop] */
-static inline weft_str weft_call_field(weft_op *op, const char *name)
+static inline weft_str weft_call_header(weft_op *op, const char *name)
 {
-    return weft__api->call->field(op, name);
+    return weft__api->call->header(op, name);
 }
 
 /* The answer's field number `index`, in their order, those of one name too; without a name behind
  * the last one. [loop] */
-static inline weft_field weft_call_field_at(weft_op *op, uint32_t index)
+static inline weft_field weft_call_header_at(weft_op *op, uint32_t index)
 {
-    return weft__api->call->field_at(op, index);
+    return weft__api->call->header_at(op, index);
 }
 
 /* The answer's body; absent: no answer. [loop] */
@@ -230,16 +230,16 @@ static inline weft_op *weft_call_write(weft_op *stream, weft_str bytes)
 /* That was the body; `count` trailers go behind it where it is chunked. WEFT_E_STATE: it has
  * ended, or is short of the call's length: the call fails then; WEFT_E_INVALID: a trailer is no
  * field, or must not stand there. [loop] */
-static inline weft_status weft_call_write_end_with(weft_op *stream, const weft_field *trailers,
-                                                   uint32_t count)
+static inline weft_status weft_call_write_end_with(weft_op *stream, uint32_t count,
+                                                   const weft_field *trailers)
 {
-    return weft__api->call->write_end(stream, trailers, count);
+    return weft__api->call->write_end(stream, count, trailers);
 }
 
 /* The same without trailers. [loop] */
 static inline weft_status weft_call_write_end(weft_op *stream)
 {
-    return weft__api->call->write_end(stream, NULL, 0);
+    return weft__api->call->write_end(stream, 0, NULL);
 }
 
 /* 1: more of the request's body is wanted. 0: it has ended; or the answer is there already,

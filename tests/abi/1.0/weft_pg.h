@@ -105,7 +105,7 @@ static inline weft_value weft_value_json(weft_str s) { return weft__value_bytes(
 static inline weft_value weft_time(int64_t us) { return weft__value_int(WEFT_V_TIME, us); }
 
 /* An array of `count` items as a parameter; NULL without any. [any] */
-static inline weft_value weft__value_items(uint32_t kind, const void *items, size_t count)
+static inline weft_value weft__value_items(uint32_t kind, size_t count, const void *items)
 {
     weft_value v = {items != NULL ? kind : 0, 0, {0}};
     v.len = count < UINT32_MAX ? (uint32_t)count : UINT32_MAX;
@@ -116,21 +116,22 @@ static inline weft_value weft__value_items(uint32_t kind, const void *items, siz
 /* An array of `count` numbers as a parameter, for int[] and bigint[]: `id = any($1)`. An array
  * without items has a pointer, too: NULL is SQL NULL. The items must stay until the statement was
  * started. [any] */
-static inline weft_value weft_ints(const int64_t *items, size_t count)
+static inline weft_value weft_ints(size_t count, const int64_t *items)
 {
-    return weft__value_items(WEFT_V_INTS, items, count);
+    return weft__value_items(WEFT_V_INTS, count, items);
 }
 
 /* The same of texts, for text[], absent ones as NULL. As with weft_text(), none has a NUL. [any] */
-static inline weft_value weft_texts(const weft_str *items, size_t count)
+static inline weft_value weft_texts(size_t count, const weft_str *items)
 {
-    return weft__value_items(WEFT_V_TEXTS, items, count);
+    return weft__value_items(WEFT_V_TEXTS, count, items);
 }
 
 /* ---- at init -------------------------------------------------------------------------------- */
 
 /* The database pool of section [pg.NAME]. WEFT_E_INVALID: there is none. [init] */
-static inline WEFT_MUST_USE weft_status weft_pool(weft_host *host, const char *name, weft_pg **db)
+static inline WEFT_MUST_USE weft_status weft_find_pool(weft_host *host, const char *name,
+                                                       weft_pg **db)
 {
     return weft__api->pg->pool(host, name, db);
 }

@@ -145,7 +145,8 @@ static void test_stale_handles(void **state)
                                        "route=\"GET /stale\""));
     assert_non_null(strstr(world->log, "weft_await(): an op that has gone, or none"));
     assert_non_null(strstr(world->log, "weft_await(): no op"));
-    assert_non_null(strstr(world->log, "weft_pool(): a host handle is good during init() only"));
+    assert_non_null(
+        strstr(world->log, "weft_find_pool(): a host handle is good during init() only"));
     assert_non_null(strstr(world->log, "weft_end(): no child, or one that was ended already"));
     /* the host is as it was */
     assert_body(world, "GET /sleep?ms=1", "slept");
