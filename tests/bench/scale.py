@@ -15,6 +15,7 @@ NAME = "scale"
 IDLE_BYTES_MAX = 525            # what nginx holds
 WAITING_BYTES_MAX = 12 << 10
 ACCEPTS_MIN = 5000              # a second
+PER_ADDRESS = 5000              # connections: with many more the client's kernel looks for free ports for long
 # Room for as many connections as a worker has descriptors for; with none closed for another's sake.
 WIDE = {"server": {"connections_max": 19500, "connections_soft": 19500, "requests_max": 20000, "idle_timeout": "10m",
                    "request_timeout": "2m"}}
@@ -112,7 +113,7 @@ def idle(made, number, workers=1):
     host = made.weft(_with(WIDE, {"server": {"workers": workers}}), name="idle")
     _warm(made, host)
     before, own_before = _memory(host.workers())
-    with _hold(made, host, number, clients=workers) as held:
+    with _hold(made, host, number, clients=-(-number // PER_ADDRESS)) as held:
         time.sleep(1)
         after, own_after = _memory(host.workers())
         for each in held:
