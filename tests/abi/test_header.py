@@ -248,7 +248,7 @@ static const weft_str title = WEFT_S("Emma");
 #endif
 """
 BEHIND = "{\n(void)ctx; (void)host; (void)db; (void)all_books; (void)partner; (void)call;\n%s\nreturn WEFT_OK;\n}\n"
-SAMPLES = {"weft_http.h": 2, "weft_filter.h": 2, "weft_pg.h": 3, "weft_call.h": 1, "weft_sse.h": 1, "weft_multipart.h": 1,
+SAMPLES = {"weft_http.h": 2, "weft_filter.h": 2, "weft_pg.h": 5, "weft_call.h": 1, "weft_sse.h": 1, "weft_multipart.h": 1,
            "weft_json.h": 1, "weft_web.h": 1, "weft_test.h": 1}
 
 

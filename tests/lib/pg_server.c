@@ -148,7 +148,15 @@ const char *pg_server_run(const struct pg_server *server, const char *sql)
 
 /* The world */
 
-void pg_world_init(struct pg_world *world, struct pg_server *server)
+static uint64_t read_clock(void *data)
+{
+    const struct pg_world *world = data;
+
+    return clock_monotonic_us() + world->ahead_us;
+}
+
+static void init(struct pg_world *world, struct pg_server *server,
+                 const struct loop_options *options)
 {
     *world = (struct pg_world){.server = server};
     field_defaults(&pg_option_table, &world->options);
@@ -159,9 +167,25 @@ void pg_world_init(struct pg_world *world, struct pg_server *server)
     world->options.user = strdup(server->user);
     world->options.dbname = strdup(server->dbname);
     world->options.port = (uint32_t)atoi(server->port);
-    world->loop = loop_create(NULL);
+    world->loop = loop_create(options);
     world->helpers = helpers_create(world->loop, 2);
     world->tasks = tasks_create(world->loop, NULL, NULL);
+}
+
+void pg_world_init(struct pg_world *world, struct pg_server *server)
+{
+    init(world, server, NULL);
+}
+
+void pg_world_init_ahead(struct pg_world *world, struct pg_server *server)
+{
+    init(world, server, &(struct loop_options){.now_us = read_clock, .data = world});
+}
+
+void pg_world_jump(struct pg_world *world, uint32_t ms)
+{
+    world->ahead_us += ms * 1000ull;
+    loop_turn(world->loop, 0);
 }
 
 void pg_world_start(struct pg_world *world)

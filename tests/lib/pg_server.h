@@ -65,10 +65,17 @@ struct pg_world {
     struct tasks *tasks;       /* with fibers */
     struct pg_pool *pool;      /* started */
     struct scope *scope;       /* without a deadline; renewed by pg_world_renew() */
+    uint64_t ahead_us;         /* of real time: pg_world_jump() */
 };
 
 /* Everything but the pool and the scope. */
 void pg_world_init(struct pg_world *world, struct pg_server *server);
+
+/* The same for a test that lets time pass by pg_world_jump(): its loop never sleeps. */
+void pg_world_init_ahead(struct pg_world *world, struct pg_server *server);
+
+/* Time goes on by `ms` at once for the world, and for nobody else; what is due is done. */
+void pg_world_jump(struct pg_world *world, uint32_t ms);
 
 /* The pool, with a first session open, and a scope. */
 void pg_world_start(struct pg_world *world);

@@ -485,7 +485,38 @@ static inline weft_op *weft_listen_next(weft_op *listening)
     return weft__api->pg->listen_next(listening);
 }
 
-/* ---- transactions that are run again -------------------------------------------------------- */
+/* ---- transactions that are run again ----------------------------------------------------------
+ *
+ *     static weft_status transfer(weft_ctx *ctx, weft_pg *tx, void *coins)
+ *     {
+ *         weft_value amount = weft_int(*(int64_t *)coins);
+ *         weft_op *took = weft_run_sql(ctx, tx, "update a set coins = coins - $1 where id = 1", 0,
+ *                                      WEFT_ARGS(amount));
+ *         weft_op *gave = weft_run_sql(ctx, tx, "update a set coins = coins + $1 where id = 2", 0,
+ *                                      WEFT_ARGS(amount));
+ *         weft_op *note = weft_begin(ctx, tx, 0);   a savepoint: all three leave together
+ *         weft_status status;
+ *         WEFT_TRY(weft_await(took));
+ *         WEFT_TRY(weft_await(gave));
+ *         WEFT_TRY(weft_await(note));
+ *         status = weft_await(weft_run_sql(ctx, weft_tx(note), "insert into notes values ($1)", 0,
+ *                                          WEFT_ARGS(amount)));
+ *         if (status == WEFT_E_DB_CONSTRAINT)   the note is undone, and the rest is not
+ *             return weft_await(weft_rollback(weft_tx(note)));
+ *         WEFT_TRY(status);
+ *         return weft_await(weft_commit(weft_tx(note)));
+ *     }
+ *
+ *     int64_t amount = 30;
+ *     uint32_t maybe;
+ *     weft_status status = weft_transact_told(ctx, db, WEFT_TX_SERIALIZABLE, transfer, &amount,
+ *                                             &maybe);
+ *     if (maybe)   the answer to its COMMIT was lost: look, before it is done once more
+ *         return weft_explain(ctx, status, "the transfer may have been made");
+ *     WEFT_TRY(status);
+ *
+ * weft_transact() is the same for who need not know; each run begins with what the database has
+ * then, so that what is computed from it is computed in `fn`. */
 
 /* What weft_transact() runs in the transaction `tx`; `ctx` is that of this run. A failure that it
  * returns rolls back; it neither commits nor rolls back by itself. Of what it does beside `tx`
