@@ -198,8 +198,9 @@ static const struct field fields[] = {
      .fallback = "0",
      .max = DAY_MS,
      .scope = FIELD_PER_WORKER,
-     .help = "A GET that is not answered by then is sent to another address, too, and the first "
-             "answer counts; these are paid like retries (retry_percent). 0: never."},
+     .help = "A GET that is not answered by then is sent once more, to another address where there "
+             "is one, and the first answer counts; these are paid like retries (retry_percent). "
+             "0: never."},
     {.key = "single_flight",
      .type = FIELD_BOOL,
      .offset = MEMBER(is_single_flight),

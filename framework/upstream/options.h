@@ -37,7 +37,7 @@ struct upstream_options {
     uint32_t timeout_ms;         /* of a call in all, in its scope's budget: ERR_UP_TIMEOUT */
     uint32_t slow_call_ms;       /* a call that takes longer is logged; 0: none */
     uint32_t stream_timeout_ms;  /* in which something of a stream moves: ERR_DEADLINE */
-    uint32_t hedge_ms;           /* a GET goes to another address too; 0: never */
+    uint32_t hedge_ms;           /* a GET is sent once more; 0: never */
     bool is_single_flight;       /* GETs that are the same share one call */
     bool allows_private;         /* private addresses may be called (net/addr.h) */
     bool passes_trace;           /* traceparent and tracestate of the request go along */

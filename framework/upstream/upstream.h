@@ -33,7 +33,7 @@ struct upstream_counts {
     uint64_t ejections;      /* of addresses */
     uint64_t breaks;         /* how often the breaker opened */
     uint64_t shared;         /* asked for while the same was under way, and not sent */
-    uint64_t hedged;         /* sent to another address too, since an answer was slow */
+    uint64_t hedged;         /* sent once more, elsewhere if possible, since an answer was slow */
     uint64_t hedges_won;     /* of them, answered there first */
     uint64_t checks;         /* of addresses, ended */
     uint64_t checks_failed;  /* of them */
@@ -97,8 +97,8 @@ struct upstream_call {
                                         is a limit besides */
     uint64_t length;                 /* with UPSTREAM_UPLOAD: bytes of the body; 0: not known, it
                                         goes out chunked */
-    uint32_t hedge_ms;               /* a GET that is not answered by then goes to another address
-                                        too; 0: the upstream's */
+    uint32_t hedge_ms;               /* a GET that is not answered by then is sent once more, to
+                                        another address where there is one; 0: the upstream's */
 };
 
 /* Calls. An answer of any status is OK. Errors, with their reasons:

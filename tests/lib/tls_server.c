@@ -19,6 +19,25 @@ static const char *path(char text[512], const char *folder, const char *name, co
     return text;
 }
 
+static int on_alpn(SSL *ssl, const unsigned char **chosen, unsigned char *len,
+                   const unsigned char *offered, unsigned offered_len, void *data)
+{
+    const struct tls_server_options *options = ((struct tls_server *)data)->options;
+    const unsigned char *wanted = (const unsigned char *)options->protocol;
+    size_t wanted_len = strlen(options->protocol);
+
+    (void)ssl;
+    for (unsigned at = 0; !options->insists; at += 1u + offered[at]) {
+        if (at >= offered_len)
+            return SSL_TLSEXT_ERR_ALERT_FATAL;
+        if (offered[at] == wanted_len && memcmp(offered + at + 1, wanted, wanted_len) == 0)
+            break;
+    }
+    *chosen = wanted;
+    *len = (unsigned char)wanted_len;
+    return SSL_TLSEXT_ERR_OK;
+}
+
 void tls_server_init(struct tls_server *server, struct loop *loop, const char *folder,
                      const char *name, const struct tls_server_options *options)
 {
@@ -31,6 +50,9 @@ void tls_server_init(struct tls_server *server, struct loop *loop, const char *f
                      1);
     assert_int_equal(
         SSL_CTX_use_PrivateKey_file(context, path(text, folder, name, "key"), SSL_FILETYPE_PEM), 1);
+    server->options = options;
+    if (options->protocol != NULL)
+        SSL_CTX_set_alpn_select_cb(context, on_alpn, server);
     if (options->is_12_only)
         SSL_CTX_set_max_proto_version(context, TLS1_2_VERSION);
     if (!options->wants_client)
@@ -111,6 +133,15 @@ void tls_server_send(struct tls_server *server, void *connection, const char *te
         text += taken;
         size -= (size_t)taken;
     }
+}
+
+bool tls_server_has_protocol(void *connection)
+{
+    const unsigned char *name;
+    unsigned len;
+
+    SSL_get0_alpn_selected(connection, &name, &len);
+    return len > 0;
 }
 
 bool tls_server_is_resumed(void *connection)

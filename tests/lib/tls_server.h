@@ -17,12 +17,17 @@
 struct tls_server {
     struct loop *loop; /* the client's, which is turned */
     void *context;     /* OpenSSL's */
+    /* The caller's; must outlive it. */
+    const struct tls_server_options *options;
 };
 
 /* How it behaves. Zeroed: as good servers do. */
 struct tls_server_options {
     bool is_12_only;   /* no TLS 1.3 */
     bool wants_client; /* a certificate of the client, by the authority ca.crt */
+    /* ALPN: what it speaks, and refuses others; NULL: it knows nothing of that. */
+    const char *protocol;
+    bool insists; /* it chooses `protocol` whether that is offered or not */
 };
 
 /* With the certificate `name` of those in `folder` that tests/tools/certificates has made. */
@@ -40,6 +45,9 @@ void tls_server_request(struct tls_server *server, void *connection, char *text,
 
 /* Sends all of `text`. */
 void tls_server_send(struct tls_server *server, void *connection, const char *text, size_t size);
+
+/* Was a protocol agreed on (ALPN)? */
+bool tls_server_has_protocol(void *connection);
 
 /* Did the client use a session again? */
 bool tls_server_is_resumed(void *connection);

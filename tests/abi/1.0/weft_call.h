@@ -41,9 +41,9 @@ struct weft_call {
     uint32_t field_count; /* of fields */
     uint32_t timeout_ms;  /* 0: the upstream's; only ever shortens the ctx's budget */
     uint64_t length;   /* with WEFT_CALL_UPLOAD: bytes of the body; 0: not known, it is chunked */
-    uint32_t hedge_ms; /* a GET that is not answered by then is sent to another address as well,
-                           * within the budget for retries; 0: hedge of [upstream.NAME]; streams
-                           * are not hedged */
+    uint32_t hedge_ms; /* a GET that is not answered by then is sent once more, to another address
+                           * where there is one, within the budget for retries; 0: hedge of
+                           * [upstream.NAME]; streams are not hedged */
     uint32_t reserved; /* 0 */
 };
 

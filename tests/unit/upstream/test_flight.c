@@ -423,6 +423,25 @@ static void test_both_fail(void **state)
 }
 
 /* Not by the call's own word, not for a POST, and not beyond the budget for retries. */
+/* The only address may have others behind it: another connection may end up at one that is well. */
+static void test_second_one_to_the_only_address(void **state)
+{
+    struct place *place = *state;
+    struct op *op;
+    int fds[2];
+
+    place->options.hedge_ms = 100;
+    op = place_get(place);
+    fds[0] = place_take_call(place);
+    fake_clock_walk(&place->world.clock, place->world.loop, 120);
+    fds[1] = place_take_call(place);
+    peer_send(fds[1], OK_HI);
+    place_assert_answer(place, op, 200, "hi");
+    assert_int_equal(place->counts->hedges_won, 1);
+    peer_wait_closed(&place->peer, &fds[0]);
+    close_fd(&fds[1]);
+}
+
 /* One that has to wait for a place first, and is slow then. */
 static void test_second_one_for_one_that_waited(void **state)
 {
@@ -522,6 +541,7 @@ int main(void)
         TEST(test_too_slow_for_all_is_a_failure),
         TEST(test_longer_than_the_upstreams),
         TEST(test_second_one_for_one_that_waited),
+        TEST(test_second_one_to_the_only_address),
         TEST(test_first_one_leaves),
         TEST(test_all_leave),
         TEST(test_left_while_in_line),

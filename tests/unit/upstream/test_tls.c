@@ -316,6 +316,41 @@ static void test_oldest_version(void **state)
     expect_refused(secure, "version");
 }
 
+/* Servers of several protocols are told that we want HTTP/1.1; one that has another one only, or talks
+ * that to us all the same, is not called. */
+static void test_protocol(void **state)
+{
+    static const struct tls_server_options cases[] = {
+        {.protocol = "http/1.1"},
+        {.protocol = "h2"},
+        {.protocol = "h2", .insists = true},
+        {.protocol = "http/1.0", .insists = true, .is_12_only = true},
+    };
+    struct secure *secure = *state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct op *op;
+        void *connection;
+
+        begin(secure, "good", "127.0.0.1", &cases[i]);
+        op = place_get(secure->place);
+        if (i == 0) {
+            connection = take_call(secure);
+            assert_true(tls_server_has_protocol(connection));
+            send_text(secure, connection, OK_HI);
+            place_assert_answer(secure->place, op, 200, "hi");
+            tls_server_close(connection, true);
+        } else {
+            connection = tls_server_accept(&secure->server, peer_accept(&secure->place->peer));
+            place_assert_failed(secure->place, op, ERR_UP_CONNECT, "upstream_tls");
+            if (connection != NULL)
+                tls_server_close(connection, false);
+        }
+        place_renew_scope(secure->place, 0);
+        tls_server_deinit(&secure->server);
+    }
+}
+
 static void test_no_tls_at_all(void **state)
 {
     struct secure *secure = *state;
@@ -444,6 +479,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_unknown_authority, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_own_certificate, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_oldest_version, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_protocol, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_no_tls_at_all, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_too_slow, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_canceled, set_up, tear_down),
