@@ -49,19 +49,33 @@ def table(about, rows):
     return "\n".join(lines) + "\n"
 
 
-def run_section(name, quick):
+def run_section(name, quick, made):
     """The section's rows; where it fails, one that says how, and False."""
     begin = time.monotonic()
     print(f"==> {name}", flush=True)
     try:
-        with stage.Stage(name) as made:
+        try:
             rows = importlib.import_module(name).run(made, quick)
+        finally:
+            made.clear()
         print(f"==> {name}: {time.monotonic() - begin:.0f} s", flush=True)
         return rows, True
     except Exception as error:  # pylint: disable=broad-exception-caught
         traceback.print_exc()
         said = f"{type(error).__name__}: {error}".split("\n", maxsplit=1)[0]
         return [stage.Row(name, "could not be measured", said, "", False)], False
+
+
+def run_sections(names, quick):
+    """Yields what run_section() says of each. One stage does for all when that is to be quick."""
+    if quick:
+        with stage.Stage("quick") as made:
+            for name in names:
+                yield run_section(name, quick, made)
+        return
+    for name in names:
+        with stage.Stage(name) as made:
+            yield run_section(name, quick, made)
 
 
 def parse(arguments):
@@ -81,8 +95,7 @@ def main(arguments):
         return importlib.import_module(COMMANDS[arguments[0]]).main(arguments[1:])
     options, rows, is_whole = parse(arguments), [], True
     about = machine()
-    for name in options.only:
-        found, is_done = run_section(name, options.quick)
+    for found, is_done in run_sections(options.only, options.quick):
         rows += found
         is_whole = is_whole and is_done
     text = table(about, rows)

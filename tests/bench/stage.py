@@ -153,16 +153,34 @@ class Stage:
         return self
 
     def __exit__(self, error, *_):
-        failed = []
-        for part in reversed(self._parts):
-            try:
-                part.stop()
-            except AssertionError as one:  # a host that did not end in order
-                failed.append(one)
+        failed = self._stop(self._parts)
         if self._cluster is not None:
             self._cluster.remove()
         self._lock.close()
         if failed and error is None:
+            raise failed[0]
+
+    def _stop(self, parts):
+        """Stops these, the last one first; returns what was wrong with it."""
+        failed = []
+        for part in reversed(parts):
+            try:
+                part.stop()
+            except AssertionError as one:  # a host that did not end in order
+                failed.append(one)
+        self._parts = [part for part in self._parts if part not in parts]
+        return failed
+
+    def clear(self):
+        """Leaves PostgreSQL and the upstream, where they still run, to the next section; raises where a host did not
+        end in order."""
+        if self._upstream is not None and self._upstream.process.poll() is not None:
+            self._upstream = None
+        if self._cluster is not None and not self._cluster.is_running():
+            self._cluster.remove()
+            self._cluster = None
+        failed = self._stop([part for part in self._parts if part is not self._upstream])
+        if failed:
             raise failed[0]
 
     def pinned(self, cpus):

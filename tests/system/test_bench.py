@@ -158,6 +158,34 @@ def test_a_host_that_does_not_end_in_order_stops_nothing_else(work):
         raise ValueError("why it ended")
 
 
+def test_a_section_leaves_a_clear_stage_behind(work):
+    class Part(stage.Program):
+        """Any program that goes on."""
+        def __init__(self):  # pylint: disable=super-init-not-called
+            self.process = subprocess.Popen(["sleep", "600"])  # pylint: disable=consider-using-with
+
+    with stage.Stage("many") as opened:
+        upstream, lost, other = Part(), Part(), Part()
+        opened._parts, opened._upstream = [upstream, other], upstream  # pylint: disable=protected-access
+        opened.clear()
+        assert other.process.poll() is not None and upstream.process.poll() is None
+        opened._parts, opened._upstream = [upstream, lost], lost  # pylint: disable=protected-access
+        lost.stop()
+        opened.clear()
+        assert opened._upstream is None and upstream.process.poll() is not None  # pylint: disable=protected-access
+
+
+def test_a_cluster_that_a_section_has_stopped_is_made_anew(work):
+    with stage.Stage("again") as opened:
+        first = opened.cluster
+        opened.clear()
+        assert opened.cluster is first
+        first.stop()
+        opened.clear()
+        assert opened.cluster is not first
+        assert opened.cluster.run("select count(*) from world", database="weft") == [(10000,)]
+
+
 def test_nginx_has_what_it_is_compared_by(made):
     peer = made.nginx()
     with stage.Client(("127.0.0.1", peer.port)) as client:
