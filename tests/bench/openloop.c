@@ -11,6 +11,8 @@
  *     -p           arrivals by chance (Poisson) instead of at equal gaps
  *     -s SEED      of chance (1)
  *
+ * SIGTERM ends it sooner, at the end of the seconds that have passed (for one window).
+ *
  * A time is measured from the moment at which a request was meant to be sent: where no connection is
  * free, it waits here, and its waiting counts. So a server that stands still for a second is seen as
  * by a thousand clients, not by one that waited politely.
@@ -22,6 +24,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -395,6 +398,23 @@ static void wait_events(uint64_t until_ns)
         on_event(events[i].data.ptr, events[i].events);
 }
 
+static volatile sig_atomic_t must_end;
+
+static void on_term(int signal)
+{
+    (void)signal;
+    must_end = 1;
+}
+
+/* What was to be sent until now is, and is waited for. */
+static void end_sooner(void)
+{
+    if (!must_end || now_ns >= end_ns || wish.windows > 1)
+        return;
+    end_ns = now_ns;
+    wish.seconds = (double)(end_ns - begun_ns) / 1e9 - wish.warm_s;
+}
+
 static bool goes_on(void)
 {
     return now_ns < end_ns || first(BUSY) != NULL || (wish.rate > 0 && next_ns < end_ns);
@@ -437,6 +457,7 @@ static void run(void)
         if (wish.rate > 0)
             note_lag(next_ns);
         end_late();
+        end_sooner();
     }
 }
 
@@ -601,6 +622,7 @@ int main(int argc, char **argv)
     set_target(argv[optind]);
     wish.path = argv[optind + 1];
     prepare();
+    (void)signal(SIGTERM, on_term);
     run();
     tell_all();
     free(conns);

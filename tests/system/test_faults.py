@@ -1,14 +1,18 @@
 """Goal: a ledger that stays true whatever becomes of PostgreSQL. Clients transfer money between accounts without
 a pause while sessions are thrown out, the server restarts, hangs, is full, is read only, and the network loses
-connections. Each request is answered in its time; what the clients were told is what the database has, what may
-have been applied is found out afterwards; the host recovers by itself and keeps nothing.
+connections, under 2,000 requests a second that come whatever the host does. Each request is answered in its time;
+what the clients were told is what the database has, what may have been applied is found out afterwards; the host
+recovers by itself and keeps nothing. How many of those requests are offered is checked each time, and how many of them
+are served in a soak: a machine that does other things, too, may serve fewer.
 
 WEFT_SOAK=1 troubles it for longer, WEFT_SEED says which of all courses is taken."""
 import collections
 import contextlib
+import json
 import os
 import random
 import signal
+import subprocess
 import threading
 import time
 
@@ -30,6 +34,8 @@ CLIENTS = 6
 BUDGET_S = 2
 LATE_S = 4        # what the machine may be late by: it is slow, and busy with other tests
 MAX_CONNECTIONS = 24
+RATE = 2000       # requests a second beside those of the clients
+CROWD = 256       # connections for them
 
 
 @pytest.fixture(scope="session")
@@ -68,6 +74,37 @@ def host(start_weft, ledger, proxy):
         "pg.main": {"host": "127.0.0.1", "port": proxy.port, "user": "weft", "password": env["PGPASSWORD"],
                     "dbname": ledger.name, "statement_timeout": "1s", "queue_timeout": "1s", "connect_timeout": "2s"},
         "plugin.ledger": {"path": place.BUILD / "tests/plugins/ledger.so"}})
+
+
+class Crowd:
+    """RATE requests a second for balances, whatever becomes of them."""
+
+    def __init__(self, host):
+        self._process = subprocess.Popen(
+            [place.BUILD / "tests" / "openloop", "-r", str(RATE), "-d", "600", "-c", str(CROWD), "-s", str(SEED), "-t",
+             str((BUDGET_S + LATE_S) * 1000), f"127.0.0.1:{host.port}", "/ledger/balance/3"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def end(self, is_served):
+        """What came of them. None lost its connection, and each has one end."""
+        self._process.terminate()
+        out, errors = self._process.communicate(timeout=60)
+        assert self._process.returncode == 0, errors
+        total = json.loads(out)["total"]
+        answers = {name: total[name]["count"] for name in ("2xx", "503", "other")}
+        print(f"{total['offered']:.0f} requests/s offered, {total['answered']:.0f} answered, {answers},"
+              f" {total['timeouts']} found no connection in time or no answer, the slowest 2xx"
+              f" {total['2xx']['max_us'] / 1e6:.2f} s")
+        assert total["offered"] > RATE * 0.97, total
+        assert total["errors"] == 0, total
+        assert total["requests"] == sum(answers.values()) + total["timeouts"], total
+        assert answers["2xx"] > 0
+        if IS_SOAK and is_served:
+            assert total["answered"] > RATE * 0.9, total
+
+    def kill(self):
+        self._process.kill()
+        self._process.communicate()
 
 
 class Load:
@@ -133,6 +170,8 @@ class Load:
             what = answer.body.split()[0].decode()
             if what in ("done", "no", "maybe"):
                 self.told[number] = what
+            elif answer.status == 503 and b"too much to do" in answer.body:
+                self.told[number] = "no"  # it was turned away at the door
             elif answer.status != 504:
                 self.faults.append(("transfer", answer))
         return text.encode(), check
@@ -194,16 +233,19 @@ def is_quite_well(host, ledger):
 
 
 @contextlib.contextmanager
-def under_load(host, ledger, wants=("done",)):
+def under_load(host, ledger, wants=("done",), is_served=True):
     """The load goes on during the block, and for a while before and after it; then all is compared."""
     wait_until(lambda: is_quite_well(host, ledger))
     workers, files = host.workers(), open_files(host)
+    crowd = Crowd(host)
     load = Load(host)
     try:
         wait_until(lambda: list(load.told.values()).count("done") > 20)
         yield load
         wait_until(lambda: is_quite_well(host, ledger), 30, "recovery under load")
+        crowd.end(is_served)
     finally:
+        crowd.kill()
         load.end()
     assert host.workers() == workers, host.log
     wait_until(lambda: is_quite_well(host, ledger))
@@ -273,8 +315,9 @@ def test_connections_are_reset(host, ledger, proxy):
 
 @pytest.mark.limit(150)
 def test_connections_fall_silent(host, ledger, proxy):
-    """Half-open: no byte comes any more, and no end. Each such session is given up, and others are opened."""
-    with under_load(host, ledger, ("done",)):
+    """Half-open: no byte comes any more, and no end. Each such session is given up, and others are opened. While all of
+    them are silent each request waits out its time, so that CROWD connections carry fewer than RATE."""
+    with under_load(host, ledger, ("done",), is_served=False):
         for _ in range(3 if IS_SOAK else 1):
             wait_until(lambda: is_well(host), 30)
             proxy.fall_silent()
