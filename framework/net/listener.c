@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 enum { BATCH_MAX = 64, DRAIN_MAX = 65536, PAUSE_MS = 200 };
+enum { UNSENT_MAX = 131072 }; /* bytes that the kernel may hold before it says that it is full */
 
 /* Making one */
 
@@ -31,6 +32,17 @@ static bool set_option(int fd, int level, int name)
     const int on = 1;
 
     return setsockopt(fd, level, name, &on, sizeof on) == 0;
+}
+
+/* Linux hands these down to each accepted socket: one call here instead of one a connection. They
+ * fail for a Unix socket, which has no Nagle, and holds little. Without the second, the kernel says
+ * that there is room until megabytes wait for one client who does not read. */
+static void set_for_accepted(int fd)
+{
+    const int unsent_max = UNSENT_MAX;
+
+    (void)set_option(fd, IPPROTO_TCP, TCP_NODELAY);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent_max, sizeof unsent_max);
 }
 
 /* A Unix socket's file outlives its server. It is in the way only while somebody listens there. */
@@ -218,9 +230,7 @@ void listener_start(struct loop *loop, struct listener *listener, int fd, listen
     CHECK(fn != NULL);
     *listener = (struct listener){._loop = loop, ._fd = fd, ._fn = fn};
     listener->_spare = open_spare();
-    /* Linux hands it down to each accepted socket: one call here instead of one a connection. It
-     * fails for a Unix socket, which has no Nagle. */
-    (void)set_option(fd, IPPROTO_TCP, TCP_NODELAY);
+    set_for_accepted(fd);
     io_start(loop, &listener->_io, fd, IO_READ, on_readable);
 }
 

@@ -117,6 +117,7 @@ static void test_a_connection_is_ready_for_use(void **state)
     struct fixture *fixture = *state;
     struct addr client;
     int no_delay = 0;
+    int unsent_max = 0;
     socklen_t len = sizeof no_delay;
     int fd;
 
@@ -130,6 +131,8 @@ static void test_a_connection_is_ready_for_use(void **state)
     assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
     assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &no_delay, &len), 0);
     assert_int_not_equal(no_delay, 0);
+    assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent_max, &len), 0);
+    assert_int_equal(unsent_max, 131072);
 }
 
 static void test_at_most_64_a_turn(void **state)
