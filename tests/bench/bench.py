@@ -26,7 +26,7 @@ import traceback
 
 import stage
 
-SECTIONS = ["guard", "cost", "scale", "overload"]
+SECTIONS = ["guard", "cost", "scale", "overload", "faults"]
 COMMANDS = {"guard": "guard", "syscalls": "count", "table": "table"}
 _WORDS = {True: "ok", False: "MISSED", None: ""}
 

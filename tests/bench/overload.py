@@ -1,7 +1,7 @@
-"""Section: what becomes of load beyond capacity, with the settings that a user has who sets none. For the worker's CPU, a
-pool's sessions and an upstream's connections: how much can be done is measured by a closed loop; then 50, 90, 120 and 200 %
-of that come by chance, whatever the server does. As much must be done as can be, what is done must be done in time, and
-the rest must be told so early."""
+"""Section: what becomes of load beyond capacity, with the settings that a user has who sets none. For the worker's CPU,
+a pool's sessions and an upstream's connections: how much can be done is measured by a closed loop; then 50, 90, 120 and
+200 % of that come by chance, whatever the server does. As much must be done as can be, what is done must be done in
+time, and the rest must be told so early."""
 import collections
 import sys
 
@@ -55,12 +55,12 @@ def _run_case(stage, loader, case, upstream, quick):
     host = stage.weft(changes, name="overload")
     stage.warm(host, case.path, 20)
     windows = 3 if quick else 5
-    peak = loader.run(host.port, case.path, windows * 0.4, connections=case.connections, windows=windows).goodput
+    peak = loader.run(host.port, case.path, 0.6 if quick else 2, connections=case.connections, windows=windows).goodput
     rows = []
     for share in (200,) if quick else (50, 90, 120, 200):
-        seconds = 1.5 if quick else 5
-        loaded = loader.run(host.port, case.path, seconds, rate=peak * share / 100, connections=CLIENTS, windows=windows,
-                            warm=1)
+        seconds = 1 if quick else 5
+        loaded = loader.run(host.port, case.path, seconds, rate=peak * share / 100, connections=CLIENTS,
+                            windows=windows, warm=0.7 if quick else 1)
         rows += _rows(case, share, peak, loaded)
     stage.end(host)
     return rows

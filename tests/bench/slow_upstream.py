@@ -1,4 +1,4 @@
-"""An upstream that takes its time: slow_upstream.py PORT MS answers each GET after MS milliseconds, any number at once."""
+"""An upstream that takes its time: slow_upstream.py PORT MS answers each GET after MS milliseconds, many at once."""
 import asyncio
 import sys
 

@@ -12,6 +12,8 @@ from support import place
 from support.peer import fixed
 
 sys.path.insert(0, str(place.ROOT / "tests" / "bench"))
+import faults  # noqa: E402
+import overload  # noqa: E402
 from openloop import Loaded  # noqa: E402
 
 PROGRAM = place.BUILD / "tests" / "openloop"
@@ -53,8 +55,8 @@ def test_each_request_is_counted_once(peer, by_chance):
 
 
 def test_waiting_for_a_connection_counts(peer):
-    """One connection, and a server that stands still once for 0.6 s at 100 requests a second: half of the requests of the
-    1.2 s are late, of which the generator would see one alone if it waited for answers before it went on."""
+    """One connection, and a server that stands still once for 0.6 s at 100 requests a second: half of the requests of
+    the 1.2 s are late, of which the generator would see one alone if it waited for answers before it went on."""
     first = threading.Event()
 
     def answer(exchange):
@@ -103,13 +105,52 @@ def test_nobody_there(free_port):
     assert done.returncode == 2 and "cannot connect" in done.stderr
 
 
+def part(goodput=100, p99_us=1000, count=10, **more):
+    """What the generator says of a window, and of the whole."""
+    times = {"count": count, "p50_us": p99_us, "p99_us": p99_us}
+    refused = {"count": more.get("refused", 0), "p50_us": 1000, "p99_us": more.get("refused_us", 1000)}
+    return {"goodput": goodput, "2xx": times, "503": refused, "other": {"count": 0}, "offered": 10,
+            "errors": more.get("errors", 0), "timeouts": 0, "retry_after": more.get("advised", more.get("refused", 0)),
+            "requests": 10}
+
+
+def loaded(**what):
+    return Loaded({"windows": [part(**what)] * 10, "total": part(**what)})
+
+
 def test_medians_of_windows():
     """One window that went wrong moves neither rate nor times; its failures count."""
-    def part(goodput, p99_us, count=10, errors=0):
-        times = {"count": count, "p99_us": p99_us}
-        return {"goodput": goodput, "2xx": times, "503": {"count": 0, "p99_us": 0}, "other": {"count": 0}, "offered": 10,
-                "errors": errors, "timeouts": 0, "retry_after": 0, "requests": 10}
+    seen = Loaded({"windows": [part(9, 1000), part(1, 90000), part(10, 2000), part(0, 0, 0)],
+                   "total": part(5, 90000, 30, errors=3)})
+    assert (seen.goodput, seen.ms(), seen.ms(kind="503"), seen.failed) == (5, 2, 0, 3)
 
-    loaded = Loaded({"windows": [part(9, 1000), part(1, 90000), part(10, 2000), part(0, 0, 0)],
-                     "total": part(5, 90000, 30, 3)})
-    assert (loaded.goodput, loaded.ms(), loaded.ms(kind="503"), loaded.failed) == (5, 2, 0, 3)
+
+@pytest.mark.parametrize("share, what, held", [
+    (200, {"refused": 5}, [True] * 4),
+    (200, {"goodput": 90}, [False, True, True, True]),
+    (50, {"goodput": 46}, [True] * 4),
+    (50, {"goodput": 45}, [False, True, True, True]),
+    (120, {"p99_us": 251000}, [True, False, True, True]),
+    (120, {"refused": 5, "refused_us": 251000}, [True, True, False, True]),
+    (120, {"refused": 5, "advised": 4}, [True, True, False, True]),
+    (90, {"errors": 1}, [True, True, True, False])])
+def test_bars_of_overload(share, what, held):
+    # pylint: disable=protected-access
+    assert [row.ok for row in overload._rows(overload.CASES[0], share, 100, loaded(**what))] == held
+
+
+@pytest.mark.parametrize("quiet, faulty, loses, held", [
+    ({}, {}, 0, [True, True]),
+    ({"p99_us": 500}, {"p99_us": 1500}, 0, [True, True]),
+    ({"p99_us": 500}, {"p99_us": 1501}, 0, [False, True]),
+    ({"p99_us": 5000}, {"p99_us": 10000}, 0, [True, True]),
+    ({"p99_us": 5000}, {"p99_us": 10001}, 0, [False, True]),
+    ({}, {"errors": 1}, 0, [True, False]),
+    ({}, {"errors": 2}, 2, [True, True]),
+    ({}, {"errors": 3}, 2, [True, False]),
+    ({}, {"refused": 1}, 2, [True, False])])
+def test_bars_of_faults(quiet, faulty, loses, held):
+    fault = faults.Fault()
+    fault.watched, fault.loses = ("/",), loses
+    # pylint: disable=protected-access
+    assert [row.ok for row in faults._rows(fault, [[loaded(**quiet)]], [[loaded(**faulty)]])] == held
