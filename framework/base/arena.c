@@ -12,6 +12,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include <stdalign.h>
+#include <stdarg.h>
 #include <stdio.h>
 
 struct arena_block {
@@ -176,7 +177,8 @@ struct span arena_copy(struct arena *arena, struct span bytes)
     return (struct span){copy, bytes.len};
 }
 
-struct span arena_vformat(struct arena *arena, const char *format, va_list args)
+__attribute__((format(printf, 2, 0))) static struct span
+format_list(struct arena *arena, const char *format, va_list args)
 {
     char guess[FORMAT_GUESS];
     va_list again;
@@ -205,7 +207,7 @@ struct span arena_format(struct arena *arena, const char *format, ...)
     va_list args;
 
     va_start(args, format);
-    text = arena_vformat(arena, format, args);
+    text = format_list(arena, format, args);
     va_end(args);
     return text;
 }

@@ -10,7 +10,6 @@
 #define WEFT_BASE_ARENA_H
 
 #include "base/span.h"
-#include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -60,9 +59,5 @@ struct span arena_copy(struct arena *arena, struct span bytes);
 /* The formatted text, with a NUL behind it. */
 struct span arena_format(struct arena *arena, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
-
-/* The same for a va_list. */
-struct span arena_vformat(struct arena *arena, const char *format, va_list args)
-    __attribute__((format(printf, 2, 0)));
 
 #endif

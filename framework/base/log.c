@@ -92,17 +92,6 @@ bool log_is_on(enum log_level level)
     return level <= state.level_max;
 }
 
-bool log_level_of(struct span name, enum log_level *level)
-{
-    for (unsigned i = 0; i < sizeof(level_names) / sizeof(level_names[0]); i++) {
-        if (span_equal(name, span_of(level_names[i]))) {
-            *level = (enum log_level)i;
-            return true;
-        }
-    }
-    return false;
-}
-
 size_t log_utf8_length(struct span text)
 {
     const unsigned char *at = (const unsigned char *)text.ptr;

@@ -64,9 +64,6 @@ uint64_t log_lost(void);
 /* Does anything come of a line of this level? */
 bool log_is_on(enum log_level level);
 
-/* "error" ... "trace" to its level; false where it is none, `level` is untouched then. */
-bool log_level_of(struct span name, enum log_level *level);
-
 /* Writes the lines about repeats whose second is over. */
 void log_flush_repeats(void);
 

@@ -1,6 +1,6 @@
 /* loop/loop.c - the turn, and who is told of what.
  *
- *   epoll_wait -> read the clock -> io callbacks, posts -> due timers -> ready list -> hooks
+ *   epoll_wait -> read the clock -> io callbacks -> due timers -> ready list -> hooks
  *
  * An io is known to the kernel by slot and generation, never by address: io_stop() ends the
  * generation, so an event that was already fetched for it finds nothing, even where the slot, the
@@ -12,7 +12,6 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/mem.h"
-#include "loop/post.h"
 #include "loop/timer.h"
 
 #include <assert.h>
@@ -40,7 +39,6 @@ struct loop {
     uint64_t now_us;
     uint64_t now_ms;
     struct wheel *wheel;
-    struct post_queue *posts;
     struct list ready;
     struct list hooks;
     struct io_slot *slots;
@@ -114,7 +112,6 @@ struct loop *loop_create(const struct loop_options *options)
     CHECK(loop->epoll_fd >= 0);
     read_clock(loop);
     loop->wheel = wheel_create(loop->now_ms);
-    loop->posts = post_queue_create(loop);
     return loop;
 }
 
@@ -124,7 +121,6 @@ void loop_destroy(struct loop *loop)
         return;
     CHECK_OBJ(loop, LOOP_MAGIC);
     CHECK(!loop->is_in_turn);
-    post_queue_destroy(loop->posts);
     CHECK(loop->io_count == 0);
     wheel_destroy(loop->wheel);
     (void)close(loop->epoll_fd);
@@ -136,7 +132,6 @@ void loop_destroy(struct loop *loop)
 void loop_abandon(struct loop *loop)
 {
     CHECK_OBJ(loop, LOOP_MAGIC);
-    post_queue_abandon(loop->posts);
     (void)close(loop->epoll_fd);
     loop->epoll_fd = -1;
 }
@@ -145,12 +140,6 @@ struct wheel *loop_wheel(struct loop *loop)
 {
     CHECK_OBJ(loop, LOOP_MAGIC);
     return loop->wheel;
-}
-
-struct post_queue *loop_posts(struct loop *loop)
-{
-    CHECK_OBJ(loop, LOOP_MAGIC);
-    return loop->posts;
 }
 
 /* Descriptors */
@@ -244,19 +233,6 @@ void io_stop(struct io *io)
     (void)epoll_ctl(io->_loop->epoll_fd, EPOLL_CTL_DEL, io->_fd, NULL);
     free_slot(io->_loop, io);
     io->_loop = NULL;
-}
-
-void io_renew(struct io *io, int fd)
-{
-    CHECK(io_is_on(io));
-    CHECK(fd >= 0);
-    io->_loop->slots[io->_slot].generation++;
-    io->_fd = fd;
-    /* The number that it had before is not looked at: closed, it may be somebody else's by now. */
-    if (control(io, EPOLL_CTL_MOD) == 0)
-        return;
-    CHECK(errno == ENOENT);
-    CHECK(control(io, EPOLL_CTL_ADD) == 0);
 }
 
 static void dispatch(struct loop *loop, const struct epoll_event *event)
@@ -362,8 +338,9 @@ static void fetch_events(struct loop *loop, uint32_t wait_ms)
     loop->event_count = count > 0 ? (uint32_t)count : 0;
 }
 
-/* Where handlers take long, what is left over comes with the next turn, before anything newer: answers
- * leave at the end of a turn, and would wait for handlers that have nothing to do with them. */
+/* Where handlers take long, what is left over comes with the next turn, before anything newer:
+ * answers leave at the end of a turn, and would wait for handlers that have nothing to do with
+ * them. */
 static void run_events(struct loop *loop)
 {
     uint64_t end_us = loop->now_us + TURN_US;

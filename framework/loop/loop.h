@@ -1,14 +1,14 @@
 /* loop/loop.h - one thread's event loop on epoll.
  *
- * A turn: read (events of sockets, level-triggered; posts from other threads; due timers) -> run
+ * A turn: read (events of sockets, level-triggered; due timers) -> run
  * the ready list until it is empty or its budget is used up -> end-of-turn hooks (sockets are
  * flushed here, statements dealt out) -> sleep until the next event or timer; not at all where
  * something is ready. What runs in a turn sees one and the same time.
- * Loop:   one thread; only post_send() may be called from others.
+ * Loop:   one thread.
  * Memory: io, timer, ready and hook are embedded by their users, and must be stopped before they
  *         go.
- * Limits: 256 events, or those of 10 ms, and `ready_max` ready entries a turn; what is left over comes
- *         with the next.
+ * Limits: 256 events, or those of 10 ms, and `ready_max` ready entries a turn; what is left over
+ *         comes with the next.
  */
 #ifndef WEFT_LOOP_LOOP_H
 #define WEFT_LOOP_LOOP_H
@@ -68,7 +68,7 @@ struct loop_options {
 /* A loop with nothing in it. `options` may be NULL. Aborts where the kernel gives no descriptor. */
 struct loop *loop_create(const struct loop_options *options);
 
-/* Ends it; everything must be stopped (checked for io), and threads that post joined. NULL is
+/* Ends it; everything must be stopped (checked for io). NULL is
  * fine. */
 void loop_destroy(struct loop *loop);
 
@@ -106,10 +106,6 @@ void io_update(struct io *io, uint32_t events);
 
 /* Stops watching; before the descriptor is closed. Stopped already is fine. */
 void io_stop(struct io *io);
-
-/* Registers `fd` again where the kernel may have lost it: libpq closes its socket and opens another
- * one, often under the same number. What was known of an earlier descriptor is forgotten. */
-void io_renew(struct io *io, int fd);
 
 /* Is it being watched? */
 static inline bool io_is_on(const struct io *io)

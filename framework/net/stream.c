@@ -538,21 +538,6 @@ bool stream_is_ended(const struct stream *stream)
     return stream->_is_ended || stream->_is_peer_closed || stream->_is_fin_near;
 }
 
-int stream_detach(struct stream *stream)
-{
-    int fd = stream->fd;
-
-    CHECK(fd >= 0);
-    CHECK(stream->_tls == NULL);
-    CHECK(stream->in.len == 0);
-    CHECK(!stream_is_sending(stream));
-    stop_all(stream);
-    buf_release(&stream->in);
-    buf_release(&stream->out);
-    stream->fd = -1;
-    return fd;
-}
-
 void stream_reset(struct stream *stream)
 {
     const struct linger linger = {.l_onoff = 1};

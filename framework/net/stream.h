@@ -8,7 +8,7 @@
  *
  * Loop:   of one loop. Callbacks run from the loop only, never inside a call of this header. A
  *         callback may close the stream and free it.
- * Memory: embedded; owns the descriptor from stream_start() to stream_close() or stream_detach().
+ * Memory: embedded; owns the descriptor from stream_start() to stream_close().
  * Limits: `in_max` bytes are buffered before reading stops by itself; the writer watches
  *         stream_unsent().
  */
@@ -156,10 +156,5 @@ static inline bool stream_is_blocked(const struct stream *stream)
 
 /* What stream_close() does then looks like a failure to the peer: a reset, not an end. */
 void stream_reset(struct stream *stream);
-
-/* Gives the descriptor away (keep-alive pools, upgrades): what close would do but for closing.
- * Buffers must be empty, and there is no
- * TLS (checked). */
-int stream_detach(struct stream *stream);
 
 #endif

@@ -402,8 +402,3 @@ bool tls_is_quiet(struct tls *tls)
     got = SSL_peek(tls->ssl, &byte, 1);
     return got <= 0 && errno_of(tls, got) == EAGAIN;
 }
-
-bool tls_is_resumed(const struct tls *tls)
-{
-    return SSL_session_reused(tls->ssl) == 1;
-}

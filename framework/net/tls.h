@@ -83,7 +83,4 @@ bool tls_has_unread(const struct tls *tls);
  * own. */
 bool tls_is_quiet(struct tls *tls);
 
-/* Was a session used again? */
-bool tls_is_resumed(const struct tls *tls);
-
 #endif

@@ -107,9 +107,6 @@ const struct pg_statement *pg_pool_statement(const struct pg_pool *pool, uint32_
  * statement's. */
 const struct histogram *pg_statement_times(const struct pg_statement *statement, uint64_t *failed);
 
-/* The pool that it was declared on. */
-struct pg_pool *pg_statement_pool(const struct pg_statement *statement);
-
 /* Would this text change a shared session (BEGIN, COMMIT, SET, LISTEN, COPY, PREPARE, ...), or is
  * there no statement in it? Then a constant text that says what to use instead; else NULL. Comments
  * before the keyword are skipped; functions with such effects are not seen. */

@@ -61,12 +61,6 @@ const char *pg_statement_name(const struct pg_statement *statement)
     return statement->name;
 }
 
-struct pg_pool *pg_statement_pool(const struct pg_statement *statement)
-{
-    CHECK_OBJ(statement, PG_STATEMENT_MAGIC);
-    return statement->pool;
-}
-
 /* Prepared ones */
 
 void pg_prepared_set_init(struct pg_prepared_set *set)

@@ -148,7 +148,8 @@ const struct abi_route *abi_route_of(const struct scope *scope)
     return request->match.route->data;
 }
 
-const struct abi_filter *abi_filter_of(const struct scope *scope)
+/* The filter that the scope's request is asked of; NULL: none. */
+static const struct abi_filter *filter_of(const struct scope *scope)
 {
     const struct http_request *request = http_request_of(scope);
     const struct abi_service *service = request != NULL ? request->user : NULL;
@@ -167,7 +168,7 @@ struct instance *abi_instance_of(const struct abi *abi, const struct scope *scop
         scope = scope_current(abi->services.tasks);
     if (scope == NULL)
         return abi->seeing != NULL ? abi->seeing->instance : abi->running;
-    filter = abi_filter_of(scope);
+    filter = filter_of(scope);
     if (filter != NULL)
         return filter->instance;
     route = abi_route_of(scope);
@@ -184,7 +185,7 @@ void abi_who(const struct abi *abi, const struct scope *scope, struct abi_who *w
 
     if (scope == NULL)
         scope = scope_current(abi->services.tasks);
-    filter = scope != NULL ? abi_filter_of(scope) : abi->seeing;
+    filter = scope != NULL ? filter_of(scope) : abi->seeing;
     route = scope != NULL && filter == NULL ? abi_route_of(scope) : NULL;
     *who = (struct abi_who){.fields = {{.key = "plugin"}, {.key = "route"}, {.key = "request"}}};
     if (instance != NULL)

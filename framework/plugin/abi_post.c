@@ -3,8 +3,8 @@
  *   MADE (by init(): messages are kept) ──▶ OPEN (the loop watches)
  *      ──▶ CLOSED (posts are refused, what waits is dropped) ──▶ gone, after fini()
  *
- * An inbox has a descriptor of its own, unlike loop/post.h, since it must be able to go while
- * messages wait. One lock guards the list, the count and is_closed; never held while a plugin runs.
+ * An inbox has a descriptor of its own, since it must be able to go while messages wait. One lock
+ * guards the list, the count and is_closed; never held while a plugin runs.
  */
 #include "base/check.h"
 #include "base/mem.h"

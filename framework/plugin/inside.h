@@ -153,9 +153,6 @@ void abi_know(const struct instance *instance, const void *descriptor);
  * known. For threads that are not the loop's; takes a look at the stack. */
 struct span abi_caller(void);
 
-/* The filter that the scope's request is asked of; NULL: none. */
-const struct abi_filter *abi_filter_of(const struct scope *scope);
-
 /* The route that serves the scope's request; NULL: none of ours. */
 const struct abi_route *abi_route_of(const struct scope *scope);
 

@@ -74,7 +74,8 @@ void generation_destroy(struct generation *generation)
     mem_free(generation);
 }
 
-uint32_t generation_alive(const struct generation *generation)
+/* How many workers have a process. */
+static uint32_t count_alive(const struct generation *generation)
 {
     uint32_t count = 0;
 
@@ -343,7 +344,7 @@ static void on_nobody_left(struct timer *timer)
 
 static void end_if_gone(struct generation *generation)
 {
-    if (generation_alive(generation) == 0)
+    if (count_alive(generation) == 0)
         timer_start(generation->host->loop, &generation->patience, 0, on_nobody_left);
 }
 
@@ -375,7 +376,7 @@ static void replace(struct generation *generation, struct slot *slot)
         return;
     }
     log_error("worker %u is not started again; others serve its clients", slot->index);
-    if (generation_alive(generation) == 0 && first_in(generation, SLOT_WAITING) == NULL)
+    if (count_alive(generation) == 0 && first_in(generation, SLOT_WAITING) == NULL)
         generation->events->failed(generation, slot->problem);
 }
 

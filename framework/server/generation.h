@@ -89,9 +89,6 @@ void generation_abandon(struct generation *generation);
  * tells them again. */
 void generation_end(struct generation *generation, int number);
 
-/* How many workers have a process. */
-uint32_t generation_alive(const struct generation *generation);
-
 /* The slot whose process `pid` is, in any generation; NULL: none's. */
 struct slot *generation_find(struct host *host, pid_t pid);
 

@@ -349,14 +349,6 @@ void scope_cancel(struct scope *scope, enum scope_why why)
     }
 }
 
-void scope_cancel_all(struct tasks *tasks, enum scope_why why)
-{
-    CHECK(tasks != NULL);
-    LIST_EACH (&tasks->scopes, link) {
-        scope_cancel(scope_at(link), why);
-    }
-}
-
 bool scope_is_ending(const struct scope *scope)
 {
     CHECK_OBJ(scope, SCOPE_MAGIC);

@@ -167,9 +167,6 @@ void scope_shield(struct scope *scope, uint32_t ms);
  * stands: a canceled one stays as it is. `why` is not SCOPE_ALIVE. */
 void scope_cancel(struct scope *scope, enum scope_why why);
 
-/* The same for every root that lives. */
-void scope_cancel_all(struct tasks *tasks, enum scope_why why);
-
 /* What an op of it gets that is born or found canceled: ERR_DEADLINE or ERR_CANCELED. */
 enum err scope_error(const struct scope *scope);
 

@@ -321,7 +321,8 @@ static PGresult *take_row(struct entry *entry)
     return row;
 }
 
-/* That a COPY has begun. Its end is another result; for one that is written to, that comes later. */
+/* That a COPY has begun. Its end is another result; for one that is written to, that comes
+ * later. */
 static PGresult *take_copy(struct pg_conn *conn, struct entry *entry)
 {
     struct pg_result *opened = entry->result;

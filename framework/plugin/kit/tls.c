@@ -88,9 +88,3 @@ bool tls_is_quiet(struct tls *tls)
 
     return recv(tls->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0;
 }
-
-bool tls_is_resumed(const struct tls *tls)
-{
-    (void)tls;
-    return false;
-}

@@ -86,8 +86,6 @@ static void test_a_line_as_json(void **state)
 
 static void test_levels(void **state)
 {
-    enum log_level level = LOG_ERROR;
-
     (void)state;
     log_debug("not said");
     assert_string_equal(caught(), "");
@@ -97,11 +95,6 @@ static void test_levels(void **state)
     log_setup(fds[1], LOG_ERROR, false);
     assert_true(log_is_on(LOG_ERROR));
     assert_false(log_is_on(LOG_WARN));
-    assert_true(log_level_of(SPAN("debug"), &level));
-    assert_int_equal(level, LOG_DEBUG);
-    assert_false(log_level_of(SPAN("Debug"), &level));
-    assert_false(log_level_of(SPAN(""), &level));
-    assert_int_equal(level, LOG_DEBUG);
 }
 
 static void test_repeats_are_counted(void **state)

@@ -250,38 +250,6 @@ static void test_the_kernel_is_not_asked_twice(void **state)
     close_end(&end);
 }
 
-static void test_renewed_under_the_same_and_another_number(void **state)
-{
-    struct fixture *fixture = *state;
-    struct end end;
-    int fds[2];
-    int old;
-
-    open_end(fixture->loop, &end, IO_READ);
-    pair_unix(fds);
-    peer_send(fds[1], "x");
-    old = end.fds[0];
-    assert_int_equal(dup3(fds[0], old, O_CLOEXEC), old); /* the kernel forgets the one before */
-    assert_int_equal(close(fds[0]), 0);
-    run_turns(fixture->loop, 1);
-    assert_int_equal(end.count, 0);
-    io_renew(&end.io, old);
-    run_turns(fixture->loop, 1);
-    assert_int_equal(end.count, 1);
-    io_renew(&end.io, old); /* not lost at all: fine */
-    run_turns(fixture->loop, 1);
-    assert_int_equal(end.count, 2);
-
-    fds[0] = dup(old);
-    assert_int_equal(close(old), 0);
-    end.fds[0] = fds[0];
-    io_renew(&end.io, fds[0]);
-    run_turns(fixture->loop, 1);
-    assert_int_equal(end.count, 3);
-    close_end(&end);
-    assert_int_equal(close(fds[1]), 0);
-}
-
 static void test_descriptor_closed_behind_our_back(void **state)
 {
     struct fixture *fixture = *state;
@@ -309,7 +277,7 @@ static void test_a_forked_child_leaves_the_parents_alone(void **state)
     assert_true(pid >= 0);
     if (pid == 0) {
         loop_abandon(fixture->loop);
-        _exit(open_fds() == fds - 2 ? 0 : 1); /* the epoll set's and the posts' */
+        _exit(open_fds() == fds - 1 ? 0 : 1); /* the epoll set's */
     }
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_int_equal(status, 0);
@@ -554,8 +522,8 @@ static uint32_t called(const struct slow *slow, uint32_t count, uint32_t times)
     return sum;
 }
 
-/* After 10 ms a turn comes to its end; those who were left over go before all others in the next one, but
- * for who was stopped meanwhile. */
+/* After 10 ms a turn comes to its end; those who were left over go before all others in the next
+ * one, but for who was stopped meanwhile. */
 static void test_long_callbacks_end_a_turn(void **state)
 {
     enum { COUNT = 40, A_TURN = 8 };
@@ -686,7 +654,6 @@ int main(void)
         TEST(test_restarted_within_a_batch_waits_for_new_events),
         TEST(test_event_no_longer_asked_for_is_dropped),
         TEST(test_the_kernel_is_not_asked_twice),
-        TEST(test_renewed_under_the_same_and_another_number),
         TEST(test_descriptor_closed_behind_our_back),
         TEST(test_a_forked_child_leaves_the_parents_alone),
         TEST(test_many_and_in_any_order),

@@ -618,26 +618,6 @@ static void test_closed_with_everything_under_way(void **state)
     assert_int_equal(fixture->fails + fixture->ends + fixture->drains, 0);
 }
 
-static void test_detached_the_descriptor_lives_on(void **state)
-{
-    struct fixture *fixture = *state;
-    char text[16];
-    int fd;
-
-    fixture->echoes = true;
-    peer_send(fixture->peer, "x");
-    run_until_count(fixture->loop, &fixture->data, 1);
-    fd = stream_detach(&fixture->stream);
-    assert_int_equal(fixture->stream.fd, -1);
-    peer_send(fd, "y");
-    (void)peer_read(fixture->peer, text, sizeof text, NULL);
-    assert_string_equal(text, "xy");
-    stream_start(fixture->loop, &fixture->stream, fd, &fixture->pool, IN_MAX, &handler);
-    peer_send(fixture->peer, "z");
-    run_until_count(fixture->loop, &fixture->data, 2);
-    assert_string_equal(fixture->text, "xz");
-}
-
 /* ---- each callback may free the stream ---- */
 
 /* One on the heap, freed by the first callback. */
@@ -788,7 +768,6 @@ int main(void)
         TCP(test_shutdown_comes_behind_what_is_unsent),
         UNIX(test_shutdown_comes_behind_what_is_unsent),
         TCP(test_closed_with_everything_under_way),
-        TCP(test_detached_the_descriptor_lives_on),
         TCP(test_freed_by_on_data),
         TCP(test_freed_by_on_end_and_on_peer_closed),
         TCP(test_freed_by_on_fail_after_reading_and_writing),

@@ -565,21 +565,6 @@ static void test_a_childs_cancel_leaves_the_rest_alone(void **state)
     stage_deinit(&stage);
 }
 
-static void test_cancel_all(void **state)
-{
-    struct stage stage;
-    struct scope *other;
-
-    (void)state;
-    stage_init(&stage, 0);
-    other = scope_create(stage.world.tasks, NULL, NULL, 0);
-    scope_cancel_all(stage.world.tasks, SCOPE_SHUTDOWN);
-    assert_int_equal(stage.scope->why, SCOPE_SHUTDOWN);
-    assert_int_equal(other->why, SCOPE_SHUTDOWN);
-    scope_finish(other, SCOPE_SHUTDOWN);
-    stage_deinit(&stage);
-}
-
 /* How deep a tree is, a plugin decides: nothing may walk it by recursion. */
 static void test_a_deep_tree(void **state)
 {
@@ -1321,7 +1306,6 @@ int main(void)
         cmocka_unit_test(test_who_finished_is_not_told_of_a_cancel),
         cmocka_unit_test(test_cancel_takes_the_children_along),
         cmocka_unit_test(test_a_childs_cancel_leaves_the_rest_alone),
-        cmocka_unit_test(test_cancel_all),
         cmocka_unit_test(test_a_deep_tree),
         cmocka_unit_test(test_a_child_inherits),
         cmocka_unit_test(test_a_child_of_a_canceled_scope_is_born_canceled),

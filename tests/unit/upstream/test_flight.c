@@ -266,19 +266,6 @@ static void test_left_while_in_line(void **state)
     op_cancel(busy[1]);
 }
 
-static void test_all_are_canceled_at_once(void **state)
-{
-    struct place *place = *state;
-    struct op *ops[2] = {share(place), share(place)};
-    int fd = place_take_call(place);
-
-    scope_cancel_all(place->world.tasks, SCOPE_SHUTDOWN);
-    assert_int_equal(ops[0]->status, ERR_CANCELED);
-    assert_int_equal(ops[1]->status, ERR_CANCELED);
-    peer_wait_closed(&place->peer, &fd);
-    place_renew_scope(place, 0);
-}
-
 /* ---- a second one ---- */
 
 struct two {
@@ -545,7 +532,6 @@ int main(void)
         TEST(test_first_one_leaves),
         TEST(test_all_leave),
         TEST(test_left_while_in_line),
-        TEST(test_all_are_canceled_at_once),
         TEST(test_second_one_wins),
         TEST(test_first_one_wins),
         TEST(test_one_of_two_fails),
