@@ -1,4 +1,5 @@
-/* http/intake.c - what reading a message takes: borrowed with its first byte, given back behind its last.
+/* http/intake.c - what reading a message takes: borrowed with its first byte, given back behind its
+ * last.
  *
  * A connection that waits for its next request has none, and one that waits for answers has none
  * either: as many are in use as messages are half here. A parser between two messages is as good

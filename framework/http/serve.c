@@ -510,8 +510,8 @@ static void log_slow(const struct http_request *request, enum scope_why why, uin
                status_of(request, why));
 }
 
-/* What lines do requests of the route join? Those that two of the last three have joined: a route that
- * asks its database now and then only is served while that is busy. */
+/* What lines do requests of the route join? Those that two of the last three have joined: a route
+ * that asks its database now and then only is served while that is busy. */
 static void note_lines(const struct http_request *request)
 {
     struct http_route *route = request->match.route;

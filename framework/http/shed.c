@@ -4,8 +4,8 @@
  *                      it was not, and nobody had to be refused ───────▶ off
  *                      next to nothing to do ──────────────────────────▶ off
  *
- * A window is a tenth of a second, or longer until enough was measured to judge by: where one handler
- * keeps the loop for long, who came meanwhile has waited, and that alone is no overload.
+ * A window is a tenth of a second, or longer until enough was measured to judge by: where one
+ * handler keeps the loop for long, who came meanwhile has waited, and that alone is no overload.
  */
 #include "http/shed.h"
 #include "base/check.h"

@@ -1,11 +1,12 @@
-/* http/shed.h - has the worker more to do than it can do in time? Then new requests are refused early.
+/* http/shed.h - has the worker more to do than it can do in time? Then new requests are refused
+ * early.
  *
  * What is measured is how long requests have lain in the kernel when we come to them, and how long
- * turns of the loop are. A delay that is long now and then is a burst, and harmless; where for a tenth
- * of a second even the shortest one is too long, requests stand in a line that does not go away (as
- * CoDel has it, RFC 8289). From then on who has waited for more than a quarter of that is refused,
- * which costs little: so the others are served in time, and as many of them as can be. Lines for a
- * session or an upstream are judged each for itself, in task/line.h.
+ * turns of the loop are. A delay that is long now and then is a burst, and harmless; where for a
+ * tenth of a second even the shortest one is too long, requests stand in a line that does not go
+ * away (as CoDel has it, RFC 8289). From then on who has waited for more than a quarter of that is
+ * refused, which costs little: so the others are served in time, and as many of them as can be.
+ * Lines for a session or an upstream are judged each for itself, in task/line.h.
  * Loop:   of one loop.
  * Memory: embedded.
  */

@@ -20,8 +20,8 @@ struct pg_cork {
 /* For a socket, which stays its owner's. */
 void pg_cork_init(struct pg_cork *cork, int fd);
 
-/* What is sent from here on waits for pg_cork_pull(), which must follow in the same turn: the kernel
- * waits for 200 ms only. Nothing where it is in already. */
+/* What is sent from here on waits for pg_cork_pull(), which must follow in the same turn: the
+ * kernel waits for 200 ms only. Nothing where it is in already. */
 void pg_cork_push(struct pg_cork *cork);
 
 /* What was held leaves. Nothing where none is in. */

@@ -1,8 +1,8 @@
 /* pg/gather.h - answers that follow each other closely are read several at a time.
  *
  * A statement with a Sync of its own is answered on its own, and each answer would wake the worker:
- * for an upsert a request that is a sixth of all its CPU, and as much of the server's. While several
- * are in flight, TCP is told to wake us only when about half of them have been answered
+ * for an upsert a request that is a sixth of all its CPU, and as much of the server's. While
+ * several are in flight, TCP is told to wake us only when about half of them have been answered
  * (SO_RCVLOWAT, socket(7)), as far as these are likely to be there within 500 us; a timer of a
  * millisecond ends a wait that takes longer, and what is not an answer, as an end, ends it at once.
  * How large answers are, and how far apart, is learned from those that came. A Unix socket knows no

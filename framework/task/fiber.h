@@ -28,7 +28,8 @@ struct fiber_options {
     uint32_t count_max; /* at once; 0: 16384 */
     uint32_t idle_min;  /* that fiber_trim() leaves for the next; 0: 64 */
     void (*on_mapped)(void *data); /* NULL, or called when there is one stack more, on the stack of
-                                    * who starts the fiber: to see to it that fiber_trim() is called */
+                                    * who starts the fiber: to see to it that fiber_trim() is
+                                    * called */
     void *data;                    /* for on_mapped */
 };
 

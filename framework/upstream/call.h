@@ -102,8 +102,8 @@ void call_succeed(struct call *call);
 void call_fail(struct call *call, enum upstream_failure what, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* A pull has found that its stream's body cannot be decoded: `err` of unpack_problem(). The call may
- * be over, and counted as answered, by then. */
+/* A pull has found that its stream's body cannot be decoded: `err` of unpack_problem(). The call
+ * may be over, and counted as answered, by then. */
 void call_fail_body(struct call *call, enum err err);
 
 /* What the breaker learns: the upstream answered, and not with a 502 to 504; or it did not. */

@@ -2,8 +2,9 @@
  *
  *   FLYING ──▶ LANDED        one of its calls was answered, or all have failed, or nobody follows
  *
- * The second call takes off after hedge_ms, to another address where there is one, if the budget for
- * retries has one and a connection is to be had at once. The first answer counts; the other call is canceled.
+ * The second call takes off after hedge_ms, to another address where there is one, if the budget
+ * for retries has one and a connection is to be had at once. The first answer counts; the other
+ * call is canceled.
  *
  * The calls may take as long as the most patient follower. Where the time of the last one is over,
  * it is they that fail, so that counters and breaker learn of it.

@@ -9,8 +9,9 @@
  * canceled leaves it where it is; a write has been taken over. In a canceled scope either gives the
  * call up: nobody is going to go on with it.
  *
- * gzip that is decoded waits as it came while nobody pulls, and may go on doing so when the exchange
- * is over and its connection lent to others: what is wrong with the rest, a pull finds out.
+ * gzip that is decoded waits as it came while nobody pulls, and may go on doing so when the
+ * exchange is over and its connection lent to others: what is wrong with the rest, a pull finds
+ * out.
  *
  * An answer may come while the request is still being written. Where it is complete, or where it
  * says that there is something wrong, no more is sent: a peer that has refused may read no further.

@@ -5,8 +5,8 @@
  *   request:  write ──▶ unsent, before there is a connection ──▶ the connection
  *
  * From FLOW_HIGH bytes on that nobody has pulled, the connection is not read; a write settles once
- * less than FLOW_HIGH wait to be sent. Where gzip is decoded, no more than FLOW_HIGH comes out of it
- * at once, and the connection is not read while any of it waits.
+ * less than FLOW_HIGH wait to be sent. Where gzip is decoded, no more than FLOW_HIGH comes out of
+ * it at once, and the connection is not read while any of it waits.
  * Loop:   of the call's.
  * Memory: in the call's scope; bounded, however long the bodies are.
  * Limits: FLOW_UNSENT_MAX bytes and FLOW_WRITES_MAX writes wait to be sent; stream_timeout_ms of

@@ -26,8 +26,8 @@ void inflate_destroy(struct inflate *body);
 enum err inflate_feed(struct inflate *body, struct span bytes, struct buf *out, size_t len_max)
     __attribute__((warn_unused_result));
 
-/* Decodes from the front of `bytes`, which moves on, to the end of `out`, until that is `len_max` long.
- * ERR_PROTOCOL, as inflate_feed(). */
+/* Decodes from the front of `bytes`, which moves on, to the end of `out`, until that is `len_max`
+ * long. ERR_PROTOCOL, as inflate_feed(). */
 enum err inflate_some(struct inflate *body, struct span *bytes, struct buf *out, size_t len_max)
     __attribute__((warn_unused_result));
 

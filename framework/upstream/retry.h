@@ -60,8 +60,8 @@ static inline void retry_budget_add(struct retry_budget *budget, uint32_t percen
 bool retry_budget_take(struct retry_budget *budget) __attribute__((warn_unused_result));
 
 /* Milliseconds that a Retry-After asks for, in seconds or as a date: counted from the answer's own
- * Date, so that nobody's clock has to be right, or from now where that is absent or nonsense. False:
- * absent, nonsense, or more than a million seconds. */
+ * Date, so that nobody's clock has to be right, or from now where that is absent or nonsense.
+ * False: absent, nonsense, or more than a million seconds. */
 bool retry_after_ms(struct span value, struct span date, uint64_t *ms);
 
 #endif

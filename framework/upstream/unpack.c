@@ -1,4 +1,5 @@
-/* upstream/unpack.c - a body that comes as gzip, decoded as fast as somebody takes what comes out. */
+/* upstream/unpack.c - a body that comes as gzip, decoded as fast as somebody takes what comes
+ * out. */
 #include "upstream/unpack.h"
 #include "base/check.h"
 #include "upstream/inflate.h"

@@ -40,8 +40,8 @@ static inline bool unpack_is_started(const struct unpack *unpack)
 }
 
 /* Decodes what waits, and `bytes` (may be absent) behind it, to the end of `out`, until that is
- * `len_max` long. ERR_TOO_BIG: more than bytes_max; ERR_PROTOCOL: no gzip, or its checksum is wrong:
- * `out` has what came before, and no more ever comes. It has been started (checked). */
+ * `len_max` long. ERR_TOO_BIG: more than bytes_max; ERR_PROTOCOL: no gzip, or its checksum is
+ * wrong: `out` has what came before, and no more ever comes. It has been started (checked). */
 enum err unpack_more(struct unpack *unpack, struct span bytes, struct buf *out, size_t len_max)
     __attribute__((warn_unused_result));
 

@@ -69,9 +69,9 @@ const struct histogram *upstream_times(const struct upstream *upstream);
 
 /* Flags of a call: it may be sent again, whatever its method; of a stream, its body is written; the
  * server is told that trailers are welcome; gzip is welcome, and decoded: body_max holds for both
- * forms, or, of a stream, decoded_max for what comes out, and Content-Encoding and Content-Length are
- * left out of the fields; a GET may be answered by a call that is under way already, and the same in
- * each byte. */
+ * forms, or, of a stream, decoded_max for what comes out, and Content-Encoding and Content-Length
+ * are left out of the fields; a GET may be answered by a call that is under way already, and the
+ * same in each byte. */
 enum {
     UPSTREAM_IDEMPOTENT = 1,
     UPSTREAM_UPLOAD = 2,

@@ -3,15 +3,17 @@
  *   connections [OPTION...] ADDRESS:PORT PATH
  *
  *     -n COUNT     connections at once (1000)
- *     -s ADDRESS   the client's own (the kernel's choice): each has some 28,000 ports for one server
- *     -d SECONDS   coming and going for so long: each makes one request, which asks for the end of the
- *                  connection, and reads to that; prints what came of them as JSON
- *     -a PATH      with -d: they come and go as a crowd. All connect, one after the other, and make their
- *                  request; then all at once one of this path; when all are answered, they go, and come
+ *     -s ADDRESS   the client's own (the kernel's choice): some 28,000 ports for one server
+ *     -d SECONDS   coming and going for so long: each makes one request, which asks for the end of
+ *                  the connection, and reads to that; prints what came of them as JSON
+ *     -a PATH      with -d: they come and go as a crowd. All connect, one after the other, and make
+ *                  their request; then all at once one of this path; when all are answered, they
+ *                  go, and come
  *
- * Without -d they are held: each makes one request, "held COUNT" is printed, and then lines of stdin are
- * obeyed, and answered with a line each: "ask PATH" sends a request on each of them; "take" waits for
- * all answers, "taken COUNT" says how many of them were 200. At the end of stdin all are closed.
+ * Without -d they are held: each makes one request, "held COUNT" is printed, and then lines of
+ * stdin are obeyed, and answered with a line each: "ask PATH" sends a request on each of them;
+ * "take" waits for all answers, "taken COUNT" says how many of them were 200. At the end of stdin
+ * all are closed.
  */
 #include "bench/load.h"
 #include <arpa/inet.h>

@@ -2,9 +2,9 @@
  *
  *   k1 PORT      listens on 127.0.0.1, one thread
  *
- * A bare epoll loop. It looks for the blank line that ends a head, and answers each with the same text, whose
- * Date is of this second: all of one read with one send(). It parses nothing, times nothing, and a client that
- * does not take an answer at once is closed.
+ * A bare epoll loop. It looks for the blank line that ends a head, and answers each with the same
+ * text, whose Date is of this second: all of one read with one send(). It parses nothing, times
+ * nothing, and a client that does not take an answer at once is closed.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>

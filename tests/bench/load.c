@@ -46,7 +46,8 @@ uint64_t arrivals_next(struct arrivals *arrivals)
 
 static const uint64_t MOST_US = (UINT64_C(1) << LATENCIES_TOP) - 1;
 
-/* Below 2^LATENCIES_BITS each has a bucket of its own; above, the bits behind the first one count. */
+/* Below 2^LATENCIES_BITS each has a bucket of its own; above, the bits behind the first one
+ * count. */
 static uint32_t bucket_of(uint64_t us)
 {
     uint32_t shift;

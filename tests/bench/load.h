@@ -12,8 +12,8 @@
 
 /* ---- when to send ---- */
 
-/* The moments at which requests are meant to be sent, one after the other, whatever becomes of those
- * before. */
+/* The moments at which requests are meant to be sent, one after the other, whatever becomes of
+ * those before. */
 struct arrivals {
     double rate;        /* a second; above 0 */
     bool is_poisson;    /* gaps by chance, as of many clients who know nothing of each other */

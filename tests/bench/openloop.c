@@ -1,6 +1,6 @@
 /* bench/openloop.c - load at a given rate, whatever becomes of it: an open loop.
  *
- *   openloop [OPTION...] ADDRESS:PORT PATH        GETs over HTTP/1.1; prints what came of them as JSON
+ *   openloop [OPTION...] ADDRESS:PORT PATH     GETs over HTTP/1.1; prints what came of them as JSON
  *
  *     -r RATE      requests a second; 0: as many as the connections carry, a closed loop (0)
  *     -d SECONDS   how long (5), behind
@@ -13,9 +13,9 @@
  *
  * SIGTERM ends it sooner, at the end of the seconds that have passed (for one window).
  *
- * A time is measured from the moment at which a request was meant to be sent: where no connection is
- * free, it waits here, and its waiting counts. So a server that stands still for a second is seen as
- * by a thousand clients, not by one that waited politely.
+ * A time is measured from the moment at which a request was meant to be sent: where no connection
+ * is free, it waits here, and its waiting counts. So a server that stands still for a second is
+ * seen as by a thousand clients, not by one that waited politely.
  *
  *   CONNECTING ──▶ IDLE ◀──▶ BUSY          lost, refused, too late ──▶ BROKEN ──▶ CONNECTING
  */

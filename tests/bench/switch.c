@@ -1,8 +1,9 @@
 /* bench/switch.c - what a fiber's switch costs.
  *
- *   switch COUNT       resumes a fiber so many times, which waits again each time: two switches each
+ *   switch COUNT     resumes a fiber so many times, which waits again each time: two switches each
  *
- * Prints the nanoseconds of one switch. Under callgrind, the difference of two counts is instructions.
+ * Prints the nanoseconds of one switch. Under callgrind, the difference of two counts is
+ * instructions.
  */
 #include "base/clock.h"
 #include "task/fiber.h"

@@ -1,5 +1,5 @@
-/* Goal: a connection holds a parser while a message is half here, and never else; what one connection
- * has sent changes nothing for the one that takes its parser over. */
+/* Goal: a connection holds a parser while a message is half here, and never else; what one
+ * connection has sent changes nothing for the one that takes its parser over. */
 #include "base/log.h"
 #include "http/inside.h"
 #include "lib/http_world.h"
@@ -117,8 +117,8 @@ static void test_many_at_once(void **state)
     }
 }
 
-/* Two empty lines may precede a request: those of one connection don't count for another, and its own
- * count however slowly they come. */
+/* Two empty lines may precede a request: those of one connection don't count for another, and its
+ * own count however slowly they come. */
 static void test_empty_lines_are_counted_for_each(void **state)
 {
     int one = http_world_connect(&http), two = http_world_connect(&http);

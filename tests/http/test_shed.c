@@ -1,5 +1,6 @@
-/* Goal: where more comes than can be done in time, so many are refused at once that the others are served
- * in time; a burst, what is vital, and what does not want what is scarce, are served in any case. */
+/* Goal: where more comes than can be done in time, so many are refused at once that the others are
+ * served in time; a burst, what is vital, and what does not want what is scarce, are served in any
+ * case. */
 #include "base/log.h"
 #include "http/inside.h"
 #include "lib/http_world.h"
@@ -150,8 +151,8 @@ static void test_long_turns_shed(void **state)
     close_fd(&fd);
 }
 
-/* Who has lain in the kernel for long is refused where all have, and no more than a quarter of that is
- * allowed from then on. */
+/* Who has lain in the kernel for long is refused where all have, and no more than a quarter of that
+ * is allowed from then on. */
 static void test_long_waits_shed(void **state)
 {
     uint32_t ms = 0;

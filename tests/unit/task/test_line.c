@@ -1,5 +1,5 @@
-/* Goal: a line says that it is long where it stands, to as many as are too many and to nobody else: what
- * serves it is never idle, and nobody who is let in waits for long. */
+/* Goal: a line says that it is long where it stands, to as many as are too many and to nobody else:
+ * what serves it is never idle, and nobody who is let in waits for long. */
 #include "lib/task_world.h"
 #include "lib/test.h"
 #include "task/line.h"
@@ -103,8 +103,8 @@ static void test_a_burst_is_no_overload(void **state)
     close_counter(&counter);
 }
 
-/* Twice as many as can be served: half of them are, after a quarter of the limit, and the rest is sent
- * away. Where fewer come, all are let in again. */
+/* Twice as many as can be served: half of them are, after a quarter of the limit, and the rest is
+ * sent away. Where fewer come, all are let in again. */
 static void test_too_many(void **state)
 {
     static struct counter counter;

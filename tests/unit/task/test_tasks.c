@@ -1,6 +1,6 @@
 /* Goal: what a worker's scopes and ops share is made and ended whole; handles of ops and scopes are
- * told apart, and once the worker is warm a request takes no memory from the heap; stacks that are no
- * longer needed are given back. */
+ * told apart, and once the worker is warm a request takes no memory from the heap; stacks that are
+ * no longer needed are given back. */
 #include "lib/dies.h"
 #include "lib/task_world.h"
 #include "lib/test.h"

@@ -1,7 +1,7 @@
 /* Goal: an answer in gzip that is streamed comes decoded, however it is cut and framed, at constant
- *       memory and up to its limit; who sends it is held up while nobody pulls; what is wrong with it
- *       is told behind what was good, also where that is found when the call is over; and it can be
- *       given up in each state. */
+ *       memory and up to its limit; who sends it is held up while nobody pulls; what is wrong with
+ *       it is told behind what was good, also where that is found when the call is over; and it can
+ *       be given up in each state. */
 #include "lib/fault.h"
 #include "unit/upstream/pack.h"
 #include "unit/upstream/place.h"
@@ -489,8 +489,8 @@ static void test_stands_still(void **state)
 
 /* ---- canceled ---- */
 
-/* In each state: nothing, some of a head of gzip, something to pull, much that waits, all of it here;
- * by the op, by its release, by the scope. */
+/* In each state: nothing, some of a head of gzip, something to pull, much that waits, all of it
+ * here; by the op, by its release, by the scope. */
 static void test_given_up_anywhere(void **state)
 {
     enum { SIZE = 4 << 20, WAYS = 3, PLACES = 5 };

@@ -161,8 +161,8 @@ static void fill_with(struct place *place, const char *const *texts, uint32_t co
     targets_update(&place->targets, &place->names, on_gone, place);
 }
 
-/* A name that changes its mind (DNS rebinding): whatever it says, nothing private is left to choose,
- * in whichever clothes it comes, and what was good goes when the name turns. */
+/* A name that changes its mind (DNS rebinding): whatever it says, nothing private is left to
+ * choose, in whichever clothes it comes, and what was good goes when the name turns. */
 static void test_private_ones_are_left_out(void **state)
 {
     static const char *const public[] = {"1.1.1.1", "2606:4700::1111"};

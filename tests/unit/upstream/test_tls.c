@@ -316,8 +316,8 @@ static void test_oldest_version(void **state)
     expect_refused(secure, "version");
 }
 
-/* Servers of several protocols are told that we want HTTP/1.1; one that has another one only, or talks
- * that to us all the same, is not called. */
+/* Servers of several protocols are told that we want HTTP/1.1; one that has another one only, or
+ * talks that to us all the same, is not called. */
 static void test_protocol(void **state)
 {
     static const struct tls_server_options cases[] = {

@@ -1,5 +1,6 @@
-/* Goal: gzip is decoded only as far as there is room, at constant memory, whatever is fed and taken;
- *       no byte more than allowed comes out; what is wrong is told once it is met, and for good. */
+/* Goal: gzip is decoded only as far as there is room, at constant memory, whatever is fed and
+ *       taken; no byte more than allowed comes out; what is wrong is told once it is met, and for
+ *       good. */
 #include "lib/test.h"
 #include "unit/upstream/pack.h"
 #include "upstream/unpack.h"
