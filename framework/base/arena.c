@@ -152,8 +152,12 @@ static inline char *take(struct arena *arena, size_t size, size_t align)
 
 void *arena_alloc(struct arena *arena, size_t size)
 {
+    void *memory;
+
     CHECK(arena != NULL);
-    return memset(take(arena, size, alignof(max_align_t)), 0, size);
+    memory = take(arena, size, alignof(max_align_t));
+    mem_zero(memory, size);
+    return memory;
 }
 
 char *arena_bytes(struct arena *arena, size_t size)

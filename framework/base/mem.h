@@ -22,6 +22,14 @@ void *mem_realloc(void *ptr, size_t size) __attribute__((returns_nonnull));
 /* A copy with a NUL behind it; NULL for an absent span. */
 char *mem_copy(struct span bytes) __attribute__((malloc));
 
+/* Zeroes `size` bytes by libc's memset(). Where the size is known, compilers for x86 put "rep stos"
+ * in its place, which for some hundred bytes takes longer to begin than memset() takes in all. */
+static inline void mem_zero(void *ptr, size_t size)
+{
+    __asm__("" : "+r"(size)); /* nothing is known of it any more */
+    memset(ptr, 0, size);
+}
+
 /* Frees; NULL is fine. */
 void mem_free(void *ptr);
 

@@ -29,6 +29,8 @@ static bool is_digit(char byte)
 
 static enum guard check_version(struct span version)
 {
+    if (span_equal(version, SPAN("HTTP/1.1")))
+        return GUARD_OK;
     if (version.len != 8 || memcmp(version.ptr, "HTTP/", 5) != 0 || !is_digit(version.ptr[5]) ||
         version.ptr[6] != '.' || !is_digit(version.ptr[7]))
         return GUARD_VERSION_SYNTAX;

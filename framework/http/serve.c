@@ -81,7 +81,7 @@ static const struct addr *copy_peer(struct scope *scope, const struct http_conn 
 {
     struct addr *addr = arena_alloc(&scope->arena, sizeof(*addr));
 
-    memcpy(&addr->storage, conn->peer, conn->peer_len);
+    memcpy(&addr->storage, conn->peer, sizeof(conn->peer)); /* all of it: a size that is known */
     addr->len = conn->peer_len;
     return addr;
 }

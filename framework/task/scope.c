@@ -583,7 +583,7 @@ static struct scope *make(struct tasks *tasks, struct scope *parent)
         tasks->_free_count--;
         scope = scope_at(link);
         ASAN_UNPOISON(scope, sizeof *scope);
-        *scope = (struct scope){0};
+        mem_zero(scope, sizeof *scope);
     } else {
         scope = mem_alloc(sizeof *scope);
     }
