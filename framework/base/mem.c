@@ -5,6 +5,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 /* The log needs no heap, so it can still say this. */
 static _Noreturn void out_of_memory(size_t size)
@@ -51,6 +54,13 @@ char *mem_copy(struct span bytes)
 void mem_free(void *ptr)
 {
     free(ptr);
+}
+
+void mem_trim(void)
+{
+#ifdef __GLIBC__
+    (void)malloc_trim(0);
+#endif
 }
 
 char *mem_format(const char *format, ...)

@@ -9,14 +9,24 @@
 enum {
     ARENA_BLOCKS_KEPT = 1024, /* 4 MiB: the memory of some hundred requests at once */
     TRIM_MS = 1000,           /* stacks that nobody has needed for so long go */
-    TRIM_STACKS_MAX = 256     /* at once: about a millisecond */
+    TRIM_STACKS_MAX = 256,    /* at once: about a millisecond */
+    CROWD = 1000              /* so many stacks fewer: much of the heap is free, too */
 };
 
 static void on_trim(struct timer *timer)
 {
     struct tasks *tasks = CONTAINER_OF(timer, struct tasks, _trim);
 
-    if (fiber_trim(tasks->fibers, TRIM_STACKS_MAX))
+    uint32_t before = fiber_stacks(tasks->fibers);
+    bool is_more = fiber_trim(tasks->fibers, TRIM_STACKS_MAX);
+    uint32_t went = before - fiber_stacks(tasks->fibers);
+
+    tasks->_trimmed += went;
+    if (tasks->_trimmed >= CROWD && went < TRIM_STACKS_MAX) { /* the last of them are gone */
+        tasks->_trimmed = 0;
+        mem_trim();
+    }
+    if (is_more)
         timer_start(tasks->loop, timer, TRIM_MS, on_trim);
 }
 

@@ -40,6 +40,7 @@ struct tasks {
     uint64_t ops_started;     /* since the worker's start */
     struct scope *_current;   /* whose fiber runs; NULL: none does */
     struct timer _trim;       /* gives stacks back */
+    uint32_t _trimmed;        /* stacks that went since the heap was trimmed */
 };
 
 /* `blame` and `fibers` (options) may be NULL. */

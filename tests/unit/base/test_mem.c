@@ -75,6 +75,26 @@ static void test_format(void **state)
     mem_free(text);
 }
 
+/* Nothing that is in use changes. */
+static void test_a_trim_leaves_what_is_used(void **state)
+{
+    unsigned char *pieces[2000];
+
+    (void)state;
+    for (int i = 0; i < 2000; i++)
+        pieces[i] = memset(mem_alloc(3000), i % 251, 3000);
+    for (int i = 0; i < 2000; i++)
+        if (i % 10 != 0)
+            mem_free(pieces[i]);
+    mem_trim();
+    for (int i = 0; i < 2000; i += 10) {
+        for (int at = 0; at < 3000; at++)
+            assert_int_equal(pieces[i][at], i % 251);
+        mem_free(pieces[i]);
+    }
+    mem_trim();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -83,6 +103,7 @@ int main(void)
         cmocka_unit_test(test_overflow_and_exhaustion_die),
         cmocka_unit_test(test_copy_ends_with_a_nul),
         cmocka_unit_test(test_format),
+        cmocka_unit_test(test_a_trim_leaves_what_is_used),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -17,6 +17,7 @@ void *__real_mem_calloc(size_t count, size_t size);
 void *__wrap_mem_calloc(size_t count, size_t size);
 void *__real_mem_realloc(void *ptr, size_t size);
 void *__wrap_mem_realloc(void *ptr, size_t size);
+void __wrap_mem_trim(void);
 /* NOLINTEND(bugprone-reserved-identifier) */
 
 void *__wrap_mem_alloc(size_t size)
@@ -35,6 +36,14 @@ void *__wrap_mem_realloc(void *ptr, size_t size)
 {
     taken++;
     return __real_mem_realloc(ptr, size);
+}
+
+/* How often the heap was trimmed. */
+static uint32_t trimmed;
+
+void __wrap_mem_trim(void)
+{
+    trimmed++;
 }
 
 static void test_empty_ones_come_and_go(void **state)
@@ -120,7 +129,7 @@ static void destroy_too_early(void *arg)
 /* A crowd of fibers that wait, or go on and end. */
 struct crowd {
     struct fiber_pool *pool;
-    struct fiber *fibers[300];
+    struct fiber *fibers[2500];
     uint32_t count;
 };
 
@@ -173,6 +182,35 @@ static void test_stacks_are_given_back(void **state)
     world_deinit(&world);
 }
 
+/* Once behind a crowd, when the last of its stacks has gone: not for a few, nor in between. */
+static void test_the_heap_is_trimmed_behind_a_crowd(void **state)
+{
+    const struct fiber_options options = {.stack_size = 16384};
+    struct crowd crowd = {0};
+    struct world world;
+
+    (void)state;
+    trimmed = 0;
+    world_init(&world, &options, NULL);
+    crowd.pool = world.tasks->fibers;
+    come(&crowd, 900);
+    leave(&crowd);
+    fake_clock_walk(&world.clock, world.loop, 10000);
+    assert_int_equal(fiber_stacks(crowd.pool), 64);
+    assert_int_equal(trimmed, 0);
+    for (uint32_t round = 1; round <= 2; round++) {
+        come(&crowd, 2500);
+        leave(&crowd);
+        fake_clock_walk(&world.clock, world.loop, 6000);
+        assert_in_range(fiber_stacks(crowd.pool), 500, 2000);
+        assert_int_equal(trimmed, round - 1);
+        fake_clock_walk(&world.clock, world.loop, 20000);
+        assert_int_equal(fiber_stacks(crowd.pool), 64);
+        assert_int_equal(trimmed, round);
+    }
+    world_deinit(&world);
+}
+
 static void test_a_living_scope_forbids_the_end(void **state)
 {
     char output[DIES_OUTPUT_SIZE];
@@ -189,6 +227,7 @@ int main(void)
         cmocka_unit_test(test_handles_are_of_a_kind),
         cmocka_unit_test(test_warm_requests_take_nothing_from_the_heap),
         cmocka_unit_test(test_stacks_are_given_back),
+        cmocka_unit_test(test_the_heap_is_trimmed_behind_a_crowd),
         cmocka_unit_test(test_a_living_scope_forbids_the_end),
     };
 
