@@ -99,7 +99,7 @@ def test_a_server_that_is_not_there_is_told(tool, free_port):
 
 def test_idle_connections_and_waiting_requests(made):
     assert "200 still answer" in scale.idle(made, 200).value
-    assert "200 answered" in scale.waiting(made, 200, seconds=2).value
+    assert "200 answered" in scale.waiting(made, 200, seconds=2)[0].value
 
 
 def test_routes_of_the_plugin(made, start_weft):

@@ -20,7 +20,8 @@ ENV = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb
 
 @pytest.fixture
 def host(start_weft):
-    return start_weft({"plugin.hello": {"path": "hello.so"}, "plugin.lab": {"path": LAB}}, env=ENV)
+    return start_weft({"server": {"shed_after": 0}, "plugin.hello": {"path": "hello.so"}, "plugin.lab": {"path": LAB}},
+                      env=ENV)
 
 
 def under_way(host):
