@@ -77,20 +77,24 @@ def host(start_weft, ledger, proxy):
 
 
 class Crowd:
-    """RATE requests a second for balances, whatever becomes of them."""
+    """So many requests a second, whatever becomes of them."""
 
-    def __init__(self, host):
+    def __init__(self, host, path="/ledger/balance/3", rate=RATE):
         self._process = subprocess.Popen(
-            [place.BUILD / "tests" / "openloop", "-r", str(RATE), "-d", "600", "-c", str(CROWD), "-s", str(SEED), "-t",
-             str((BUDGET_S + LATE_S) * 1000), f"127.0.0.1:{host.port}", "/ledger/balance/3"],
+            [place.BUILD / "tests" / "openloop", "-r", str(rate), "-d", "600", "-c", str(CROWD), "-s", str(SEED), "-t",
+             str((BUDGET_S + LATE_S) * 1000), f"127.0.0.1:{host.port}", path],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    def end(self, is_served):
-        """What came of them. None lost its connection, and each has one end."""
+    def stop(self):
+        """What came of them."""
         self._process.terminate()
         out, errors = self._process.communicate(timeout=60)
         assert self._process.returncode == 0, errors
-        total = json.loads(out)["total"]
+        return json.loads(out)["total"]
+
+    def end(self, is_served):
+        """None lost its connection, and each has one end."""
+        total = self.stop()
         answers = {name: total[name]["count"] for name in ("2xx", "503", "other")}
         print(f"{total['offered']:.0f} requests/s offered, {total['answered']:.0f} answered, {answers},"
               f" {total['timeouts']} found no connection in time or no answer, the slowest 2xx"
@@ -233,6 +237,27 @@ def is_quite_well(host, ledger):
 
 
 @contextlib.contextmanager
+def measured(host):
+    """In a soak: how a route that needs no database does meanwhile, and how it did before, with the load and without
+    faults."""
+    if not IS_SOAK:
+        yield
+        return
+    quiet = Crowd(host, "/ledger/ping", 200)
+    time.sleep(SECONDS / 3)
+    before = quiet.stop()
+    troubled = Crowd(host, "/ledger/ping", 200)
+    try:
+        yield
+        after = troubled.stop()
+    finally:
+        troubled.kill()
+    times = [f"{total['2xx']['p99_us'] / 1000:.1f} ms" for total in (before, after)]
+    print(f"/ledger/ping: p99 {times[0]} without faults, {times[1]} with them;"
+          f" {after['requests'] - after['2xx']['count']} of {after['requests']} failed")
+
+
+@contextlib.contextmanager
 def under_load(host, ledger, wants=("done",), is_served=True):
     """The load goes on during the block, and for a while before and after it; then all is compared."""
     wait_until(lambda: is_quite_well(host, ledger))
@@ -241,7 +266,8 @@ def under_load(host, ledger, wants=("done",), is_served=True):
     load = Load(host)
     try:
         wait_until(lambda: list(load.told.values()).count("done") > 20)
-        yield load
+        with measured(host):
+            yield load
         wait_until(lambda: is_quite_well(host, ledger), 30, "recovery under load")
         crowd.end(is_served)
     finally:
