@@ -15,7 +15,7 @@
 #include "base/mem.h"
 #include "loop/helper.h"
 #include "pg/hosts.h"
-#include "pg/pool.h"
+#include "pg/parameters.h"
 #include <errno.h>
 #include <libpq-fe.h>
 #include <poll.h>
@@ -26,226 +26,29 @@
 #include <unistd.h>
 
 enum {
-    PARAMETERS_MAX = 96,          /* more than libpq has */
-    IDLE_TRANSACTION_MS = 60000,  /* the server ends a transaction that does nothing for so long */
     GLANCE_MS = 50,               /* how often a thread looks whether it is still wanted */
     VERSION_CLIENT_CHECK = 140000 /* the first that can look whether its client is there */
 };
 
 #define CONNECT_MAGIC 0x7067636eu
 
-/* Paths of files that do not exist: libpq then looks for no other. */
-static const char no_file[] = "/dev/null/none";
-static const char system_authorities[] = "/etc/ssl/certs/ca-certificates.crt";
-
-/* Keywords and values, as libpq wants them. */
-struct parameters {
-    char *keywords[PARAMETERS_MAX + 1]; /* on the heap; ended by NULL */
-    char *values[PARAMETERS_MAX + 1];   /* the same */
-    uint32_t count;                     /* of both */
-};
-
 struct pg_connect {
-    uint32_t magic;               /* CONNECT_MAGIC */
-    struct job job;               /* on the helper thread */
-    struct helpers *helpers;      /* whose thread */
-    atomic_bool is_abandoned;     /* nobody wants it */
-    struct parameters parameters; /* of the connection */
-    struct pg_hosts hosts;        /* that are tried */
-    uint32_t server;              /* index of the one that is tried */
-    uint32_t timeout_ms;          /* of each */
-    bool is_prepared;             /* the session is our own, and so are its settings */
-    bool asks_limit;              /* see struct pg_wish */
-    struct pg_limit limit;        /* the answer */
-    PGconn *conn;                 /* made by the thread */
-    char problem[512];            /* why it failed, for each server; "" else */
-    pg_connect_fn *done;          /* whom to tell */
-    void *data;                   /* for done */
+    uint32_t magic;                  /* CONNECT_MAGIC */
+    struct job job;                  /* on the helper thread */
+    struct helpers *helpers;         /* whose thread */
+    atomic_bool is_abandoned;        /* nobody wants it */
+    struct pg_parameters parameters; /* of the connection */
+    struct pg_hosts hosts;           /* that are tried */
+    uint32_t server;                 /* index of the one that is tried */
+    uint32_t timeout_ms;             /* of each */
+    bool is_prepared;                /* the session is our own, and so are its settings */
+    bool asks_limit;                 /* see struct pg_wish */
+    struct pg_limit limit;           /* the answer */
+    PGconn *conn;                    /* made by the thread */
+    char problem[512];               /* why it failed, for each server; "" else */
+    pg_connect_fn *done;             /* whom to tell */
+    void *data;                      /* for done */
 };
-
-/* Parameters */
-
-static const char *find(const struct parameters *parameters, const char *keyword)
-{
-    for (uint32_t i = 0; i < parameters->count; i++) {
-        if (strcmp(parameters->keywords[i], keyword) == 0)
-            return parameters->values[i];
-    }
-    return NULL;
-}
-
-static void add(struct parameters *parameters, const char *keyword, const char *value)
-{
-    CHECK(parameters->count < PARAMETERS_MAX);
-    if (value[0] == '\0')
-        return;
-    parameters->keywords[parameters->count] = mem_copy(span_of(keyword));
-    parameters->values[parameters->count++] = mem_copy(span_of(value));
-}
-
-/* Unless the user's own conninfo says something else. */
-static void add_default(struct parameters *parameters, const char *keyword, const char *value)
-{
-    if (find(parameters, keyword) == NULL)
-        add(parameters, keyword, value);
-}
-
-static void remove_parameter(struct parameters *parameters, const char *keyword)
-{
-    for (uint32_t i = 0; i < parameters->count; i++) {
-        if (strcmp(parameters->keywords[i], keyword) != 0)
-            continue;
-        mem_free(parameters->keywords[i]);
-        mem_free(parameters->values[i]);
-        parameters->count--;
-        parameters->keywords[i] = parameters->keywords[parameters->count];
-        parameters->values[i] = parameters->values[parameters->count];
-        parameters->keywords[parameters->count] = parameters->values[parameters->count] = NULL;
-        return;
-    }
-}
-
-static void set_parameter(struct parameters *parameters, const char *keyword, const char *value)
-{
-    remove_parameter(parameters, keyword);
-    add(parameters, keyword, value);
-}
-
-static void free_parameters(struct parameters *parameters)
-{
-    for (uint32_t i = 0; i < parameters->count; i++) {
-        mem_free(parameters->keywords[i]);
-        mem_free(parameters->values[i]);
-    }
-    *parameters = (struct parameters){0};
-}
-
-static void add_conninfo(struct parameters *parameters, const char *conninfo)
-{
-    char *problem = NULL;
-    PQconninfoOption *options = PQconninfoParse(conninfo, &problem);
-
-    CHECK(options != NULL); /* pg_options_check() */
-    for (PQconninfoOption *option = options; option->keyword != NULL; option++) {
-        if (option->val != NULL)
-            add(parameters, option->keyword, option->val);
-    }
-    PQconninfoFree(options);
-}
-
-static void add_options(struct parameters *parameters, const struct pg_options *options)
-{
-    char port[16];
-
-    (void)snprintf(port, sizeof port, "%u", options->port);
-    add(parameters, "host", options->host);
-    add(parameters, "port", port);
-    add(parameters, "user", options->user);
-    add(parameters, "password", options->password);
-    add(parameters, "dbname", options->dbname);
-    add(parameters, "sslmode", pg_option_sslmode(options->sslmode));
-    add(parameters, "sslrootcert", options->sslrootcert);
-    add(parameters, "target_session_attrs", pg_option_target(options->target));
-}
-
-static void collect(struct parameters *parameters, const struct pg_options *options)
-{
-    if (options->conninfo[0] != '\0')
-        add_conninfo(parameters, options->conninfo);
-    else
-        add_options(parameters, options);
-}
-
-/* What is not given here, libpq takes from the environment, or from files in somebody's home. */
-static void add_defaults(struct parameters *parameters)
-{
-    const char *sslmode = find(parameters, "sslmode");
-    bool verifies = sslmode != NULL && strncmp(sslmode, "verify", 6) == 0;
-
-    add_default(parameters, "sslmode", "prefer");
-    add_default(parameters, "sslrootcert", verifies ? system_authorities : no_file);
-    add_default(parameters, "sslcert", no_file);
-    add_default(parameters, "sslcrl", no_file);
-    add_default(parameters, "passfile", no_file);
-    add_default(parameters, "gssencmode", "disable");
-    add_default(parameters, "channel_binding", "prefer");
-    add_default(parameters, "target_session_attrs", "any");
-    add_default(parameters, "application_name", "weft");
-    add_default(parameters, "keepalives", "1");
-    add_default(parameters, "keepalives_idle", "30");
-    add_default(parameters, "keepalives_interval", "10");
-    add_default(parameters, "keepalives_count", "3");
-    add_default(parameters, "tcp_user_timeout", "30000");
-    set_parameter(parameters, "client_encoding", "UTF8");
-}
-
-/* Settings of a session that is our own for as long as it lives. */
-static void add_session_settings(struct parameters *parameters, const struct pg_options *options)
-{
-    const char *theirs = find(parameters, "options");
-    char *text = mem_format("-c DateStyle=ISO%s%s -c statement_timeout=%u "
-                            "-c idle_in_transaction_session_timeout=%u",
-                            theirs != NULL ? " " : "", theirs != NULL ? theirs : "",
-                            options->statement_timeout_ms, IDLE_TRANSACTION_MS);
-
-    set_parameter(parameters, "options", text);
-    mem_free(text);
-}
-
-static bool split(struct pg_hosts *hosts, const struct parameters *parameters,
-                  char problem[INI_PROBLEM_SIZE])
-{
-    return pg_hosts_init(hosts, find(parameters, "host"), find(parameters, "hostaddr"),
-                         find(parameters, "port"), problem);
-}
-
-static bool can_split(const struct pg_options *options, char problem[INI_PROBLEM_SIZE])
-{
-    struct parameters parameters = {.count = 0};
-    struct pg_hosts hosts = {.count = 0};
-    bool can;
-
-    collect(&parameters, options);
-    can = split(&hosts, &parameters, problem);
-    pg_hosts_deinit(&hosts);
-    free_parameters(&parameters);
-    return can;
-}
-
-bool pg_connect_parses(const struct pg_options *options, char problem[INI_PROBLEM_SIZE])
-{
-    char *text = NULL;
-    PQconninfoOption *parsed = PQconninfoParse(options->conninfo, &text);
-
-    if (parsed == NULL) {
-        (void)snprintf(problem, INI_PROBLEM_SIZE, "conninfo: %.*s",
-                       (int)strcspn(text != NULL ? text : "", "\n"), text != NULL ? text : "");
-        PQfreemem(text);
-        return false;
-    }
-    PQconninfoFree(parsed);
-    return can_split(options, problem);
-}
-
-static bool is_target(const struct parameters *parameters, const char *target)
-{
-    const char *theirs = find(parameters, "target_session_attrs");
-
-    return theirs != NULL && strcmp(theirs, target) == 0;
-}
-
-struct pg_aim pg_connect_aim(const struct pg_options *options)
-{
-    struct parameters parameters = {.count = 0};
-    struct pg_aim aim;
-
-    collect(&parameters, options);
-    aim.wants_writer = is_target(&parameters, "read-write") || is_target(&parameters, "primary");
-    aim.is_spread = is_target(&parameters, "read-only") || is_target(&parameters, "standby") ||
-                    is_target(&parameters, "prefer-standby");
-    free_parameters(&parameters);
-    return aim;
-}
 
 /* On the helper thread */
 
@@ -366,7 +169,7 @@ static void ignore_notice(void *data, const PGresult *result)
     (void)result;
 }
 
-static bool open_conn(struct pg_connect *connect, const struct parameters *parameters)
+static bool open_conn(struct pg_connect *connect, const struct pg_parameters *parameters)
 {
     uint64_t end_us = clock_monotonic_us() + connect->timeout_ms * 1000ull;
 
@@ -391,9 +194,9 @@ static bool try_server(struct pg_connect *connect, uint32_t server)
     CHECK(server < connect->hosts.count);
     CHECK(connect->conn == NULL);
     connect->server = server;
-    set_parameter(&connect->parameters, "host", host->host);
-    set_parameter(&connect->parameters, "hostaddr", host->hostaddr);
-    set_parameter(&connect->parameters, "port", host->port);
+    pg_parameters_set(&connect->parameters, "host", host->host);
+    pg_parameters_set(&connect->parameters, "hostaddr", host->hostaddr);
+    pg_parameters_set(&connect->parameters, "port", host->port);
     if (open_conn(connect, &connect->parameters))
         return true;
     PQfinish(connect->conn);
@@ -415,15 +218,16 @@ static bool try_all(struct pg_connect *connect, uint32_t first)
 static void on_thread(struct job *job)
 {
     struct pg_connect *connect = CONTAINER_OF(job, struct pg_connect, job);
-    struct parameters *parameters = &connect->parameters;
+    struct pg_parameters *parameters = &connect->parameters;
     uint32_t first = connect->server;
-    bool is_picky = connect->hosts.count > 1 && is_target(parameters, "prefer-standby");
+    bool is_picky =
+        connect->hosts.count > 1 && pg_parameters_is_target(parameters, "prefer-standby");
 
     if (is_picky)
-        set_parameter(parameters, "target_session_attrs", "standby");
+        pg_parameters_set(parameters, "target_session_attrs", "standby");
     if (try_all(connect, first) || !is_picky)
         return;
-    set_parameter(parameters, "target_session_attrs", "any");
+    pg_parameters_set(parameters, "target_session_attrs", "any");
     connect->problem[0] = '\0';
     (void)try_all(connect, first);
 }
@@ -432,7 +236,7 @@ static void on_thread(struct job *job)
 
 static void free_connect(struct pg_connect *connect)
 {
-    free_parameters(&connect->parameters);
+    pg_parameters_deinit(&connect->parameters);
     pg_hosts_deinit(&connect->hosts);
     connect->magic = 0;
     mem_free(connect);
@@ -450,15 +254,6 @@ static void on_done(struct job *job)
     free_connect(connect);
 }
 
-/* The server of that connection and no other one. */
-static void be_like(struct parameters *parameters, const PGconn *conn)
-{
-    set_parameter(parameters, "host", PQhost(conn));
-    set_parameter(parameters, "hostaddr", PQhostaddr(conn));
-    set_parameter(parameters, "port", PQport(conn));
-    set_parameter(parameters, "target_session_attrs", "any");
-}
-
 static struct pg_connect *make(struct helpers *helpers, const struct pg_options *options)
 {
     struct pg_connect *connect = mem_alloc(sizeof *connect);
@@ -468,10 +263,7 @@ static struct pg_connect *make(struct helpers *helpers, const struct pg_options 
     connect->timeout_ms = options->connect_timeout_ms;
     connect->is_prepared = options->is_prepared;
     atomic_init(&connect->is_abandoned, false);
-    collect(&connect->parameters, options);
-    add_defaults(&connect->parameters);
-    if (options->is_prepared)
-        add_session_settings(&connect->parameters, options);
+    pg_parameters_init(&connect->parameters, options);
     return connect;
 }
 
@@ -484,8 +276,8 @@ struct pg_connect *pg_connect_start(struct helpers *helpers, const struct pg_opt
 
     CHECK(done != NULL);
     if (wish->like != NULL)
-        be_like(&connect->parameters, wish->like);
-    can = split(&connect->hosts, &connect->parameters, problem);
+        pg_parameters_be_like(&connect->parameters, wish->like);
+    can = pg_parameters_hosts(&connect->parameters, &connect->hosts, problem);
     CHECK(can); /* pg_options_check() */
     CHECK(connect->hosts.count > 0);
     connect->asks_limit = wish->asks_limit;
@@ -517,19 +309,4 @@ void pg_connect_abandon(struct pg_connect *connect)
         free_connect(connect);
     else
         atomic_store(&connect->is_abandoned, true);
-}
-
-void pg_forget_environment(void)
-{
-    static const char *const others[] = {"PGDATESTYLE",  "PGTZ",          "PGGEQO",
-                                         "PGREQUIRESSL", "PGSERVICEFILE", "PGSYSCONFDIR"};
-    PQconninfoOption *options = PQconndefaults();
-
-    for (PQconninfoOption *option = options; option != NULL && option->keyword != NULL; option++) {
-        if (option->envvar != NULL)
-            (void)unsetenv(option->envvar);
-    }
-    PQconninfoFree(options);
-    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
-        (void)unsetenv(others[i]);
 }

@@ -18,12 +18,6 @@ struct helpers;
 struct pg_conn; /* libpq's PGconn */
 struct pg_connect;
 
-/* What a pool's options say of the servers that they name. */
-struct pg_aim {
-    bool wants_writer; /* target_session_attrs is read-write or primary */
-    bool is_spread;    /* any of those that only read will do: not always the same one */
-};
-
 /* How many sessions the server has for us. */
 struct pg_limit {
     uint32_t sessions; /* 0: not asked for, or not known */
@@ -53,13 +47,7 @@ uint32_t pg_connect_server(const struct pg_connect *connect);
 /* In `done`: what the server was asked; the attempt's. */
 const struct pg_limit *pg_connect_limit(const struct pg_connect *connect);
 
-/* As they are in `options`, which were checked. */
-struct pg_aim pg_connect_aim(const struct pg_options *options);
-
 /* Nobody wants it any more: `done` will not run. NULL is fine. */
 void pg_connect_abandon(struct pg_connect *connect);
-
-/* Can libpq parse the conninfo, and do the servers fit? Else false, and `problem` says why. */
-bool pg_connect_parses(const struct pg_options *options, char problem[INI_PROBLEM_SIZE]);
 
 #endif

@@ -1,7 +1,7 @@
 /* pg/options.c - the settings of a [pg.NAME] section. */
 #include "pg/options.h"
 #include "base/check.h"
-#include "pg/connect.h"
+#include "pg/parameters.h"
 #include <assert.h>
 #include <stdio.h>
 
@@ -138,5 +138,5 @@ enum err pg_options_check(const struct pg_options *options, char problem[INI_PRO
                        "conninfo stands beside %s, expected one or the other", replaced[i].key);
         return ERR_INVALID;
     }
-    return pg_connect_parses(options, problem) ? ERR_OK : ERR_INVALID;
+    return pg_parameters_parse(options, problem) ? ERR_OK : ERR_INVALID;
 }

@@ -539,7 +539,7 @@ struct pg_pool *pg_pool_create(struct loop *loop, struct helpers *helpers, const
     pool->helpers = helpers;
     pool->name = mem_copy(span_of(name));
     pool->options = options;
-    pool->aim = pg_connect_aim(options);
+    pool->aim = pg_parameters_aim(options);
     pool->sessions = mem_calloc(options->sessions_max, sizeof *pool->sessions);
     pool->loads = mem_calloc(options->sessions_max, sizeof *pool->loads);
     list_init(&pool->shared);

@@ -48,11 +48,6 @@ struct pg_pool_counts {
     uint32_t in_flight;        /* now, those whose op is gone included */
 };
 
-/* Removes from the environment what libpq would read from it (PGHOST, PGPASSWORD, PGOPTIONS, ...),
- * so that no session gets settings by accident. Once a process, after the settings were read and
- * before any thread runs. */
-void pg_forget_environment(void);
-
 /* `name` (copied) for logs and metrics; `options` is the caller's and outlives the pool. Opens
  * nothing yet. */
 struct pg_pool *pg_pool_create(struct loop *loop, struct helpers *helpers, const char *name,

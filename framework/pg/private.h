@@ -13,6 +13,7 @@
 #include "pg/connect.h"
 #include "pg/control.h"
 #include "pg/page.h"
+#include "pg/parameters.h"
 #include "pg/pool.h"
 #include "pg/query.h"
 #include "pg/result.h"

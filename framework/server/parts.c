@@ -8,6 +8,7 @@
 #include "net/resolve.h"
 #include "observe/access.h"
 #include "observe/blame.h"
+#include "pg/parameters.h"
 #include "pg/pool.h"
 #include "server/board.h"
 #include "server/inspect.h"

@@ -9,6 +9,7 @@
 #include "lib/temp_dir.h"
 #include "loop/helper.h"
 #include "loop/loop.h"
+#include "pg/parameters.h"
 #include "pg/pool.h"
 #include "pg/query.h"
 #include "task/scope.h"

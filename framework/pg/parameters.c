@@ -1,0 +1,231 @@
+/* pg/parameters.c - what libpq is told of a server. */
+#include "pg/parameters.h"
+#include "base/check.h"
+#include "base/mem.h"
+#include "pg/hosts.h"
+#include <libpq-fe.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { IDLE_TRANSACTION_MS = 60000 }; /* the server ends one that does nothing for so long */
+
+/* Paths of files that do not exist: libpq then looks for no other. */
+static const char no_file[] = "/dev/null/none";
+static const char system_authorities[] = "/etc/ssl/certs/ca-certificates.crt";
+
+static const char *find(const struct pg_parameters *parameters, const char *keyword)
+{
+    for (uint32_t i = 0; i < parameters->count; i++) {
+        if (strcmp(parameters->keywords[i], keyword) == 0)
+            return parameters->values[i];
+    }
+    return NULL;
+}
+
+static void add(struct pg_parameters *parameters, const char *keyword, const char *value)
+{
+    CHECK(parameters->count < PG_PARAMETERS_MAX);
+    if (value[0] == '\0')
+        return;
+    parameters->keywords[parameters->count] = mem_copy(span_of(keyword));
+    parameters->values[parameters->count++] = mem_copy(span_of(value));
+}
+
+/* Unless the user's own conninfo says something else. */
+static void add_default(struct pg_parameters *parameters, const char *keyword, const char *value)
+{
+    if (find(parameters, keyword) == NULL)
+        add(parameters, keyword, value);
+}
+
+static void remove_parameter(struct pg_parameters *parameters, const char *keyword)
+{
+    for (uint32_t i = 0; i < parameters->count; i++) {
+        if (strcmp(parameters->keywords[i], keyword) != 0)
+            continue;
+        mem_free(parameters->keywords[i]);
+        mem_free(parameters->values[i]);
+        parameters->count--;
+        parameters->keywords[i] = parameters->keywords[parameters->count];
+        parameters->values[i] = parameters->values[parameters->count];
+        parameters->keywords[parameters->count] = parameters->values[parameters->count] = NULL;
+        return;
+    }
+}
+
+void pg_parameters_set(struct pg_parameters *parameters, const char *keyword, const char *value)
+{
+    remove_parameter(parameters, keyword);
+    add(parameters, keyword, value);
+}
+
+void pg_parameters_deinit(struct pg_parameters *parameters)
+{
+    for (uint32_t i = 0; i < parameters->count; i++) {
+        mem_free(parameters->keywords[i]);
+        mem_free(parameters->values[i]);
+    }
+    *parameters = (struct pg_parameters){0};
+}
+
+static void add_conninfo(struct pg_parameters *parameters, const char *conninfo)
+{
+    char *problem = NULL;
+    PQconninfoOption *options = PQconninfoParse(conninfo, &problem);
+
+    CHECK(options != NULL); /* pg_options_check() */
+    for (PQconninfoOption *option = options; option->keyword != NULL; option++) {
+        if (option->val != NULL)
+            add(parameters, option->keyword, option->val);
+    }
+    PQconninfoFree(options);
+}
+
+static void add_options(struct pg_parameters *parameters, const struct pg_options *options)
+{
+    char port[16];
+
+    (void)snprintf(port, sizeof port, "%u", options->port);
+    add(parameters, "host", options->host);
+    add(parameters, "port", port);
+    add(parameters, "user", options->user);
+    add(parameters, "password", options->password);
+    add(parameters, "dbname", options->dbname);
+    add(parameters, "sslmode", pg_option_sslmode(options->sslmode));
+    add(parameters, "sslrootcert", options->sslrootcert);
+    add(parameters, "target_session_attrs", pg_option_target(options->target));
+}
+
+static void collect(struct pg_parameters *parameters, const struct pg_options *options)
+{
+    if (options->conninfo[0] != '\0')
+        add_conninfo(parameters, options->conninfo);
+    else
+        add_options(parameters, options);
+}
+
+/* What is not given here, libpq takes from the environment, or from files in somebody's home. */
+static void add_defaults(struct pg_parameters *parameters)
+{
+    const char *sslmode = find(parameters, "sslmode");
+    bool verifies = sslmode != NULL && strncmp(sslmode, "verify", 6) == 0;
+
+    add_default(parameters, "sslmode", "prefer");
+    add_default(parameters, "sslrootcert", verifies ? system_authorities : no_file);
+    add_default(parameters, "sslcert", no_file);
+    add_default(parameters, "sslcrl", no_file);
+    add_default(parameters, "passfile", no_file);
+    add_default(parameters, "gssencmode", "disable");
+    add_default(parameters, "channel_binding", "prefer");
+    add_default(parameters, "target_session_attrs", "any");
+    add_default(parameters, "application_name", "weft");
+    add_default(parameters, "keepalives", "1");
+    add_default(parameters, "keepalives_idle", "30");
+    add_default(parameters, "keepalives_interval", "10");
+    add_default(parameters, "keepalives_count", "3");
+    add_default(parameters, "tcp_user_timeout", "30000");
+    pg_parameters_set(parameters, "client_encoding", "UTF8");
+}
+
+/* Settings of a session that is our own for as long as it lives. */
+static void add_session_settings(struct pg_parameters *parameters, const struct pg_options *options)
+{
+    const char *theirs = find(parameters, "options");
+    char *text = mem_format("-c DateStyle=ISO%s%s -c statement_timeout=%u "
+                            "-c idle_in_transaction_session_timeout=%u",
+                            theirs != NULL ? " " : "", theirs != NULL ? theirs : "",
+                            options->statement_timeout_ms, IDLE_TRANSACTION_MS);
+
+    pg_parameters_set(parameters, "options", text);
+    mem_free(text);
+}
+
+void pg_parameters_init(struct pg_parameters *parameters, const struct pg_options *options)
+{
+    *parameters = (struct pg_parameters){.count = 0};
+    collect(parameters, options);
+    add_defaults(parameters);
+    if (options->is_prepared)
+        add_session_settings(parameters, options);
+}
+
+void pg_parameters_be_like(struct pg_parameters *parameters, const struct pg_conn *conn)
+{
+    pg_parameters_set(parameters, "host", PQhost(conn));
+    pg_parameters_set(parameters, "hostaddr", PQhostaddr(conn));
+    pg_parameters_set(parameters, "port", PQport(conn));
+    pg_parameters_set(parameters, "target_session_attrs", "any");
+}
+
+bool pg_parameters_hosts(const struct pg_parameters *parameters, struct pg_hosts *hosts,
+                         char problem[INI_PROBLEM_SIZE])
+{
+    return pg_hosts_init(hosts, find(parameters, "host"), find(parameters, "hostaddr"),
+                         find(parameters, "port"), problem);
+}
+
+static bool can_split(const struct pg_options *options, char problem[INI_PROBLEM_SIZE])
+{
+    struct pg_parameters parameters = {.count = 0};
+    struct pg_hosts hosts = {.count = 0};
+    bool can;
+
+    collect(&parameters, options);
+    can = pg_parameters_hosts(&parameters, &hosts, problem);
+    pg_hosts_deinit(&hosts);
+    pg_parameters_deinit(&parameters);
+    return can;
+}
+
+bool pg_parameters_parse(const struct pg_options *options, char problem[INI_PROBLEM_SIZE])
+{
+    char *text = NULL;
+    PQconninfoOption *parsed = PQconninfoParse(options->conninfo, &text);
+
+    if (parsed == NULL) {
+        (void)snprintf(problem, INI_PROBLEM_SIZE, "conninfo: %.*s",
+                       (int)strcspn(text != NULL ? text : "", "\n"), text != NULL ? text : "");
+        PQfreemem(text);
+        return false;
+    }
+    PQconninfoFree(parsed);
+    return can_split(options, problem);
+}
+
+bool pg_parameters_is_target(const struct pg_parameters *parameters, const char *target)
+{
+    const char *theirs = find(parameters, "target_session_attrs");
+
+    return theirs != NULL && strcmp(theirs, target) == 0;
+}
+
+struct pg_aim pg_parameters_aim(const struct pg_options *options)
+{
+    struct pg_parameters parameters = {.count = 0};
+    struct pg_aim aim;
+
+    collect(&parameters, options);
+    aim.wants_writer = pg_parameters_is_target(&parameters, "read-write") ||
+                       pg_parameters_is_target(&parameters, "primary");
+    aim.is_spread = pg_parameters_is_target(&parameters, "read-only") ||
+                    pg_parameters_is_target(&parameters, "standby") ||
+                    pg_parameters_is_target(&parameters, "prefer-standby");
+    pg_parameters_deinit(&parameters);
+    return aim;
+}
+
+void pg_forget_environment(void)
+{
+    static const char *const others[] = {"PGDATESTYLE",  "PGTZ",          "PGGEQO",
+                                         "PGREQUIRESSL", "PGSERVICEFILE", "PGSYSCONFDIR"};
+    PQconninfoOption *options = PQconndefaults();
+
+    for (PQconninfoOption *option = options; option != NULL && option->keyword != NULL; option++) {
+        if (option->envvar != NULL)
+            (void)unsetenv(option->envvar);
+    }
+    PQconninfoFree(options);
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        (void)unsetenv(others[i]);
+}
