@@ -17,15 +17,22 @@ _CONTROL_S = 60
 NEVER_STALLED = {"server": {"stall_warn": 0, "stall_kill": 0}}
 
 
+ALLOCATIONS = ("calls", "malloc")   # among parse()'s functions: no instructions, but how often memory was asked for
+_ALLOCATION = 100                   # what one counts for in Count.even
+
+
 class Count:
-    """Instructions a request: `total`, by part, and by function, as (part, name)."""
+    """Instructions a request: `total`, by part, and by function, as (part, name). `even` is the total with a fixed
+    price for each allocation: what malloc takes for the same calls depends on what the heap has seen before."""
 
     def __init__(self, functions, requests):
         self.functions = {key: cost / requests for key, cost in functions.items()}
+        self.allocations = self.functions.pop(ALLOCATIONS, 0)
         self.parts = collections.Counter()
         for (part, _), instructions in self.functions.items():
             self.parts[part] += instructions
         self.total = sum(self.parts.values())
+        self.even = self.total - self.parts["malloc"] + self.allocations * _ALLOCATION
 
 
 def part_of(library, file, function):
@@ -57,10 +64,11 @@ def parse(text):
             table = {"b": "ob", "n": "fn"}.get(kind[-1], "fl")
             if name is not None:
                 names[table, number] = name
-            if kind[0] != "c":
-                at[table] = names[table, number]
+            at[table if kind[0] != "c" else "called " + table] = names[table, number]
         elif line.startswith("calls="):
             is_call = True
+            if at["called fn"] in ("malloc", "calloc", "realloc") and part_of(at["ob"], at["fl"], at["fn"]) != "malloc":
+                found[ALLOCATIONS] += int(line[6:].split()[0])
         elif line[:1] in "+-*0123456789" and line[:1]:
             if not is_call:
                 key = part_of(at["ob"], at["fl"], at["fn"]), at["fn"].split("'")[0]

@@ -4,8 +4,8 @@
     ./run bench guard --store               the same, and the figures are the stored ones from now on
     ./run bench guard --split W3 [W6 ...]   where the instructions of any workload are: by part and function
 
-Only the worker counts, PostgreSQL and upstream are real. The figures hold for one compiler: with another one they
-are printed, and nothing fails.
+Only the worker counts, PostgreSQL and upstream are real. An allocation counts for 100 instructions, whatever it took.
+The figures hold for one compiler: with another one they are printed, and nothing fails.
 """
 import argparse
 import json
@@ -42,7 +42,7 @@ def to_json(counts, made_by):
     workloads = {}
     for workload, found in counts.items():
         functions = {f"{part} {name}": round(cost) for (part, name), cost in found.functions.items() if cost >= _KEPT}
-        workloads[workload] = {"total": round(found.total), "functions": dict(sorted(functions.items()))}
+        workloads[workload] = {"total": round(found.even), "functions": dict(sorted(functions.items()))}
     return {"compiler": made_by, "workloads": workloads}
 
 
@@ -58,8 +58,8 @@ def grown(stored, found):
 
 def judge(workload, stored, found):
     """Whether a workload is no dearer than it may be, and what there is to say."""
-    share = found.total / stored["total"] - 1
-    text = f"{workload}: {found.total:,.0f} instructions a request, {stored['total']:,} stored ({share:+.1%})"
+    share = found.even / stored["total"] - 1
+    text = f"{workload}: {found.even:,.0f} instructions a request, {stored['total']:,} stored ({share:+.1%})"
     if share > SHARE:
         lines = [f"    {name}: {before:,} -> {now:,}" for name, before, now in grown(stored, found)]
         return False, "\n".join([text + f": more than {SHARE:.0%} dearer; what has grown most:", *lines])
@@ -71,7 +71,7 @@ def judge(workload, stored, found):
 def compare(stored, counts, made_by):
     """Whether all is well, and the lines to print."""
     if stored["compiler"] != made_by:
-        lines = [f"{workload}: {found.total:,.0f} instructions a request" for workload, found in counts.items()]
+        lines = [f"{workload}: {found.even:,.0f} instructions a request" for workload, found in counts.items()]
         return True, [*lines, f"compiled with {made_by}; the stored figures are of {stored['compiler']}: not compared"]
     judged = [judge(workload, stored["workloads"][workload], found) for workload, found in counts.items()]
     return all(is_fine for is_fine, _ in judged), [text for _, text in judged]
@@ -108,9 +108,9 @@ def run(made, quick):
     for workload, found in take(made, WORKLOADS, 100 if quick else 300, 1 if quick else 3).items():
         most = stored["workloads"][workload]["total"] * (1 + SHARE)
         whole = sum(cost for part, cost in found.parts.items() if part.startswith("weft/"))
-        value = f"{found.total:,.0f} instructions, {whole:,.0f} of them weft's own"
+        value = f"{found.even:,.0f} instructions, {whole:,.0f} of them weft's own"
         rows.append(stage.Row(NAME, f"weft {workload}", value, f"<= {most:,.0f}" if is_same else "",
-                              found.total <= most if is_same else None))
+                              found.even <= most if is_same else None))
     return rows
 
 
@@ -128,7 +128,7 @@ def main(arguments):
     if options.store:
         STORED.write_text(json.dumps(to_json(counts, compiler()), indent=1) + "\n", encoding="utf-8")
         for workload, found in counts.items():
-            print(f"{workload}: {found.total:,.0f} instructions a request, stored")
+            print(f"{workload}: {found.even:,.0f} instructions a request, stored")
         return 0
     is_fine, lines = compare(read_stored(), counts, compiler())
     print("\n".join(lines))

@@ -256,6 +256,16 @@ def test_what_has_become_dearer_fails_and_is_named(stored, capsys):
     assert "weft/http parse" not in told and "weft/http write" not in told
 
 
+def test_an_allocation_has_a_fixed_price(stored):
+    def asking(instructions, allocations):
+        return count.Count({("weft/pg", "take"): 90000, ("malloc", "_int_malloc"): instructions,
+                            count.ALLOCATIONS: allocations}, 10)
+    assert asking(5000, 20).even == asking(25000, 20).even == 9200
+    assert asking(5000, 20).total == 9500
+    assert stored(asking(5000, 20), asking(50000, 20)) == 0
+    assert stored(asking(5000, 20), asking(5000, 67)) == 1
+
+
 def test_what_has_become_cheaper_is_to_be_stored(stored, capsys):
     before, now = counted(parse=6000, route=4000), counted(parse=6000, route=3000)
     assert stored(before, now) == 0
@@ -291,6 +301,7 @@ def test_a_profile_s_sum_is_callgrind_s(tmp_path):
                    check=True, stdout=subprocess.DEVNULL)
     text = profile.read_text()
     found = count.parse(text)
+    assert found.pop(count.ALLOCATIONS) > 20
     assert sum(found.values()) == int(re.search(r"^summary: (\d+)", text, re.MULTILINE)[1])
     assert {"libc", "malloc", "ld"} <= {part for part, _ in found}
 
