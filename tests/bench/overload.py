@@ -60,7 +60,7 @@ def _run_case(stage, loader, case, upstream, quick):
     for share in (200,) if quick else (50, 90, 120, 200):
         seconds = 1 if quick else 5
         loaded = loader.run(host.port, case.path, seconds, rate=peak * share / 100, connections=CLIENTS,
-                            windows=windows, warm=0.7 if quick else 1)
+                            windows=windows, warm=1.2 if quick else 2)
         rows += _rows(case, share, peak, loaded)
     stage.end(host)
     return rows
