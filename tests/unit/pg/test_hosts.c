@@ -358,6 +358,8 @@ static void test_who_listens_moves_too(void **state)
 static const char running[] = "select count(*) from pg_stat_activity where state = 'active' and "
                               "query like 'select pg_sleep(97)%'";
 
+enum { SLEEPERS = 24 }; /* that chance has all of them on one server is no case */
+
 /* Sessions are spread over both; each victim is canceled where it is. */
 static void cancel_on_both(void)
 {
@@ -365,7 +367,7 @@ static void cancel_on_both(void)
     uint64_t end_us;
     bool is_spread = false;
 
-    for (int i = 0; i < 8; i++)
+    for (int i = 0; i < SLEEPERS; i++)
         (void)pg_query_start(scope, &(struct pg_call){.pool = world.pool,
                                                       .sql = SPAN("select pg_sleep(97)"),
                                                       .flags = PG_SLOW});
@@ -391,7 +393,7 @@ static void cancel_on_both(void)
 static void start_spread(void)
 {
     aim("prefer-standby");
-    world.options.sessions_max = 12;
+    world.options.sessions_max = SLEEPERS + 4;
     pg_world_start(&world);
 }
 
