@@ -19,6 +19,7 @@ enum {
     WINDOW_US = 100000,
     WINDOW_US_MAX = 1000000,
     ENOUGH = 8,      /* delays to judge by */
+    GAP_US = 250000, /* nothing was measured for so long: what was before says nothing of now */
     PAUSE_US = 4000, /* between two that are asked about; the kernel's own clock is no finer */
     STRICTER = 4,    /* once it is on, the delay may be so many times shorter than what began it */
     TELL_MS = 10000  /* between two lines in the log */
@@ -103,6 +104,7 @@ static void look(struct http_shed *shed, int fd)
     struct tcp_info info;
     socklen_t len = offsetof(struct tcp_info, tcpi_last_ack_recv);
 
+    shed->_fd = fd;
     shed->_is_blind = getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0 ||
                       len < offsetof(struct tcp_info, tcpi_last_ack_recv);
     if (!shed->_is_blind)
@@ -115,16 +117,21 @@ static bool is_late(const struct http_shed *shed)
     return shed->_delay_us > shed->after_ms * 1000ull / STRICTER;
 }
 
-/* Is this one asked about? Where it matters, each is. */
-static bool is_due(const struct http_shed *shed)
+/* Is this one asked about? Where it matters, each is, but for what came by the same read. */
+static bool is_due(const struct http_shed *shed, int fd)
 {
-    return shed->is_on || is_late(shed) || loop_now_us(shed->_loop) - shed->_noted_us >= PAUSE_US;
+    uint64_t since_us = loop_now_us(shed->_loop) - shed->_noted_us;
+
+    return since_us >= PAUSE_US ||
+           ((shed->is_on || is_late(shed)) && (since_us > 0 || fd != shed->_fd));
 }
 
 bool http_shed_ask(struct http_shed *shed, int fd)
 {
+    if (loop_now_us(shed->_loop) - shed->_noted_us > GAP_US)
+        begin_window(shed); /* the worker stood still: who waited meanwhile is served at once */
     judge(shed);
-    if (fd >= 0 && is_due(shed))
+    if (fd >= 0 && is_due(shed, fd))
         look(shed, fd);
     if (shed->_is_blind && !hook_is_on(&shed->_turn_end)) {
         shed->_turn_us = loop_now_us(shed->_loop);

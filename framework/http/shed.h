@@ -30,6 +30,7 @@ struct http_shed {
     uint64_t _delay_us;     /* the last one */
     uint64_t _noted_us;     /* loop time: when that was */
     uint64_t _window_us;    /* loop time: when the window began */
+    int _fd;                /* the socket that was asked last */
     uint64_t _told_ms;      /* loop time of the last line in the log about it */
 };
 

@@ -179,11 +179,12 @@ static void test_long_waits_shed(void **state)
     close_fd(&fd);
 }
 
-/* The kernel is asked now and then, and not about what waited for others of its own connection. */
+/* The kernel is asked now and then, and not about what waited for others of its own connection. Where
+ * it matters it is asked of each, but once for what has come by one read. */
 static void test_the_kernel_is_asked_seldom(void **state)
 {
     uint32_t ms = 0;
-    int fd;
+    int fd, other;
 
     (void)state;
     knows_delay = true;
@@ -204,9 +205,38 @@ static void test_the_kernel_is_asked_seldom(void **state)
     (void)http_world_read(&http, fd);
     delay_ms = SHED_MS / 4 + 1; /* it begins to matter */
     walk(20);
-    for (int i = 0; i < 50; i++)
+    http_world_send(&http, fd, SPAN(G("/load") G("/load") G("/load") G("/load")));
+    assert_int_equal(delay_asks, 4);
+    other = http_world_connect(&http);
+    for (int i = 0; i < 50; i++) {
+        http_world_send(&http, other, SPAN(G("/load")));
         http_world_send(&http, fd, SPAN(G("/load")));
-    assert_int_equal(delay_asks, 53);
+    }
+    assert_int_equal(delay_asks, 104);
+    close_fd(&other);
+    close_fd(&fd);
+}
+
+/* The worker stood still, as under a debugger: all have waited, and are served at once. */
+static void test_a_stall_sheds_nothing(void **state)
+{
+    uint32_t ms = 0;
+    int fd;
+
+    (void)state;
+    knows_delay = true;
+    start_shedding(serve_burn, &ms);
+    fd = http_world_connect(&http);
+    assert_int_equal(load(fd, 20), 0);
+    fake_clock_jump(&http.world.clock, http.world.loop, 2000);
+    delay_ms = 2000;
+    for (int i = 0; i < 80; i++) { /* in 80 ms */
+        walk(1);
+        http_world_send(&http, fd, SPAN(G("/load")));
+        assert_string_equal(http_world_answers(&http, fd, 0), "200(burnt)");
+    }
+    delay_ms = 0;
+    assert_int_equal(load(fd, 20), 0);
     close_fd(&fd);
 }
 
@@ -320,6 +350,7 @@ int main(void)
         TEST(test_long_waits_shed),
         TEST(test_the_kernel_is_asked_seldom),
         TEST(test_a_burst_sheds_nothing),
+        TEST(test_a_stall_sheds_nothing),
         TEST(test_long_lines_shed),
         TEST(test_a_route_learns_its_lines),
         TEST(test_nothing_is_shed),
