@@ -190,7 +190,8 @@ static const struct field fields[] = {
          "Where for a tenth of a second every request has waited for its worker for longer than "
          "this, new ones are answered with 503 and Retry-After, so many that the others wait for "
          "a quarter of it at most. The same of the line for a pool's sessions, or an upstream's "
-         "connections, and the routes that use them. Routes that their plugin calls vital are "
+         "connections, and the routes that use them, where it is more than four times as long as "
+         "what is done there takes. Routes that their plugin calls vital are "
          "served in any case. Well below request_timeout. 0: never."},
     {.key = "trusted_proxies",
      .type = FIELD_TEXT,

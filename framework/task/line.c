@@ -20,14 +20,20 @@ enum {
     ENOUGH = 8,      /* to judge by */
     GAPS = 8,        /* nobody is served for so many times as long as usual: it is away */
     TELL_MS = 10000, /* between two lines in the log */
-    STRICTER = 4     /* a line that stands may be so many times shorter than what makes it stand */
+    ROUNDS = 4,  /* who waits for so many times what one service takes has nothing to complain of */
+    STRICTER = 4 /* a line that stands may be so many times shorter than what makes it stand */
 };
 
 #define NONE UINT64_MAX
 
+/* The shortest wait that is too long. A service takes as long as it takes until all places have had
+ * their next: where that is half a second, a wait of half a second is none that others cause. */
 static uint64_t after_us(const struct line *line)
 {
-    return line->_tasks->line_after_ms * 1000ull;
+    uint64_t limit_us = line->_tasks->line_after_ms * 1000ull;
+    uint64_t rounds_us = ROUNDS * line->_each_us * line->places;
+
+    return limit_us > rounds_us ? limit_us : rounds_us;
 }
 
 static void begin_window(struct line *line, uint64_t now_us)
@@ -83,6 +89,8 @@ static void judge(struct line *line)
 
     if (span_us < WINDOW_US || (line->_begun < ENOUGH && span_us < WINDOW_US_MAX))
         return;
+    if (line->_begun > 0)
+        line->_each_us = span_us / line->_begun;
     if (line->_begun == 0 || line->_tasks->line_after_ms == 0) {
         line->is_standing = false;
     } else if (line->_wait_us_min > after_us(line)) {
@@ -92,8 +100,6 @@ static void judge(struct line *line)
     } else if (!line->_has_refused) {
         line->is_standing = false;
     }
-    if (line->_begun > 0)
-        line->_each_us = span_us / line->_begun;
     begin_window(line, now_us);
 }
 
