@@ -360,11 +360,24 @@ static void test_hosts_share_where_both_want_to(void **state)
     close_fd(&fds[1]);
 }
 
+/* A port of IPv6 that the kernel chooses, and the same of IPv4: which somebody may have already. */
+static enum err open_both(int fds[2])
+{
+    struct addr ipv4, ipv6;
+
+    assert_true(addr_parse(SPAN("[::]:0"), &ipv6));
+    assert_int_equal(try_socket(&ipv6, 0, &fds[0]), ERR_OK);
+    assert_true(addr_of_socket(fds[0], &ipv6));
+    assert_true(addr_parse(SPAN("0.0.0.0:0"), &ipv4));
+    addr_set_port(&ipv4, addr_port(&ipv6));
+    return try_socket(&ipv4, 0, &fds[1]);
+}
+
 static void test_both_families_on_one_port(void **state)
 {
-    struct addr ipv4;
     struct addr ipv6;
     int fds[2];
+    enum err err = ERR_EXISTS;
 
     (void)state;
     assert_true(addr_parse(SPAN("[::1]:0"), &ipv6));
@@ -373,14 +386,12 @@ static void test_both_families_on_one_port(void **state)
         return;
     }
     close_fd(&fds[0]);
-    assert_true(addr_parse(SPAN("[::]:0"), &ipv6));
-    assert_int_equal(try_socket(&ipv6, 0, &fds[0]), ERR_OK);
-    assert_true(addr_of_socket(fds[0], &ipv6));
-    assert_true(addr_parse(SPAN("0.0.0.0:0"), &ipv4));
-    addr_set_port(&ipv4, addr_port(&ipv6));
-    assert_int_equal(try_socket(&ipv4, 0, &fds[1]), ERR_OK);
-    close_fd(&fds[0]);
-    close_fd(&fds[1]);
+    for (int i = 0; i < 50 && err == ERR_EXISTS; i++) {
+        err = open_both(fds);
+        close_fd(&fds[0]);
+        close_fd(&fds[1]);
+    }
+    assert_int_equal(err, ERR_OK);
 }
 
 static void test_addresses_that_cannot_be(void **state)
