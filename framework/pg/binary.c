@@ -103,12 +103,18 @@ static struct shape shape_of(uint32_t type)
     return (struct shape){FORM_NONE, 0, 0};
 }
 
-/* The shape of a type of which a value may have that many bytes; FORM_NONE else. */
+/* The one byte of a "char" is its text only where it is of ASCII: the server writes \200, or nothing. */
+static bool is_odd_char(uint32_t type, struct span bytes)
+{
+    return type == PG_OID_CHAR && ((unsigned char)bytes.ptr[0] - 1u > 126u);
+}
+
+/* The shape of a type of which a value may be that; FORM_NONE else. */
 static struct shape shape_for(uint32_t type, struct span bytes)
 {
     struct shape shape = shape_of(type);
 
-    if (bytes.ptr == NULL || (shape.len > 0 && shape.len != bytes.len))
+    if (bytes.ptr == NULL || (shape.len > 0 && shape.len != bytes.len) || is_odd_char(type, bytes))
         shape.form = FORM_NONE;
     return shape;
 }

@@ -149,8 +149,9 @@ static inline WEFT_MUST_USE weft_status weft_find_pool(weft_host *host, const ch
  * like, json, jsonb, xml, bytea, uuid, date, timestamp, timestamptz, and arrays of these but for
  * numeric, JSON, XML, bytea and times. A result with a column of any other type fails with
  * WEFT_E_DB, weft_op_error() naming the column, and so does one with a value that is not of its
- * type; the statement has run then, see weft_maybe_applied(). `weft check`, `weft reload` and an
- * upgrade refuse a declared one beforehand. Such a column is to be cast: mood::text. */
+ * type, or a "char" that is not one of ASCII; the statement has run then, see weft_maybe_applied().
+ * `weft check`, `weft reload` and an upgrade refuse a declared one beforehand. Such a column is to
+ * be cast: mood::text. */
 #define WEFT_STMT_BINARY 4u
 
 /* Declares a statement for `db`, a pool: prepared on each session when first used, `name` is for

@@ -518,7 +518,7 @@ static void test_every_length_of_every_type(void **state)
         {PG_OID_INT8, 8}, {PG_OID_OID, 4},       {PG_OID_FLOAT4, 4},      {PG_OID_FLOAT8, 8},
         {PG_OID_DATE, 4}, {PG_OID_TIMESTAMP, 8}, {PG_OID_TIMESTAMPTZ, 8}, {PG_OID_UUID, 16},
     };
-    char bytes[HOSTILE_MAX] = {0};
+    char bytes[HOSTILE_MAX] = {1};
 
     (void)state;
     for (size_t i = 0; i < sizeof fixed / sizeof fixed[0]; i++)
@@ -548,6 +548,10 @@ static void test_bytes_that_are_no_value(void **state)
     (void)state;
     FINE(PG_OID_BOOL, "\1");
     NONE(PG_OID_BOOL, "\2");
+    FINE(PG_OID_CHAR, "c");
+    FINE(PG_OID_CHAR, "\177");
+    NONE(PG_OID_CHAR, "\200"); /* as text it is four characters */
+    NONE(PG_OID_CHAR, "\0");   /* and none */
     FINE(PG_OID_JSONB, "\1{}");
     NONE(PG_OID_JSONB, "\2{}");
     NONE(PG_OID_JSONB, "");

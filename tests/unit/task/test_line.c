@@ -144,7 +144,28 @@ static void test_as_many_as_places_may_wait(void **state)
         serve(&counter);
     assert_false(line_is_long(&counter.line));
     join(&counter);
+    assert_false(line_is_long(&counter.line)); /* who waits for as long as he is served */
+    join(&counter);
     assert_true(line_is_long(&counter.line));
+    close_counter(&counter);
+}
+
+/* Each takes a third of a second, and two are before whoever comes: nobody is quicker for it where he
+ * is sent away. */
+static void test_what_is_slow_by_nature_is_no_overload(void **state)
+{
+    static struct counter counter;
+
+    (void)state;
+    open_counter(&counter, 3);
+    for (uint32_t i = 0; i < 6; i++)
+        join(&counter);
+    for (uint32_t i = 0; i < 50; i++) { /* whoever is served comes back: nine in all */
+        pass(&counter, 100, 0, 100);
+        assert_false(line_is_long(&counter.line));
+        join(&counter);
+    }
+    assert_false(counter.line.is_standing);
     close_counter(&counter);
 }
 
@@ -248,8 +269,10 @@ static void test_more_lines_than_are_watched(void **state)
     assert_false(line_is_any_long(counter.world.tasks, UINT32_MAX));
     lines[7].is_standing = true;
     lines[7]._each_us = AFTER_MS * 1000;
+    line_join(&lines[7], counter.world.tasks);
     assert_true(line_is_any_long(counter.world.tasks, 1u << 7 | 1u << 3));
     assert_false(line_is_any_long(counter.world.tasks, 1u << 8 | 1u << 3));
+    line_quit(&lines[7]);
     for (uint32_t i = 0; i <= LINES_MAX; i++) {
         line_quit(&lines[i]);
         line_deinit(&lines[i]);
@@ -268,6 +291,7 @@ int main(void)
         TEST(test_a_burst_is_no_overload),
         TEST(test_too_many),
         TEST(test_as_many_as_places_may_wait),
+        TEST(test_what_is_slow_by_nature_is_no_overload),
         TEST(test_nobody_is_served),
         TEST(test_a_server_comes_back),
         TEST(test_without_a_limit),
