@@ -49,6 +49,14 @@ def table(about, rows):
     return "\n".join(lines) + "\n"
 
 
+def keep(name, about, rows, quick):
+    """After each section: what was measured stays, whatever becomes of the next."""
+    stage.WORK.mkdir(parents=True, exist_ok=True)
+    (stage.WORK / f"{name}.md").write_text(table(about, rows), encoding="utf-8")
+    kept = {**about, "quick": quick, "rows": [row._asdict() for row in rows]}
+    (stage.WORK / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+
+
 def run_section(name, quick, made):
     """The section's rows; where it fails, one that says how, and False."""
     begin = time.monotonic()
@@ -95,16 +103,13 @@ def main(arguments):
         return importlib.import_module(COMMANDS[arguments[0]]).main(arguments[1:])
     options, rows, is_whole = parse(arguments), [], True
     about = machine()
+    name = "table" if options.only == SECTIONS else "-".join(options.only)
     for found, is_done in run_sections(options.only, options.quick):
         rows += found
         is_whole = is_whole and is_done
-    text = table(about, rows)
-    stage.WORK.mkdir(parents=True, exist_ok=True)
-    (stage.WORK / "table.md").write_text(text, encoding="utf-8")
-    kept = {**about, "quick": options.quick, "rows": [row._asdict() for row in rows]}
-    (stage.WORK / "table.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-    print(text)
-    print(f"kept in {stage.WORK}/table.md and table.json")
+        keep(name, about, rows, options.quick)
+    print(table(about, rows))
+    print(f"kept in {stage.WORK}/{name}.md and {name}.json")
     return 0 if is_whole else 1
 
 

@@ -14,8 +14,8 @@ _MALLOC = re.compile(r"(__libc_)?(malloc|calloc|realloc|free|memalign|posix_mema
                      r"|_int_(malloc|free)")
 _CONTROL_S = 60
 _IDLE_S = 2   # some of what ticks does so once a second
-# What looks like a stall is the doing of callgrind or strace.
-NEVER_STALLED = {"server": {"stall_warn": 0, "stall_kill": 0}}
+# What looks like a stall, or like an overload, is the doing of callgrind or strace.
+NEVER_STALLED = {"server": {"stall_warn": 0, "stall_kill": 0, "shed_after": 0}}
 
 
 ALLOCATIONS = ("calls", "malloc")   # among parse()'s functions: no instructions, but how often memory was asked for
@@ -143,9 +143,21 @@ class Counter:
         return min(found, key=lambda count: count.total)
 
 
+def _ask_traced(made, host, client, workload, connections):
+    """Asks, one after the other or by wrk, and returns how often; raises where one is not answered as it should."""
+    path, in_flight, _ = cost.WORKLOADS[workload]
+    if connections == 1:
+        made.ask(client, path, 1000)
+        return 1000
+    load = made.wrk(host.port, path, connections, 2, in_flight)
+    if load.bad:
+        raise RuntimeError(f"{workload}: {load.bad} of {load.requests} requests were not answered")
+    return load.requests
+
+
 def syscalls(made, host, workload, connections=1):
     """System calls a request of a host's first worker, {name: calls}; from more connections than one, by wrk."""
-    path, in_flight, _ = cost.WORKLOADS[workload]
+    path = cost.WORKLOADS[workload][0]
     worker, outcome = host.workers()[0], made.folder / "strace.txt"
     made.warm(host, path)
     with host.connect(30) as client, subprocess.Popen(
@@ -154,13 +166,11 @@ def syscalls(made, host, workload, connections=1):
         while "attached" not in (line := strace.stderr.readline()):
             if not line:
                 raise RuntimeError("strace cannot attach to the worker")
-        if connections == 1:
-            requests = 1000
-            made.ask(client, path, requests)
-        else:
-            requests = made.wrk(host.port, path, connections, 2, in_flight).requests
-        strace.send_signal(2)
-        strace.wait(30)
+        try:
+            requests = _ask_traced(made, host, client, workload, connections)
+        finally:
+            strace.send_signal(2)
+            strace.wait(30)
     calls = re.findall(r"^\s*(\d+)\s+(\w+)$", outcome.read_text(encoding="ascii"), re.MULTILINE)
     return {name: int(count) / requests for count, name in calls if name != "total"}
 
@@ -174,7 +184,7 @@ def main(workloads):
     with stage.Stage("syscalls") as made:
         host = made.weft(NEVER_STALLED)
         for workload in workloads or cost.WORKLOADS:
-            for connections in (1, cost.CONNECTIONS):
+            for connections in (1, cost.CONNECTIONS) if cost.WORKLOADS[workload][1] == 1 else (cost.CONNECTIONS,):
                 found = syscalls(made, host, workload, connections)
                 most = sorted(found.items(), key=lambda item: -item[1])
                 named = ", ".join(f"{name} {calls:.2f}" for name, calls in most if calls >= 0.005)

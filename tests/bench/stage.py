@@ -27,6 +27,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HERE = ROOT / "tests" / "bench"
 WORK = ROOT / "build" / "bench"
+_compiled = set()   # the tools of this run
 os.environ.setdefault("WEFT_BUILD", str(ROOT / "build" / "release"))
 sys.path.insert(0, str(ROOT / "tests" / "system"))
 # pylint: disable=wrong-import-position
@@ -227,9 +228,10 @@ class Stage:
         return made
 
     def tool(self, name, *flags):
-        """The path of the program of tests/bench/NAME.c, compiled where that is newer."""
+        """The path of the program of tests/bench/NAME.c, compiled once in each run: what it includes may be newer."""
         source, made = HERE / f"{name}.c", self.folder.parent / name
-        if not made.exists() or made.stat().st_mtime < source.stat().st_mtime:
+        if made not in _compiled:
+            _compiled.add(made)
             warnings = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow"]
             subprocess.run(["cc", "-std=gnu17", "-O2", *warnings, "-o", made, source, *flags], check=True)
         return made

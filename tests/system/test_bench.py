@@ -94,8 +94,20 @@ def test_a_section_that_fails_is_told_and_the_others_are_measured(work, sections
 def test_only_what_is_asked_for_is_run(work, sections):
     sections(first=True, second=True, third=True)
     assert bench.main(["--only", "third,first"]) == 0
-    rows = json.loads((work / "table.json").read_text())["rows"]
+    rows = json.loads((work / "third-first.json").read_text())["rows"]
     assert [row["section"] for row in rows] == ["third", "first"]
+    assert not (work / "table.json").exists()
+
+
+def test_what_was_measured_is_kept_at_once(work, sections):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    sections(first=True, second=True)
+    sys.modules["second"].run = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        bench.main([])
+    assert "| first | long | 1 | <= 2 | ok |" in (work / "table.md").read_text()
 
 
 @pytest.mark.parametrize("arguments", [["--only", "nothing"], ["--fast"], ["cost"]])
@@ -196,18 +208,23 @@ def test_nginx_has_what_it_is_compared_by(made):
 
 def test_work_that_was_not_done_is_told():
     nudges = []
-    with pytest.raises(RuntimeError, match=re.escape("W4: the database has counted 15999 of 20 x 1000")):
-        cost.check_database("W4", 1000, lambda: 15999, lambda: nudges.append(1), 0.1)
+
+    def nudge():
+        nudges.append(1)
+        return 8
+
+    with pytest.raises(RuntimeError, match=re.escape("W4: the database has counted 17999 of 20 x 1000")):
+        cost.check_database("W4", 1000, lambda: 17999 + 20 * 8 * len(nudges), nudge, 0.1)  # all of these are nudges
     assert nudges
     with pytest.raises(RuntimeError, match="W7: the upstream was asked 900 times for 1000 requests"):
         cost.check_upstream("W7", 1000, 900)
 
 
 def test_work_that_is_reported_late_counts():
-    reports = [10, 500, 800]
-    cost.check_database("W3", 1000, reports.pop, lambda: None, 0)
-    reports = [800, 500, 10]
-    cost.check_database("W3", 1000, reports.pop, lambda: None, 60)
+    reports = [10, 500, 900]
+    cost.check_database("W3", 1000, reports.pop, lambda: 0, 0)
+    reports = [924, 907, 10]
+    cost.check_database("W3", 1000, reports.pop, lambda: 8, 60)
     assert not reports
     cost.check_upstream("W3", 1000, 0)
 
