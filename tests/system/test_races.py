@@ -1,4 +1,4 @@
-"""Goal: what several threads touch has no data race that ThreadSanitizer could find: helper threads, posts, offloaded
+"""Goal: what several threads touch has no data race that ThreadSanitizer could find: helper threads and their results, offloaded
 work and fibers, in their own unit tests; in the long form the plugin's side of it, too, from a build of the whole."""
 import os
 import subprocess
@@ -37,7 +37,7 @@ def objects(tmp_path_factory):
     return sorted(folder.glob("*.o"))
 
 
-@pytest.mark.parametrize("name", ["loop/test_helper", "loop/test_post", "task/test_offload", "task/test_fiber"])
+@pytest.mark.parametrize("name", ["loop/test_helper", "task/test_offload", "task/test_fiber"])
 def test_rooms(objects, tmp_path, name):
     made = tmp_path / "it"
     done = run(*CC, place.ROOT / f"tests/unit/{name}.c", *objects, "-lcmocka", "-lm", "-o", made)
