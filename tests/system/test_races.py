@@ -1,5 +1,5 @@
-"""Goal: what several threads touch has no data race that ThreadSanitizer could find: helper threads and their results, offloaded
-work and fibers, in their own unit tests; in the long form the plugin's side of it, too, from a build of the whole."""
+"""Goal: what several threads touch has no data race that ThreadSanitizer could find: helper threads, offloaded work and
+fibers, in their own unit tests; in the long form the plugin's side of it, too, from a build of the whole."""
 import os
 import subprocess
 
