@@ -103,7 +103,8 @@ static struct shape shape_of(uint32_t type)
     return (struct shape){FORM_NONE, 0, 0};
 }
 
-/* The one byte of a "char" is its text only where it is of ASCII: the server writes \200, or nothing. */
+/* The one byte of a "char" is its text only where it is of ASCII: else the server writes \200, or
+ * nothing. */
 static bool is_odd_char(uint32_t type, struct span bytes)
 {
     return type == PG_OID_CHAR && ((unsigned char)bytes.ptr[0] - 1u > 126u);

@@ -29,7 +29,8 @@ struct pg_aim {
     bool is_spread;    /* any of those that only read will do: not always the same one */
 };
 
-/* Those of `options`, which were checked, with a default for all that must not come from elsewhere. */
+/* Those of `options`, which were checked, with a default for all that must not come from
+ * elsewhere. */
 void pg_parameters_init(struct pg_parameters *parameters, const struct pg_options *options);
 
 /* Frees them. Twice, and zeroed, is fine. */
@@ -44,7 +45,8 @@ void pg_parameters_be_like(struct pg_parameters *parameters, const struct pg_con
 /* Is target_session_attrs `target`? */
 bool pg_parameters_is_target(const struct pg_parameters *parameters, const char *target);
 
-/* The servers that they name; `hosts` is to be let go of. False: `problem` says what does not fit. */
+/* The servers that they name; `hosts` is to be let go of. False: `problem` says what does not
+ * fit. */
 bool pg_parameters_hosts(const struct pg_parameters *parameters, struct pg_hosts *hosts,
                          char problem[INI_PROBLEM_SIZE]);
 

@@ -179,8 +179,8 @@ static void test_long_waits_shed(void **state)
     close_fd(&fd);
 }
 
-/* The kernel is asked now and then, and not about what waited for others of its own connection. Where
- * it matters it is asked of each, but once for what has come by one read. */
+/* The kernel is asked now and then, and not about what waited for others of its own connection.
+ * Where it matters it is asked of each, but once for what has come by one read. */
 static void test_the_kernel_is_asked_seldom(void **state)
 {
     uint32_t ms = 0;

@@ -111,8 +111,9 @@ def test_a_download_costs_no_memory(start, query):
         assert head.startswith(b"HTTP/1.1 200 ")
         framing = 0 if query else MUCH // 32768 * 8 + 5   # each piece is "8000", its data and two ends of lines
         take(client, MUCH + framing - len(client.pending), memory)
+        # Whoever leaves at the last byte of a declared length may be gone before the handler says that it was all.
+        line = host.wait_access(path=f"/streams/down/{MUCH}{query}", why="done", timeout=60)
     assert memory.look() < GROWTH_KB
-    line = host.wait_access(path=f"/streams/down/{MUCH}{query}", why="done", timeout=60)
     assert int(line["bytes"]) == MUCH + framing + len(head)
 
 

@@ -150,8 +150,8 @@ static void test_as_many_as_places_may_wait(void **state)
     close_counter(&counter);
 }
 
-/* Each takes a third of a second, and two are before whoever comes: nobody is quicker for it where he
- * is sent away. */
+/* Each takes a third of a second, and two are before whoever comes: nobody is quicker for it where
+ * he is sent away. */
 static void test_what_is_slow_by_nature_is_no_overload(void **state)
 {
     static struct counter counter;
