@@ -92,7 +92,7 @@ enum err inflate_feed(struct inflate *body, struct span bytes, struct buf *out, 
     CHECK(out->len <= len_max);
     /* One byte beyond the limit tells that there is more. */
     err = inflate_some(body, &bytes, out, len_max + 1);
-    return err == ERR_OK && out->len > len_max ? ERR_TOO_BIG : err;
+    return out->len > len_max ? ERR_TOO_BIG : err; /* too much is that, whatever else is wrong */
 }
 
 bool inflate_has_more(const struct inflate *body)

@@ -30,8 +30,8 @@ static enum err probe(struct unpack *unpack, struct span *bytes)
     struct buf one = {0};
     enum err err = inflate_some(unpack->_inflate, bytes, &one, 1);
 
-    if (err == ERR_OK && one.len > 0)
-        err = ERR_TOO_BIG;
+    if (one.len > 0)
+        err = ERR_TOO_BIG; /* whatever else is wrong */
     buf_release(&one);
     return err;
 }

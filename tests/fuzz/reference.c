@@ -113,6 +113,8 @@ static bool request_line(struct rest *rest, struct framing *framing)
 static bool take_length(struct framing *framing, const char *value, size_t len)
 {
     framing->length = 0;
+    for (; len > 1 && *value == '0'; len--) /* as many as they like */
+        value++;
     if (len == 0 || len > 18)
         return false;
     for (size_t i = 0; i < len; i++) {
