@@ -782,23 +782,3 @@ void pg_session_destroy(struct pg_session *session)
     session->magic = 0;
     mem_free(session);
 }
-
-bool pg_session_is_clean(const struct pg_session *session)
-{
-    CHECK(pg_session_is_idle(session));
-    return PQtransactionStatus(session->conn) == PQTRANS_IDLE;
-}
-
-bool pg_session_is_beside(const struct pg_session *session, const struct pg_session *other)
-{
-    const PGconn *one = session->conn, *two = other->conn;
-
-    return strcmp(PQhost(one), PQhost(two)) == 0 && strcmp(PQport(one), PQport(two)) == 0 &&
-           strcmp(PQhostaddr(one), PQhostaddr(two)) == 0;
-}
-
-int pg_session_backend(const struct pg_session *session)
-{
-    CHECK_OBJ(session, PG_SESSION_MAGIC);
-    return PQbackendPID(session->conn);
-}

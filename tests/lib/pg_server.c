@@ -1,6 +1,7 @@
 /* lib/pg_server.c - a private PostgreSQL server of a test's own, and a worker's insides on it. */
 #include "lib/pg_server.h"
 #include "base/clock.h"
+#include "base/mem.h"
 #include "lib/loop_driver.h"
 #include "lib/test.h"
 
@@ -186,6 +187,12 @@ void pg_world_jump(struct pg_world *world, uint32_t ms)
 {
     world->ahead_us += ms * 1000ull;
     loop_turn(world->loop, 0);
+}
+
+void pg_world_set(char **option, const char *text)
+{
+    mem_free(*option);
+    *option = mem_copy(span_of(text));
 }
 
 void pg_world_start(struct pg_world *world)

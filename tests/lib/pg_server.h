@@ -78,6 +78,9 @@ void pg_world_init_ahead(struct pg_world *world, struct pg_server *server);
 /* Time goes on by `ms` at once for the world, and for nobody else; what is due is done. */
 void pg_world_jump(struct pg_world *world, uint32_t ms);
 
+/* Another value for a text among the options, before pg_world_start(). */
+void pg_world_set(char **option, const char *text);
+
 /* The pool, with a first session open, and a scope. */
 void pg_world_start(struct pg_world *world);
 

@@ -1,6 +1,5 @@
 /* Goal: statements of one turn that have a Sync each leave in one piece over TCP, as does what a
  *       transaction pipelines; a Unix socket works as ever, and a single statement is not held. */
-#include "base/mem.h"
 #include "lib/loop_driver.h"
 #include "lib/pg_server.h"
 #include "lib/test.h"
@@ -56,16 +55,10 @@ static int tear_down(void **state)
     return 0;
 }
 
-static void set_text(char **option, const char *text)
-{
-    mem_free(*option);
-    *option = mem_copy(span_of(text));
-}
-
 static void start_over_tcp(void)
 {
-    set_text(&world.options.host, "127.0.0.1");
-    set_text(&world.options.password, server.password);
+    pg_world_set(&world.options.host, "127.0.0.1");
+    pg_world_set(&world.options.password, server.password);
     pg_world_start(&world);
 }
 

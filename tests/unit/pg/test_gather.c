@@ -1,7 +1,6 @@
 /* Goal: answers that come fast are awaited several at a time, never for longer than a millisecond,
  *       and never where there is nothing to gain; whatever answers come or do not, none is lost,
  *       and one that is stuck does not hold those before it. */
-#include "base/mem.h"
 #include "lib/loop_driver.h"
 #include "lib/pg_server.h"
 #include "lib/test.h"
@@ -227,12 +226,6 @@ static int stop_server(void **state)
     return 0;
 }
 
-static void set_text(char **option, const char *text)
-{
-    mem_free(*option);
-    *option = mem_copy(span_of(text));
-}
-
 static int set_up(void **state)
 {
     (void)state;
@@ -242,8 +235,8 @@ static int set_up(void **state)
     pg_world_init(&world, &server);
     world.options.sessions_max = 1;
     world.options.depth_max = 2 * MANY;
-    set_text(&world.options.host, "127.0.0.1");
-    set_text(&world.options.password, server.password);
+    pg_world_set(&world.options.host, "127.0.0.1");
+    pg_world_set(&world.options.password, server.password);
     pg_world_start(&world);
     return 0;
 }

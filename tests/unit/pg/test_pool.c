@@ -2,7 +2,6 @@
  *       the queue is bounded in length and time, what is prepared is found again and renewed,
  *       those that share a Sync never feel it, and whatever becomes of the server, the pool
  *       recovers without help. */
-#include "base/mem.h"
 #include "lib/loop_driver.h"
 #include "lib/pg_server.h"
 #include "lib/test.h"
@@ -91,12 +90,6 @@ static void kill_sessions(void)
                                  "where application_name = 'weft'");
 }
 
-static void set_text(char **option, const char *text)
-{
-    mem_free(*option);
-    *option = mem_copy(span_of(text));
-}
-
 /* Sessions */
 
 static void test_a_session_is_set_up_as_the_options_say(void **state)
@@ -122,8 +115,8 @@ static void test_a_conninfo_may_say_more(void **state)
                    "host=127.0.0.1 port=%s user=%s dbname=%s password=%s sslmode=disable "
                    "application_name=mine options='-c search_path=elsewhere'",
                    server.port, server.user, server.dbname, server.password);
-    set_text(&world.options.conninfo, conninfo);
-    set_text(&world.options.host, "");
+    pg_world_set(&world.options.conninfo, conninfo);
+    pg_world_set(&world.options.host, "");
     pg_world_start(&world);
     pg_world_check(pg_world_run(&world, "show application_name"), "mine");
     pg_world_check(pg_world_run(&world, "show search_path"), "elsewhere");
@@ -134,8 +127,8 @@ static void test_tcp_with_a_password(void **state)
 {
     (void)state;
     pg_server_need(&server);
-    set_text(&world.options.host, "127.0.0.1");
-    set_text(&world.options.password, server.password);
+    pg_world_set(&world.options.host, "127.0.0.1");
+    pg_world_set(&world.options.password, server.password);
     pg_world_start(&world);
     pg_world_check(pg_world_run(&world, "select inet_server_addr() is not null"), "t");
 }
@@ -159,8 +152,8 @@ static void test_a_wrong_password_is_no_session(void **state)
 {
     (void)state;
     pg_server_need(&server);
-    set_text(&world.options.host, "127.0.0.1");
-    set_text(&world.options.password, "wrong");
+    pg_world_set(&world.options.host, "127.0.0.1");
+    pg_world_set(&world.options.password, "wrong");
     expect_down();
     for (int i = 0; i < 2000 && counts()->sessions_refused < 2; i++)
         loop_turn(world.loop, 10);
@@ -172,7 +165,7 @@ static void test_no_server_is_no_session(void **state)
 {
     (void)state;
     pg_server_need(&server);
-    set_text(&world.options.host, "/nonexistent");
+    pg_world_set(&world.options.host, "/nonexistent");
     expect_down();
 }
 
@@ -190,8 +183,8 @@ static void test_a_server_that_says_nothing_is_given_up(void **state)
     assert_int_equal(getsockname(fd, (struct sockaddr *)&addr, &size), 0);
     (void)snprintf(conninfo, sizeof conninfo, "hostaddr=127.0.0.1 port=%u user=x",
                    ntohs(addr.sin_port));
-    set_text(&world.options.conninfo, conninfo);
-    set_text(&world.options.host, "");
+    pg_world_set(&world.options.conninfo, conninfo);
+    pg_world_set(&world.options.host, "");
     world.options.connect_timeout_ms = 50;
     expect_down();
     assert_true(counts()->sessions_refused > 0);

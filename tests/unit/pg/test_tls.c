@@ -60,12 +60,6 @@ static int stop_server(void **state)
     return 0;
 }
 
-static void set_text(char **option, const char *text)
-{
-    mem_free(*option);
-    *option = mem_copy(span_of(text));
-}
-
 /* The server shows that certificate from now on. */
 static void show(const char *name)
 {
@@ -97,8 +91,8 @@ static int set_up(void **state)
     if (server.is_missing)
         return 0;
     pg_world_init(&world, &server);
-    set_text(&world.options.host, "localhost");
-    set_text(&world.options.password, server.password);
+    pg_world_set(&world.options.host, "localhost");
+    pg_world_set(&world.options.password, server.password);
     if (folder != NULL)
         show("good");
     return 0;

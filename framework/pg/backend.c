@@ -1,0 +1,26 @@
+/* pg/backend.c - a session's other end, as far as libpq knows it: where it is, which process, and
+ * whether it is within a transaction. */
+#include "base/check.h"
+#include "pg/session.h"
+#include <libpq-fe.h>
+#include <string.h>
+
+bool pg_session_is_clean(const struct pg_session *session)
+{
+    CHECK(pg_session_is_idle(session));
+    return PQtransactionStatus(session->conn) == PQTRANS_IDLE;
+}
+
+bool pg_session_is_beside(const struct pg_session *session, const struct pg_session *other)
+{
+    const PGconn *one = session->conn, *two = other->conn;
+
+    return strcmp(PQhost(one), PQhost(two)) == 0 && strcmp(PQport(one), PQport(two)) == 0 &&
+           strcmp(PQhostaddr(one), PQhostaddr(two)) == 0;
+}
+
+int pg_session_backend(const struct pg_session *session)
+{
+    CHECK_OBJ(session, PG_SESSION_MAGIC);
+    return PQbackendPID(session->conn);
+}
