@@ -562,9 +562,10 @@ static inline weft_status weft_transact_told(weft_ctx *ctx, weft_pg *db, uint32_
 }
 
 /* Runs `fn` in a transaction and commits, on the caller's stack. Where the database says that two
- * transactions cannot both be, or that it takes no writes any more where target_session_attrs
- * wants a server that does (WEFT_E_DB_RETRY, which `fn` must hand on), waits for a moment and runs
- * it again, up to 10 times in all and as long as the ctx has time. Each run has a ctx of its own,
+ * transactions cannot both be, that a statement's plan is out of date after a change of the schema,
+ * or that it takes no writes any more where target_session_attrs wants a server that does
+ * (WEFT_E_DB_RETRY, which `fn` must hand on), waits for a moment and runs it again, up to 10 times
+ * in all and as long as the ctx has time. Each run has a ctx of its own,
  * whose memory, ops and results go with it: what is to stay is copied to `data`. In a
  * transaction (`db`) it is a nested one, and the outermost alone is run again. The statuses of
  * weft_begin(), `fn` and weft_commit(). [loop] */

@@ -11,6 +11,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "pg/plans.h"
 #include "pg/private.h"
 
 enum {
@@ -130,10 +131,22 @@ void pg_pool_sent(struct pg_pool *pool, struct pg_query *query)
 
 /* Dealing out */
 
+/* A transaction that is aborted by a plan out of date is run again: not to meet the next one then,
+ * here or on another session. False: the session broke. */
+static bool renew_plans(const struct pg_pool *pool, struct pg_session *session)
+{
+    if (session->plans_round == pool->plans_round)
+        return true;
+    session->plans_round = pool->plans_round;
+    return pg_plans_renew(session);
+}
+
 static void run_own(struct pg_pool *pool, struct pg_session *session, struct pg_query *query)
 {
     bool is_guarded = (query->flags & PG_READ_ONLY) != 0;
 
+    if (query->what == PG_DO_BEGIN && !renew_plans(pool, session))
+        return;
     if (!pg_session_run(session, query, is_guarded))
         return; /* it stays in its line */
     pg_pool_sent(pool, query);
@@ -193,7 +206,7 @@ static struct pg_need need_of(const struct pg_query *query)
 static void run_shared(struct pg_pool *pool, struct pg_session *session, struct pg_query *query,
                        struct pg_need *need)
 {
-    need->is_proven = pg_session_has_prepared(session, query);
+    need->is_proven = pg_plans_has(session, query);
     switch (pg_dispatch_sync(&session->batch, need)) {
     case PG_SYNC_OWN:
         if (list_last(&pool->shared) != &query->link)
@@ -517,6 +530,7 @@ void pg_pool_add(struct pg_pool *pool, struct pg_conn *conn)
     CHECK(pool->counts.sessions < options->sessions_max);
     session = pg_session_create(pool->loop, conn, &session_options, &session_owner, pool);
     session->expires_ms = pg_pool_expiry_ms(pool);
+    session->plans_round = pool->plans_round;
     pool->sessions[pool->counts.sessions] = session;
     pool->loads[pool->counts.sessions++] = &session->load;
     pool->counts.sessions_opened++;

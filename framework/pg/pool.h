@@ -110,6 +110,10 @@ const char *pg_is_refused(struct span sql);
 /* Does it begin with the keyword COPY? */
 bool pg_is_copy(struct span sql);
 
+/* Is all that it does undone by its error? Not of what may commit in the middle: CALL, DO, CREATE
+ * INDEX CONCURRENTLY, and whatever is not known to be a SELECT or a change of rows. */
+bool pg_is_undone_by_error(struct span sql);
+
 /* May this text leave something in the session that runs it, beyond its transaction: settings by
  * set_config(), advisory locks of the session, temporary tables, cursors WITH HOLD? By its words;
  * what a function of the database does is not seen. */

@@ -329,6 +329,7 @@ struct pg_pool {
     struct pg_aim aim;                          /* which servers it wants */
     uint32_t server;                            /* index of the one that was there last */
     struct pg_demand demand; /* to be compared with what the server has; 0 workers: not */
+    uint32_t plans_round;    /* counts transactions that met a plan out of date */
     bool is_winding_up;      /* no session is kept that is not needed */
     bool is_moving;          /* sessions are to be closed, since their server was demoted */
 };

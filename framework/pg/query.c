@@ -11,6 +11,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "pg/encode.h"
+#include "pg/plans.h"
 #include "pg/private.h"
 #include "task/scope.h"
 #include <stdio.h>
@@ -319,17 +320,50 @@ static bool was_hit(const struct pg_query *query, const struct pg_session *sessi
     return timeout_us == 0 || answer->took_us < timeout_us;
 }
 
-/* A plan that is out of date after a change of the schema (0A000), or that the server has lost, or
- * never had, since its PREPARE failed (26000), or a name that is taken already (42P05): nothing
- * ran. It runs once more, without being prepared, and so gets its own answer whatever others do;
- * the next use prepares it anew. In a transaction it is too late: the error has aborted it. */
-static bool is_out_of_date(const struct pg_query *query, const struct pg_session *session,
-                           struct span sqlstate)
+/* Its plan is of no use any more. It runs once more, without being prepared, and so gets its own
+ * answer whatever others do; the next use prepares it anew. Never what may have been executed and
+ * have committed something before it failed. */
+static bool may_renew(const struct pg_query *query, const struct pg_session *session,
+                      enum pg_plan_fault fault)
 {
-    if (query->number == 0 || query->was_renewed || session->is_pinned)
-        return false;
-    return span_equal(sqlstate, SPAN("0A000")) || span_equal(sqlstate, SPAN("26000")) ||
-           span_equal(sqlstate, SPAN("42P05"));
+    if (session->is_pinned)
+        return false; /* the error has aborted the transaction */
+    return fault == PG_PLAN_STALE || pg_is_undone_by_error(query->sql);
+}
+
+/* What ends a transaction was not executed: it is undone in another way. True: as was asked for. */
+static bool undo(const struct pg_query *query, struct pg_session *session)
+{
+    if (query->what == PG_DO_UNDO)
+        pg_transaction_undo(session, query);
+    else if (query->what == PG_DO_COMMIT || query->what == PG_DO_ROLLBACK)
+        pg_session_command(session, "rollback");
+    return query->what == PG_DO_UNDO || query->what == PG_DO_ROLLBACK;
+}
+
+/* Sees to a statement that failed with `err`, where that is its plan's fault. ERR_OK: it is run
+ * again, or has settled; ERR_DB_RETRY: its transaction, of which nothing was applied, is to be run
+ * again. */
+static enum err renew(struct pg_query *query, struct pg_session *session,
+                      const struct pg_result *result, enum err err)
+{
+    enum pg_plan_fault fault = query->number != 0 ? pg_result_plan_fault(result) : PG_PLAN_FINE;
+
+    if (fault == PG_PLAN_FINE)
+        return err;
+    pg_plans_drop(session, query, span_equal(pg_result_sqlstate(result), SPAN("0A000")));
+    if (may_renew(query, session, fault)) {
+        query->was_renewed = true;
+        run_again(query);
+        return ERR_OK;
+    }
+    if (!session->is_pinned || fault != PG_PLAN_STALE)
+        return err;
+    query->pool->plans_round++;
+    if (!undo(query, session))
+        return ERR_DB_RETRY;
+    pg_query_settle(query, ERR_OK, NULL);
+    return ERR_OK;
 }
 
 /* The server takes no writes any more, though the pool wants one that does: it was demoted. Who
@@ -362,11 +396,9 @@ static void failed(struct pg_query *query, struct pg_session *session,
         pg_result_clear(result);
         return;
     }
-    if (is_out_of_date(query, session, sqlstate)) {
-        pg_session_unprepare(session, query, span_equal(sqlstate, SPAN("0A000")));
-        query->was_renewed = true;
+    err = renew(query, session, result, err);
+    if (err == ERR_OK) {
         pg_result_clear(result);
-        run_again(query);
         return;
     }
     if (is_demoted(query, session, sqlstate)) {

@@ -168,6 +168,22 @@ bool pg_is_copy(struct span sql)
     return is_word(next_word(&sql), "copy");
 }
 
+bool pg_is_undone_by_error(struct span sql)
+{
+    static const char *const keywords[] = {"select", "insert", "update", "delete",
+                                           "merge",  "values", "with",   "table"};
+    struct span word = next_word(&sql);
+
+    while (word.len == 0 && sql.len > 0 && sql.ptr[0] == '(') {
+        sql = behind(sql, 1);
+        word = next_word(&sql);
+    }
+    for (size_t i = 0; i < sizeof keywords / sizeof keywords[0]; i++)
+        if (is_word(word, keywords[i]))
+            return true;
+    return false;
+}
+
 const char *pg_is_refused(struct span sql)
 {
     return refused(sql, false);

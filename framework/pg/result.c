@@ -77,6 +77,30 @@ static struct span cut(struct span text)
     return text;
 }
 
+/* Raised by a statement itself, all of these have another source, or a context. */
+enum pg_plan_fault pg_result_plan_fault(const struct pg_result *result)
+{
+    static const struct {
+        const char *sqlstate, *source;
+    } faults[] = {
+        {"0A000", "RevalidateCachedQuery"},
+        {"26000", "FetchPreparedStatement"},
+        {"42P05", "StorePreparedStatement"},
+    };
+    struct span sqlstate = pg_result_sqlstate(result);
+    const char *source = PQresultErrorField(result, PG_DIAG_SOURCE_FUNCTION);
+
+    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
+        if (!span_equal(sqlstate, span_of(faults[i].sqlstate)))
+            continue;
+        return source != NULL && strcmp(source, faults[i].source) == 0 &&
+                       PQresultErrorField(result, PG_DIAG_CONTEXT) == NULL
+                   ? PG_PLAN_STALE
+                   : PG_PLAN_SUSPECT;
+    }
+    return PG_PLAN_FINE;
+}
+
 struct span pg_result_message(const struct pg_result *result)
 {
     struct span message = span_of(PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY));

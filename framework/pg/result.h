@@ -40,6 +40,18 @@ struct pg_result *pg_result_shape(const struct pg_result *result);
 /* "23505"; absent where libpq made the error. */
 struct span pg_result_sqlstate(const struct pg_result *result);
 
+/* What an error says of the plan that was to run. */
+enum pg_plan_fault {
+    PG_PLAN_FINE,    /* nothing */
+    PG_PLAN_SUSPECT, /* it may be of no use any more, or the statement has raised this by itself */
+    PG_PLAN_STALE    /* it is of no use any more: out of date after a change of the schema (0A000),
+                      * lost by the server, or never had since its PREPARE failed (26000), its name
+                      * is taken already (42P05). Nothing was executed */
+};
+
+/* By SQLSTATE, and by the place in the server that raised it. */
+enum pg_plan_fault pg_result_plan_fault(const struct pg_result *result);
+
 /* The error's message, one line, cut where it is very long; the result's. */
 struct span pg_result_message(const struct pg_result *result);
 

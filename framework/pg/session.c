@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "pg/pending.h"
+#include "pg/plans.h"
 #include "pg/private.h"
 #include <libpq-fe.h>
 #include <stdio.h>
@@ -181,29 +182,6 @@ bool pg_session_restore(struct pg_session *session, const char *sql, bool must_w
     return command(session, sql, must_work);
 }
 
-/* Beyond the array the server keeps a plan that nobody uses, until the session ends. */
-static void note_stale(struct pg_session *session, uint32_t number)
-{
-    if (number != 0 && session->_stale_count < PG_STALE_MAX)
-        session->_stale[session->_stale_count++] = number;
-}
-
-/* Not within a transaction, which a failure would abort. */
-static bool deallocate_stale(struct pg_session *session)
-{
-    while (session->_stale_count > 0 && !session->is_pinned) {
-        uint32_t number = session->_stale[--session->_stale_count];
-        char name[PG_PREPARED_NAME_SIZE];
-        char sql[sizeof "deallocate " + PG_PREPARED_NAME_SIZE];
-
-        pg_prepared_name(number, name);
-        (void)snprintf(sql, sizeof sql, "deallocate %s", name);
-        if (!command(session, sql, false))
-            return false;
-    }
-    return true;
-}
-
 static bool prepare(struct pg_session *session, struct pg_prepared *prepared)
 {
     struct pg_flight *flight;
@@ -248,23 +226,9 @@ static bool append_guard(struct pg_session *session)
     return true;
 }
 
-static struct pg_prepared *prepared_of(struct pg_session *session, const struct pg_query *query)
-{
-    struct pg_prepared *prepared;
-    uint32_t evicted = 0;
-
-    if (!session->has_prepared || query->was_renewed)
-        return NULL;
-    if (query->statement != NULL)
-        return pg_prepared_declared(&session->_prepared, query->statement);
-    prepared = pg_prepared_ad_hoc(&session->_prepared, query->sql, &evicted);
-    note_stale(session, evicted);
-    return prepared;
-}
-
 static bool append_run(struct pg_session *session, struct pg_query *query)
 {
-    struct pg_prepared *prepared = prepared_of(session, query);
+    struct pg_prepared *prepared = pg_plans_of(session, query);
     struct pg_flight *flight;
 
     CHECK(query->session == NULL);
@@ -299,7 +263,7 @@ static void take_back(struct pg_session *session, struct pg_query *query)
 /* The statement and what goes with it, under one Sync. */
 static bool append_group(struct pg_session *session, struct pg_query *query, bool is_guarded)
 {
-    return deallocate_stale(session) && (!is_guarded || append_guard(session)) &&
+    return pg_plans_tidy(session) && (!is_guarded || append_guard(session)) &&
            append_run(session, query) && sync_up(session);
 }
 
@@ -356,7 +320,7 @@ bool pg_session_run_batch(struct pg_session *session)
     CHECK_OBJ(session, PG_SESSION_MAGIC);
     CHECK(!list_is_empty(&session->batch_queries));
     empty_batch(session);
-    is_fine = deallocate_stale(session) && append_guard(session);
+    is_fine = pg_plans_tidy(session) && append_guard(session);
     LIST_EACH (&session->batch_queries, link)
         is_fine = is_fine && append_run(session, CONTAINER_OF(link, struct pg_query, link));
     is_fine = is_fine && sync_up(session);
@@ -367,24 +331,6 @@ bool pg_session_run_batch(struct pg_session *session)
             take_back(session, CONTAINER_OF(link, struct pg_query, link));
     }
     return is_fine;
-}
-
-bool pg_session_has_prepared(struct pg_session *session, const struct pg_query *query)
-{
-    struct pg_prepared *prepared = prepared_of(session, query);
-
-    return prepared == NULL || prepared->state == PG_PREPARED;
-}
-
-void pg_session_unprepare(struct pg_session *session, const struct pg_query *query, bool is_there)
-{
-    struct pg_prepared *prepared = prepared_of(session, query);
-
-    if (prepared == NULL || prepared->number != query->number || prepared->state != PG_PREPARED)
-        return;
-    prepared->state = PG_UNPREPARED;
-    if (is_there)
-        note_stale(session, prepared->number);
 }
 
 void pg_session_forget(struct pg_session *session, struct pg_query *query)

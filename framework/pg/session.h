@@ -100,14 +100,16 @@ struct pg_session {
     struct pg_prepared _guard;            /* the guard's */
     uint32_t _stale[PG_STALE_MAX];        /* numbers of names to deallocate with the next send */
     uint32_t _stale_count;                /* how many */
-    struct pg_flights _flights;           /* what the server owes answers to */
-    uint64_t _result_max;                 /* bytes of an answer */
-    struct pg_intake _intake;             /* what has come of the answer that is half read */
-    uint32_t _half_place;                 /* whose that is */
-    uint32_t _half_reads;                 /* how often something of it came, at most 2 */
-    uint32_t _nulls;                      /* ends of answers in a row that ended nothing */
-    bool _was_idle;                       /* at the timer's last run, and since */
-    char _problem[PG_PROBLEM_SIZE];       /* what the server said as it closed the session */
+    bool _must_renew;                     /* there were more of them */
+    uint32_t plans_round;           /* see struct pg_pool: since which nothing is out of date */
+    struct pg_flights _flights;     /* what the server owes answers to */
+    uint64_t _result_max;           /* bytes of an answer */
+    struct pg_intake _intake;       /* what has come of the answer that is half read */
+    uint32_t _half_place;           /* whose that is */
+    uint32_t _half_reads;           /* how often something of it came, at most 2 */
+    uint32_t _nulls;                /* ends of answers in a row that ended nothing */
+    bool _was_idle;                 /* at the timer's last run, and since */
+    char _problem[PG_PROBLEM_SIZE]; /* what the server said as it closed the session */
 };
 
 #define PG_SESSION_MAGIC 0x70677373u
@@ -168,13 +170,6 @@ void pg_session_command(struct pg_session *session, const char *sql);
 /* Appends what takes back all that a statement may have left in the session: settings, temporary
  * tables, advisory locks, cursors. Where that fails, it is lost. */
 void pg_session_clean(struct pg_session *session);
-
-/* Is it ready to be run without being prepared first? */
-bool pg_session_has_prepared(struct pg_session *session, const struct pg_query *query);
-
-/* What was prepared for the statement, which was answered just now, is of no use any more: it will
- * be prepared anew. The server still has it where it `is_there`. */
-void pg_session_unprepare(struct pg_session *session, const struct pg_query *query, bool is_there);
 
 /* Takes the op's statement out of the ring: a tombstone stays. */
 void pg_session_forget(struct pg_session *session, struct pg_query *query);

@@ -148,6 +148,20 @@ struct pg_prepared *pg_prepared_ad_hoc(struct pg_prepared_set *set, struct span 
     return prepared;
 }
 
+bool pg_prepared_has_room(const struct pg_prepared_set *set, struct span sql)
+{
+    return set->ad_hoc.count < PG_AD_HOC_MAX || table_get(&set->ad_hoc, sql) != NULL;
+}
+
+void pg_prepared_set_lose(struct pg_prepared_set *set)
+{
+    for (uint32_t i = 0; i < set->declared_count; i++)
+        if (set->declared[i] != NULL)
+            set->declared[i]->state = PG_UNPREPARED;
+    LIST_EACH (&set->by_use, link)
+        CONTAINER_OF(link, struct pg_prepared, link)->state = PG_UNPREPARED;
+}
+
 void pg_prepared_begin(struct pg_prepared_set *set, struct pg_prepared *prepared)
 {
     CHECK(prepared->state == PG_UNPREPARED);

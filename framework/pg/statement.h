@@ -87,6 +87,12 @@ struct pg_prepared *pg_prepared_declared(struct pg_prepared_set *set,
 struct pg_prepared *pg_prepared_ad_hoc(struct pg_prepared_set *set, struct span sql,
                                        uint32_t *evicted);
 
+/* Can that be had without another one's going? */
+bool pg_prepared_has_room(const struct pg_prepared_set *set, struct span sql);
+
+/* The server has none of the names any more, or soon will not: all are PG_UNPREPARED. */
+void pg_prepared_set_lose(struct pg_prepared_set *set);
+
 /* Gives it a new name, and is PG_PREPARING. */
 void pg_prepared_begin(struct pg_prepared_set *set, struct pg_prepared *prepared);
 

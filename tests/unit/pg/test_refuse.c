@@ -144,6 +144,39 @@ static void test_all_else_is_fine(void **state)
     check(texts, false, false);
 }
 
+/* What may commit in the middle is not, and neither is what we do not know. */
+static void test_what_is_undone_by_its_error(void **state)
+{
+    static const char *const is_undone[] = {
+        "select 1",
+        "/* call */ SELECT 1",
+        "insert into t values (1)",
+        "Update t set a = 1",
+        "delete from t",
+        "merge into t using u on true when matched then do nothing",
+        "values (1)",
+        "with x as (select 1) select * from x",
+        "table t",
+        "((select 1) union select 2)",
+        NULL,
+    };
+    static const char *const is_not[] = {
+        "call p()",   "do $$ begin commit; end $$",
+        "vacuum",     "create index concurrently on t (a)",
+        "selection",  "explain analyze select 1",
+        "()",         "",
+        "(call p())", NULL,
+    };
+
+    (void)state;
+    for (const char *const *text = is_undone; *text != NULL; text++)
+        if (!pg_is_undone_by_error(span_of(*text)))
+            fail_msg("%s", *text);
+    for (const char *const *text = is_not; *text != NULL; text++)
+        if (pg_is_undone_by_error(span_of(*text)))
+            fail_msg("%s", *text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -151,6 +184,7 @@ int main(void)
         cmocka_unit_test(test_keywords_cannot_be_hidden),
         cmocka_unit_test(test_no_statement_is_refused),
         cmocka_unit_test(test_all_else_is_fine),
+        cmocka_unit_test(test_what_is_undone_by_its_error),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
