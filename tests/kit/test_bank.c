@@ -79,6 +79,43 @@ static void is_run_again_where_it_lost(void **state)
     assert_int_equal(weft_test_end(t), 0);
 }
 
+/* Ten runs in all, and nine waits between them, of 10 ms at most after the first failure and of 640
+ * after each of the last three: so several such requests wait for far longer than if no wait grew,
+ * and none for longer than all waits together may be. */
+static void is_given_up_after_ten_runs(void **state)
+{
+    enum { RUNS = 10, REQUESTS = 5, WAITS_MS = 10 + 20 + 40 + 80 + 160 + 320 + 3 * 640 };
+    weft_test *t = start();
+    uint64_t began_ms, waited_ms = 0;
+    weft_test_request *request;
+
+    (void)state;
+    for (int i = 0; i < REQUESTS; i++) {
+        for (int run = 0; run < RUNS; run++)
+            write_transfer(t, "40001");
+        began_ms = weft_test_now_ms(t);
+        request = transfer(t);
+        weft_test_is(request, 503, NULL);
+        assert_non_null(weft_test_field(request, "Retry-After"));
+        assert_in_range(weft_test_now_ms(t) - began_ms, RUNS - 1, WAITS_MS + RUNS);
+        waited_ms += weft_test_now_ms(t) - began_ms;
+    }
+    assert_true(waited_ms > REQUESTS * (RUNS - 1) * 10);
+    assert_int_equal(weft_test_end(t), 0);
+}
+
+static void is_well_in_its_tenth_run(void **state)
+{
+    weft_test *t = start();
+
+    (void)state;
+    for (int run = 1; run < 10; run++)
+        write_transfer(t, "40P01");
+    write_transfer(t, NULL);
+    weft_test_is(transfer(t), 201, "{\"id\":7}");
+    assert_int_equal(weft_test_end(t), 0);
+}
+
 static void is_not_where_it_may_not_be(void **state)
 {
     weft_test *t = start();
@@ -323,6 +360,7 @@ static void play(weft_test *t, void *data)
     weft_test_columns(rows, "id int, at timestamptz, source int, target int, amount bigint");
     weft_test_row(rows, "1", "2026-01-01 00:00:00+00", "1", "2", "30");
     (void)weft_test_get(t, "/bank/transfers");
+    write_transfer(t, "40001"); /* what comes between two runs, too */
     write_transfer(t, NULL);
     (void)transfer(t);
     (void)an_export(t);
@@ -347,6 +385,8 @@ int main(void)
         cmocka_unit_test(accounts),
         cmocka_unit_test(a_transfer),
         cmocka_unit_test(is_run_again_where_it_lost),
+        cmocka_unit_test(is_given_up_after_ten_runs),
+        cmocka_unit_test(is_well_in_its_tenth_run),
         cmocka_unit_test(is_not_where_it_may_not_be),
         cmocka_unit_test(an_export_comes_as_it_is),
         cmocka_unit_test(an_export_that_fails),

@@ -296,6 +296,61 @@ static weft_status show_runs(weft_ctx *ctx, void *self)
     return weft_reply_text(ctx, 200, weft_fmt(ctx, "%lld", (long long)runs).ptr);
 }
 
+/* One of two that take their rows crosswise. */
+struct crossing {
+    weft_str first, then; /* numbers of rows */
+    int runs;
+    char sqlstate[6]; /* of the last failure */
+};
+
+static int crossing; /* how many have their first row */
+
+/* A weft_tx_fn: takes the second row once another one has its first one, too. */
+static weft_status cross_in(weft_ctx *ctx, weft_pg *tx, void *data)
+{
+    static const char update[] = "update crossed set n = n + 1 where id = $1::int";
+    struct crossing *it = data;
+    weft_op *then;
+    weft_status status;
+
+    it->runs++;
+    WEFT_TRY(weft_await(weft_run_sql(ctx, tx, update, 0, WEFT_ARGS(weft_text(it->first)))));
+    crossing++;
+    while (crossing < 2)
+        WEFT_TRY(weft_await(weft_sleep(ctx, 1)));
+    then = weft_run_sql(ctx, tx, update, 0, WEFT_ARGS(weft_text(it->then)));
+    status = weft_await(then);
+    for (size_t i = 0; i < weft_sqlstate(then).len && i < sizeof it->sqlstate - 1; i++)
+        it->sqlstate[i] = weft_sqlstate(then).ptr[i];
+    return status;
+}
+
+/* Updates row ?first= and then ?then= of a table: the runs that it took, and what failed. */
+static weft_status cross(weft_ctx *ctx, void *self)
+{
+    struct crossing it = {weft_query(ctx, "first"), weft_query(ctx, "then"), 0, ""};
+
+    (void)self;
+    WEFT_TRY(weft_transact(ctx, db, 0, cross_in, &it));
+    return weft_reply_text(ctx, 200, weft_fmt(ctx, "%d %s", it.runs, it.sqlstate).ptr);
+}
+
+/* ?q= against a sleep of ?ms=: who won, and what became of the statement. */
+static weft_status race(weft_ctx *ctx, void *self)
+{
+    uint32_t ms = (uint32_t)strtoul(weft_query(ctx, "ms").ptr, NULL, 10);
+    weft_op *ops[] = {weft_run_sql(ctx, db, weft_query(ctx, "q").ptr, 0, WEFT_NO_ARGS),
+                      weft_sleep(ctx, ms)};
+    weft_op *both = weft_race(ctx, 2, ops);
+
+    (void)self;
+    WEFT_TRY(weft_await(both));
+    return weft_reply_text(ctx, 200,
+                           weft_fmt(ctx, "%d %d %u", (int)weft_winner(both),
+                                    (int)weft_op_status(ops[0]), weft_maybe_applied(ops[0]))
+                               .ptr);
+}
+
 /* GETs ?path= while a transaction is open. */
 static weft_status calling_in_transaction(weft_ctx *ctx, void *self)
 {
@@ -345,6 +400,8 @@ static weft_status add_peers(weft_host *host)
         WEFT_TRY(weft_route(host, "GET", "/lab/transaction", transaction));
         WEFT_TRY(weft_route(host, "GET", "/lab/count", counting));
         WEFT_TRY(weft_route(host, "GET", "/lab/counted", show_runs));
+        WEFT_TRY(weft_route(host, "GET", "/lab/cross", cross));
+        WEFT_TRY(weft_route(host, "GET", "/lab/race", race));
     }
     WEFT_TRY(weft_setting(host, "upstream", "", &name));
     if (name.len == 0)

@@ -536,3 +536,27 @@ def test_transactions_that_are_in_each_other_s_way_are_run_again(start_weft, boo
     assert counted == statuses.count(200)
     assert set(statuses) <= {200, 503} and statuses.count(200) > 30, statuses
     assert int(host.get("/lab/counted").body) > 40  # runs: some were needed more than once
+
+
+def test_transactions_that_wait_for_each_other_are_run_again(start_weft, books):
+    """Each has the row that the other one wants: the server ends one of them, which is run again and counts, too."""
+    books.run("create table crossed (id int primary key, n int not null); insert into crossed values (1, 0), (2, 0);"
+              "grant all on crossed to weft")
+    host = start_weft(sections(books, server={"request_timeout": "20s"}, pool={"statement_timeout": "60s"}))
+    with host.connect(30) as one, host.connect(30) as other:
+        one.request("GET", "/lab/cross?first=1&then=2")
+        other.request("GET", "/lab/cross?first=2&then=1")
+        answers = [one.read_answer(), other.read_answer()]
+    assert sorted((answer.status, answer.body) for answer in answers) == [(200, b"1 "), (200, b"2 40P01")]
+    assert books.run("select id, n from crossed order by id") == [(1, 2), (2, 2)]
+
+
+def test_a_statement_that_loses_a_race(start_weft, books):
+    """weft_race() ends it in the server, and the one session there is serves others."""
+    host = start_weft(sections(books, server={"request_timeout": "20s"},
+                               pool={"sessions": 1, "statement_timeout": "60s", "queue_timeout": "20s"}))
+    served_by = sql("select pg_backend_pid() as pid")
+    before = host.get(served_by).json()
+    assert host.get(sql("select pg_sleep(50)", "&ms=300", "/lab/race")).body == b"1 -201 1"
+    wait_for_statement(books, "select pg_sleep(50)", count=0)
+    assert host.get(served_by).json() == before

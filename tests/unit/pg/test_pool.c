@@ -649,6 +649,32 @@ static void test_sessions_that_end_at_random_lose_nothing(void **state)
                   counts()->sessions_lost);
 }
 
+/* Each failure doubles what a retry may wait at most, up to the seventh; how long it is is left to
+ * chance, so that those that met do not meet again. */
+static void test_a_retry_waits_for_longer_each_time(void **state)
+{
+    enum { DRAWS = 4000 };
+    static const uint32_t most_ms[] = {10, 20, 40, 80, 160, 320, 640, 640, 640};
+
+    (void)state;
+    pg_server_need(&server);
+    pg_world_start(&world);
+    for (uint32_t i = 0; i < sizeof most_ms / sizeof most_ms[0]; i++) {
+        uint32_t least = UINT32_MAX, most = 0, sum = 0;
+
+        for (int draw = 0; draw < DRAWS; draw++) {
+            uint32_t ms = pg_pool_back_off_ms(world.pool, i + 1);
+
+            least = ms < least ? ms : least;
+            most = ms > most ? ms : most;
+            sum += ms;
+        }
+        assert_in_range(least, 1, 1 + most_ms[i] / 20);
+        assert_in_range(most, most_ms[i] - most_ms[i] / 20, most_ms[i]);
+        assert_in_range(sum / DRAWS, most_ms[i] * 45 / 100, most_ms[i] * 55 / 100 + 1);
+    }
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -680,6 +706,7 @@ int main(void)
         TEST(test_a_backend_that_hangs_is_given_up),
         TEST(test_a_pool_can_go_while_it_opens_sessions),
         TEST(test_sessions_that_end_at_random_lose_nothing),
+        TEST(test_a_retry_waits_for_longer_each_time),
     };
 #undef TEST
 

@@ -1,12 +1,14 @@
 /* Goal: a transaction has a session of its own from BEGIN to its end, which is what was asked for,
  *       or a rollback, whatever becomes of its op, its scope or its session; the session comes
  *       back clean, and nobody else ever sees a part of it. */
+#include "base/clock.h"
 #include "lib/loop_driver.h"
 #include "lib/pg_server.h"
 #include "lib/test.h"
 #include "pg/transaction.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static struct pg_server server;
 static struct pg_world world;
@@ -14,9 +16,16 @@ static struct pg_world world;
 static int start_server(void **state)
 {
     (void)state;
-    pg_server_init(&server, "");
-    if (!server.is_missing)
-        (void)pg_server_run(&server, "create table t (id int primary key)");
+    pg_server_init(&server, "--set deadlock_timeout=50ms");
+    if (server.is_missing)
+        return 0;
+    (void)pg_server_run(&server, "create table t (id int primary key)");
+    (void)pg_server_run(&server,
+                        "create table late (id int);"
+                        "create function wait() returns trigger language plpgsql as $$ begin "
+                        "perform pg_advisory_xact_lock(7); return null; end $$;"
+                        "create constraint trigger at_commit after insert on late "
+                        "initially deferred for each row execute function wait()");
     return 0;
 }
 
@@ -75,7 +84,9 @@ static uint32_t pinned(void)
 /* Turns until no session is pinned. */
 static void until_unpinned(void)
 {
-    for (int i = 0; i < 200 && pinned() > 0; i++)
+    uint64_t end_us = clock_monotonic_us() + DRIVER_SECONDS * 1000000ull;
+
+    while (pinned() > 0 && clock_monotonic_us() < end_us)
         loop_turn(world.loop, 10);
     assert_int_equal(pinned(), 0);
 }
@@ -261,25 +272,56 @@ static void test_a_deferred_constraint_fails_the_commit(void **state)
     until_unpinned();
 }
 
+static void expect_shown(struct pg_transaction *transaction, const char *name, const char *value)
+{
+    char sql[64];
+    struct op *op;
+
+    (void)snprintf(sql, sizeof sql, "show %s", name);
+    op = start_on(world.scope, transaction, sql);
+    assert_int_equal(pg_world_await(&world, op), ERR_OK);
+    pg_world_check(op, value);
+}
+
 static void test_flags_say_how_it_begins(void **state)
+{
+    static const struct {
+        uint32_t flags;
+        const char *isolation, *read_only, *deferrable;
+    } cases[] = {
+        {0, "read committed", "off", "off"},
+        {PG_TX_READ_ONLY, "read committed", "on", "off"},
+        {PG_TX_REPEATABLE_READ, "repeatable read", "off", "off"},
+        {PG_TX_SERIALIZABLE, "serializable", "off", "off"},
+        {PG_TX_SERIALIZABLE | PG_TX_REPEATABLE_READ, "serializable", "off", "off"},
+        {PG_TX_DEFERRABLE, "read committed", "off", "on"},
+        {PG_TX_READ_ONLY | PG_TX_SERIALIZABLE | PG_TX_DEFERRABLE, "serializable", "on", "on"},
+    };
+
+    (void)state;
+    pg_server_need(&server);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct pg_transaction *transaction = begin_in(world.scope, cases[i].flags);
+
+        expect_shown(transaction, "transaction_isolation", cases[i].isolation);
+        expect_shown(transaction, "transaction_read_only", cases[i].read_only);
+        expect_shown(transaction, "transaction_deferrable", cases[i].deferrable);
+        assert_int_equal(pg_world_await(&world, pg_rollback(transaction)), ERR_OK);
+    }
+}
+
+static void test_one_that_only_reads_writes_nothing(void **state)
 {
     struct pg_transaction *transaction;
     struct op *op;
 
     (void)state;
     pg_server_need(&server);
-    transaction = begin_in(world.scope, PG_TX_READ_ONLY | PG_TX_SERIALIZABLE | PG_TX_DEFERRABLE);
-    op = start_on(world.scope, transaction, "show transaction_isolation");
-    assert_int_equal(pg_world_await(&world, op), ERR_OK);
-    pg_world_check(op, "serializable");
+    transaction = begin_in(world.scope, PG_TX_READ_ONLY);
     op = start_on(world.scope, transaction, "insert into t values (1)");
     assert_int_equal(pg_world_await(&world, op), ERR_DB);
     assert_string_equal(pg_sqlstate(op).ptr, "25006");
     assert_int_equal(pg_world_await(&world, pg_rollback(transaction)), ERR_OK);
-    transaction = begin_in(world.scope, PG_TX_REPEATABLE_READ);
-    op = start_on(world.scope, transaction, "show transaction_isolation");
-    assert_int_equal(pg_world_await(&world, op), ERR_OK);
-    pg_world_check(op, "repeatable read");
 }
 
 static void test_two_that_cannot_both_be_are_told_to_try_again(void **state)
@@ -297,6 +339,35 @@ static void test_two_that_cannot_both_be_are_told_to_try_again(void **state)
     assert_int_equal(pg_world_await(&world, pg_commit(first)), ERR_OK);
     assert_int_equal(run_on(second, "update t set id = 3"), ERR_DB_RETRY);
     assert_int_equal(pg_world_await(&world, pg_rollback(second)), ERR_OK);
+}
+
+/* Each waits for the row that the other one has; the server ends one of them. */
+static void test_one_of_two_that_wait_for_each_other_is_told_to_try_again(void **state)
+{
+    struct pg_transaction *both[2];
+    struct op *ops[2];
+    int loser;
+
+    (void)state;
+    pg_server_need(&server);
+    (void)pg_server_run(&server, "insert into t values (1), (2)");
+    for (int i = 0; i < 2; i++)
+        both[i] = begin_in(world.scope, 0);
+    assert_int_equal(run_on(both[0], "select from t where id = 1 for update"), ERR_OK);
+    assert_int_equal(run_on(both[1], "select from t where id = 2 for update"), ERR_OK);
+    ops[0] = start_on(world.scope, both[0], "update t set id = 20 where id = 2");
+    ops[1] = start_on(world.scope, both[1], "update t set id = 10 where id = 1");
+    for (int i = 0; i < 2; i++)
+        (void)pg_world_await(&world, ops[i]);
+    loser = ops[0]->status == ERR_OK;
+    assert_int_equal(ops[loser]->status, ERR_DB_RETRY);
+    assert_string_equal(pg_sqlstate(ops[loser]).ptr, "40P01");
+    assert_int_equal(ops[!loser]->status, ERR_OK);
+    assert_int_equal(pg_world_await(&world, pg_rollback(both[loser])), ERR_OK);
+    assert_int_equal(pg_world_await(&world, pg_commit(both[!loser])), ERR_OK);
+    assert_string_equal(pg_server_run(&server, "select string_agg(id::text, ' ' order by id) "
+                                               "from t"),
+                        loser == 0 ? "2 10" : "1 20");
 }
 
 static void kill_pinned(struct pg_transaction *transaction)
@@ -356,6 +427,94 @@ static void test_a_lost_commit_may_have_been_applied(void **state)
     assert_int_equal(pg_world_await(&world, commit), ERR_DB_DOWN);
     assert_int_equal(insert->status, ERR_OK);
     assert_true(pg_maybe_applied(commit));
+}
+
+/* A COMMIT that waits in the server until the lock's holder is rolled back, in a scope with a
+ * deadline in an hour. */
+struct slow_commit {
+    struct pg_transaction *holder;
+    struct scope *scope;
+    struct op *commit;
+};
+
+static const char blocked[] = "select count(*) from pg_stat_activity where query = 'commit' and "
+                              "wait_event_type = 'Lock'";
+
+static void until_sent(const struct slow_commit *slow)
+{
+    for (int i = 0; i < 1000 && strcmp(pg_server_run(&server, blocked), "1") != 0; i++)
+        loop_turn(world.loop, 10);
+    assert_string_equal(pg_server_run(&server, blocked), "1");
+    assert_int_equal(slow->commit->state, OP_PENDING);
+}
+
+static void start_slow_commit(struct slow_commit *slow)
+{
+    struct pg_transaction *transaction;
+
+    pg_world_deinit(&world);
+    pg_world_init_ahead(&world, &server);
+    world.options.statement_timeout_ms = 0;
+    pg_world_start(&world);
+    (void)pg_server_run(&server, "truncate late");
+    slow->holder = begin_in(world.scope, 0);
+    assert_int_equal(run_on(slow->holder, "select pg_advisory_xact_lock(7)"), ERR_OK);
+    slow->scope = scope_child(world.scope, 3600000, 0);
+    transaction = begin_in(slow->scope, 0);
+    assert_int_equal(run_on(transaction, "insert into late values (1)"), ERR_OK);
+    slow->commit = pg_commit(transaction);
+}
+
+/* It goes on in the server, which nobody can take back, and its session serves others. */
+static void expect_late(struct slow_commit *slow, const char *count)
+{
+    scope_finish(slow->scope, SCOPE_REPLIED);
+    assert_int_equal(pg_world_await(&world, pg_rollback(slow->holder)), ERR_OK);
+    until_unpinned();
+    assert_string_equal(pg_server_run(&server, "select count(*) from late"), count);
+    assert_int_equal(pg_pool_counts(world.pool)->sessions_lost, 0);
+    pg_world_check(pg_world_run(&world, "select 'well'"), "well");
+}
+
+static void test_a_canceled_commit_may_have_been_applied(void **state)
+{
+    struct slow_commit slow;
+
+    (void)state;
+    pg_server_need(&server);
+    start_slow_commit(&slow);
+    until_sent(&slow);
+    op_cancel(slow.commit);
+    assert_int_equal(slow.commit->status, ERR_CANCELED);
+    assert_true(pg_maybe_applied(slow.commit));
+    expect_late(&slow, "1");
+}
+
+static void test_a_commit_that_is_canceled_before_it_is_sent_was_not(void **state)
+{
+    struct slow_commit slow;
+
+    (void)state;
+    pg_server_need(&server);
+    start_slow_commit(&slow);
+    op_cancel(slow.commit);
+    assert_int_equal(slow.commit->status, ERR_CANCELED);
+    assert_false(pg_maybe_applied(slow.commit));
+    expect_late(&slow, "0");
+}
+
+static void test_a_commit_whose_deadline_passes_may_have_been_applied(void **state)
+{
+    struct slow_commit slow;
+
+    (void)state;
+    pg_server_need(&server);
+    start_slow_commit(&slow);
+    until_sent(&slow);
+    pg_world_jump(&world, 3600000);
+    assert_int_equal(pg_world_await(&world, slow.commit), ERR_DEADLINE);
+    assert_true(pg_maybe_applied(slow.commit));
+    expect_late(&slow, "1");
 }
 
 static void test_transactions_leave_a_session_to_the_others(void **state)
@@ -452,9 +611,14 @@ int main(void)
         TEST(test_a_savepoint_saves_the_rest),
         TEST(test_a_deferred_constraint_fails_the_commit),
         TEST(test_flags_say_how_it_begins),
+        TEST(test_one_that_only_reads_writes_nothing),
         TEST(test_two_that_cannot_both_be_are_told_to_try_again),
+        TEST(test_one_of_two_that_wait_for_each_other_is_told_to_try_again),
         TEST(test_a_broken_session_ends_it),
         TEST(test_a_lost_commit_may_have_been_applied),
+        TEST(test_a_canceled_commit_may_have_been_applied),
+        TEST(test_a_commit_that_is_canceled_before_it_is_sent_was_not),
+        TEST(test_a_commit_whose_deadline_passes_may_have_been_applied),
         TEST(test_transactions_leave_a_session_to_the_others),
         TEST(test_one_session_serves_both),
         TEST(test_more_than_fits_is_sent_bit_by_bit),
