@@ -6,6 +6,7 @@
 #include "lib/pg_server.h"
 #include "lib/test.h"
 #include "pg/transaction.h"
+#include "task/group.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -60,6 +61,54 @@ static void until_idle(void)
     for (int i = 0; i < 1000 && counts()->in_flight > 0; i++)
         loop_turn(world.loop, 10);
     assert_int_equal(counts()->in_flight, 0);
+}
+
+/* Sessions of the world's that run a statement that begins so, or wait within it. */
+static const char *count_running(const char *text)
+{
+    char sql[256];
+
+    (void)snprintf(sql, sizeof sql,
+                   "select count(*) from pg_stat_activity where application_name = 'weft' and "
+                   "state = 'active' and query like '%s%%'",
+                   text);
+    return pg_server_run(&server, sql);
+}
+
+static void until_running(const char *text, const char *count)
+{
+    uint64_t end_us = clock_monotonic_us() + DRIVER_SECONDS * 1000000ull;
+
+    while (strcmp(count_running(text), count) != 0 && clock_monotonic_us() < end_us)
+        for (int i = 0; i < 10; i++)
+            loop_turn(world.loop, 1);
+    assert_string_equal(count_running(text), count);
+}
+
+/* A world in which a second passes where the test says so. */
+static void start_ahead(uint32_t sessions)
+{
+    pg_world_deinit(&world);
+    pg_world_init_ahead(&world, &server);
+    world.options.sessions_max = sessions;
+    world.options.statement_timeout_ms = 0;
+    world.options.queue_timeout_ms = 60000;
+    pg_world_start(&world);
+    (void)pg_server_run(&server, "truncate written");
+}
+
+static struct pg_transaction *begin(void)
+{
+    struct op *op = pg_begin(world.scope, world.pool, 0);
+
+    assert_int_equal(pg_world_await(&world, op), ERR_OK);
+    return pg_transaction_of(op);
+}
+
+static struct op *start_on(struct pg_transaction *transaction, const char *sql)
+{
+    return pg_query_start(world.scope,
+                          &(struct pg_call){.transaction = transaction, .sql = span_of(sql)});
 }
 
 static void test_what_nobody_waits_for_is_canceled(void **state)
@@ -137,8 +186,69 @@ static void test_who_stands_behind_is_served(void **state)
     assert_string_equal(pg_server_run(&server, "select count(*) from written where a = 1"), "1");
 }
 
+/* A cancel that hits what stands behind the statement that it is for. The server is made to take its
+ * time: of this role pg_cancel_backend() is a function that waits for a lock first, and the
+ * statement and its neighbour wait for others; the test gives these locks back one after the other.
+ * How often the neighbour was run again. */
+static uint64_t hit_a_neighbour(struct pg_transaction *holder)
+{
+    static const char locks[] = "select pg_advisory_lock(7), pg_advisory_lock(8), "
+                                "pg_advisory_lock(9)";
+    uint64_t before = counts()->run_again;
+    struct op *op, *behind[2];
+
+    assert_int_equal(pg_world_await(&world, start_on(holder, locks)), ERR_OK);
+    op = pg_world_start_sql(&world, "select pg_advisory_xact_lock(7)", 0, NULL);
+    behind[0] = pg_world_start_sql(
+        &world, "insert into written select 1 from pg_advisory_xact_lock(9)", 0, NULL);
+    behind[1] = pg_world_start_sql(&world, "insert into written values (2)", 0, NULL);
+    until_running("select pg_advisory_xact_lock(7)", "1");
+    op_cancel(op);
+    until_running("select pg_cancel_backend", "1");
+    assert_int_equal(pg_world_await(&world, start_on(holder, "select pg_advisory_unlock(7)")),
+                     ERR_OK);
+    until_running("insert into written", "1");
+    assert_int_equal(pg_world_await(&world, start_on(holder, "select pg_advisory_unlock(8)")),
+                     ERR_OK);
+    until_running("select pg_cancel_backend", "0");
+    assert_int_equal(pg_world_await(&world, start_on(holder, "select pg_advisory_unlock(9)")),
+                     ERR_OK);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pg_world_await(&world, behind[i]), ERR_OK);
+    return counts()->run_again - before;
+}
+
+/* A machine that stands still for a second in between has the control session given up, and the
+ * cancel with it: then once more. */
+static void test_a_neighbour_that_is_hit_is_run_again(void **state)
+{
+    uint64_t hits = 0;
+
+    (void)state;
+    pg_server_need(&server);
+    (void)pg_server_run(&server, "create schema slow; create function slow.pg_cancel_backend(int) "
+                                 "returns bool language plpgsql as $$ begin "
+                                 "perform pg_advisory_xact_lock(8); "
+                                 "return pg_catalog.pg_cancel_backend($1); end $$; "
+                                 "alter role weft set search_path = slow, pg_catalog, public");
+    world.options.sessions_max = 2;
+    world.options.statement_timeout_ms = 0;
+    pg_world_start(&world);
+    for (int i = 0; i < 10 && hits == 0; i++) {
+        (void)pg_server_run(&server, "truncate written");
+        hits = hit_a_neighbour(begin());
+        assert_string_equal(pg_server_run(&server, "select string_agg(a::text, ' ' order by a) "
+                                                   "from written"),
+                            "1 2");
+        pg_world_renew(&world);
+    }
+    (void)pg_server_run(&server, "alter role weft reset search_path; drop schema slow cascade");
+    assert_int_equal(hits, 1);
+    assert_int_equal(counts()->sessions_lost, 0);
+}
+
 /* Statements that end just when they are canceled: the signal may hit what stands behind. */
-static void test_a_cancel_that_comes_late_harms_nobody(void **state)
+static void test_cancels_at_any_time_harm_nobody(void **state)
 {
     enum { ROUNDS = 100, BEHIND = 3 };
     uint64_t run_again;
@@ -192,6 +302,85 @@ static void test_a_transaction_that_is_held_is_left_alone(void **state)
     assert_int_equal(pg_world_await(&world, pg_commit(transaction)), ERR_OK);
     assert_string_equal(pg_server_run(&server, "select count(*) from written"), "1");
     assert_int_equal(counts()->cancels_sent, 0);
+}
+
+/* A race */
+
+static struct op *race_for_a_second(struct op *op)
+{
+    struct op *ops[] = {op, op_sleep(world.scope, 1000)};
+
+    return group_start(world.scope, GROUP_RACE, ops, 2);
+}
+
+static void lose(struct op *op, struct op *race)
+{
+    assert_int_equal(race->state, OP_PENDING);
+    pg_world_jump(&world, 1000);
+    assert_int_equal(pg_world_await(&world, race), ERR_OK);
+    assert_int_equal(op->status, ERR_CANCELED);
+    assert_true(pg_maybe_applied(op));
+}
+
+/* The statement ends in the server, and those behind it on its session never notice. */
+static void test_a_statement_that_loses_a_race(void **state)
+{
+    struct op *op, *race, *behind[3];
+
+    (void)state;
+    pg_server_need(&server);
+    start_ahead(1);
+    op = pg_world_start_sql(&world, "insert into written select 1 from pg_sleep(3600)", 0, NULL);
+    race = race_for_a_second(op);
+    for (int i = 0; i < 3; i++) {
+        const struct pg_value number = pg_world_int(10 + i);
+
+        behind[i] = pg_world_start_sql(&world, "insert into written values ($1)", 1, &number);
+    }
+    until_running("insert into written select", "1");
+    lose(op, race);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(pg_world_await(&world, behind[i]), ERR_OK);
+    assert_string_equal(count_running("insert into written select"), "0");
+    assert_string_equal(pg_server_run(&server, "select string_agg(a::text, ' ' order by a) "
+                                               "from written"),
+                        "10 11 12");
+    assert_true(counts()->cancels_sent > 0);
+    assert_int_equal(counts()->sessions_opened, 1); /* it is the same one that serves */
+    assert_int_equal(counts()->sessions_lost, 0);
+    pg_world_check(pg_world_run(&world, "select 'well'"), "well");
+}
+
+/* In a transaction that somebody holds it goes on in the server, whatever is behind it waits for
+ * it, and what it did is a part of the transaction as if nobody had stopped waiting. */
+static void test_one_that_loses_in_a_transaction_goes_on(void **state)
+{
+    struct pg_transaction *holder, *transaction;
+    struct op *op, *race, *behind;
+
+    (void)state;
+    pg_server_need(&server);
+    start_ahead(4);
+    holder = begin();
+    assert_int_equal(pg_world_await(&world, start_on(holder, "lock table written")), ERR_OK);
+    transaction = begin();
+    op = start_on(transaction, "insert into written values (1)");
+    race = race_for_a_second(op);
+    behind = start_on(transaction, "select count(*) from written");
+    until_running("insert into written", "1");
+    lose(op, race);
+    pg_world_jump(&world, 1000); /* long enough for any cancel to be sent */
+    for (int i = 0; i < 20; i++)
+        pg_world_check(pg_world_run(&world, "select 'others are served'"), "others are served");
+    assert_string_equal(count_running("insert into written"), "1");
+    assert_int_equal(behind->state, OP_PENDING);
+    assert_int_equal(pg_world_await(&world, pg_rollback(holder)), ERR_OK);
+    assert_int_equal(pg_world_await(&world, behind), ERR_OK);
+    pg_world_check(behind, "1");
+    assert_int_equal(pg_world_await(&world, pg_commit(transaction)), ERR_OK);
+    assert_string_equal(pg_server_run(&server, "select count(*) from written"), "1");
+    assert_int_equal(counts()->cancels_sent, 0);
+    assert_int_equal(counts()->sessions_lost, 0);
 }
 
 static void test_one_that_nobody_holds_ends_at_once(void **state)
@@ -270,8 +459,11 @@ int main(void)
         TEST(test_a_cancel_that_comes_to_nothing),
         TEST(test_what_ends_by_itself_is_not_canceled),
         TEST(test_who_stands_behind_is_served),
-        TEST(test_a_cancel_that_comes_late_harms_nobody),
+        TEST(test_a_neighbour_that_is_hit_is_run_again),
+        TEST(test_cancels_at_any_time_harm_nobody),
         TEST(test_a_transaction_that_is_held_is_left_alone),
+        TEST(test_a_statement_that_loses_a_race),
+        TEST(test_one_that_loses_in_a_transaction_goes_on),
         TEST(test_one_that_nobody_holds_ends_at_once),
         TEST(test_the_server_goes_while_it_is_asked_to_cancel),
         TEST(test_the_control_session_does_not_stay),
