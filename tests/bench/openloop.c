@@ -7,6 +7,8 @@
  *     -w SECONDS   that do not count (0)
  *     -c COUNT     connections (64)
  *     -t MS        a request that takes longer has failed (5000)
+ *     -a MS        one that was sent has so long for its answer, however long it waited before
+ *                  (without it: what -t leaves)
  *     -n WINDOWS   the time is counted in so many parts, too (1)
  *     -p           arrivals by chance (Poisson) instead of at equal gaps
  *     -s SEED      of chance (1)
@@ -15,7 +17,8 @@
  *
  * A time is measured from the moment at which a request was meant to be sent: where no connection
  * is free, it waits here, and its waiting counts. So a server that stands still for a second is
- * seen as by a thousand clients, not by one that waited politely.
+ * seen as by a thousand clients, not by one that waited politely. "held" is measured from when a
+ * request was sent in fact: what the server alone is to blame for.
  *
  *   CONNECTING ──▶ IDLE ◀──▶ BUSY          lost, refused, too late ──▶ BROKEN ──▶ CONNECTING
  */
@@ -48,6 +51,7 @@ struct conn {
     struct conn *next; /* in the list of its state */
     struct conn *prev;
     uint64_t meant_ns; /* BUSY: when the request was meant to be sent; BROKEN: since when */
+    uint64_t sent_ns;  /* BUSY: when it was sent */
     int fd;            /* -1: BROKEN */
     enum state state;
     bool is_in_body;     /* the head is complete */
@@ -60,11 +64,13 @@ struct conn {
 
 /* A part of the time, by when requests were meant to be sent. */
 struct window {
-    uint64_t offered;  /* requests that were to be sent */
-    uint64_t errors;   /* connections that were lost or refused, answers that are none */
-    uint64_t timeouts; /* sent or not */
-    uint64_t advised;  /* 503s with Retry-After */
+    uint64_t offered;    /* requests that were to be sent */
+    uint64_t errors;     /* connections that were lost or refused, answers that are none */
+    uint64_t unsent;     /* no connection was free in all of their time */
+    uint64_t unanswered; /* sent, and given up */
+    uint64_t advised;    /* 503s with Retry-After */
     struct latencies seen[CLASSES]; /* from when it was meant to be sent to the last byte */
+    struct latencies held;          /* from when it was sent to the last byte, of all classes */
     struct latencies lag;           /* how late the generator itself was */
 };
 
@@ -74,7 +80,7 @@ static struct {
     const char *host;
     const char *path;
     double rate, seconds, warm_s;
-    uint64_t timeout_ns, seed;
+    uint64_t timeout_ns, answer_ns, seed;
     uint32_t conns, windows;
     bool is_poisson;
 } wish = {.seconds = 5, .timeout_ns = 5000000000, .seed = 1, .conns = 64, .windows = 1};
@@ -117,27 +123,17 @@ static struct window *window_of(uint64_t meant_ns)
     return &windows[index < wish.windows ? (uint32_t)index : wish.windows - 1];
 }
 
-static void note_answer(uint64_t meant_ns, uint32_t status)
+static void note_answer(const struct conn *conn)
 {
-    struct window *window = window_of(meant_ns);
-    enum class class = status / 100 == 2 ? ANSWERED_2XX
-                       : status == 503   ? ANSWERED_503
-                                         : ANSWERED_OTHER;
-
-    if (window != NULL)
-        latencies_add(&window->seen[class], (now_ns - meant_ns) / 1000);
-}
-
-static void note_failure(uint64_t meant_ns, bool is_timeout)
-{
-    struct window *window = window_of(meant_ns);
+    struct window *window = window_of(conn->meant_ns);
+    enum class class = conn->status / 100 == 2 ? ANSWERED_2XX
+                       : conn->status == 503   ? ANSWERED_503
+                                               : ANSWERED_OTHER;
 
     if (window == NULL)
         return;
-    if (is_timeout)
-        window->timeouts++;
-    else
-        window->errors++;
+    latencies_add(&window->seen[class], (now_ns - conn->meant_ns) / 1000);
+    latencies_add(&window->held, (now_ns - conn->sent_ns) / 1000);
 }
 
 /* ---- connections ---- */
@@ -173,8 +169,12 @@ static void break_off(struct conn *conn)
 
 static void lose(struct conn *conn, bool is_timeout)
 {
-    if (conn->state == BUSY)
-        note_failure(conn->meant_ns, is_timeout);
+    struct window *window = conn->state == BUSY ? window_of(conn->meant_ns) : NULL;
+
+    if (window != NULL && is_timeout)
+        window->unanswered++;
+    else if (window != NULL)
+        window->errors++;
     break_off(conn);
 }
 
@@ -205,6 +205,7 @@ static void send_one(struct conn *conn, uint64_t meant_ns)
     if (window != NULL)
         window->offered++;
     conn->meant_ns = meant_ns;
+    conn->sent_ns = now_ns;
     conn->is_in_body = conn->must_close = false;
     conn->head_len = 0;
     move(conn, BUSY);
@@ -294,7 +295,7 @@ static void on_readable(struct conn *conn)
     }
     if (!conn->is_in_body || conn->body_left > 0)
         return;
-    note_answer(conn->meant_ns, conn->status);
+    note_answer(conn);
     note_advice(conn);
     if (conn->must_close)
         break_off(conn);
@@ -327,9 +328,10 @@ static void drop_late(void)
     while (next_ns < end_ns && next_ns + wish.timeout_ns <= now_ns) {
         struct window *window = window_of(next_ns);
 
-        if (window != NULL)
+        if (window != NULL) {
             window->offered++;
-        note_failure(next_ns, true);
+            window->unsent++;
+        }
         next_ns = begun_ns + arrivals_next(&arrivals);
     }
 }
@@ -354,12 +356,19 @@ static void send_due(void)
     }
 }
 
+static bool is_late(const struct conn *conn)
+{
+    if (wish.answer_ns > 0)
+        return conn->sent_ns + wish.answer_ns <= now_ns;
+    return conn->meant_ns + wish.timeout_ns <= now_ns;
+}
+
 /* Requests are sent in the order in which they were meant to be: the first one is the oldest. */
 static void end_late(void)
 {
     struct conn *conn;
 
-    while ((conn = first(BUSY)) != NULL && conn->meant_ns + wish.timeout_ns <= now_ns)
+    while ((conn = first(BUSY)) != NULL && is_late(conn))
         lose(conn, true);
     for (uint32_t left = wish.conns; left > 0 && (conn = first(BROKEN)) != NULL; left--) {
         if (conn->meant_ns + CALM_NS > now_ns)
@@ -486,10 +495,14 @@ static void tell(const struct window *window, double seconds)
            (double)window->seen[ANSWERED_2XX].count / seconds);
     printf("\"requests\": %llu, \"errors\": %llu, \"timeouts\": %llu, \"retry_after\": %llu, ",
            (unsigned long long)window->offered, (unsigned long long)window->errors,
-           (unsigned long long)window->timeouts, (unsigned long long)window->advised);
+           (unsigned long long)(window->unsent + window->unanswered),
+           (unsigned long long)window->advised);
+    printf("\"unsent\": %llu, \"unanswered\": %llu, ", (unsigned long long)window->unsent,
+           (unsigned long long)window->unanswered);
     tell_times("2xx", &window->seen[ANSWERED_2XX], ", ");
     tell_times("503", &window->seen[ANSWERED_503], ", ");
     tell_times("other", &window->seen[ANSWERED_OTHER], ", ");
+    tell_times("held", &window->held, ", ");
     tell_times("lag", &window->lag, "}");
 }
 
@@ -497,10 +510,12 @@ static void merge(struct window *all, const struct window *part)
 {
     all->offered += part->offered;
     all->errors += part->errors;
-    all->timeouts += part->timeouts;
+    all->unsent += part->unsent;
+    all->unanswered += part->unanswered;
     all->advised += part->advised;
     for (uint32_t i = 0; i < CLASSES; i++)
         latencies_merge(&all->seen[i], &part->seen[i]);
+    latencies_merge(&all->held, &part->held);
     latencies_merge(&all->lag, &part->lag);
 }
 
@@ -571,6 +586,9 @@ static void set_option(int letter)
     case 't':
         wish.timeout_ns = (uint64_t)(number(optarg, 1, 600000) * 1e6);
         return;
+    case 'a':
+        wish.answer_ns = (uint64_t)(number(optarg, 1, 600000) * 1e6);
+        return;
     case 'n':
         wish.windows = (uint32_t)number(optarg, 1, WINDOWS_MAX);
         return;
@@ -612,7 +630,7 @@ int main(int argc, char **argv)
 {
     int letter;
 
-    while ((letter = getopt(argc, argv, "r:d:w:c:t:n:ps:")) != -1)
+    while ((letter = getopt(argc, argv, "r:d:w:c:t:n:ps:a:")) != -1)
         set_option(letter);
     if (argc - optind != 2 || argv[optind + 1][0] != '/') {
         fprintf(stderr, "usage: openloop [-r RATE] [-d SECONDS] [-w SECONDS] [-c CONNECTIONS] "

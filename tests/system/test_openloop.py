@@ -69,12 +69,36 @@ def test_waiting_for_a_connection_counts(peer):
     total = load(peer, "/", "-r", 100, "-d", 1.2, "-c", 1)["total"]
     assert counts(total) == [120, 0, 0, 0, 0]
     assert total["2xx"]["max_us"] >= 600000 and total["2xx"]["p90_us"] >= 400000
+    assert total["held"]["count"] == 120 and total["held"]["max_us"] >= 600000
+    assert total["held"]["p90_us"] < total["2xx"]["p90_us"]   # one alone was held for long
+
+
+def test_one_that_was_sent_may_have_all_of_its_time(peer):
+    """With -a nothing that was sent is given up for the time that it, or others, had to wait here: 0.2 s for a
+    connection, 20 s for an answer, of a server that stands still for 0.6 s."""
+    first = threading.Event()
+
+    def answer(exchange):
+        if not first.is_set():
+            first.set()
+            time.sleep(0.6)   # the server's slowness, not the test's patience
+        exchange.answer(body="x")
+
+    peer.on("GET", "/", answer)
+    total = load(peer, "/", "-r", 100, "-d", 1.2, "-c", 1, "-t", 200, "-a", 20000)["total"]
+    assert total["errors"] == 0 and total["unanswered"] == 0
+    assert total["unsent"] >= 39 and total["unsent"] + total["2xx"]["count"] == total["requests"] == 120
+    assert total["held"]["max_us"] >= 600000
 
 
 def test_what_comes_too_late_or_never(peer):
     peer.on("GET", "/stall", lambda exchange: exchange.stall())
     total = load(peer, "/stall", "-r", 50, "-d", 1, "-c", 2, "-t", 200)["total"]
     assert counts(total) == [0, 0, 0, 0, 50]     # two were under way at a time, the others found no connection
+    assert total["unanswered"] >= 2 and total["unanswered"] + total["unsent"] == 50
+    assert total["held"]["count"] == 0
+    total = load(peer, "/stall", "-r", 50, "-d", 1, "-c", 100, "-a", 200)["total"]
+    assert total["unanswered"] == total["timeouts"] == 50 and total["unsent"] == 0
     peer.on("GET", "/reset", lambda exchange: exchange.reset())
     total = load(peer, "/reset", "-r", 50, "-d", 1, "-c", 2)["total"]
     assert counts(total) == [0, 0, 0, 50, 0]
