@@ -1,10 +1,21 @@
-"""A small TCP proxy, which can lose what it carries: reset its connections, or fall silent on them."""
+"""A small TCP proxy, which can lose what it carries: reset its connections, fall silent on them, or break one off at a
+word."""
 import selectors
 import socket
 import struct
 import threading
 
 _PIECE = 65536
+_RESET = struct.pack("ii", 1, 0)   # SO_LINGER
+
+
+class _Bait:
+    """What a piece must have in it to be lost."""
+
+    def __init__(self, text, of_client):
+        self.text = text
+        self.of_client = of_client
+        self.is_taken = threading.Event()
 
 
 class Proxy:
@@ -21,6 +32,9 @@ class Proxy:
         self._lock = threading.Lock()
         self._partners = {}              # socket -> the one on the other side
         self._silent = set()             # sockets that are read no more
+        self._near = set()               # those of who has connected
+        self._bait = None                # what lose() waits for
+        self._passed = {}                # socket -> the last bytes that have passed meanwhile
         self._listener = socket.create_server(("127.0.0.1", port), backlog=128)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
@@ -31,7 +45,7 @@ class Proxy:
         """Breaks off every connection with a RST, on both sides."""
         with self._lock:
             for one in list(self._partners):
-                self._close(one, struct.pack("ii", 1, 0))
+                self._close(one, _RESET)
 
     def fall_silent(self):
         """From now on nothing goes through the connections that there are, and nobody is told: half-open."""
@@ -40,6 +54,14 @@ class Proxy:
                 if one not in self._silent:
                     self._selector.unregister(one)
                     self._silent.add(one)
+
+    def lose(self, text, of_client=False):
+        """The next piece with `text` in it, of the target's or of a client's, goes nowhere: its connection breaks off
+        with a RST on both sides. Returns an event, which is set then."""
+        with self._lock:
+            self._passed.clear()
+            self._bait = _Bait(text, of_client)
+            return self._bait.is_taken
 
     def refuse(self, refuses=True):
         """New connections are broken off at once."""
@@ -81,16 +103,33 @@ class Proxy:
             one.settimeout(5)
             self._partners[one] = other
             self._selector.register(one, selectors.EVENT_READ)
+        self._near.add(near)
 
     def _carry(self, one):
         try:
             data = one.recv(_PIECE)
+            if self._bait is not None and self._takes_bait(one, data):
+                self._close(one, _RESET)
+                return
             if data:
                 self._partners[one].sendall(data)
                 return
         except OSError:
             pass
         self._close(one)
+
+    def _takes_bait(self, one, data):
+        """The text may come in pieces: of those before the last one, some have passed."""
+        bait = self._bait
+        if bait.of_client != (one in self._near):
+            return False
+        seen = self._passed.get(one, b"") + data
+        if bait.text not in seen:
+            self._passed[one] = seen[-len(bait.text):]
+            return False
+        self._bait = None
+        bait.is_taken.set()
+        return True
 
     def _close(self, one, linger=None):
         """Both sides of a connection; with `linger` by RST."""
@@ -100,6 +139,8 @@ class Proxy:
             if each not in self._silent:
                 self._selector.unregister(each)
             self._silent.discard(each)
+            self._near.discard(each)
+            self._passed.pop(each, None)
             if linger:
                 each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             each.close()
