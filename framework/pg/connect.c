@@ -42,8 +42,9 @@ struct pg_connect {
     uint32_t server;                 /* index of the one that is tried */
     uint32_t timeout_ms;             /* of each */
     bool is_prepared;                /* the session is our own, and so are its settings */
-    bool asks_limit;                 /* see struct pg_wish */
-    struct pg_limit limit;           /* the answer */
+    bool is_only;                    /* see struct pg_wish */
+    bool asks_limits;                /* the same */
+    struct pg_limits limits;         /* the answer */
     PGconn *conn;                    /* made by the thread */
     char problem[512];               /* why it failed, for each server; "" else */
     pg_connect_fn *done;             /* whom to tell */
@@ -120,28 +121,48 @@ static bool ask(struct pg_connect *connect, const char *sql, uint64_t end_us, PG
     return fail(connect, PQerrorMessage(connect->conn));
 }
 
-/* What is the least of all that limits us? */
-static bool ask_limit(struct pg_connect *connect, uint64_t end_us)
+static void copy_text(char text[PG_NAME_SIZE], const PGresult *result, int column)
+{
+    (void)snprintf(text, PG_NAME_SIZE, "%s", PQgetvalue(result, 0, column));
+}
+
+/* NULL is no limit. */
+static uint32_t limit_of(const PGresult *result, int column)
+{
+    if (PQgetisnull(result, 0, column))
+        return PG_UNLIMITED;
+    return (uint32_t)strtoul(PQgetvalue(result, 0, column), NULL, 10);
+}
+
+/* Every role may ask for all of that. A server is known by the microsecond of its start: its
+ * address depends on who asks, and its system identifier is that of its standbys, too. Superusers
+ * have what is reserved, and no limits. */
+static bool ask_limits(struct pg_connect *connect, uint64_t end_us)
 {
     static const char sql[] =
-        "select sessions, whose from (select current_setting('max_connections')::int"
-        " - current_setting('superuser_reserved_connections')::int"
-        " - coalesce(current_setting('reserved_connections', true), '0')::int,"
-        " 'max_connections of the server less what it reserves'"
-        " union all select rolconnlimit, 'the limit of role ' || rolname from pg_roles"
-        " where rolname = current_user and rolconnlimit >= 0"
-        " union all select datconnlimit, 'the limit of database ' || datname from pg_database"
-        " where datname = current_database() and datconnlimit >= 0) limits (sessions, whose)"
-        " order by 1 limit 1";
+        "select extract(epoch from pg_postmaster_start_time())::text || ' '"
+        " || current_setting('port'), rolname, datname, current_setting('max_connections')::int"
+        " - case when rolsuper then 0 else current_setting('superuser_reserved_connections')::int"
+        " + case when exists (select from pg_roles where rolname = 'pg_use_reserved_connections'"
+        " and pg_has_role(session_user, oid, 'usage')) then 0"
+        " else coalesce(current_setting('reserved_connections', true), '0')::int end end,"
+        " case when rolconnlimit >= 0 and not rolsuper then rolconnlimit end,"
+        " case when datconnlimit >= 0 and not rolsuper then datconnlimit end"
+        " from pg_roles, pg_database where rolname = session_user and datname = current_database()";
+    struct pg_limits *limits = &connect->limits;
     PGresult *result;
 
     if (!ask(connect, sql, end_us, &result))
         return false;
     if (PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1) {
-        connect->limit.sessions = (uint32_t)strtoul(PQgetvalue(result, 0, 0), NULL, 10);
-        (void)snprintf(connect->limit.whose, sizeof connect->limit.whose, "%s",
-                       PQgetvalue(result, 0, 1));
+        copy_text(limits->server, result, 0);
+        copy_text(limits->role, result, 1);
+        copy_text(limits->database, result, 2);
+        limits->sessions = limit_of(result, 3);
+        limits->role_sessions = limit_of(result, 4);
+        limits->database_sessions = limit_of(result, 5);
     }
+    limits->is_known = true;
     PQclear(result);
     return true;
 }
@@ -153,8 +174,8 @@ static bool set_up(struct pg_connect *connect, uint64_t end_us)
 
     if (!connect->is_prepared)
         return true;
-    if (connect->asks_limit && !ask_limit(connect, end_us))
-        return false;
+    if (connect->asks_limits)
+        return ask_limits(connect, end_us); /* and is not used for more */
     if (PQserverVersion(connect->conn) < VERSION_CLIENT_CHECK)
         return true;
     if (!ask(connect, PG_CLIENT_CHECK_SQL, end_us, &result))
@@ -223,6 +244,11 @@ static void on_thread(struct job *job)
     bool is_picky =
         connect->hosts.count > 1 && pg_parameters_is_target(parameters, "prefer-standby");
 
+    if (connect->is_only) {
+        pg_parameters_set(parameters, "target_session_attrs", "any");
+        (void)try_server(connect, first);
+        return;
+    }
     if (is_picky)
         pg_parameters_set(parameters, "target_session_attrs", "standby");
     if (try_all(connect, first) || !is_picky)
@@ -280,7 +306,8 @@ struct pg_connect *pg_connect_start(struct helpers *helpers, const struct pg_opt
     can = pg_parameters_hosts(&connect->parameters, &connect->hosts, problem);
     CHECK(can); /* pg_options_check() */
     CHECK(connect->hosts.count > 0);
-    connect->asks_limit = wish->asks_limit;
+    connect->is_only = wish->is_only;
+    connect->asks_limits = wish->asks_limits;
     connect->server = wish->first % connect->hosts.count;
     connect->done = done;
     connect->data = data;
@@ -294,10 +321,10 @@ uint32_t pg_connect_server(const struct pg_connect *connect)
     return connect->server;
 }
 
-const struct pg_limit *pg_connect_limit(const struct pg_connect *connect)
+const struct pg_limits *pg_connect_limits(const struct pg_connect *connect)
 {
     CHECK_OBJ(connect, CONNECT_MAGIC);
-    return &connect->limit;
+    return &connect->limits;
 }
 
 void pg_connect_abandon(struct pg_connect *connect)

@@ -18,16 +18,24 @@ struct helpers;
 struct pg_conn; /* libpq's PGconn */
 struct pg_connect;
 
-/* How many sessions the server has for us. */
-struct pg_limit {
-    uint32_t sessions; /* 0: not asked for, or not known */
-    char whose[128];   /* what limits them, for people */
+enum { PG_NAME_SIZE = 64, PG_UNLIMITED = UINT32_MAX };
+
+/* What a server says of itself, and of whom it has let in. */
+struct pg_limits {
+    bool is_known;               /* it was asked, and has answered */
+    char server[PG_NAME_SIZE];   /* which one it is, by whatever address; "": it cannot say */
+    char role[PG_NAME_SIZE];     /* who we are there */
+    char database[PG_NAME_SIZE]; /* and where */
+    uint32_t sessions;           /* of all roles together, less those that it reserves for others */
+    uint32_t role_sessions;      /* of the role; PG_UNLIMITED: it has no limit */
+    uint32_t database_sessions;  /* of the database; the same */
 };
 
 /* Which server it is to be. */
 struct pg_wish {
     uint32_t first;             /* index of the one that is tried first, modulo their number */
-    bool asks_limit;            /* pg_connect_limit() will be wanted */
+    bool is_only;               /* and no other one, whatever target_session_attrs wants */
+    bool asks_limits;           /* pg_connect_limits() will be wanted */
     const struct pg_conn *like; /* whose it is to be, whatever that is now; NULL: any */
 };
 
@@ -44,8 +52,8 @@ struct pg_connect *pg_connect_start(struct helpers *helpers, const struct pg_opt
 /* In `done`: the index of the server that it was. */
 uint32_t pg_connect_server(const struct pg_connect *connect);
 
-/* In `done`: what the server was asked; the attempt's. */
-const struct pg_limit *pg_connect_limit(const struct pg_connect *connect);
+/* In `done`: what the server has answered; the attempt's. */
+const struct pg_limits *pg_connect_limits(const struct pg_connect *connect);
 
 /* Nobody wants it any more: `done` will not run. NULL is fine. */
 void pg_connect_abandon(struct pg_connect *connect);

@@ -122,8 +122,6 @@ static void on_connected(void *data, struct pg_connect *connect, struct pg_conn 
         log_info("pg %s: sessions can be opened again", pool->name);
     pool->open_failures = 0;
     pool->server = pg_connect_server(connect);
-    if (pool->demand.workers > 0)
-        pg_pool_compare(pool, pg_connect_limit(connect));
     timer_stop(&pool->open_timer);
     pg_pool_add(pool, conn);
     pg_pool_fill(pool);
@@ -132,7 +130,7 @@ static void on_connected(void *data, struct pg_connect *connect, struct pg_conn 
 void pg_pool_grow(struct pg_pool *pool)
 {
     const struct pg_pool_counts *counts = &pool->counts;
-    struct pg_wish wish = {.first = pool->server, .asks_limit = pool->demand.workers > 0};
+    struct pg_wish wish = {.first = pool->server};
 
     CHECK_OBJ(pool, PG_POOL_MAGIC);
     if (counts->sessions + counts->sessions_opening >= pool->options->sessions_max ||

@@ -57,17 +57,6 @@ struct pg_pool *pg_pool_create(struct loop *loop, struct helpers *helpers, const
  * failure is logged and tried again. */
 void pg_pool_start(struct pg_pool *pool);
 
-/* What all workers may want of one server. */
-struct pg_demand {
-    uint32_t workers;  /* each with such pools */
-    uint32_t pools;    /* of one worker, on that server */
-    uint32_t sessions; /* of these pools, at most */
-};
-
-/* Has the pool compare that with the server's limits once its first session is open, and warn. In
- * one worker, for one pool of each server, before pg_pool_start(). */
-void pg_pool_expect(struct pg_pool *pool, const struct pg_demand *demand);
-
 /* Are others to take over? Then sessions are opened as before where somebody waits, but none is
  * kept for more than a moment. False takes that back. */
 void pg_pool_wind_up(struct pg_pool *pool, bool is_so);

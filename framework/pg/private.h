@@ -328,10 +328,9 @@ struct pg_pool {
     struct pg_listener listener;                /* to whom it tells what it hears */
     struct pg_aim aim;                          /* which servers it wants */
     uint32_t server;                            /* index of the one that was there last */
-    struct pg_demand demand; /* to be compared with what the server has; 0 workers: not */
-    uint32_t plans_round;    /* counts transactions that met a plan out of date */
-    bool is_winding_up;      /* no session is kept that is not needed */
-    bool is_moving;          /* sessions are to be closed, since their server was demoted */
+    uint32_t plans_round; /* counts transactions that met a plan out of date */
+    bool is_winding_up;   /* no session is kept that is not needed */
+    bool is_moving;       /* sessions are to be closed, since their server was demoted */
 };
 
 #define PG_POOL_MAGIC 0x7067706fu
@@ -369,9 +368,6 @@ void pg_pool_reopen(struct pg_pool *pool);
 
 /* Opens one where sessions_min wants one, or somebody waits. */
 void pg_pool_fill(struct pg_pool *pool);
-
-/* Warns where the server allows fewer sessions than may be opened; sizing.c. */
-void pg_pool_compare(struct pg_pool *pool, const struct pg_limit *limit);
 
 /* When a session that is opened now is old, on the loop's scale: not all at once; 0: never. */
 uint64_t pg_pool_expiry_ms(struct pg_pool *pool);

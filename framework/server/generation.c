@@ -95,6 +95,18 @@ static struct slot *first_in(const struct generation *generation, enum slot_stat
     return NULL;
 }
 
+const struct settings *generation_beside(const struct generation *generation)
+{
+    LIST_EACH (&generation->host->generations, link) {
+        const struct generation *other = CONTAINER_OF(link, struct generation, link);
+
+        if (other != generation && other->state != GENERATION_GONE &&
+            other->state != GENERATION_FAILED)
+            return other->settings;
+    }
+    return NULL;
+}
+
 struct slot *generation_find(struct host *host, pid_t pid)
 {
     LIST_EACH (&host->generations, link) {

@@ -79,6 +79,9 @@ void generation_hold(struct generation *generation, const int *kept, uint32_t ke
  * started beside it, and once that serves it finishes what it has and ends. */
 void generation_check_memory(struct generation *generation);
 
+/* The settings of another one that lives, as while a reload goes on; NULL: there is none. */
+const struct settings *generation_beside(const struct generation *generation);
+
 /* Sends `number` to every worker. */
 void generation_signal(const struct generation *generation, int number);
 

@@ -10,6 +10,7 @@
 #include "observe/blame.h"
 #include "pg/parameters.h"
 #include "pg/pool.h"
+#include "pg/sizing.h"
 #include "server/board.h"
 #include "server/inspect.h"
 #include "server/quarantine.h"
@@ -92,38 +93,33 @@ static enum err make_peers(struct parts *parts, char problem[INI_PROBLEM_SIZE])
     return ERR_OK;
 }
 
-static bool is_same_server(const struct pg_options *one, const struct pg_options *other)
+static void add_claims(struct pg_claim *claims, const struct settings *settings, bool is_beside)
 {
-    return strcmp(one->conninfo, other->conninfo) == 0 && strcmp(one->host, other->host) == 0 &&
-           one->port == other->port && one->is_prepared == other->is_prepared;
-}
-
-/* What all pools of the server of that one may want; none, where another one before it answers for
- * that, or where a pooler does. */
-static struct pg_demand demand_of(const struct settings *settings, uint32_t index)
-{
-    const struct pg_options *options = &settings->pgs[index].options;
-    struct pg_demand demand = {.workers = options->is_prepared ? settings->workers : 0};
-
-    for (uint32_t i = 0; i < settings->pg_count; i++) {
-        if (!is_same_server(options, &settings->pgs[i].options))
-            continue;
-        if (i < index)
-            demand.workers = 0;
-        demand.pools++;
-        demand.sessions += settings->pgs[i].options.sessions_max;
-    }
-    return demand;
+    for (uint32_t i = 0; i < settings->pg_count; i++)
+        claims[i] = (struct pg_claim){.name = settings->pgs[i].name,
+                                      .options = &settings->pgs[i].options,
+                                      .workers = settings->workers,
+                                      .is_beside = is_beside};
 }
 
 /* One worker asks for all of them. */
-static void announce_demand(const struct parts *parts)
+static void start_sizing(struct parts *parts)
 {
-    for (uint32_t i = 0; i < parts->settings->pg_count; i++) {
-        const struct pg_demand demand = demand_of(parts->settings, i);
+    uint32_t count = parts->settings->pg_count;
+    uint32_t count_beside = parts->beside != NULL ? parts->beside->pg_count : 0;
+    struct pg_claim *claims = mem_calloc(count + count_beside + 1, sizeof *claims);
 
-        pg_pool_expect(parts->pools[i], &demand);
-    }
+    add_claims(claims, parts->settings, false);
+    if (parts->beside != NULL)
+        add_claims(claims + count, parts->beside, true);
+    parts->sizing = pg_sizing_start(parts->loop, parts->helpers, claims, count + count_beside);
+    mem_free(claims);
+}
+
+static void stop_sizing(struct parts *parts)
+{
+    pg_sizing_destroy(parts->sizing);
+    parts->sizing = NULL;
 }
 
 static enum err load_plugins(struct parts *parts, const struct worker_setup *setup, char *problem)
@@ -189,6 +185,8 @@ enum err parts_init(struct parts *parts, const struct worker_setup *setup,
     enum err err;
 
     *parts = (struct parts){.settings = settings,
+                            .beside = setup->beside,
+                            .is_first = setup->slot == 0,
                             .inspection = setup->inspection,
                             .board = setup->board,
                             .quarantine = setup->quarantine};
@@ -205,8 +203,6 @@ enum err parts_init(struct parts *parts, const struct worker_setup *setup,
     err = make_shared(parts, setup, problem);
     if (err == ERR_OK)
         err = make_peers(parts, problem);
-    if (err == ERR_OK && setup->slot == 0)
-        announce_demand(parts);
     return err == ERR_OK ? load_plugins(parts, setup, problem) : err;
 }
 
@@ -253,6 +249,8 @@ enum err parts_serve(struct parts *parts, uint64_t id_base, void (*on_room)(void
     });
     for (uint32_t i = 0; i < settings->pg_count; i++)
         pg_pool_start(parts->pools[i]);
+    if (parts->is_first && settings->pg_count > 0)
+        start_sizing(parts);
     for (uint32_t i = 0; i < settings->upstream_count; i++)
         upstream_start(parts->upstreams[i]);
     check_files(settings);
@@ -261,6 +259,7 @@ enum err parts_serve(struct parts *parts, uint64_t id_base, void (*on_room)(void
 
 void parts_wind_up(struct parts *parts, bool is_so)
 {
+    stop_sizing(parts);
     for (uint32_t i = 0; i < parts->settings->pg_count; i++)
         pg_pool_wind_up(parts->pools[i], is_so);
 }
@@ -275,6 +274,7 @@ void parts_deinit(struct parts *parts)
     http_server_destroy(parts->http);
     plugins_destroy(parts->plugins);
     inspection_destroy(parts->inspection);
+    stop_sizing(parts);
     for (uint32_t i = 0; parts->pools != NULL && i < parts->settings->pg_count; i++)
         pg_pool_destroy(parts->pools[i]);
     for (uint32_t i = 0; parts->upstreams != NULL && i < parts->settings->upstream_count; i++)

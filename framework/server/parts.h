@@ -18,6 +18,7 @@ struct blame;
 struct board;
 struct helpers;
 struct inspection;
+struct pg_sizing;
 struct quarantine_list;
 struct resolver;
 struct shared;
@@ -32,6 +33,8 @@ struct parts {
     struct tasks *tasks;             /* scopes, ops, fibers */
     struct resolver *resolver;       /* names of upstreams */
     struct pg_pool **pools;          /* one for each of settings->pgs */
+    const struct settings *beside;   /* of another generation that lives; the master's, or NULL */
+    struct pg_sizing *sizing;        /* of the pools: in the first worker, until it is wound up */
     struct upstream **upstreams;     /* one for each of settings->upstreams */
     struct shared *shared;           /* what plugins of all workers share */
     struct router *router;           /* every plugin's routes */
@@ -40,6 +43,7 @@ struct parts {
     struct access_log *access;       /* NULL: off */
     struct http_server *http;        /* NULL until parts_serve() */
     struct hook flush;               /* writes a turn's access lines at its end */
+    bool is_first;                   /* of the workers */
     bool is_shared_own;              /* `shared` is nobody else's */
     struct board *board;             /* what the master is shown; NULL: nobody looks */
     const struct quarantine_list *quarantine; /* routes that are closed; NULL: none */

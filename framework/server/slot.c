@@ -135,6 +135,7 @@ static _Noreturn void become_worker(struct slot *slot, int channel)
     host_abandon(host);
     exit(worker_run(&(struct worker_setup){
         .settings = generation->settings,
+        .beside = generation_beside(generation),
         .copy_dir = generation->folder,
         .blame = slot->blame,
         .board = slot->board,

@@ -34,6 +34,7 @@ struct sockets;
 
 struct worker_setup {
     const struct settings *settings;          /* the master's */
+    const struct settings *beside;            /* of a generation that lives, too; NULL: none */
     const char *copy_dir;                     /* the generation's folder for copies of plugins */
     struct blame *blame;                      /* this slot's page */
     struct board *board;                      /* the same; NULL: nobody reads it */

@@ -15,7 +15,6 @@ from support import place
 from support.client import Client
 from support.cluster import Cluster, Database
 from support.host import run_weft
-from support.load import Load
 from support.wait import wait_until
 
 SERVER = {"request_timeout": "2s"}
@@ -404,55 +403,6 @@ def test_conninfo_instead_of_keys(start_weft, books):
     env = books.cluster.env
     made["pg.main"] = {**POOL, "conninfo": f"host={env['PGHOST']} port={env['PGPORT']} user=weft dbname={books.name}"}
     assert is_well(start_weft(made))
-
-
-# how many sessions there may be
-
-def test_more_sessions_than_the_server_has(start_weft, books):
-    """One warning a start does the sum: by one worker, for all pools of the server."""
-    made = sections(books, server={"workers": 2}, pool={"sessions": 90})
-    made["pg.other"] = {**books.settings, **POOL, "sessions": 20}
-    host = start_weft(made)
-    assert is_well(host)
-    line = host.wait_log(r"2 workers x \(110 sessions \+ 2 to cancel and listen\) = 224, and up to 448 while a reload goes"
-                         r" on; max_connections of the server less what it reserves allows 197: some sessions will be"
-                         r" refused")
-    assert line and host.log.count("while a reload goes on") == 1
-
-
-def test_sessions_that_fit_except_while_a_reload_goes_on(start_weft, books):
-    books.cluster.run("alter role weft connection limit 10")
-    try:
-        host = start_weft(sections(books, pool={"sessions": 8}))
-        host.wait_log(r"1 workers x \(8 sessions \+ 1 to cancel and listen\) = 9, and up to 18 .*; the limit of role weft"
-                      r" allows 10: some may be refused then")
-    finally:
-        books.cluster.run("alter role weft connection limit -1")
-
-
-def test_sessions_that_fit(start_weft, books):
-    host = start_weft(sections(books))
-    assert is_well(host)
-    assert "while a reload goes on" not in host.log
-
-
-def test_a_reload_where_hardly_a_session_is_left(start_weft, books):
-    """The next generation's sessions come as those of the old one go, and no client notices."""
-    mine = "select pid from pg_stat_activity where usename = 'weft' and datname = %s"
-    pool = {"sessions": 4, "sessions_min": 4, "queue_timeout": "15s"}
-    books.cluster.run("alter role weft connection limit 5")
-    try:
-        host = start_weft(sections(books, server={"request_timeout": "20s"}, pool=pool))
-        wait_until(lambda: len(books.cluster.run(mine, books.name)) == 4)
-        old = books.cluster.run(mine, books.name)
-        with Load(host.address, "/books/1") as load:
-            done = run_weft("reload", "-c", host.config, timeout=50)
-            assert done.returncode == 0, done.stderr + host.log
-            wait_until(lambda: not set(old) & set(now := books.cluster.run(mine, books.name)) and len(now) == 4, 30)
-            load.wait(50)
-        assert not load.failures, load.failures[:5]
-    finally:
-        books.cluster.run("alter role weft connection limit -1")
 
 
 # what libpq would read by itself
