@@ -2,7 +2,10 @@
  *
  *   CALM ──▶ LOOKING ──▶ SENT (pg_cancel_backend) ──▶ LOOKING, or CALM
  *              │  ▲
- *              └──┘ not yet for long; or the session is opened first
+ *              └──┘ not yet for long; or a session is opened first
+ *
+ * The session that listens is opened beside that, by the pool's aim, for as long as it takes: no
+ * cancel waits for it.
  *
  * The signal hits whatever the backend runs when it arrives, which may be a good while after
  * pg_cancel_backend() has answered: it is taken when the backend next gets to run. So until the
@@ -99,19 +102,30 @@ static uint32_t open_again_ms(const struct pg_control *control)
     return OPEN_AGAIN_MS / 2 + pg_pool_back_off_ms(control->pool, OPEN_AGAIN_DOUBLINGS);
 }
 
+static void on_open_timer(struct timer *timer);
+
+static void open_later(struct pg_control *control)
+{
+    timer_start(control->pool->loop, &control->open_timer, open_again_ms(control), on_open_timer);
+}
+
 /* One of its sessions goes. */
 static void lose(struct pg_control *control, struct pg_session *session, const char *reason)
 {
     bool has_listened = session == control->session, has_canceled = session == control->canceler;
 
     close_one(control, session);
-    if (has_listened)
+    if (has_listened) {
         pg_listener_lost(&control->pool->listener, reason);
+        open_later(control);
+    }
     if (control->state == PG_CONTROL_SENT && !has_canceled)
         return; /* the other one will answer, and then there is a look */
     if (control->state == PG_CONTROL_SENT)
         release_victim(control);
-    if (control->state != PG_CONTROL_CALM || pg_listener_is_wanted(&control->pool->listener))
+    else if (has_listened)
+        return; /* a look does not need it */
+    if (control->state != PG_CONTROL_CALM)
         look_in(control, open_again_ms(control));
 }
 
@@ -146,30 +160,57 @@ static const struct pg_session_owner session_owner = {
     .on_idle = on_idle,
 };
 
+/* What was opened; NULL: nothing was. */
+static struct pg_session *make_session(struct pg_pool *pool, struct pg_conn *conn,
+                                       const char *problem)
+{
+    const struct pg_session_options options = {
+        .result_max = pool->options->result_max, .depth_max = 1, .stall_ms = STALL_MS};
+
+    CHECK_OBJ(pool, PG_POOL_MAGIC);
+    if (conn != NULL)
+        return pg_session_create(pool->loop, conn, &options, &session_owner, pool);
+    log_debug("pg %s: cannot open the control session: %s", pool->name, problem);
+    return NULL;
+}
+
 static void on_connected(void *data, struct pg_connect *connect, struct pg_conn *conn,
                          const char *problem)
 {
     struct pg_pool *pool = data;
     struct pg_control *control = &pool->control;
-    const struct pg_session_options options = {
-        .result_max = pool->options->result_max, .depth_max = 1, .stall_ms = STALL_MS};
-    struct pg_session **place = control->is_errand ? &control->errand : &control->session;
 
-    CHECK_OBJ(pool, PG_POOL_MAGIC);
     CHECK(control->opening == connect);
-    CHECK(*place == NULL);
+    CHECK(control->session == NULL);
     control->opening = NULL;
-    if (conn == NULL) {
-        log_debug("pg %s: cannot open the control session: %s", pool->name, problem);
-        if (!control->is_errand)
-            pg_listener_refused(&pool->listener, problem);
-        look_in(control, open_again_ms(control));
+    control->session = make_session(pool, conn, problem);
+    if (control->session == NULL) {
+        pg_listener_refused(&pool->listener, problem);
+        open_later(control);
         return;
     }
-    *place = pg_session_create(pool->loop, conn, &options, &session_owner, pool);
-    if (!control->is_errand)
-        pg_listener_opened(&pool->listener);
-    look_in(control, 0);
+    pg_listener_opened(&pool->listener);
+    if (control->state == PG_CONTROL_LOOKING)
+        look_in(control, 0); /* it may cancel as well */
+}
+
+static void on_errand_connected(void *data, struct pg_connect *connect, struct pg_conn *conn,
+                                const char *problem)
+{
+    struct pg_pool *pool = data;
+    struct pg_control *control = &pool->control;
+
+    CHECK(control->errand_opening == connect);
+    CHECK(control->errand == NULL);
+    control->errand_opening = NULL;
+    control->errand = make_session(pool, conn, problem);
+    if (control->state == PG_CONTROL_LOOKING)
+        look_in(control, control->errand != NULL ? 0 : open_again_ms(control));
+}
+
+static void on_open_timer(struct timer *timer)
+{
+    pg_control_open(CONTAINER_OF(timer, struct pg_control, open_timer));
 }
 
 /* Looking */
@@ -230,17 +271,14 @@ static struct pg_session *find_victim(const struct pg_pool *pool, bool *is_young
     return NULL;
 }
 
-/* By the pool's aim, or, for an errand, where the victim is. */
-static void open_one(struct pg_control *control, const struct pg_session *victim)
+/* Where the victim is. */
+static void open_errand(struct pg_control *control, const struct pg_session *victim)
 {
-    const struct pg_wish wish = {.first = control->pool->server,
-                                 .like = victim != NULL ? victim->conn : NULL};
+    const struct pg_wish wish = {.first = control->pool->server, .like = victim->conn};
 
-    if (control->opening != NULL)
-        return;
-    control->is_errand = victim != NULL;
-    control->opening = pg_connect_start(control->pool->helpers, control->pool->options, &wish,
-                                        on_connected, control->pool);
+    if (control->errand_opening == NULL)
+        control->errand_opening = pg_connect_start(control->pool->helpers, control->pool->options,
+                                                   &wish, on_errand_connected, control->pool);
 }
 
 /* Process ids are a server's own: the cancel is asked for on that of the victim. */
@@ -252,7 +290,7 @@ static void reach(struct pg_control *control, struct pg_session *victim)
         cancel(control, control->errand, victim);
     } else {
         close_one(control, control->errand);
-        open_one(control, victim);
+        open_errand(control, victim);
     }
 }
 
@@ -261,9 +299,7 @@ static void look(struct pg_control *control)
     bool is_young;
     struct pg_session *victim = find_victim(control->pool, &is_young);
 
-    if (control->session == NULL && pg_listener_is_wanted(&control->pool->listener))
-        open_one(control, NULL);
-    else if (victim != NULL)
+    if (victim != NULL)
         reach(control, victim);
     else if (is_young)
         look_in(control, GIVEN_UP_MS);
@@ -290,8 +326,10 @@ void pg_control_init(struct pg_control *control, struct pg_pool *pool)
 void pg_control_deinit(struct pg_control *control)
 {
     timer_stop(&control->timer);
+    timer_stop(&control->open_timer);
     pg_connect_abandon(control->opening);
-    control->opening = NULL;
+    pg_connect_abandon(control->errand_opening);
+    control->opening = control->errand_opening = NULL;
     close_one(control, control->session);
     close_one(control, control->errand);
     mem_free(control->cancel);
@@ -300,8 +338,13 @@ void pg_control_deinit(struct pg_control *control)
 
 void pg_control_open(struct pg_control *control)
 {
-    if (control->session == NULL && control->state == PG_CONTROL_CALM)
-        look_in(control, 0);
+    const struct pg_wish wish = {.first = control->pool->server};
+
+    if (control->session != NULL || control->opening != NULL || timer_is_on(&control->open_timer) ||
+        !pg_listener_is_wanted(&control->pool->listener))
+        return;
+    control->opening = pg_connect_start(control->pool->helpers, control->pool->options, &wish,
+                                        on_connected, control->pool);
 }
 
 void pg_control_move(struct pg_control *control)

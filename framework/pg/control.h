@@ -28,13 +28,14 @@ struct pg_control {
     struct pg_session
         *session;              /* its own, which listens, and cancels where it is; NULL: not open */
     struct pg_session *errand; /* to cancel where that is not; NULL: not open */
-    struct pg_session *canceler; /* which of them has canceled last */
-    struct pg_connect *opening;  /* under way; NULL: not */
-    bool is_errand;              /* that is opened */
-    struct pg_session *victim;   /* of the cancel under way; NULL: none, or it has gone */
-    struct timer timer;          /* the next look */
-    struct pg_query *cancel;     /* what is sent for it; it has no op */
-    char sql[64];                /* its text */
+    struct pg_session *canceler;       /* which of them has canceled last */
+    struct pg_connect *opening;        /* of the one that listens, under way; NULL: not */
+    struct timer open_timer;           /* its next attempt */
+    struct pg_connect *errand_opening; /* of the other one; NULL: not */
+    struct pg_session *victim;         /* of the cancel under way; NULL: none, or it has gone */
+    struct timer timer;                /* the next look */
+    struct pg_query *cancel;           /* what is sent for it; it has no op */
+    char sql[64];                      /* its text */
 };
 
 /* Nothing to do yet. */
@@ -46,7 +47,7 @@ void pg_control_deinit(struct pg_control *control);
 /* A statement in flight was given up: looks soon whether it still runs. */
 void pg_control_notice(struct pg_control *control);
 
-/* Has its session opened, unless it is: somebody wants to listen. */
+/* Has the session that listens opened where somebody wants to listen, unless it is. */
 void pg_control_open(struct pg_control *control);
 
 /* The pool's sessions move to another server: so does the one that listens. */

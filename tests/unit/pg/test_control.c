@@ -5,6 +5,7 @@
 #include "lib/loop_driver.h"
 #include "lib/pg_server.h"
 #include "lib/test.h"
+#include "pg/listen.h"
 #include "pg/transaction.h"
 #include "task/group.h"
 
@@ -451,6 +452,47 @@ static void test_the_control_session_does_not_stay(void **state)
     fail_msg("the control session is still there");
 }
 
+static void be_read_only(bool is_so)
+{
+    (void)pg_server_run_as(&server, "postgres",
+                           is_so ? "alter role weft set default_transaction_read_only = on"
+                                 : "alter role weft reset default_transaction_read_only");
+}
+
+/* The pool's sessions are open, but none that listens can be opened any more: nothing takes writes,
+ * as the pool wants it. */
+static void test_a_cancel_waits_for_nobody_who_listens(void **state)
+{
+    struct op *listening, *op;
+    uint64_t began_us;
+
+    (void)state;
+    pg_server_need(&server);
+    world.options.statement_timeout_ms = 0;
+    world.options.queue_timeout_ms = DRIVER_SECONDS * 1000;
+    world.options.target = PG_TARGET_READ_WRITE;
+    pg_world_start(&world);
+    be_read_only(true);
+    listening = pg_listen(world.scope, world.pool, "news");
+    op = pg_world_start_sql(&world, "select pg_sleep(60)", 0, NULL);
+    run_for(world.loop, 300); /* the attempt to listen has failed */
+    began_us = clock_monotonic_us();
+    op_cancel(op);
+    until_idle();
+    assert_true(clock_monotonic_us() - began_us < 5000000);
+    assert_int_equal(counts()->cancels_sent, 1);
+    assert_int_equal(listening->state, OP_PENDING);
+    be_read_only(false);
+    assert_int_equal(pg_world_await(&world, listening), ERR_OK);
+    /* From here on it cancels, too. */
+    op = pg_world_start_sql(&world, "select pg_sleep(60)", 0, NULL);
+    run_for(world.loop, 50);
+    op_cancel(op);
+    until_idle();
+    assert_int_equal(counts()->cancels_sent, 2);
+    assert_int_equal(counts()->sessions_lost, 0);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -467,6 +509,7 @@ int main(void)
         TEST(test_one_that_nobody_holds_ends_at_once),
         TEST(test_the_server_goes_while_it_is_asked_to_cancel),
         TEST(test_the_control_session_does_not_stay),
+        TEST(test_a_cancel_waits_for_nobody_who_listens),
     };
 #undef TEST
 
