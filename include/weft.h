@@ -144,7 +144,7 @@ typedef int32_t weft_status;
 #define WEFT_E_DB_DOWN       (-302) /* 503, Retry-After: no session, or it broke */
 #define WEFT_E_DB            (-303) /* 500: the statement failed, see weft_sqlstate() */
 #define WEFT_E_DB_CONSTRAINT (-304) /* 409: SQLSTATE class 23 */
-#define WEFT_E_DB_RETRY      (-305) /* 503, Retry-After: class 40, run the transaction again */
+#define WEFT_E_DB_RETRY      (-305) /* 503, Retry-After: run the transaction again */
 #define WEFT_E_DB_VALUE      (-306) /* 400: 22P02, 22P04, 22003, 22007, 22008, 22021 */
 /* 4xx: an upstream */
 #define WEFT_E_UP_BUSY    (-401) /* 503, Retry-After: a limit was reached */

@@ -331,7 +331,8 @@ static bool may_renew(const struct pg_query *query, const struct pg_session *ses
     return fault == PG_PLAN_STALE || pg_is_undone_by_error(query->sql);
 }
 
-/* What ends a transaction was not executed: it is undone in another way. True: as was asked for. */
+/* What was to end a transaction was not executed, for its plan's fault or since a cancel of what ran
+ * before has hit it: it is undone in another way. True: as was asked for. */
 static bool undo(const struct pg_query *query, struct pg_session *session)
 {
     if (query->what == PG_DO_UNDO)
@@ -339,6 +340,13 @@ static bool undo(const struct pg_query *query, struct pg_session *session)
     else if (query->what == PG_DO_COMMIT || query->what == PG_DO_ROLLBACK)
         pg_session_command(session, "rollback");
     return query->what == PG_DO_UNDO || query->what == PG_DO_ROLLBACK;
+}
+
+static bool is_undone_anyway(const struct pg_query *query, struct pg_session *session,
+                             struct span sqlstate)
+{
+    return query->what == PG_DO_ROLLBACK && span_equal(sqlstate, SPAN("57014")) &&
+           undo(query, session);
 }
 
 /* Sees to a statement that failed with `err`, where that is its plan's fault. ERR_OK: it is run
@@ -394,6 +402,11 @@ static void failed(struct pg_query *query, struct pg_session *session,
 
     if (was_hit(query, session, answer, sqlstate) && may_run_again(query)) {
         pg_result_clear(result);
+        return;
+    }
+    if (is_undone_anyway(query, session, sqlstate)) {
+        pg_result_clear(result);
+        pg_query_settle(query, ERR_OK, NULL);
         return;
     }
     err = renew(query, session, result, err);

@@ -372,8 +372,12 @@ static void tighten(struct pg_transaction *root, const struct pg_query *query)
 static void note_sent(struct pg_transaction *transaction, const struct pg_query *query)
 {
     switch (query->what) {
-    case PG_DO_COMMIT:
     case PG_DO_ROLLBACK:
+        transaction->session->is_rolling_back = true;
+        pg_control_notice(&transaction->pool->control);
+        (void)let_go(transaction);
+        break;
+    case PG_DO_COMMIT:
         (void)let_go(transaction);
         break;
     case PG_DO_UNDO:

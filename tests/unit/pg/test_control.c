@@ -409,6 +409,33 @@ static void test_one_that_nobody_holds_ends_at_once(void **state)
     pg_world_check(pg_world_run(&world, "select 'well'"), "well");
 }
 
+/* What was given up in a transaction runs on there, until that is rolled back. */
+static void test_a_rollback_does_not_wait_for_what_was_given_up(void **state)
+{
+    uint64_t began_us = clock_monotonic_us();
+
+    (void)state;
+    pg_server_need(&server);
+    world.options.statement_timeout_ms = 0;
+    world.options.sessions_max = 1;
+    pg_world_start(&world);
+    for (int i = 0; i < 10; i++) {
+        struct op *begin = pg_begin(world.scope, world.pool, 0), *op;
+        struct pg_transaction *transaction;
+
+        assert_int_equal(pg_world_await(&world, begin), ERR_OK);
+        transaction = pg_transaction_of(begin);
+        op = pg_query_start(world.scope, &(struct pg_call){.transaction = transaction,
+                                                           .sql = SPAN("select pg_sleep(60)")});
+        run_for(world.loop, 30);
+        op_cancel(op);
+        assert_int_equal(pg_world_await(&world, pg_rollback(transaction)), ERR_OK);
+        pg_world_check(pg_world_run(&world, "select 'well'"), "well");
+    }
+    assert_true(clock_monotonic_us() - began_us < 30000000);
+    assert_int_equal(counts()->sessions_lost, 0);
+}
+
 static void test_the_server_goes_while_it_is_asked_to_cancel(void **state)
 {
     struct op *op;
@@ -507,6 +534,7 @@ int main(void)
         TEST(test_a_statement_that_loses_a_race),
         TEST(test_one_that_loses_in_a_transaction_goes_on),
         TEST(test_one_that_nobody_holds_ends_at_once),
+        TEST(test_a_rollback_does_not_wait_for_what_was_given_up),
         TEST(test_the_server_goes_while_it_is_asked_to_cancel),
         TEST(test_the_control_session_does_not_stay),
         TEST(test_a_cancel_waits_for_nobody_who_listens),
