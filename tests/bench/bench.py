@@ -1,17 +1,10 @@
-"""./run bench: measures weft's release build, prints one table, and keeps it in build/bench.
-
-    ./run bench                    all sections: many minutes
-    ./run bench --quick            all sections in a minute; short windows, rough figures
-    ./run bench --only cost        some sections, separated by commas
-    ./run bench guard [...]        instructions of a request against the stored ones (guard.py)
-    ./run bench syscalls [W3 ...]  system calls of a request, on one connection and on 64
-    ./run bench table              both for all workloads: the tables of README.md
+"""./run bench: measures weft's release build, prints one table, and keeps it in build/bench (arguments.py has what may
+be asked for).
 
 A section is a module beside this file with NAME and run(stage, quick), which returns Rows (stage.py). The exit code is
 1 where a section could not be measured; a bar that is missed says so in the table, since that may be the machine's
 doing.
 """
-import argparse
 import datetime
 import importlib
 import json
@@ -25,8 +18,8 @@ import time
 import traceback
 
 import stage
+from arguments import SECTIONS, parse
 
-SECTIONS = ["guard", "cost", "scale", "overload", "faults"]
 COMMANDS = {"guard": "guard", "syscalls": "count", "table": "table"}
 _WORDS = {True: "ok", False: "MISSED", None: ""}
 
@@ -86,22 +79,10 @@ def run_sections(names, quick):
             yield run_section(name, quick, made)
 
 
-def parse(arguments):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", metavar="SECTION,...", default=",".join(SECTIONS))
-    options = parser.parse_args(arguments)
-    options.only = options.only.split(",")
-    unknown = [name for name in options.only if name not in SECTIONS]
-    if unknown:
-        parser.error(f"no section {unknown[0]}; there are: {', '.join(SECTIONS)}")
-    return options
-
-
 def main(arguments):
-    if arguments and arguments[0] in COMMANDS:
-        return importlib.import_module(COMMANDS[arguments[0]]).main(arguments[1:])
     options, rows, is_whole = parse(arguments), [], True
+    if options.command in COMMANDS:
+        return importlib.import_module(COMMANDS[options.command]).main(options)
     about = machine()
     name = "table" if options.only == SECTIONS else "-".join(options.only)
     for found, is_done in run_sections(options.only, options.quick):

@@ -4,23 +4,11 @@ import statistics
 import time
 
 from stage import Row
+from workloads import WORKLOADS
 
 NAME = "cost"
 CONNECTIONS = 64
 
-# The workload, its path, requests in flight on a connection, and the multiple of k1 that is to be held.
-WORKLOADS = {
-    "W1": ("/plaintext", 1, 1.2),
-    "W1x16": ("/plaintext", 16, 0.3),
-    "W2": ("/json", 1, 1.25),
-    "W3": ("/db", 1, 2.3),
-    "W4": ("/queries?n=20", 1, 14),
-    "W5": ("/fortunes", 1, 2.7),
-    "W6": ("/updates?n=20", 1, 22),
-    "W7": ("/api", 1, 2.55),
-    "W8": ("/api-db", 1, 4.5),
-    "W9": ("/db-api", 1, 4.5),
-}
 # What the database must have counted for each request: a column of pg_stat_user_tables, the table, and how often.
 _DATABASE = {"W3": ("idx_scan", "world", 1), "W4": ("idx_scan", "world", 20), "W5": ("seq_scan", "fortune", 1),
              "W6": ("idx_scan", "world", 20), "W8": ("n_tup_ins + n_tup_upd", "quote", 1),

@@ -4,7 +4,6 @@ counted."""
 import collections
 import re
 import subprocess
-import sys
 import time
 
 import cost
@@ -175,15 +174,11 @@ def syscalls(made, host, workload, connections=1):
     return {name: int(count) / requests for count, name in calls if name != "total"}
 
 
-def main(workloads):
+def main(options):
     """What `./run bench syscalls W3 W8` does."""
-    unknown = [workload for workload in workloads if workload not in cost.WORKLOADS]
-    if unknown:
-        print(f"no workload {unknown[0]}; there are: {', '.join(cost.WORKLOADS)}", file=sys.stderr)
-        return 2
     with stage.Stage("syscalls") as made:
         host = made.weft(NEVER_STALLED)
-        for workload in workloads or cost.WORKLOADS:
+        for workload in options.workloads or cost.WORKLOADS:
             for connections in (1, cost.CONNECTIONS) if cost.WORKLOADS[workload][1] == 1 else (cost.CONNECTIONS,):
                 found = syscalls(made, host, workload, connections)
                 most = sorted(found.items(), key=lambda item: -item[1])

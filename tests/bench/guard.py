@@ -1,26 +1,17 @@
-"""./run bench guard: instructions of a request against the stored ones (guard.json); 5 % more is a failure.
-
-    ./run bench guard                       W1, W3 and W7; exit code 1 where one has become dearer
-    ./run bench guard --store               the same, and the figures are the stored ones from now on
-    ./run bench guard --split W3 [W6 ...]   where the instructions of any workload are: by part and function
-
-Only the worker counts, PostgreSQL and upstream are real. An allocation counts for 100 instructions, whatever it took.
-The figures hold for one compiler: with another one they are printed, and nothing fails.
-"""
-import argparse
+"""./run bench guard, and the section of the table: instructions of a request against the stored ones; arguments.py has
+what may be asked for, and what the figures are."""
 import json
 import pathlib
 import platform
 import re
 import subprocess
-import sys
 
-import cost
 import count
 import stage
+import table
 
 NAME = "guard"
-WORKLOADS = ["W1", "W3", "W7"]
+WORKLOADS = ["W1", "W3", "W7", "W8", "W9"]
 SHARE = 0.05            # of the stored figure that it may grow
 STORED = stage.HERE / "guard.json"
 _NAMED = 8              # functions that a failure names
@@ -37,12 +28,15 @@ def compiler(build=stage.place.BUILD):
     return f"{named}, {kind}, {platform.machine()}"
 
 
-def to_json(counts, made_by):
-    """What is stored of a run."""
+def to_json(counts, calls, made_by):
+    """What is stored of a run; `calls`: as table.take_calls() has them."""
     workloads = {}
     for workload, found in counts.items():
         functions = {f"{part} {name}": round(cost) for (part, name), cost in found.functions.items() if cost >= _KEPT}
-        workloads[workload] = {"total": round(found.even), "functions": dict(sorted(functions.items()))}
+        parts = {part: round(cost) for part, cost in table.parts_of(found).items()}
+        workloads[workload] = {"total": round(found.even), "parts": parts,
+                               "calls": [round(number, 2) for number in calls[workload]],
+                               "functions": dict(sorted(functions.items()))}
     return {"compiler": made_by, "workloads": workloads}
 
 
@@ -78,12 +72,24 @@ def compare(stored, counts, made_by):
 
 
 def read_stored():
+    if not STORED.exists():
+        return {"compiler": "nobody", "workloads": {}}
     return json.loads(STORED.read_text(encoding="utf-8"))
 
 
 def take(made, workloads, requests=300, batches=3):
     counter = count.Counter(made)
     return {workload: counter.count(workload, requests, batches) for workload in workloads}
+
+
+def store(change, counts, calls):
+    """Makes these the stored figures; returns what has changed, as rows of README.md."""
+    made_by = compiler()
+    before, now = read_stored(), to_json(counts, calls, made_by)
+    STORED.write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")
+    if before["compiler"] != made_by:
+        return [f"stored; those before were of {before['compiler']}: not compared"]
+    return table.of_change(change, before["workloads"], now["workloads"])
 
 
 def print_split(counts):
@@ -114,26 +120,17 @@ def run(made, quick):
     return rows
 
 
-def main(arguments):
-    parser = argparse.ArgumentParser(prog="./run bench guard", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--store", action="store_true")
-    parser.add_argument("--split", nargs="+", metavar="WORKLOAD", choices=list(cost.WORKLOADS), default=[])
-    options = parser.parse_args(arguments)
+def main(options):
     with stage.Stage(NAME) as made:
         counts = take(made, options.split or WORKLOADS)
+        calls = table.take_calls(made, WORKLOADS) if options.store else None
     if options.split:
         print_split(counts)
         return 0
     if options.store:
-        STORED.write_text(json.dumps(to_json(counts, compiler()), indent=1) + "\n", encoding="utf-8")
-        for workload, found in counts.items():
-            print(f"{workload}: {found.even:,.0f} instructions a request, stored")
+        print("\n".join(store(options.store, counts, calls)))
         return 0
     is_fine, lines = compare(read_stored(), counts, compiler())
     print("\n".join(lines))
     return 0 if is_fine else 1
 
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -5,6 +5,7 @@ import stage
 
 PARTS = ["llhttp", "libpq", "libc", "malloc", "plugin"]
 ROOMS = ["base", "loop", "observe", "task", "net", "http", "pg", "upstream", "plugin", "server"]
+_SAME, _SAME_SHARE = 0.1, 0.005   # what is no change: of a count of calls, and of instructions
 
 
 def _line(cells):
@@ -15,14 +16,42 @@ def _head(columns):
     return [_line(["", *columns]), "|---|" + "---:|" * len(columns)]
 
 
+def parts_of(found):
+    """A Count by the columns of the tables: weft's rooms in one, and PARTS."""
+    own = sum(found.parts[f"weft/{room}"] for room in ROOMS)
+    return {"weft": own, **{part: found.parts[part] for part in PARTS}}
+
+
 def by_part(counts, calls):
     """The lines of the first table. `calls`: for each workload system calls on one connection and on many."""
     lines = _head(["weft", *PARTS, "**instructions**", "calls, 1", f"calls, {cost.CONNECTIONS}"])
     for workload, found in counts.items():
-        own = sum(found.parts[f"weft/{room}"] for room in ROOMS)
         one, many = calls[workload]
-        lines.append(_line([workload, f"{own:,.0f}", *(f"{found.parts[part]:,.0f}" for part in PARTS),
+        lines.append(_line([workload, *(f"{cost:,.0f}" for cost in parts_of(found).values()),
                             f"**{found.total:,.0f}**", f"{one:.2f}", f"{many:.2f}"]))
+    return lines
+
+
+def _change(before, now, form):
+    """Both, or what they have in common."""
+    if abs(now - before) <= max(_SAME, _SAME_SHARE * before):
+        return format(now, form)
+    return f"{before:{form}} → {now:{form}}"
+
+
+def of_change(change, before, now):
+    """A row for each workload of what a change does; `before` and `now`: {workload: {"parts": ..., "calls": ...}}, the
+    parts as parts_of() has them, and system calls on one connection and on many."""
+    lines = [_line(["change", "", "weft", *PARTS, "**instructions**", "calls, 1", f"calls, {cost.CONNECTIONS}"]),
+             "|---|---|" + "---:|" * (len(PARTS) + 4)]
+    for workload, found in now.items():
+        if workload not in before:
+            continue
+        old, new = before[workload]["parts"], found["parts"]
+        cells = [_change(old[part], new[part], ",.0f") for part in ("weft", *PARTS)]
+        whole = _change(sum(old.values()), sum(new.values()), ",.0f")
+        cells += [f"**{whole}**", *(_change(*pair, ".2f") for pair in zip(before[workload]["calls"], found["calls"]))]
+        lines.append(_line([change, workload, *cells]))
     return lines
 
 
@@ -34,14 +63,19 @@ def by_room(counts):
     return lines
 
 
+def take_calls(made, workloads):
+    """System calls a request on one connection and on many, by workload."""
+    host = made.weft(count.NEVER_STALLED)
+    return {workload: [sum(count.syscalls(made, host, workload, connections).values())
+                       for connections in (1, cost.CONNECTIONS)] for workload in workloads}
+
+
 def main(_):
     workloads = [workload for workload, (_, in_flight, _) in cost.WORKLOADS.items() if in_flight == 1]
     with stage.Stage("table") as made:
         counter = count.Counter(made)
         counts = {workload: counter.count(workload) for workload in workloads}
         made.end(counter.host)
-        host = made.weft(count.NEVER_STALLED)
-        calls = {workload: [sum(count.syscalls(made, host, workload, connections).values())
-                            for connections in (1, cost.CONNECTIONS)] for workload in workloads}
+        calls = take_calls(made, workloads)
     print("\n".join([*by_part(counts, calls), "", *by_room(counts)]))
     return 0

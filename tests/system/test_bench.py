@@ -12,6 +12,7 @@ import pytest
 from support import place
 
 sys.path.insert(0, str(place.ROOT / "tests" / "bench"))
+import arguments  # noqa: E402
 import bench  # noqa: E402
 import cost  # noqa: E402
 import count  # noqa: E402
@@ -64,7 +65,8 @@ class Section:
 def sections(monkeypatch):
     """A function that makes these sections the benchmark's: name=outcome."""
     def be(**outcomes):
-        monkeypatch.setattr(bench, "SECTIONS", list(outcomes))
+        for module in (bench, arguments):
+            monkeypatch.setattr(module, "SECTIONS", list(outcomes))
         for name, outcome in outcomes.items():
             monkeypatch.setitem(sys.modules, name, Section(name, outcome))
     return be
@@ -110,12 +112,30 @@ def test_what_was_measured_is_kept_at_once(work, sections):
     assert "| first | long | 1 | <= 2 | ok |" in (work / "table.md").read_text()
 
 
-@pytest.mark.parametrize("arguments", [["--only", "nothing"], ["--fast"], ["cost"]])
-def test_wrong_arguments_are_refused(arguments, capsys):
+@pytest.mark.parametrize("given", [["--only", "nothing"], ["--fast"], ["cost"], ["guard", "--fast"],
+                                       ["--quick", "guard"], ["table", "W1"], ["guard", "--split", "W0"]])
+def test_wrong_arguments_are_refused(given, capsys):
     with pytest.raises(SystemExit) as ended:
-        bench.main(arguments)
+        bench.main(given)
     assert ended.value.code == 2
     assert "error: " in capsys.readouterr().err
+
+
+def test_wrong_arguments_are_refused_before_anything_is_built(tmp_path):
+    """In a tree where nothing could be: it has no sources."""
+    (tmp_path / "tests").mkdir()
+    shutil.copy(place.ROOT / "run", tmp_path)
+    shutil.copytree(place.ROOT / "tests" / "bench", tmp_path / "tests" / "bench")
+
+    def run(*given):
+        return subprocess.run([tmp_path / "run", "bench", *given], capture_output=True, text=True, check=False,
+                              timeout=60)
+    done = run("nosuch")
+    assert done.returncode == 2 and "invalid choice: 'nosuch'" in done.stderr and not done.stdout
+    done = run("--help")
+    assert done.returncode == 0 and "--quick" in done.stdout and not done.stderr
+    assert run("--quick").returncode not in (0, 2)   # there is nothing to install from
+    assert not (tmp_path / "build").exists()
 
 
 def test_two_runs_in_one_folder_are_refused(work):
@@ -252,11 +272,12 @@ def stored(tmp_path, monkeypatch):
     monkeypatch.setattr(guard, "compiler", lambda: "gcc 12")
     monkeypatch.setattr(stage, "WORK", tmp_path)
 
-    def judge(before, now, *arguments):
-        for counts, given in ((before, ["--store"]), (now, arguments)):
+    def judge(before, now, *asked):
+        for counts, given in ((before, ["--store"]), (now, asked)):
             found = {workload: counts for workload in guard.WORKLOADS}
             monkeypatch.setattr(guard, "take", lambda *_, found=found: found)
-            status = guard.main(list(given))
+            monkeypatch.setattr(table, "take_calls", lambda *_: {workload: [6, 3.14159] for workload in guard.WORKLOADS})
+            status = bench.main(["guard", *given])
         return status
     return judge
 
@@ -267,7 +288,7 @@ def test_what_has_become_dearer_fails_and_is_named(stored, capsys):
     capsys.readouterr()
     assert stored(before, counted(parse=5990, route=3310, write=1000, hash=210)) == 1
     told = capsys.readouterr().out
-    for workload in ("W1", "W3", "W7"):
+    for workload in ("W1", "W3", "W7", "W8", "W9"):
         assert f"{workload}: 10,510 instructions a request, 10,000 stored (+5.1%): more than 5% dearer" in told
     assert told.index("weft/http route: 3,000 -> 3,310") < told.index("weft/http hash: 0 -> 210")
     assert "weft/http parse" not in told and "weft/http write" not in told
@@ -291,11 +312,24 @@ def test_what_has_become_cheaper_is_to_be_stored(stored, capsys):
     assert "cheaper" not in capsys.readouterr().out
 
 
+def test_what_is_stored_is_told_as_rows(stored, capsys):
+    before, now = counted(parse=6000, route=4000), counted(parse=6000, route=3000)
+    assert stored(before, before) == 0
+    capsys.readouterr()
+    bench.main(["guard", "--store", "routes are found sooner"])
+    assert "| routes are found sooner | W3 | 10,000 | 0 | 0 | 0 | 0 | 0 | **10,000** | 6.00 | 3.14 |" in capsys.readouterr().out
+    stored(before, now, "--store", "routes are found sooner")
+    lines = capsys.readouterr().out.splitlines()
+    assert ("| routes are found sooner | W3 | 10,000 → 9,000 | 0 | 0 | 0 | 0 | 0 | **10,000 → 9,000** | 6.00 | 3.14 |"
+            in lines)
+    assert len({line.count("|") for line in lines if line.startswith("|")}) == 1
+
+
 def test_another_compiler_is_told_and_not_compared(stored, capsys, monkeypatch):
     assert stored(counted(parse=1000), counted(parse=1000)) == 0
     monkeypatch.setattr(guard, "compiler", lambda: "gcc 13")
     monkeypatch.setattr(guard, "take", lambda *_: {workload: counted(parse=2000) for workload in guard.WORKLOADS})
-    assert guard.main([]) == 0
+    assert bench.main(["guard"]) == 0
     assert "compiled with gcc 13; the stored figures are of gcc 12: not compared" in capsys.readouterr().out
 
 
@@ -307,6 +341,7 @@ def test_the_stored_figures_are_whole():
     kept = guard.read_stored()
     assert list(kept["workloads"]) == guard.WORKLOADS
     for one in kept["workloads"].values():
+        assert len(one["calls"]) == 2 and list(one["parts"]) == ["weft", *table.PARTS]
         assert 0.8 * one["total"] < sum(one["functions"].values()) <= one["total"]
 
 
@@ -349,7 +384,8 @@ def test_system_calls_are_counted(made, host):
 
 
 def test_a_workload_that_there_is_not_is_refused(capsys):
-    assert bench.main(["syscalls", "W17"]) == 2
+    with pytest.raises(SystemExit):
+        bench.main(["syscalls", "W17"])
     assert "no workload W17; there are: W1, " in capsys.readouterr().err
 
 
