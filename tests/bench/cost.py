@@ -3,7 +3,7 @@ the same run; beside it CPU of PostgreSQL, rates, latencies, and nginx where it 
 import statistics
 import time
 
-from stage import Row
+from stage import Row, left_out
 from workloads import WORKLOADS
 
 NAME = "cost"
@@ -107,5 +107,6 @@ def run(stage, quick):
     for _ in range(1 if quick else 3):
         _one_round(stage, quick, samples)
     limit_us = statistics.median(sample.cpu_us for sample in samples["k1", "W1"])
-    return [_row(server, workload, found, limit_us, WORKLOADS[workload][2] if server == "weft" else None)
+    rows = [_row(server, workload, found, limit_us, WORKLOADS[workload][2] if server == "weft" else None)
             for (server, workload), found in samples.items()]
+    return rows + (left_out(NAME, "nginx W1, W1x16, W7") if quick else [])

@@ -1,70 +1,66 @@
-"""Section: what others notice of a fault. While PostgreSQL is killed and started again, an upstream stands still,
-clients read slowly, or a plugin crashes, routes that have nothing to do with it are asked in an open loop; their p99 is
-beside that of the same load without the fault, a moment earlier. nginx has the upstream's part beside it."""
+"""Section: what others notice of a fault. PostgreSQL fails in each way of faults_pg.py, an upstream stands still,
+clients read slowly, a plugin crashes: routes that have nothing to do with it are asked in an open loop, and so is, 2,000
+times a second, one that has. The p99 of those is beside that of the same load just before. nginx and node have beside
+it what they can have."""
+import contextlib
+import functools
 import os
+import shutil
 import signal
 import socket
 import statistics
 import subprocess
-import threading
 import time
 
-from openloop import Loader
-from stage import ROOT, Row
-from support.client import Client
-from support.cluster import children
+import faults_pg
+from openloop import Loader, judge
+from stage import HERE, ROOT, Row, left_out, place
+from support.client import Client, Closed
 
 NAME = "faults"
-RATE, CONNECTIONS = 400, 16       # of each route that is watched
+RATE, CONNECTIONS = 1000, 32      # of each route that is watched
+HIT_RATE, HIT_CONNECTIONS = 2200, 256   # by chance they are 2,000 a second at least
 SLOW_CLIENTS, BIG_BYTES = 200, 64 << 20
-TIMES, SLACK_MS = 2, 1.0          # the bar: twice the quiet run's p99; a millisecond more is no news
-WINDOWS, BEGIN, END = 10, 2, 6    # of a run; the fault is there from one to the other
+TIMES, SLACK_MS = 2, 1.0          # the bar: twice the p99 before it; of a p99 below a millisecond, one more is no news
+LATE_MS = SLACK_MS / 2            # a generator that is later than that says nothing about such times
+WARM_S, HURT = 0.2, 0.6           # of the time with the fault, it is there for so much; then it is mended
+UNMEASURED = ("kore", "drogon_ctl")
 
 
 class Fault:
-    """Something that goes wrong from begin() to end(). `watched`: routes that have nothing to do with it; `hit`: one
-    that has, and is asked meanwhile, or None."""
+    """Something that goes wrong from begin() to end(), and again at each tick(). `watched`: routes that have nothing to
+    do with it; `hit`: one that has, and is asked meanwhile, or None."""
     what, watched, hit = "", (), None
-    loses = 0   # connections that may be lost by it
+    loses = 0          # connections that may be lost by it
+    is_peer = False    # what is measured is another server, which nothing is asked of
 
     def begin(self):
         """Breaks it."""
+
+    def tick(self):
+        """Breaks it again."""
 
     def end(self):
         """Mends it."""
 
 
-class DatabaseKilled(Fault):
-    """kill -9 of all its processes, and a start behind it."""
-    what, watched, hit = "PostgreSQL is killed and started again", ("/json", "/api"), "/db"
+class DatabaseFault(Fault):
+    """One of faults_pg.causes()."""
+    watched = "/json", "/api"
 
-    def __init__(self, stage):
-        self.stage, self.cluster = stage, stage.cluster
-        # The next start is on another port, unless it is told.
-        self.cluster.options = (*self.cluster.options, "--port", self.cluster.env["PGPORT"])
-
-    def begin(self):
-        postmaster = int(self.cluster.env["PGPID"])
-        for pid in [*children(postmaster), postmaster]:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass   # one that has just ended
-        while os.path.exists(f"/proc/{postmaster}"):   # as long as anything of it is there, none can start
-            time.sleep(0.01)
-
-    def end(self):
-        self.cluster.start()
-        if self.stage.load_cpus:
-            os.sched_setaffinity(int(self.cluster.env["PGPID"]), map(int, self.stage.load_cpus.split(",")))
+    def __init__(self, cause):
+        self.what, self.hit = cause.what, cause.hit
+        for name in ("begin", "tick", "end"):
+            if getattr(cause, name):
+                setattr(self, name, getattr(cause, name))
 
 
 class UpstreamStalls(Fault):
     """SIGSTOP: the kernel goes on taking what is sent to it."""
-    what, watched, hit = "an upstream stands still", ("/json", "/db"), "/api"
+    what, hit = "an upstream stands still", "/api"
 
-    def __init__(self, stage):
-        self.pid = stage.upstream.pid
+    def __init__(self, pid, watched=("/json", "/db")):
+        self.pid, self.watched = pid, watched
 
     def begin(self):
         os.kill(self.pid, signal.SIGSTOP)
@@ -75,22 +71,12 @@ class UpstreamStalls(Fault):
 
 class SlowClients(Fault):
     """Each asks for a large file, and takes a few bytes of it now and then."""
-    what, watched = f"{SLOW_CLIENTS} clients read slowly", ("/json", "/db")
+    what = f"{SLOW_CLIENTS} clients read slowly"
 
-    def __init__(self, port):
-        self.port, self.clients = port, []
-        self.done = self.reader = None
-
-    def _read(self):
-        while not self.done.wait(0.05):
-            for client in self.clients:
-                try:
-                    client.recv(100)
-                except BlockingIOError:
-                    pass
+    def __init__(self, port, watched=("/json", "/db")):
+        self.port, self.watched, self.clients = port, watched, []
 
     def begin(self):
-        self.done, self.clients = threading.Event(), []
         for _ in range(SLOW_CLIENTS):
             client = socket.socket()
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -98,32 +84,31 @@ class SlowClients(Fault):
             client.sendall(b"GET /files/big HTTP/1.1\r\nHost: a\r\n\r\n")
             client.setblocking(False)
             self.clients.append(client)
-        self.reader = threading.Thread(target=self._read)
-        self.reader.start()
+
+    def tick(self):
+        for client in self.clients:
+            with contextlib.suppress(BlockingIOError):
+                client.recv(100)
 
     def end(self):
-        self.done.set()
-        self.reader.join()
-        for client in self.clients:
-            client.close()
+        while self.clients:
+            self.clients.pop().close()
 
 
 class PluginCrashes(Fault):
     """A handler writes where it may not: its worker dies, with what it had under way; there is another one."""
-    what, watched, loses = "a plugin crashes", ("/json", "/db"), 2 * CONNECTIONS
+    what = "a plugin crashes"
 
-    def __init__(self, port):
-        self.port = port
+    def __init__(self, port, watched=("/json", "/db")):
+        self.port, self.watched = port, watched
+        self.loses = (len(watched) + 1) * CONNECTIONS
 
     def begin(self):
         with socket.create_connection(("127.0.0.1", self.port)) as client:
             client.sendall(b"GET /crash/segv HTTP/1.1\r\nHost: a\r\n\r\n")
-            if client.recv(1000):
-                raise RuntimeError("the plugin did not crash")
-
-
-class NginxUpstreamStalls(UpstreamStalls):
-    what, watched, hit = "an upstream stands still, nginx", ("/plaintext",), "/api"
+            with contextlib.suppress(ConnectionResetError):
+                if client.recv(1000):
+                    raise RuntimeError("the plugin did not crash")
 
 
 def _crash_plugin(stage):
@@ -134,75 +119,142 @@ def _crash_plugin(stage):
     return made
 
 
-def _start(stage):
+def _big_file(stage):
     root = stage.folder / "files"
     root.mkdir(exist_ok=True)
     with open(root / "big", "wb") as big:
         big.truncate(BIG_BYTES)
-    return stage.weft({"server": {"workers": 2, "crash_limit": 0},
-                       "plugin.files": {"path": "static.so", "mount": "/files", "root": str(root)},
-                       "plugin.crash": {"path": str(_crash_plugin(stage))}}, name="faults")
+    return root / "big"
 
 
-def _load(loader, port, fault, seconds, is_faulty):
-    """Asks all that is watched, and what is hit; with the fault in the middle. What came of each that is watched."""
-    more = {"rate": RATE, "connections": CONNECTIONS, "timeout_ms": 3000, "windows": WINDOWS}
-    loads = [loader.start(port, path, seconds, seed=number, **more) for number, path in enumerate(fault.watched)]
-    hit = loader.start(port, fault.hit, seconds, **more) if fault.hit else None
+def _load(loader, port, fault, seconds):
+    """Asks all that is watched, and what is hit; from half of the time on with the fault. What came of each that is
+    watched, and of what is hit or None; each in two windows, before the fault and since."""
+    more = {"timeout_ms": 3000, "windows": 2, "warm": WARM_S}
+    loads = [loader.start(port, path, seconds, rate=RATE, connections=CONNECTIONS, seed=number, **more)
+             for number, path in enumerate(fault.watched)]
+    if fault.hit:
+        loads.append(loader.start(port, fault.hit, seconds, rate=HIT_RATE, connections=HIT_CONNECTIONS, **more))
     try:
-        if is_faulty:
-            time.sleep(seconds * BEGIN / WINDOWS)
+        # The generators have needed a moment to start: their first half is over by then.
+        time.sleep(WARM_S + seconds / 2 + 0.1)
+        end = time.monotonic() + seconds / 2 * HURT
+        try:
             fault.begin()
-            time.sleep(seconds * (END - BEGIN) / WINDOWS)
+            while time.monotonic() < end:
+                fault.tick()
+                time.sleep(faults_pg.TICK_S)
+        finally:
             fault.end()
     finally:
         seen = [loader.end(load) for load in loads]
-        if hit:
-            loader.end(hit)
-    return seen
+    return seen[:len(fault.watched)], seen[-1] if fault.hit else None
 
 
-def _times(seen):
-    """The p99, in ms, of each window of all rounds in which the fault is there, or would be."""
-    return [part["2xx"]["p99_us"] / 1000 for run in seen for part in run.windows[BEGIN:END] if part["2xx"]["count"] > 0]
+def _p99_ms(window):
+    """For ever, where none was answered."""
+    return window["2xx"]["p99_us"] / 1000 if window["2xx"]["count"] > 0 else float("inf")
 
 
-def _rows(fault, quiet, faulty):
-    """What each watched route came to, round by round. Medians: what happens once in all of it is the machine's doing;
-    but the worst is told."""
+def _rows(fault, rounds):
+    """What each watched route came to, in what _load() returned for each round. Medians of the rounds: what happens once
+    in all of them is the machine's doing; but the worst is told."""
     rows = []
     for index, path in enumerate(fault.watched):
-        all_before, all_during = (_times([part[index] for part in seen]) for seen in (quiet, faulty))
-        before, during = statistics.median(all_before), statistics.median(all_during or [float("inf")])
-        lost = sum(part[index].failed for part in faulty)
-        refused = sum(part[index].refused + part[index].others for part in faulty)
-        asked = sum(part[index].total["requests"] for part in faulty)
-        rows.append(Row(NAME, f"{fault.what}: p99 of {path}", f"{during:.2f} ms, {before:.2f} without; worst "
-                        f"{max(all_during, default=0):.1f}, {max(all_before):.1f}",
-                        f"<= {TIMES} x, or {SLACK_MS:.0f} ms more", during <= max(TIMES * before, before + SLACK_MS)))
-        most = fault.loses * len(faulty)
-        rows.append(Row(NAME, f"{fault.what}: {path} not answered", f"{lost} lost, {refused} refused of {asked}",
-                        f"<= {most} lost with their worker" if most else "0", lost <= most and refused == 0))
-    return rows
+        all_seen = [watched[index] for watched, _ in rounds]
+        times = [[_p99_ms(part) for part in seen.windows] for seen in all_seen]
+        before, since = (statistics.median(column) for column in zip(*times))
+        lost, asked = sum(seen.failed for seen in all_seen), sum(seen.total["requests"] for seen in all_seen)
+        refused = sum(seen.refused + seen.others for seen in all_seen)
+        most = fault.loses * len(rounds)
+        value = (f"{since:.2f} ms, {before:.2f} before it; worst {max(two for _, two in times):.1f}, "
+                 f"{max(one for one, _ in times):.1f}; {lost} lost, {refused} refused of {asked}")
+        row = Row(NAME, f"{fault.what}: p99 of {path}", value, f"<= {TIMES} x, or {SLACK_MS:.0f} ms more; "
+                  + (f"<= {most} lost" if most else "0, 0"),
+                  since <= max(TIMES * before, before + SLACK_MS) and lost <= most and refused == 0)
+        late_ms = statistics.median(seen.late_ms for seen in all_seen)
+        rows.append(row._replace(bar="", ok=None) if fault.is_peer else judge(row, late_ms, LATE_MS))
+    return rows + _rows_hit(fault, [hit for _, hit in rounds if hit])
+
+
+def _rows_hit(fault, all_seen):
+    """What became of those that wanted what was broken: of no bar, since the fault may last as long as they can wait."""
+    if not all_seen:
+        return []
+    offered = statistics.median(seen.offered for seen in all_seen)
+    done = sum(seen.total["2xx"]["count"] for seen in all_seen)
+    refused, others = (sum(getattr(seen, name) for seen in all_seen) for name in ("refused", "others"))
+    return [Row(NAME, f"{fault.what}: {fault.hit} meanwhile", f"{offered:,.0f}/s offered: {done} answered, {refused} 503, "
+                f"{others} other errors, {sum(seen.failed for seen in all_seen)} lost or after 3 s", "", None)]
 
 
 def _settle(port, paths):
     """Waits until all is as before: sessions are open again, a worker has started."""
-    end, good = time.monotonic() + 10, 0
-    while good < 20 and time.monotonic() < end:
-        with Client(("127.0.0.1", port)) as client:
+    end, good = time.monotonic() + 15, 0
+    while good < 20:
+        if time.monotonic() > end:
+            raise RuntimeError(f"{', '.join(paths)}: not as before within 15 s")
+        with contextlib.suppress(OSError, Closed), Client(("127.0.0.1", port)) as client:
             good = good + 1 if all(client.ask("GET", path).status == 200 for path in paths) else 0
-        time.sleep(0.02)
+        time.sleep(0.01)
 
 
 def _measure(loader, port, fault, rounds, seconds):
-    """Quiet and faulty in turns: the machine's own moods are in both."""
-    quiet, faulty = [], []
+    found = []
     for _ in range(rounds):
-        quiet.append(_load(loader, port, fault, seconds, False))
-        faulty.append(_load(loader, port, fault, seconds, True))
         _settle(port, [*fault.watched, *([fault.hit] if fault.hit else [])])
-    return _rows(fault, quiet, faulty)
+        found.append(_load(loader, port, fault, seconds))
+    return _rows(fault, found)
+
+
+def _database_faults(stage, measure):
+    """With a PostgreSQL that is there to be broken."""
+    with contextlib.closing(faults_pg.Database(stage)) as database:
+        host = stage.weft({"server": {"workers": 2, "request_timeout": "2s"}, "pg.main": database.settings}, name="broken")
+        rows = []
+        for cause in faults_pg.causes(database):
+            rows += measure(host.port, DatabaseFault(cause))
+        stage.end(host)
+    return rows
+
+
+def _other_faults(stage, measure):
+    host = stage.weft({"server": {"workers": 2, "crash_limit": 0},
+                       "plugin.files": {"path": "static.so", "mount": "/files", "root": str(_big_file(stage).parent)},
+                       "plugin.crash": {"path": str(_crash_plugin(stage))}}, name="faults")
+    rows = []
+    for fault in (UpstreamStalls(stage.upstream.pid), SlowClients(host.port), PluginCrashes(host.port)):
+        rows += measure(host.port, fault)
+    stage.end(host)
+    return rows
+
+
+def _peer_rows(name, measure, port, faults):
+    rows = []
+    for fault in faults:
+        fault.what, fault.is_peer = f"{name}: {fault.what}", True
+        rows += measure(port, fault)
+    return rows
+
+
+def _peers(stage, measure):
+    """What others make of it, where they are installed; nothing is asked of them."""
+    nginx = stage.nginx()
+    rows = _peer_rows("nginx", measure, nginx.port, [UpstreamStalls(stage.upstream.pid, ("/plaintext",))])
+    stage.end(nginx)
+    node = shutil.which("node")
+    if node:
+        port = place.free_port()
+        command = [node, HERE / "peer.js", str(port), str(stage.upstream.port), _big_file(stage)]
+        made = stage.program(command, port, "node.log", stage.server_cpus)
+        rows += _peer_rows("node", measure, port, [UpstreamStalls(stage.upstream.pid, ("/json",)),
+                                                   SlowClients(port, ("/json",)), PluginCrashes(port, ("/json",))])
+        stage.end(made)
+    else:
+        rows.append(Row(NAME, "node", "not installed", "", None))
+    # They serve programs that are written for them in C and C++, and there are none here.
+    return rows + [Row(NAME, name, f"{'not measured: no program for it here' if shutil.which(name) else 'not installed'}",
+                       "", None) for name in UNMEASURED]
 
 
 def run(stage, quick):
@@ -211,18 +263,9 @@ def run(stage, quick):
     if stage.load_cpus:
         os.sched_setaffinity(0, map(int, stage.load_cpus.split(",")))
     try:
-        return _run(stage, quick)
+        rounds, seconds = (1, 1) if quick else (3, 4)
+        measure = functools.partial(_measure, Loader(stage), rounds=rounds, seconds=seconds)
+        rows = _other_faults(stage, measure) + _database_faults(stage, measure)
+        return rows + (left_out(NAME, "nginx, node") if quick else _peers(stage, measure))
     finally:
         os.sched_setaffinity(0, before)
-
-
-def _run(stage, quick):
-    rounds, seconds = (1, 0.8) if quick else (5, 3)
-    loader, host = Loader(stage), _start(stage)
-    for path in ("/json", "/db", "/api"):
-        stage.warm(host, path, 50)
-    rows = []
-    for fault in (UpstreamStalls(stage), SlowClients(host.port), PluginCrashes(host.port), DatabaseKilled(stage)):
-        rows += _measure(loader, host.port, fault, rounds, seconds)
-    rows += _measure(loader, stage.nginx().port, NginxUpstreamStalls(stage), rounds, seconds)
-    return rows

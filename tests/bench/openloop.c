@@ -71,7 +71,7 @@ struct window {
     uint64_t advised;    /* 503s with Retry-After */
     struct latencies seen[CLASSES]; /* from when it was meant to be sent to the last byte */
     struct latencies held;          /* from when it was sent to the last byte, of all classes */
-    struct latencies lag;           /* how late the generator itself was */
+    struct latencies lag;           /* by how much the generator itself was late, of each request */
 };
 
 /* What the command line says. */
@@ -94,6 +94,7 @@ static size_t request_len;
 static int epoll_fd;
 static uint64_t begun_ns, end_ns, now_ns;
 static uint64_t next_ns; /* when the first one that was not sent was meant to be */
+static bool was_free; /* a connection was, before the generator slept: what is late is its doing */
 
 static void die(const char *what)
 {
@@ -202,8 +203,10 @@ static void send_one(struct conn *conn, uint64_t meant_ns)
 {
     struct window *window = window_of(meant_ns);
 
-    if (window != NULL)
+    if (window != NULL) {
         window->offered++;
+        latencies_add(&window->lag, was_free ? (now_ns - meant_ns) / 1000 : 0);
+    }
     conn->meant_ns = meant_ns;
     conn->sent_ns = now_ns;
     conn->is_in_body = conn->must_close = false;
@@ -377,18 +380,6 @@ static void end_late(void)
     }
 }
 
-/* How late are we, where a connection is free? */
-static void note_lag(uint64_t waited_for_ns)
-{
-    struct window *window;
-
-    if (waited_for_ns > now_ns || first(IDLE) == NULL || waited_for_ns >= end_ns)
-        return;
-    window = window_of(waited_for_ns);
-    if (window != NULL)
-        latencies_add(&window->lag, (now_ns - waited_for_ns) / 1000);
-}
-
 static void wait_events(uint64_t until_ns)
 {
     struct epoll_event events[EVENTS_MAX];
@@ -462,9 +453,8 @@ static void run(void)
     }
     while (goes_on()) {
         send_due();
-        wait_events(wish.rate > 0 && first(IDLE) != NULL ? next_ns : now_ns + CALM_NS);
-        if (wish.rate > 0)
-            note_lag(next_ns);
+        was_free = first(IDLE) != NULL;
+        wait_events(wish.rate > 0 && was_free && next_ns < end_ns ? next_ns : now_ns + CALM_NS);
         end_late();
         end_sooner();
     }

@@ -40,6 +40,12 @@ from support.host import Host  # noqa: E402
 # and whether it is held (None where there is no bar).
 Row = collections.namedtuple("Row", "section what value bar ok")
 
+
+def left_out(section, *whats):
+    """Rows of what a quick run does not measure: it says so."""
+    return [Row(section, what, "left out with --quick", "", None) for what in whats]
+
+
 QUOTE = '{"id":42,"symbol":"WEFT","price":101.25,"currency":"EUR"}'
 _NGINX = """\
 worker_processes 1; daemon off; master_process off; pid {name}.pid; error_log stderr warn;

@@ -16,7 +16,9 @@ import arguments  # noqa: E402
 import bench  # noqa: E402
 import cost  # noqa: E402
 import count  # noqa: E402
+import faults  # noqa: E402
 import guard  # noqa: E402
+import scale  # noqa: E402
 import stage  # noqa: E402
 import table  # noqa: E402
 
@@ -136,6 +138,21 @@ def test_wrong_arguments_are_refused_before_anything_is_built(tmp_path):
     assert done.returncode == 0 and "--quick" in done.stdout and not done.stderr
     assert run("--quick").returncode not in (0, 2)   # there is nothing to install from
     assert not (tmp_path / "build").exists()
+
+
+def test_what_a_quick_run_leaves_out_is_told(work, monkeypatch):
+    """Each section that does less says so; here nothing is measured at all."""
+    row = stage.Row("scale", "measured", "1", "", None)
+    for name, outcome in dict(idle=row, waiting=[row], switch=row, active=[row], accepts=row).items():
+        monkeypatch.setattr(scale, name, lambda *_, outcome=outcome, **__: outcome)
+    monkeypatch.setattr(cost, "_one_round", lambda _, __, samples: samples.update({("k1", "W1"): [cost.Sample(
+        stage.Load('RESULT {"requests":9,"errors":0,"refused":0,"p50_us":1,"p99_us":1,"max_us":1,"us":9}'), 7, 0)]}))
+    for name in ("_other_faults", "_database_faults", "Loader"):
+        monkeypatch.setattr(faults, name, lambda *_: [])
+    with stage.Stage("quick") as made:
+        rows = [row for section in (scale, cost, faults) for row in section.run(made, True)]
+    left = [row for row in rows if row.value == "left out with --quick"]
+    assert {row.section for row in left} == {"scale", "cost", "faults"} and all(row.ok is None for row in left)
 
 
 def test_two_runs_in_one_folder_are_refused(work):

@@ -1,6 +1,7 @@
 """Goal: the load generator of tests/bench keeps its rate whatever the server does, counts the time that a request waits
 for a connection, and says of each request what came of it."""
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -9,6 +10,7 @@ import time
 import pytest
 
 from support import place
+from support.cluster import halt
 from support.peer import fixed
 
 sys.path.insert(0, str(place.ROOT / "tests" / "bench"))
@@ -133,13 +135,14 @@ def part(goodput=100, p99_us=1000, count=10, **more):
     """What the generator says of a window, and of the whole."""
     times = {"count": count, "p50_us": p99_us, "p99_us": p99_us}
     refused = {"count": more.get("refused", 0), "p50_us": 1000, "p99_us": more.get("refused_us", 1000)}
-    return {"goodput": goodput, "2xx": times, "503": refused, "other": {"count": 0}, "offered": 10,
+    lag = {"p99_us": more.get("lag_us", 0)}
+    return {"goodput": goodput, "lag": lag, "2xx": times, "503": refused, "other": {"count": 0}, "offered": 10,
             "errors": more.get("errors", 0), "timeouts": 0, "retry_after": more.get("advised", more.get("refused", 0)),
-            "requests": 10}
+            "requests": more.get("requests", 10)}
 
 
-def loaded(**what):
-    return Loaded({"windows": [part(**what)] * 10, "total": part(**what)})
+def loaded(windows=10, **what):
+    return Loaded({"windows": [part(**what)] * windows, "total": part(**what)})
 
 
 def test_medians_of_windows():
@@ -157,24 +160,76 @@ def test_medians_of_windows():
     (120, {"p99_us": 251000}, [True, False, True, True]),
     (120, {"refused": 5, "refused_us": 251000}, [True, True, False, True]),
     (120, {"refused": 5, "advised": 4}, [True, True, False, True]),
+    (50, {"refused": 1}, [True, True, False, True]),
+    (90, {"refused": 1, "requests": 100}, [True] * 4),
+    (90, {"refused": 2, "requests": 100}, [True, True, False, True]),
+    (50, {"refused": 1, "lag_us": 25001}, [None] * 4),
     (90, {"errors": 1}, [True, True, True, False])])
 def test_bars_of_overload(share, what, held):
     # pylint: disable=protected-access
     assert [row.ok for row in overload._rows(overload.CASES[0], share, 100, loaded(**what))] == held
 
 
-@pytest.mark.parametrize("quiet, faulty, loses, held", [
-    ({}, {}, 0, [True, True]),
-    ({"p99_us": 500}, {"p99_us": 1500}, 0, [True, True]),
-    ({"p99_us": 500}, {"p99_us": 1501}, 0, [False, True]),
-    ({"p99_us": 5000}, {"p99_us": 10000}, 0, [True, True]),
-    ({"p99_us": 5000}, {"p99_us": 10001}, 0, [False, True]),
-    ({}, {"errors": 1}, 0, [True, False]),
-    ({}, {"errors": 2}, 2, [True, True]),
-    ({}, {"errors": 3}, 2, [True, False]),
-    ({}, {"refused": 1}, 2, [True, False])])
-def test_bars_of_faults(quiet, faulty, loses, held):
+@pytest.mark.parametrize("before, since, whole, loses, held", [
+    (1000, 1000, {}, 0, True),
+    (500, 1500, {}, 0, True),
+    (500, 1501, {}, 0, False),
+    (5000, 10000, {}, 0, True),
+    (5000, 10001, {}, 0, False),
+    (1000, 1000, {"errors": 1}, 0, False),
+    (1000, 1000, {"errors": 2}, 2, True),
+    (1000, 1000, {"errors": 3}, 2, False),
+    (1000, 1000, {"refused": 1}, 2, False),
+    (500, 1501, {"lag_us": 400}, 0, False),
+    (500, 1501, {"lag_us": 501}, 0, None)])
+def test_bars_of_faults(before, since, whole, loses, held):
     fault = faults.Fault()
     fault.watched, fault.loses = ("/",), loses
+    seen = Loaded({"windows": [part(p99_us=time, **whole) for time in (before, since)], "total": part(**whole)})
     # pylint: disable=protected-access
-    assert [row.ok for row in faults._rows(fault, [[loaded(**quiet)]], [[loaded(**faulty)]])] == held
+    rows = faults._rows(fault, [([seen], None)])
+    assert [row.ok for row in rows] == [held]
+    assert (held is None) == ("not judged" in rows[0].bar) == ("the generator itself was late" in rows[0].value)
+
+
+def test_a_route_that_answers_no_more_is_none_that_is_quick():
+    fault = faults.Fault()
+    fault.watched = ("/",)
+    seen = Loaded({"windows": [part(), part(count=0, p99_us=0)], "total": part()})
+    # pylint: disable=protected-access
+    row, = faults._rows(fault, [([seen], None)])
+    assert row.ok is False and row.value.startswith("inf ms, 1.00 before it")
+
+
+def test_nothing_is_asked_of_peers():
+    fault = faults.Fault()
+    fault.what, fault.watched, fault.is_peer = "other: it fails", ("/", "/b"), True
+    # pylint: disable=protected-access
+    rows = faults._rows(fault, [([loaded(errors=5, windows=2)] * 2, loaded(refused=3))])
+    assert [(row.what, row.bar, row.ok) for row in rows[:2]] == [
+        ("other: it fails: p99 of /", "", None), ("other: it fails: p99 of /b", "", None)]
+    assert "3 503" in rows[2].value and rows[2].ok is None
+
+
+def test_a_generator_that_is_late_itself_says_so(peer):
+    """It is stopped for a while: the requests of that time are late, and the server has not been asked."""
+    peer.on("GET", "/", fixed(body="x"))
+    with subprocess.Popen([PROGRAM, "-r", "100", "-d", "2", "-c", "4", f"127.0.0.1:{peer.port}", "/"],
+                          stdout=subprocess.PIPE, text=True) as one:
+        peer.wait_requests(1)
+        halt(one.pid)
+        time.sleep(0.5)   # the generator's own absence
+        one.send_signal(signal.SIGCONT)
+        total = json.loads(one.communicate(timeout=50)[0])["total"]
+    assert total["lag"]["max_us"] >= 400000 and total["2xx"]["max_us"] >= total["lag"]["max_us"], total
+    assert total["lag"]["count"] == total["requests"] == 200, total
+
+
+def test_a_server_that_is_slow_makes_no_late_generator(peer):
+    def answer(exchange):
+        time.sleep(0.1)   # the server's slowness
+        exchange.answer(body="x")
+
+    peer.on("GET", "/", answer)
+    total = load(peer, "/", "-r", 50, "-d", 1, "-c", 1)["total"]
+    assert total["2xx"]["max_us"] >= 1000000 and total["lag"]["p50_us"] == 0, total
