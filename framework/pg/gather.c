@@ -29,16 +29,24 @@ void pg_gather_deinit(struct pg_gather *gather)
     timer_stop(&gather->_timer);
 }
 
-/* The kernel looks at once whether what is there is enough. */
+static void on_long_wait(struct timer *timer);
+
+/* The kernel looks at once whether what is there is enough. Where it refuses, `low` stays what the
+ * kernel has, and is lowered again and again until it is done: else answers would be there, and
+ * nobody woken. */
 static void set_low(struct pg_gather *gather, uint32_t low)
 {
     int bytes = (int)low;
 
     if (low == gather->low)
         return;
-    gather->low = low;
-    if (setsockopt(gather->fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof bytes) != 0)
-        gather->is_off = true;
+    if (setsockopt(gather->fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof bytes) == 0) {
+        gather->low = low;
+        return;
+    }
+    gather->is_off = true;
+    if (gather->low > 1)
+        timer_start(gather->loop, &gather->_timer, WAIT_MS_MAX, on_long_wait);
 }
 
 static void on_long_wait(struct timer *timer)
@@ -77,13 +85,14 @@ static void wait_for(struct pg_gather *gather, uint32_t in_flight)
     uint32_t count = in_flight < IN_FLIGHT_MIN ? 1 : worth_waiting_for(gather, in_flight);
 
     if (count < 2 || gather->has_waited) {
-        set_low(gather, 1);
         timer_stop(&gather->_timer);
+        set_low(gather, 1);
         return;
     }
     set_low(gather, mark_for((uint64_t)count * gather->size));
-    if (!timer_is_on(&gather->_timer)) /* else sends, one after the other, would put the end off */
-        timer_start(gather->loop, &gather->_timer, WAIT_MS_MAX, on_long_wait);
+    if (timer_is_on(&gather->_timer) || gather->is_off)
+        return; /* sends, one after the other, do not put the end off */
+    timer_start(gather->loop, &gather->_timer, WAIT_MS_MAX, on_long_wait);
 }
 
 void pg_gather_sent(struct pg_gather *gather, uint32_t in_flight)

@@ -8,6 +8,7 @@
 #include "pg/private.h"
 #include "pg/session.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -208,6 +209,90 @@ static void test_a_unix_socket_has_no_mark(void **state)
     end();
 }
 
+/* From here on the kernel knows no such mark at that number; what is there stays in `kept`. */
+static int hide_socket(void)
+{
+    int kept = dup(fds[0]), others[2];
+
+    assert_true(kept >= 0);
+    assert_int_equal(pipe(others), 0);
+    assert_int_equal(dup2(others[0], fds[0]), fds[0]);
+    close_fd(&others[0]);
+    close_fd(&others[1]);
+    return kept;
+}
+
+static void show_socket(int kept)
+{
+    assert_int_equal(dup2(kept, fds[0]), fds[0]);
+    close_fd(&kept);
+}
+
+static void test_a_mark_that_stays_is_lowered_later(void **state)
+{
+    int kept;
+
+    (void)state;
+    begin(pair_tcp);
+    teach();
+    answer(1);
+    kept = hide_socket();
+    fake_clock_walk(&clock_now, loop, 5);
+    assert_true(gather.low > 1); /* as the kernel has it */
+    assert_int_equal(woken, 0);
+    show_socket(kept);
+    fake_clock_walk(&clock_now, loop, 2);
+    assert_int_equal(gather.low, 1);
+    assert_true(woken > 0);
+    woken = 0;
+    assert_true(gather.is_off); /* and it is not tried again */
+    take(10, 6);
+    assert_int_equal(gather.low, 1);
+    assert_false(timer_is_on(&gather._timer));
+    end();
+}
+
+static void test_a_mark_that_cannot_be_set_is_none(void **state)
+{
+    int kept;
+
+    (void)state;
+    begin(pair_tcp);
+    teach();
+    pg_gather_sent(&gather, 0);
+    kept = hide_socket();
+    pg_gather_sent(&gather, 10);
+    show_socket(kept);
+    assert_true(gather.is_off);
+    assert_int_equal(gather.low, 1);
+    assert_false(timer_is_on(&gather._timer));
+    answer(1);
+    run_turns(loop, 1);
+    assert_true(woken > 0);
+    end();
+}
+
+/* ASan would see the timer. */
+static void test_one_that_ends_while_it_waits(void **state)
+{
+    struct pg_gather *other;
+
+    (void)state;
+    begin(pair_tcp);
+    teach();
+    other = malloc(sizeof *other);
+    assert_non_null(other);
+    pg_gather_init(other, loop, fds[0]);
+    other->size = ANSWER;
+    pg_gather_sent(other, 10);
+    assert_true(timer_is_on(&other->_timer));
+    pg_gather_deinit(other);
+    memset(other, 0xee, sizeof *other);
+    free(other);
+    fake_clock_walk(&clock_now, loop, 3);
+    end();
+}
+
 /* With the real server */
 
 static int start_server(void **state)
@@ -301,6 +386,57 @@ static void test_one_that_is_stuck_does_not_hold_those_before_it(void **state)
         assert_int_equal(pg_world_await(&world, behind[i]), ERR_DB_DOWN);
 }
 
+/* A turn's inserts are under way, and their answers awaited for a millisecond. */
+static void start_and_wait(struct op *ops[MANY], int first)
+{
+    struct pg_gather *waiting;
+
+    insert_many(first);
+    waiting = &world.pool->sessions[0]->gather;
+    waiting->pace_us = 10; /* whatever the machine does beside this */
+    for (int i = 0; i < MANY; i++)
+        ops[i] = start_insert(first + 50 + i);
+    loop_turn(world.loop, 0);
+    assert_true(timer_is_on(&waiting->_timer));
+    assert_true(waiting->low > 1);
+}
+
+static void test_a_session_that_goes_while_it_waits(void **state)
+{
+    struct op *ops[MANY];
+
+    (void)state;
+    pg_server_need(&server);
+    start_and_wait(ops, 0);
+    for (int i = 0; i < MANY; i++)
+        op_cancel(ops[i]);
+    assert_true(timer_is_on(&world.pool->sessions[0]->gather._timer));
+    pg_pool_destroy(world.pool);
+    world.pool = NULL;
+    run_for(world.loop, 10); /* ASan would see what is left */
+}
+
+/* Nothing is read meanwhile, whatever the timer does, and nothing is lost. */
+static void test_a_session_that_pauses_while_it_waits(void **state)
+{
+    struct op *ops[MANY];
+    struct pg_session *session;
+
+    (void)state;
+    pg_server_need(&server);
+    start_and_wait(ops, 0);
+    session = world.pool->sessions[0];
+    pg_session_pause(session);
+    run_for(world.loop, 20);
+    assert_int_equal(session->gather.low, 1);
+    for (int i = 0; i < MANY; i++)
+        assert_int_equal(ops[i]->state, OP_PENDING);
+    pg_session_resume(session);
+    for (int i = 0; i < MANY; i++)
+        assert_int_equal(pg_world_await(&world, ops[i]), ERR_OK);
+    assert_int_equal(pg_pool_counts(world.pool)->sessions_lost, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -313,7 +449,13 @@ int main(void)
         cmocka_unit_test(test_whoever_has_the_session_alone_waits_for_nothing),
         cmocka_unit_test(test_however_large_answers_are_the_mark_is_not),
         cmocka_unit_test(test_a_unix_socket_has_no_mark),
+        cmocka_unit_test(test_a_mark_that_stays_is_lowered_later),
+        cmocka_unit_test(test_a_mark_that_cannot_be_set_is_none),
+        cmocka_unit_test(test_one_that_ends_while_it_waits),
         cmocka_unit_test_setup_teardown(test_each_of_many_gets_its_own_answer, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_session_that_goes_while_it_waits, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_session_that_pauses_while_it_waits, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_one_that_is_stuck_does_not_hold_those_before_it,
                                         set_up, tear_down),
     };
