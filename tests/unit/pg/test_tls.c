@@ -8,6 +8,7 @@
 #include "pg/connect.h"
 #include "pg/private.h"
 
+#include <libpq-fe.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -296,6 +297,102 @@ static void test_answers_are_gathered(void **state)
     op_cancel(stuck);
 }
 
+/* Files at home, where libpq looks for them by itself */
+
+/* What `format` makes of the certificates' folder, as a command of the shell that succeeds. */
+static void run_there(const char *format)
+{
+    char *command = mem_format("cd %s && %s", folder, format);
+
+    if (system(command) != 0)
+        fail_msg("%s", command);
+    mem_free(command);
+}
+
+/* A home with one file in it; the environment names it until the test's end. */
+static void live_in(const char *file, const char *name)
+{
+    char *home = mem_format("%s/home", folder);
+    char *command = mem_format("rm -rf home && mkdir -p home/.postgresql && "
+                               "cp %s home/.postgresql/%s",
+                               file, name);
+
+    run_there(command);
+    assert_int_equal(setenv("HOME", home, 1), 0);
+    mem_free(command);
+    mem_free(home);
+}
+
+/* Does libpq, which is told nothing of files but this one, log in? */
+static bool can_log_in(const char *sslmode, const char *sslrootcert)
+{
+    char *conninfo =
+        mem_format("host=localhost port=%s user=%s password=%s dbname=%s sslmode=%s "
+                   "gssencmode=disable %s",
+                   server.port, server.user, server.password, server.dbname, sslmode, sslrootcert);
+    PGconn *conn = PQconnectdb(conninfo);
+    bool can = PQstatus(conn) == CONNECTION_OK;
+
+    PQfinish(conn);
+    mem_free(conninfo);
+    return can;
+}
+
+/* Each would keep libpq from logging in, if it was read: that is seen first. */
+static void test_files_at_home_keep_nobody_out(void **state)
+{
+    static const struct {
+        const char *file, *name;
+        bool verifies;
+    } cases[] = {
+        {"other-ca.crt", "root.crt", false},     /* an authority that is not the server's */
+        {"client.crt", "postgresql.crt", false}, /* a certificate without its key */
+        {"other.crl", "root.crl", true},         /* revocations, and none by its authority */
+    };
+    char *home = mem_copy(span_of(getenv("HOME") != NULL ? getenv("HOME") : "/"));
+
+    (void)state;
+    need_tls();
+    run_there(": >index && echo 01 >number && printf '[ca]\\ndefault_ca=it\\n[it]\\n"
+              "database=index\\ncrlnumber=number\\ndefault_md=sha256\\ndefault_crl_days=2\\n' "
+              ">list.conf && openssl ca -gencrl -config list.conf -keyfile other-ca.key "
+              "-cert other-ca.crt -out other.crl 2>list.log");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char *authority = mem_format("sslrootcert=%s/ca.crt", folder);
+        const char *sslmode = cases[i].verifies ? "verify-ca" : "require";
+
+        live_in("/dev/null", "nothing");
+        assert_true(can_log_in(sslmode, cases[i].verifies ? authority : ""));
+        live_in(cases[i].file, cases[i].name);
+        assert_false(can_log_in(sslmode, cases[i].verifies ? authority : ""));
+        world.options.sslmode = cases[i].verifies ? PG_SSL_VERIFY_CA : PG_SSL_REQUIRE;
+        if (cases[i].verifies)
+            trust("ca");
+        expect_trust();
+        pg_world_again(&world);
+        pg_world_set(&world.options.host, "localhost");
+        pg_world_set(&world.options.password, server.password);
+        mem_free(authority);
+    }
+    assert_int_equal(setenv("HOME", home, 1), 0);
+    mem_free(home);
+}
+
+/* The server's own authority, which libpq would take from there. */
+static void test_an_authority_at_home_is_none(void **state)
+{
+    char *home = mem_copy(span_of(getenv("HOME") != NULL ? getenv("HOME") : "/"));
+
+    (void)state;
+    need_tls();
+    live_in("ca.crt", "root.crt");
+    assert_true(can_log_in("verify-full", ""));
+    world.options.sslmode = PG_SSL_VERIFY_FULL;
+    expect_distrust("certificate verify failed");
+    assert_int_equal(setenv("HOME", home, 1), 0);
+    mem_free(home);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -309,6 +406,8 @@ int main(void)
         TEST(test_the_systems_authorities_do_not_know_it),
         TEST(test_answers_of_all_sizes_arrive),
         TEST(test_answers_are_gathered),
+        TEST(test_files_at_home_keep_nobody_out),
+        TEST(test_an_authority_at_home_is_none),
     };
 #undef TEST
 
