@@ -246,6 +246,16 @@ def test_read_only_is_enforced(host, books):
     assert books.run("select count(*) from books") == [(12,)]
 
 
+def test_a_wrong_declaration_is_told_by_its_name(host, books):
+    """What was declared to read only, and writes by way of a function, is refused, and nothing is written."""
+    books.run("alter table books rename to kept; create function add() returns setof kept language sql volatile as"
+              " $$ insert into kept(title, author) values ('a', 'b') returning * $$;"
+              "create view books as select * from add(); grant select on books to weft")
+    assert host.get("/books").status == 500
+    host.wait_log("statement=all_books sqlstate=25006")
+    assert books.run("select count(*) from kept") == [(12,)]
+
+
 def test_a_transaction_is_all_or_nothing(host, books):
     insert = "insert into books(title, author) values ('a', 'b') returning id"
     then = "&then=" + urllib.parse.quote("select 1/0")
@@ -445,14 +455,16 @@ def test_the_environment_says_nothing(start_weft, books, traps):
 
 
 def test_files_at_home_say_nothing(start_weft, books, traps, cluster_on_tcp):
-    """Neither certificates nor the password in .pgpass are found, and with the password it is well."""
+    """The password is found neither in .pgpass nor in the environment, and with the password it is well, whatever
+    else the environment wants: TLS, say, which this server has not (tests/unit/pg/test_tls.c has certificates)."""
     password = cluster_on_tcp.env["PGPASSWORD"]
     pathlib.Path(traps["PGPASSFILE"]).write_text(f"*:*:*:*:{password}\n")
     made = sections(books)
     made["pg.main"] = {"host": "127.0.0.1", "port": cluster_on_tcp.env["PGPORT"], "user": "weft", "dbname": "weft", **POOL}
-    start_weft(made, env=traps).wait_log("cannot open a session: .*no password supplied")
+    env = {**ENVIRONMENT, **traps, "PGPASSWORD": password}
+    start_weft(made, env=env).wait_log("cannot open a session: .*no password supplied")
     made["pg.main"]["password"] = password
-    assert is_well(start_weft(made, env=traps))
+    assert is_well(start_weft(made, env={**env, "PGPASSWORD": "wrong"}))
 
 
 # transactions

@@ -205,7 +205,7 @@ def test_a_book_that_a_constraint_refuses(library, mount, library_database):
 def test_a_statement_that_fails_is_logged_with_its_sqlstate(library, mount, library_database):
     library_database.run("alter table books rename to hidden")
     assert_problem(library.get(mount + "/books"), 500)
-    library.wait_log(r'route="GET \S*/books".* statement=\S+ sqlstate=42P01')
+    library.wait_log(r'route="GET \S*/books".* statement=all_books sqlstate=42P01')
     library_database.run("alter table hidden rename to books")
     assert library.get(mount + "/books").status == 200
 
