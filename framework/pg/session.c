@@ -24,6 +24,7 @@ enum {
     PLACES_PER_UNDO = 4,            /* ROLLBACK TO and RELEASE with their Syncs */
     NULLS_MAX = 4,                  /* an error at a Sync is followed by one */
     RESULT_SIZE_WORN = 1024 * 1024, /* libpq's buffers grow and never shrink */
+    UNSENT_LOOK_SIZE = 64 * 1024,   /* from here on libpq sends by itself what the socket takes */
     TICK_MS = 1000,                 /* of the timer */
     DEAD_HEAD_MS = 10000            /* how long to wait for an answer that nobody wants */
 };
@@ -138,6 +139,8 @@ bool pg_session_flush(struct pg_session *session)
 
     if (left < 0)
         return pg_session_broke(session);
+    if (left == 0)
+        session->_unsent_bytes = 0;
     if (io_is_on(&session->_io))
         io_update(&session->_io, wants_more ? IO_READ | IO_WRITE : IO_READ);
     return true;
@@ -189,6 +192,7 @@ static bool prepare(struct pg_session *session, struct pg_prepared *prepared)
     pg_prepared_begin(&session->_prepared, prepared);
     if (PQsendPrepare(session->conn, prepared->name, prepared->sql.ptr, 0, NULL) == 0)
         return pg_session_broke(session);
+    session->_unsent_bytes += prepared->sql.len;
     flight = pg_flight_push(&session->_flights, PG_FLIGHT_PREPARE);
     flight->prepared = prepared;
     flight->number = prepared->number;
@@ -226,6 +230,18 @@ static bool append_guard(struct pg_session *session)
     return true;
 }
 
+/* Small ones pile up, too, while the socket takes nothing: that is looked at where libpq has tried
+ * to send them, which most turns do not come to. */
+static bool pile_up(struct pg_session *session)
+{
+    if (session->_unsent_bytes < UNSENT_LOOK_SIZE)
+        return true;
+    if (!pg_session_flush(session))
+        return false;
+    session->is_worn |= session->_unsent_bytes > RESULT_SIZE_WORN;
+    return true;
+}
+
 static bool append_run(struct pg_session *session, struct pg_query *query)
 {
     struct pg_prepared *prepared = pg_plans_of(session, query);
@@ -250,7 +266,8 @@ static bool append_run(struct pg_session *session, struct pg_query *query)
     flight->is_stream = query->stream != NULL;
     session->load.statements++;
     session->is_worn |= query->bytes > RESULT_SIZE_WORN;
-    return true;
+    session->_unsent_bytes += query->bytes + (prepared == NULL ? query->sql.len : 0);
+    return pile_up(session);
 }
 
 /* A query that could not be sent is not in flight, whatever of it has been appended. */

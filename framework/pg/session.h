@@ -103,6 +103,7 @@ struct pg_session {
     bool _must_renew;                     /* there were more of them */
     uint32_t plans_round;           /* see struct pg_pool: since which nothing is out of date */
     struct pg_flights _flights;     /* what the server owes answers to */
+    uint64_t _unsent_bytes;         /* appended since libpq had nothing left to send */
     uint64_t _result_max;           /* bytes of an answer */
     struct pg_intake _intake;       /* what has come of the answer that is half read */
     uint32_t _half_place;           /* whose that is */

@@ -158,6 +158,51 @@ static void test_one_whose_buffers_grew_is_renewed(void **state)
     assert_int_equal(counts()->sessions_opened, 2);
 }
 
+enum { PILED = 30, PIECE_SIZE = 100000 };
+
+/* None of these is large, all of them together are. */
+static struct op *start_piece(void)
+{
+    static char piece[PIECE_SIZE + 1];
+    struct pg_value value;
+
+    memset(piece, 'x', PIECE_SIZE);
+    value = pg_world_text(piece);
+    return pg_world_start_sql(&world, "select length($1)", 1, &value);
+}
+
+/* The server reads nothing while it sleeps: libpq keeps what the socket does not take. */
+static void test_one_that_much_piled_up_in_is_renewed(void **state)
+{
+    struct op *sleeps, *ops[PILED];
+
+    (void)state;
+    pg_server_need(&server);
+    world.options.sessions_max = 1;
+    world.options.session_age_ms = 0;
+    pg_world_start(&world);
+    sleeps = pg_world_start_sql(&world, "select pg_sleep(0.2)", 0, NULL);
+    for (int i = 0; i < PILED; i++)
+        ops[i] = start_piece();
+    assert_int_equal(pg_world_await(&world, sleeps), ERR_OK);
+    for (int i = 0; i < PILED; i++)
+        assert_int_equal(pg_world_await(&world, ops[i]), ERR_OK);
+    assert_int_equal(counts()->sessions_opened, 1);
+    flood_until_opened(2);
+    assert_int_equal(counts()->sessions_opened, 2);
+}
+
+static void test_one_that_everything_left_at_once_is_kept(void **state)
+{
+    (void)state;
+    pg_server_need(&server);
+    world.options.sessions_max = 1;
+    pg_world_start(&world);
+    for (int i = 0; i < PILED; i++)
+        assert_int_equal(pg_world_await(&world, start_piece()), ERR_OK);
+    assert_false(world.pool->sessions[0]->is_worn);
+}
+
 static void test_idle_ones_grow_old_too(void **state)
 {
     (void)state;
@@ -323,6 +368,8 @@ int main(void)
         TEST(test_without_a_limit_they_stay),
         TEST(test_old_ones_are_renewed),
         TEST(test_one_whose_buffers_grew_is_renewed),
+        TEST(test_one_that_much_piled_up_in_is_renewed),
+        TEST(test_one_that_everything_left_at_once_is_kept),
         TEST(test_idle_ones_grow_old_too),
         TEST(test_none_is_kept_while_it_winds_up),
         TEST(test_nothing_is_left_behind),
