@@ -12,12 +12,14 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "loop/coalesce.h"
 #include "loop/timer.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <sys/epoll.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { LOOP_MAGIC = 0x4c4f4f50, EVENTS_MAX = 256, READY_MAX_DEFAULT = 1024, SLOTS_MIN = 64 };
@@ -39,6 +41,7 @@ struct loop {
     uint64_t now_us;
     uint64_t now_ms;
     struct wheel *wheel;
+    struct coalesce coalesce;
     struct list ready;
     struct list hooks;
     struct io_slot *slots;
@@ -68,6 +71,11 @@ static uint64_t monotonic_us(void *data)
 {
     (void)data;
     return clock_monotonic_us();
+}
+
+static void sleep_us(uint32_t us)
+{
+    (void)nanosleep(&(struct timespec){.tv_nsec = (long)us * 1000}, NULL);
 }
 
 uint64_t loop_now_ms(const struct loop *loop)
@@ -103,6 +111,8 @@ struct loop *loop_create(const struct loop_options *options)
         loop->options = *options;
     if (loop->options.now_us == NULL)
         loop->options.now_us = monotonic_us;
+    if (loop->options.pause == NULL)
+        loop->options.pause = sleep_us;
     if (loop->options.ready_max == 0)
         loop->options.ready_max = READY_MAX_DEFAULT;
     list_init(&loop->ready);
@@ -328,10 +338,29 @@ static int timeout_ms(const struct loop *loop, uint32_t wait_ms)
     return wait_ms < INT_MAX ? (int)wait_ms : INT_MAX;
 }
 
+void loop_served(struct loop *loop, uint64_t took_us)
+{
+    coalesce_served(&loop->coalesce, took_us);
+}
+
+/* Timers that are due within the pause are at most that late: they are never exact to less than a
+ * millisecond. */
+static void pause_under_load(struct loop *loop)
+{
+    uint32_t us = coalesce_pause_us(&loop->coalesce, loop->now_us);
+
+    if (us > 0)
+        loop->options.pause(us);
+}
+
 static void fetch_events(struct loop *loop, uint32_t wait_ms)
 {
-    int count = epoll_wait(loop->epoll_fd, loop->events, EVENTS_MAX, timeout_ms(loop, wait_ms));
+    int wait = timeout_ms(loop, wait_ms);
+    int count;
 
+    if (wait != 0 && loop->options.coalesces)
+        pause_under_load(loop);
+    count = epoll_wait(loop->epoll_fd, loop->events, EVENTS_MAX, wait);
     if (count < 0)
         CHECK(errno == EINTR); /* a debugger or a stopped job: a turn without events */
     loop->event_next = 0;

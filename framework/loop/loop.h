@@ -63,6 +63,8 @@ struct loop_options {
     void (*on_turn)(void *data);    /* NULL, or called at the start of each turn (heartbeat) */
     void (*on_sleep)(void *data);   /* NULL, or called at the end of each turn */
     void *on_turn_data;             /* for the two */
+    bool coalesces;                 /* pauses under load: loop/coalesce.h */
+    void (*pause)(uint32_t us);     /* NULL, or a test's in place of a sleep */
 };
 
 /* A loop with nothing in it. `options` may be NULL. Aborts where the kernel gives no descriptor. */
@@ -93,6 +95,9 @@ uint64_t loop_now_ms(const struct loop *loop);
 
 /* The same in microseconds. */
 uint64_t loop_now_us(const struct loop *loop);
+
+/* A request has ended `took_us` after it began: what a loop that coalesces judges its load by. */
+void loop_served(struct loop *loop, uint64_t took_us);
 
 /* Reads the clock anew, for what measures within a turn; loop_now_*() follow. */
 uint64_t loop_refresh_us(struct loop *loop);

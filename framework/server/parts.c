@@ -192,8 +192,10 @@ enum err parts_init(struct parts *parts, const struct worker_setup *setup,
                             .quarantine = setup->quarantine};
     quarantine_seal(setup->quarantine);
     pg_forget_environment();
-    parts->loop = loop_create(
-        &(struct loop_options){.on_turn = on_turn, .on_sleep = on_sleep, .on_turn_data = parts});
+    parts->loop = loop_create(&(struct loop_options){.on_turn = on_turn,
+                                                     .on_sleep = on_sleep,
+                                                     .on_turn_data = parts,
+                                                     .coalesces = settings->server.coalesce});
     parts->helpers = helpers_create(parts->loop, HELPERS_MAX);
     parts->offload_helpers = helpers_create(parts->loop, OFFLOAD_HELPERS_MAX);
     parts->tasks = tasks_create(parts->loop, &fibers, setup->blame);

@@ -44,6 +44,7 @@ struct server_options {
     uint32_t crash_limit;         /* deaths in one route before it is closed; 0: never */
     uint32_t crash_window_ms;     /* within which they count */
     uint64_t shared_memory;       /* bytes for what plugins share between workers */
+    bool coalesce;                /* wakes are put together under load */
     uint32_t stall_warn_ms;       /* a turn's time before it is logged; 0: never */
     uint32_t stall_kill_ms;       /* and before its worker is replaced; 0: never */
     uint32_t fibers_max;          /* handlers of a worker that wait at once */
