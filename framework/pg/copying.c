@@ -1,7 +1,8 @@
 /* pg/copying.c - COPY on a session.
  *
  *   OFF ──▶ LIFTING (of the server's limit) ──▶ STARTING ──▶ OUT ──▶ ENDING ──▶ OFF
- *                                                 │  └────▶ IN ──▶ ENDING      refused: ENDING
+ *                   │                             │  └────▶ IN ──▶ ENDING      refused: ENDING
+ *                   └─ given up: OFF
  *
  * Given up: IN is ended with a refusal, which the server answers with an error; OUT is read by
  * nobody until pg/control.c's cancel has it end. libpq tells of an error of the server's only once
@@ -143,9 +144,17 @@ static bool lift(struct pg_session *session)
     if (result != NULL && pg_result_kind(result) == PG_RESULT_FATAL)
         return fail(session, result);
     if (result != NULL) { /* one that fails leaves the limit as it is */
-        pg_result_clear(result);
+        keep(copying, result);
         return true;
     }
+    if (copying->result == NULL)
+        return pg_session_broke(session);
+    if (flight_of(session)->query == NULL) { /* given up, and its text is gone: it never begins */
+        copying->state = PG_COPY_ENDING;
+        return finish(session);
+    }
+    pg_result_clear(copying->result);
+    copying->result = NULL;
     copying->state = PG_COPY_STARTING;
     return send_sql(session, copying->sql);
 }

@@ -34,7 +34,7 @@ enum pg_copying_state {
 /* Embedded in a session; zeroed: off. */
 struct pg_copying {
     enum pg_copying_state state; /* see copying.c */
-    const char *sql;             /* the COPY; the query's */
+    const char *sql;             /* the COPY; the query's, gone with it */
     const char *restore;         /* what is run behind it; NULL: nothing */
     const char *refusal;         /* why the server is to undo it; NULL: it is not */
     bool must_end;               /* nothing more will be written */

@@ -640,6 +640,32 @@ static void test_given_up_before_it_is_open(void **state)
     }
 }
 
+/* The text of the COPY goes with its request, which the server may not have been sent by then: the
+ * limit comes first. */
+static void test_its_request_ends_before_it_is_open(void **state)
+{
+    char limit[32];
+
+    (void)state;
+    pg_server_need(&server);
+    world.options.sessions_max = 1;
+    pg_world_start(&world);
+    (void)snprintf(limit, sizeof limit, "%s",
+                   pg_text(pg_world_run(&world, "show statement_timeout"), 0, 0).ptr);
+    for (int turns = 0; turns < 6; turns++) {
+        (void)start_in("copy t from stdin");
+        run_turns(world.loop, (uint32_t)turns);
+        pg_world_renew(&world);
+        expect_well();
+        (void)start_out("copy t to stdout");
+        run_turns(world.loop, (uint32_t)turns);
+        pg_world_renew(&world);
+        expect_well();
+    }
+    assert_int_equal(pg_pool_counts(world.pool)->sessions_lost, 0);
+    pg_world_check(pg_world_run(&world, "show statement_timeout"), limit);
+}
+
 static void test_given_up_while_it_is_written_to(void **state)
 {
     struct op *stream, *write;
@@ -888,6 +914,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_it_stands_still, set_up_ahead, tear_down),
         cmocka_unit_test_setup_teardown(test_given_up_in_line, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_given_up_before_it_is_open, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_its_request_ends_before_it_is_open, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_given_up_while_it_is_written_to, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_write_canceled, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_given_up_while_it_ends, set_up, tear_down),
