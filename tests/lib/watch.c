@@ -1,10 +1,13 @@
 /* watch.c - preloaded into a host, it notes every call that could block a worker's loop.
  *
  * Watched is the first thread of each process that calls itself weft-worker-N, from its loop's
- * first epoll_wait() on; the descriptor of that call is the loop's own. A line goes to the file
- * that WEFT_WATCH names for each call that could wait elsewhere: epoll, poll or select with another
- * timeout than 0; connect, accept, read or write on a socket or pipe that blocks; a look-up of a
- * name; a sleep. When the process ends, a line says how many calls were looked at. */
+ * first epoll_wait() on; the descriptor of that call is the loop's own, and where it was called
+ * from is where it is called from each time. A line goes to the file that WEFT_WATCH names for each
+ * call that could wait elsewhere: epoll, poll or select with another timeout than 0; connect,
+ * accept, read or write on a socket or pipe that blocks; a look-up of a name; a sleep; a wait for a
+ * process, a disk or a lock of a file. What the compiler or the C library makes of these calls is
+ * watched, too: __poll_chk() and its like, sendfile64(). When the process ends, a line says how many
+ * calls were looked at. */
 #include <arpa/inet.h>
 #include <dlfcn.h>
 #include <execinfo.h>
@@ -17,11 +20,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/select.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -30,6 +36,7 @@ enum { FRAMES = 12 };
 static int report_fd = -1;   /* of the file that WEFT_WATCH names */
 static pid_t watched;        /* this process, once its loop runs; the first thread has this id */
 static int loop_fd = -1;     /* the loop's epoll descriptor */
+static void *loop_site;      /* where the loop waits */
 static unsigned long turns;  /* waits of the loop */
 static unsigned long looked; /* other calls that were looked at */
 
@@ -59,7 +66,7 @@ static bool is_watched(void)
 }
 
 /* At each epoll_wait() as long as nothing is watched: is this the loop of a worker? */
-static void look_for_loop(int fd)
+static void look_for_loop(int fd, void *site)
 {
     char name[16] = "";
 
@@ -70,6 +77,7 @@ static void look_for_loop(int fd)
         return;
     watched = getpid();
     loop_fd = fd;
+    loop_site = site;
 }
 
 static void report(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -116,13 +124,20 @@ static void look_at_fd(const char *what, int fd, int flags)
         report("%s of descriptor %d", what, fd);
 }
 
+/* Is it the one wait that there should be? Another one on the same descriptor is not. */
+static bool is_turn(int fd, void *site)
+{
+    look_for_loop(fd, site);
+    if (!is_watched() || fd != loop_fd || site != loop_site)
+        return false;
+    turns++;
+    return true;
+}
+
 int epoll_wait(int fd, struct epoll_event *events, int count, int timeout)
 {
     NEXT(epoll_wait);
-    look_for_loop(fd);
-    if (is_watched() && fd == loop_fd)
-        turns++;
-    else
+    if (!is_turn(fd, __builtin_return_address(0)))
         look_at_wait("epoll_wait", timeout != 0);
     return next(fd, events, count, timeout);
 }
@@ -131,6 +146,19 @@ int epoll_pwait(int fd, struct epoll_event *events, int count, int timeout, cons
 {
     NEXT(epoll_pwait);
     look_at_wait("epoll_pwait", timeout != 0);
+    return next(fd, events, count, timeout, set);
+}
+
+static bool is_long(const struct timespec *timeout)
+{
+    return timeout == NULL || timeout->tv_sec != 0 || timeout->tv_nsec != 0;
+}
+
+int epoll_pwait2(int fd, struct epoll_event *events, int count, const struct timespec *timeout,
+                 const sigset_t *set)
+{
+    NEXT(epoll_pwait2);
+    look_at_wait("epoll_pwait2", is_long(timeout));
     return next(fd, events, count, timeout, set);
 }
 
@@ -144,8 +172,29 @@ int poll(struct pollfd *fds, nfds_t count, int timeout)
 int ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *set)
 {
     NEXT(ppoll);
-    look_at_wait("ppoll", timeout == NULL || timeout->tv_sec != 0 || timeout->tv_nsec != 0);
+    look_at_wait("ppoll", is_long(timeout));
     return next(fds, count, timeout, set);
+}
+
+/* What a compiler that fortifies makes of poll(): its callers know how large `fds` is. */
+int __poll_chk(struct pollfd *fds, nfds_t count, int timeout, size_t size);
+
+int __poll_chk(struct pollfd *fds, nfds_t count, int timeout, size_t size)
+{
+    NEXT(__poll_chk);
+    look_at_wait("__poll_chk", timeout != 0);
+    return next(fds, count, timeout, size);
+}
+
+int __ppoll_chk(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
+                const sigset_t *set, size_t size);
+
+int __ppoll_chk(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
+                const sigset_t *set, size_t size)
+{
+    NEXT(__ppoll_chk);
+    look_at_wait("__ppoll_chk", is_long(timeout));
+    return next(fds, count, timeout, set, size);
 }
 
 int select(int count, fd_set *reads, fd_set *writes, fd_set *others, struct timeval *timeout)
@@ -153,6 +202,14 @@ int select(int count, fd_set *reads, fd_set *writes, fd_set *others, struct time
     NEXT(select);
     look_at_wait("select", timeout == NULL || timeout->tv_sec != 0 || timeout->tv_usec != 0);
     return next(count, reads, writes, others, timeout);
+}
+
+int pselect(int count, fd_set *reads, fd_set *writes, fd_set *others,
+            const struct timespec *timeout, const sigset_t *set)
+{
+    NEXT(pselect);
+    look_at_wait("pselect", is_long(timeout));
+    return next(count, reads, writes, others, timeout, set);
 }
 
 int connect(int fd, const struct sockaddr *address, socklen_t len)
@@ -183,6 +240,15 @@ ssize_t read(int fd, void *to, size_t size)
     return next(fd, to, size);
 }
 
+ssize_t __read_chk(int fd, void *to, size_t size, size_t room);
+
+ssize_t __read_chk(int fd, void *to, size_t size, size_t room)
+{
+    NEXT(__read_chk);
+    look_at_fd("__read_chk", fd, 0);
+    return next(fd, to, size, room);
+}
+
 ssize_t readv(int fd, const struct iovec *parts, int count)
 {
     NEXT(readv);
@@ -197,11 +263,38 @@ ssize_t recv(int fd, void *to, size_t size, int flags)
     return next(fd, to, size, flags);
 }
 
+ssize_t __recv_chk(int fd, void *to, size_t size, size_t room, int flags);
+
+ssize_t __recv_chk(int fd, void *to, size_t size, size_t room, int flags)
+{
+    NEXT(__recv_chk);
+    look_at_fd("__recv_chk", fd, flags);
+    return next(fd, to, size, room, flags);
+}
+
 ssize_t recvfrom(int fd, void *to, size_t size, int flags, struct sockaddr *from, socklen_t *len)
 {
     NEXT(recvfrom);
     look_at_fd("recvfrom", fd, flags);
     return next(fd, to, size, flags, from, len);
+}
+
+ssize_t __recvfrom_chk(int fd, void *to, size_t size, size_t room, int flags, struct sockaddr *from,
+                       socklen_t *len);
+
+ssize_t __recvfrom_chk(int fd, void *to, size_t size, size_t room, int flags, struct sockaddr *from,
+                       socklen_t *len)
+{
+    NEXT(__recvfrom_chk);
+    look_at_fd("__recvfrom_chk", fd, flags);
+    return next(fd, to, size, room, flags, from, len);
+}
+
+int recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout)
+{
+    NEXT(recvmmsg);
+    look_at_fd("recvmmsg", fd, flags);
+    return next(fd, messages, count, flags, timeout);
 }
 
 ssize_t recvmsg(int fd, struct msghdr *message, int flags)
@@ -247,6 +340,27 @@ ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
     return next(fd, message, flags);
 }
 
+int sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags)
+{
+    NEXT(sendmmsg);
+    look_at_fd("sendmmsg", fd, flags);
+    return next(fd, messages, count, flags);
+}
+
+ssize_t sendfile(int to, int from, off_t *at, size_t size)
+{
+    NEXT(sendfile);
+    look_at_fd("sendfile", to, 0);
+    return next(to, from, at, size);
+}
+
+ssize_t sendfile64(int to, int from, off64_t *at, size_t size)
+{
+    NEXT(sendfile64);
+    look_at_fd("sendfile64", to, 0);
+    return next(to, from, at, size);
+}
+
 int getaddrinfo(const char *name, const char *service, const struct addrinfo *hints,
                 struct addrinfo **found)
 {
@@ -260,6 +374,53 @@ struct hostent *gethostbyname(const char *name)
     NEXT(gethostbyname);
     look_at_wait("gethostbyname", true);
     return next(name);
+}
+
+struct hostent *gethostbyname2(const char *name, int family)
+{
+    NEXT(gethostbyname2);
+    look_at_wait("gethostbyname2", true);
+    return next(name, family);
+}
+
+int gethostbyname_r(const char *name, struct hostent *host, char *store, size_t size,
+                    struct hostent **found, int *problem)
+{
+    NEXT(gethostbyname_r);
+    look_at_wait("gethostbyname_r", true);
+    return next(name, host, store, size, found, problem);
+}
+
+int gethostbyname2_r(const char *name, int family, struct hostent *host, char *store, size_t size,
+                     struct hostent **found, int *problem)
+{
+    NEXT(gethostbyname2_r);
+    look_at_wait("gethostbyname2_r", true);
+    return next(name, family, host, store, size, found, problem);
+}
+
+struct hostent *gethostbyaddr(const void *address, socklen_t len, int family)
+{
+    NEXT(gethostbyaddr);
+    look_at_wait("gethostbyaddr", true);
+    return next(address, len, family);
+}
+
+int gethostbyaddr_r(const void *address, socklen_t len, int family, struct hostent *host,
+                    char *store, size_t size, struct hostent **found, int *problem)
+{
+    NEXT(gethostbyaddr_r);
+    look_at_wait("gethostbyaddr_r", true);
+    return next(address, len, family, host, store, size, found, problem);
+}
+
+/* Numbers need nobody. */
+int getnameinfo(const struct sockaddr *address, socklen_t len, char *host, socklen_t host_size,
+                char *service, socklen_t service_size, int flags)
+{
+    NEXT(getnameinfo);
+    look_at_wait("getnameinfo", host != NULL && (flags & NI_NUMERICHOST) == 0);
+    return next(address, len, host, host_size, service, service_size, flags);
 }
 
 int nanosleep(const struct timespec *duration, struct timespec *left)
@@ -289,4 +450,39 @@ unsigned sleep(unsigned duration)
     NEXT(sleep);
     look_at_wait("sleep", true);
     return next(duration);
+}
+
+pid_t waitpid(pid_t pid, int *status, int options)
+{
+    NEXT(waitpid);
+    look_at_wait("waitpid", (options & WNOHANG) == 0);
+    return next(pid, status, options);
+}
+
+int system(const char *command)
+{
+    NEXT(system);
+    look_at_wait("system", true);
+    return next(command);
+}
+
+int fsync(int fd)
+{
+    NEXT(fsync);
+    look_at_wait("fsync", true);
+    return next(fd);
+}
+
+int fdatasync(int fd)
+{
+    NEXT(fdatasync);
+    look_at_wait("fdatasync", true);
+    return next(fd);
+}
+
+int flock(int fd, int what)
+{
+    NEXT(flock);
+    look_at_wait("flock", (what & LOCK_NB) == 0);
+    return next(fd, what);
 }

@@ -4,13 +4,7 @@
  * Settings: text (what GET /lab/text answers), database and upstream (names of sections; without
  * them the routes that need one are not there). */
 #include "weft.h"
-#include <errno.h>
-#include <fcntl.h>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <poll.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -151,90 +145,6 @@ static weft_status logging(weft_ctx *ctx, void *self)
     for (int64_t i = number_in(ctx, "count"); i > 0; i--)
         weft_log(ctx, WEFT_LOG_ERROR, "the lab has an error");
     return weft_reply_text(ctx, 200, "logged\n");
-}
-
-/* ---- what no handler may do: blocks the loop for a moment ---- */
-
-static int block_in_poll(void)
-{
-    return poll(NULL, 0, 5);
-}
-
-static int block_in_read(void)
-{
-    int ends[2];
-    char byte = 'x';
-
-    if (pipe(ends) != 0)
-        return -1;
-    if (write(ends[1], &byte, 1) != 1 || read(ends[0], &byte, 1) != 1)
-        return -1;
-    close(ends[0]);
-    return close(ends[1]);
-}
-
-static int block_in_connect(void)
-{
-    struct sockaddr_in nobody = {.sin_family = AF_INET};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    nobody.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    nobody.sin_port = htons(1);
-    if (fd < 0)
-        return -1;
-    if (connect(fd, (const struct sockaddr *)&nobody, sizeof nobody) != 0)
-        errno = 0;
-    return close(fd);
-}
-
-static int block_in_recv(void)
-{
-    char byte = 'x';
-    int ends[2];
-
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
-        return -1;
-    if (send(ends[1], &byte, 1, 0) != 1 || recv(ends[0], &byte, 1, 0) != 1)
-        return -1;
-    close(ends[0]);
-    return close(ends[1]);
-}
-
-static int block_in_getaddrinfo(void)
-{
-    struct addrinfo hints = {.ai_flags = AI_NUMERICHOST}, *found = NULL;
-    int failed = getaddrinfo("127.0.0.1", NULL, &hints, &found);
-
-    if (failed == 0)
-        freeaddrinfo(found);
-    return failed;
-}
-
-static int block_in_nanosleep(void)
-{
-    return nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-}
-
-static weft_status blocking(weft_ctx *ctx, void *self)
-{
-    static const struct {
-        const char *how;
-        int (*block)(void);
-    } ways[] = {
-        {"poll", block_in_poll},
-        {"read", block_in_read},
-        {"connect", block_in_connect},
-        {"recv", block_in_recv},
-        {"getaddrinfo", block_in_getaddrinfo},
-        {"nanosleep", block_in_nanosleep},
-    };
-    weft_str how = weft_param(ctx, "how");
-
-    (void)self;
-    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++)
-        if (weft_equal(how, weft_cstr(ways[i].how)))
-            return weft_reply_text(ctx, ways[i].block() == 0 ? 200 : 500, "blocked\n");
-    return WEFT_E_NOT_FOUND;
 }
 
 /* ---- database and upstream ---- */
@@ -419,12 +329,12 @@ static weft_status init(weft_host *host, void **self)
         const char *pattern;
         weft_handler *handler;
     } routes[] = {
-        {"/lab/text", text},           {"/lab/pid", pid},
-        {"/lab/sleep/:ms", sleeping},  {"/lab/burn/:ms", burning},
-        {"/lab/big/:bytes", big},      {"/lab/status/:code", status},
-        {"/lab/nothing", nothing},     {"/lab/log/:count", logging},
-        {"/lab/block/:how", blocking}, {"/lab/twice", twice},
-        {"/lab/dig/:bytes", digging},  {"/lab/offload", offloading},
+        {"/lab/text", text},          {"/lab/pid", pid},
+        {"/lab/sleep/:ms", sleeping}, {"/lab/burn/:ms", burning},
+        {"/lab/big/:bytes", big},     {"/lab/status/:code", status},
+        {"/lab/nothing", nothing},    {"/lab/log/:count", logging},
+        {"/lab/twice", twice},        {"/lab/dig/:bytes", digging},
+        {"/lab/offload", offloading},
     };
     const weft_route_options finish = {sizeof finish, WEFT_ROUTE_FINISH, 0, 0, 0};
 

@@ -65,6 +65,7 @@ class Cluster:
         self.folder = folder
         self.options = options
         self.env = {}
+        self.authority = None   # the file of who vouches for its certificate: speak_tls()
 
     def start(self):
         self.env = run_pgcluster("start", self.folder, "--with", str(os.getpid()), *self.options)
@@ -78,6 +79,20 @@ class Cluster:
     def is_running(self):
         command = [place.TOOLS / "pgcluster", "env", self.folder]
         return subprocess.run(command, capture_output=True, timeout=60).returncode == 0
+
+    def speak_tls(self):
+        """From now on, with a certificate for localhost and 127.0.0.1; it is started again."""
+        folder = (pathlib.Path(self.folder) / "pg").resolve()
+        subprocess.run([place.TOOLS / "certificates", folder], stdin=subprocess.DEVNULL, timeout=60, check=True)
+        owner = (folder / "data").stat()
+        for path in [*folder.glob("*.crt"), *folder.glob("*.key")]:
+            os.chown(path, owner.st_uid, owner.st_gid)
+            path.chmod(0o600)
+        self.authority = folder / "ca.crt"
+        self.options += ("--set", "ssl=on", "--set", f"ssl_cert_file={folder / 'good.crt'}",
+                         "--set", f"ssl_key_file={folder / 'good.key'}")
+        self.stop()
+        self.start()
 
     def be_standby(self):
         """The next start is as a standby without a primary, until pg_promote(). To be called while it is stopped."""
