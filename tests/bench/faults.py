@@ -1,6 +1,6 @@
 """Section: what others notice of a fault. PostgreSQL fails in each way of faults_pg.py, an upstream stands still,
-clients read slowly, a plugin crashes: routes that have nothing to do with it are asked in an open loop, and so is, 2,000
-times a second, one that has. The p99 of those is beside that of the same load just before. nginx and node have beside
+clients read slowly, a plugin crashes: routes that have nothing to do with it are asked in an open loop, and so is one
+that has, 2,000 times a second. The p99 of those is beside that of the same load just before. nginx and node have beside
 it what they can have."""
 import contextlib
 import functools
@@ -21,9 +21,11 @@ NAME = "faults"
 RATE, CONNECTIONS = 1000, 32      # of each route that is watched
 HIT_RATE, HIT_CONNECTIONS = 2200, 256   # by chance they are 2,000 a second at least
 SLOW_CLIENTS, BIG_BYTES = 200, 64 << 20
+ARRIVAL_S = 0.001                 # between two of them: how slowly they read is measured, not how many come at once
 TIMES, SLACK_MS = 2, 1.0          # the bar: twice the p99 before it; of a p99 below a millisecond, one more is no news
 LATE_MS = SLACK_MS / 2            # a generator that is later than that says nothing about such times
-WARM_S, HURT = 0.2, 0.6           # of the time with the fault, it is there for so much; then it is mended
+WARM_S, START_S = 0.2, 0.1        # before anything counts; what a generator may need to start
+BEFORE, WHILE, AFTERWARDS = range(3)   # the thirds of a run
 UNMEASURED = ("kore", "drogon_ctl")
 
 
@@ -84,6 +86,7 @@ class SlowClients(Fault):
             client.sendall(b"GET /files/big HTTP/1.1\r\nHost: a\r\n\r\n")
             client.setblocking(False)
             self.clients.append(client)
+            time.sleep(ARRIVAL_S)
 
     def tick(self):
         for client in self.clients:
@@ -128,17 +131,17 @@ def _big_file(stage):
 
 
 def _load(loader, port, fault, seconds):
-    """Asks all that is watched, and what is hit; from half of the time on with the fault. What came of each that is
-    watched, and of what is hit or None; each in two windows, before the fault and since."""
-    more = {"timeout_ms": 3000, "windows": 2, "warm": WARM_S}
+    """Asks all that is watched, and what is hit; in the second third of the time with the fault. What came of each that
+    is watched, and of what is hit or None; each in three windows."""
+    more = {"timeout_ms": 3000, "windows": 3, "warm": WARM_S}
     loads = [loader.start(port, path, seconds, rate=RATE, connections=CONNECTIONS, seed=number, **more)
              for number, path in enumerate(fault.watched)]
     if fault.hit:
         loads.append(loader.start(port, fault.hit, seconds, rate=HIT_RATE, connections=HIT_CONNECTIONS, **more))
     try:
-        # The generators have needed a moment to start: their first half is over by then.
-        time.sleep(WARM_S + seconds / 2 + 0.1)
-        end = time.monotonic() + seconds / 2 * HURT
+        # By the generators' clocks, which began a little later, the second third has just begun; so for its end.
+        time.sleep(WARM_S + seconds / 3 + START_S)
+        end = time.monotonic() + seconds / 3
         try:
             fault.begin()
             while time.monotonic() < end:
@@ -157,35 +160,36 @@ def _p99_ms(window):
 
 
 def _rows(fault, rounds):
-    """What each watched route came to, in what _load() returned for each round. Medians of the rounds: what happens once
-    in all of them is the machine's doing; but the worst is told."""
+    """What each watched route came to, in what _load() returned for each round. Medians of the rounds: what happens
+    once in all of them is the machine's doing; but the worst is told."""
     rows = []
     for index, path in enumerate(fault.watched):
         all_seen = [watched[index] for watched, _ in rounds]
         times = [[_p99_ms(part) for part in seen.windows] for seen in all_seen]
-        before, since = (statistics.median(column) for column in zip(*times))
+        before, during, afterwards = (statistics.median(column) for column in zip(*times))
         lost, asked = sum(seen.failed for seen in all_seen), sum(seen.total["requests"] for seen in all_seen)
         refused = sum(seen.refused + seen.others for seen in all_seen)
         most = fault.loses * len(rounds)
-        value = (f"{since:.2f} ms, {before:.2f} before it; worst {max(two for _, two in times):.1f}, "
-                 f"{max(one for one, _ in times):.1f}; {lost} lost, {refused} refused of {asked}")
+        worst = max(time[WHILE] for time in times), max(time[BEFORE] for time in times)
+        value = (f"{during:.2f} ms, {before:.2f} before it, {afterwards:.2f} once it is mended; worst {worst[0]:.1f}, "
+                 f"{worst[1]:.1f}; {lost} lost, {refused} refused of {asked}")
         row = Row(NAME, f"{fault.what}: p99 of {path}", value, f"<= {TIMES} x, or {SLACK_MS:.0f} ms more; "
                   + (f"<= {most} lost" if most else "0, 0"),
-                  since <= max(TIMES * before, before + SLACK_MS) and lost <= most and refused == 0)
+                  during <= max(TIMES * before, before + SLACK_MS) and lost <= most and refused == 0)
         late_ms = statistics.median(seen.late_ms for seen in all_seen)
         rows.append(row._replace(bar="", ok=None) if fault.is_peer else judge(row, late_ms, LATE_MS))
     return rows + _rows_hit(fault, [hit for _, hit in rounds if hit])
 
 
 def _rows_hit(fault, all_seen):
-    """What became of those that wanted what was broken: of no bar, since the fault may last as long as they can wait."""
+    """What became of those that wanted what was broken: of no bar, since it may be broken as long as they can wait."""
     if not all_seen:
         return []
     offered = statistics.median(seen.offered for seen in all_seen)
     done = sum(seen.total["2xx"]["count"] for seen in all_seen)
     refused, others = (sum(getattr(seen, name) for seen in all_seen) for name in ("refused", "others"))
-    return [Row(NAME, f"{fault.what}: {fault.hit} meanwhile", f"{offered:,.0f}/s offered: {done} answered, {refused} 503, "
-                f"{others} other errors, {sum(seen.failed for seen in all_seen)} lost or after 3 s", "", None)]
+    return [Row(NAME, f"{fault.what}: {fault.hit} meanwhile", f"{offered:,.0f}/s offered: {done} answered, {refused} "
+                f"503, {others} other errors, {sum(seen.failed for seen in all_seen)} lost or after 3 s", "", None)]
 
 
 def _settle(port, paths):
@@ -195,8 +199,11 @@ def _settle(port, paths):
         if time.monotonic() > end:
             raise RuntimeError(f"{', '.join(paths)}: not as before within 15 s")
         with contextlib.suppress(OSError, Closed), Client(("127.0.0.1", port)) as client:
-            good = good + 1 if all(client.ask("GET", path).status == 200 for path in paths) else 0
-        time.sleep(0.01)
+            if all(client.ask("GET", path).status == 200 for path in paths):
+                good += 1
+                continue
+        good = 0
+        time.sleep(0.02)
 
 
 def _measure(loader, port, fault, rounds, seconds):
@@ -210,8 +217,8 @@ def _measure(loader, port, fault, rounds, seconds):
 def _database_faults(stage, measure):
     """With a PostgreSQL that is there to be broken."""
     with contextlib.closing(faults_pg.Database(stage)) as database:
-        host = stage.weft({"server": {"workers": 2, "request_timeout": "2s"}, "pg.main": database.settings}, name="broken")
-        rows = []
+        settings = {"server": {"workers": 2, "request_timeout": "2s"}, "pg.main": database.settings}
+        host, rows = stage.weft(settings, name="broken"), []
         for cause in faults_pg.causes(database):
             rows += measure(host.port, DatabaseFault(cause))
         stage.end(host)
@@ -253,8 +260,8 @@ def _peers(stage, measure):
     else:
         rows.append(Row(NAME, "node", "not installed", "", None))
     # They serve programs that are written for them in C and C++, and there are none here.
-    return rows + [Row(NAME, name, f"{'not measured: no program for it here' if shutil.which(name) else 'not installed'}",
-                       "", None) for name in UNMEASURED]
+    said = {True: "not measured: there is no program for it here", False: "not installed"}
+    return rows + [Row(NAME, name, said[bool(shutil.which(name))], "", None) for name in UNMEASURED]
 
 
 def run(stage, quick):
@@ -263,7 +270,7 @@ def run(stage, quick):
     if stage.load_cpus:
         os.sched_setaffinity(0, map(int, stage.load_cpus.split(",")))
     try:
-        rounds, seconds = (1, 1) if quick else (3, 4)
+        rounds, seconds = (1, 1.2) if quick else (3, 4.5)
         measure = functools.partial(_measure, Loader(stage), rounds=rounds, seconds=seconds)
         rows = _other_faults(stage, measure) + _database_faults(stage, measure)
         return rows + (left_out(NAME, "nginx, node") if quick else _peers(stage, measure))

@@ -293,7 +293,7 @@ def stored(tmp_path, monkeypatch):
         for counts, given in ((before, ["--store"]), (now, asked)):
             found = {workload: counts for workload in guard.WORKLOADS}
             monkeypatch.setattr(guard, "take", lambda *_, found=found: found)
-            monkeypatch.setattr(table, "take_calls", lambda *_: {workload: [6, 3.14159] for workload in guard.WORKLOADS})
+            monkeypatch.setattr(table, "take_calls", lambda *_: {name: [6, 3.14159] for name in guard.WORKLOADS})
             status = bench.main(["guard", *given])
         return status
     return judge
@@ -334,7 +334,8 @@ def test_what_is_stored_is_told_as_rows(stored, capsys):
     assert stored(before, before) == 0
     capsys.readouterr()
     bench.main(["guard", "--store", "routes are found sooner"])
-    assert "| routes are found sooner | W3 | 10,000 | 0 | 0 | 0 | 0 | 0 | **10,000** | 6.00 | 3.14 |" in capsys.readouterr().out
+    assert ("| routes are found sooner | W3 | 10,000 | 0 | 0 | 0 | 0 | 0 | **10,000** | 6.00 | 3.14 |"
+            in capsys.readouterr().out)
     stored(before, now, "--store", "routes are found sooner")
     lines = capsys.readouterr().out.splitlines()
     assert ("| routes are found sooner | W3 | 10,000 → 9,000 | 0 | 0 | 0 | 0 | 0 | **10,000 → 9,000** | 6.00 | 3.14 |"

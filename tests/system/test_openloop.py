@@ -170,7 +170,7 @@ def test_bars_of_overload(share, what, held):
     assert [row.ok for row in overload._rows(overload.CASES[0], share, 100, loaded(**what))] == held
 
 
-@pytest.mark.parametrize("before, since, whole, loses, held", [
+@pytest.mark.parametrize("before, during, whole, loses, held", [
     (1000, 1000, {}, 0, True),
     (500, 1500, {}, 0, True),
     (500, 1501, {}, 0, False),
@@ -182,10 +182,10 @@ def test_bars_of_overload(share, what, held):
     (1000, 1000, {"refused": 1}, 2, False),
     (500, 1501, {"lag_us": 400}, 0, False),
     (500, 1501, {"lag_us": 501}, 0, None)])
-def test_bars_of_faults(before, since, whole, loses, held):
+def test_bars_of_faults(before, during, whole, loses, held):
     fault = faults.Fault()
     fault.watched, fault.loses = ("/",), loses
-    seen = Loaded({"windows": [part(p99_us=time, **whole) for time in (before, since)], "total": part(**whole)})
+    seen = Loaded({"windows": [part(p99_us=time, **whole) for time in (before, during, 90000)], "total": part(**whole)})
     # pylint: disable=protected-access
     rows = faults._rows(fault, [([seen], None)])
     assert [row.ok for row in rows] == [held]
@@ -195,7 +195,7 @@ def test_bars_of_faults(before, since, whole, loses, held):
 def test_a_route_that_answers_no_more_is_none_that_is_quick():
     fault = faults.Fault()
     fault.watched = ("/",)
-    seen = Loaded({"windows": [part(), part(count=0, p99_us=0)], "total": part()})
+    seen = Loaded({"windows": [part(), part(count=0, p99_us=0), part()], "total": part()})
     # pylint: disable=protected-access
     row, = faults._rows(fault, [([seen], None)])
     assert row.ok is False and row.value.startswith("inf ms, 1.00 before it")
@@ -205,7 +205,7 @@ def test_nothing_is_asked_of_peers():
     fault = faults.Fault()
     fault.what, fault.watched, fault.is_peer = "other: it fails", ("/", "/b"), True
     # pylint: disable=protected-access
-    rows = faults._rows(fault, [([loaded(errors=5, windows=2)] * 2, loaded(refused=3))])
+    rows = faults._rows(fault, [([loaded(errors=5, windows=3)] * 2, loaded(refused=3))])
     assert [(row.what, row.bar, row.ok) for row in rows[:2]] == [
         ("other: it fails: p99 of /", "", None), ("other: it fails: p99 of /b", "", None)]
     assert "3 503" in rows[2].value and rows[2].ok is None
