@@ -112,10 +112,11 @@ def test_leaving_a_route_that_finishes(host):
 
 
 def test_leaving_while_a_statement_runs(whole, module_database):
-    """It is canceled in the server, and the session is there for others again."""
+    """It is canceled in the server, where it would sleep for longer than the test waits and statement_timeout is far
+    away, and the session is there for others again."""
     count = "select count(*) from pg_stat_activity where datname = current_database() and state = 'active'" \
             " and query like 'select pg_sleep%%'"
-    text = "/lab/sql?q=" + urllib.parse.quote("select pg_sleep(20)")
+    text = "/lab/sql?q=" + urllib.parse.quote("select pg_sleep(50)")
     for _ in range(6):  # more than there are sessions
         client = whole.connect().send(ask(text))
         wait_until(lambda: module_database.run(count) != [(0,)])

@@ -36,8 +36,8 @@ def standby(primary):
 
 @pytest.fixture
 def start(start_weft, primary, standby, peer):
-    def start_with(target, **more):
-        env = [one.env for one in (primary, standby)]
+    def start_with(target, is_primary_first=True, **more):
+        env = [one.env for one in ((primary, standby) if is_primary_first else (standby, primary))]
         hosts = ",".join(one["PGHOST"] for one in env)
         ports = ",".join(one["PGPORT"] for one in env)
         return start_weft({
@@ -150,3 +150,17 @@ def test_readers_are_sent_to_the_standby(start, standby):
     assert not is_standby(host)
     standby.start()
     wait_until(lambda: is_standby(host) or time.sleep(0.3), 30, "sessions do not come back to the standby")
+
+
+@pytest.mark.limit(150)
+def test_each_target_finds_its_server(start, primary, standby):
+    """The one that is not wanted stands first, but for "any", which takes whoever does."""
+    targets = {"any": primary, "primary": primary, "read-write": primary, "standby": standby, "read-only": standby,
+               "prefer-standby": standby}
+    for target, wanted in targets.items():
+        other = primary if wanted is standby else standby
+        host = start(target, is_primary_first=target == "any" or wanted is standby)
+        assert [is_standby(host) for _ in range(5)] == [wanted is standby] * 5, target
+        assert sessions_of(other) == 0, target
+        host.stop()
+        wait_until(lambda: sessions_of(wanted) == 0)
