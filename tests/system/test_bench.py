@@ -4,12 +4,14 @@ fails where a request has become 5 % dearer."""
 import json
 import re
 import shutil
+import socket
 import subprocess
 import sys
 
 import pytest
 
 from support import place
+from support.proxy import Proxy
 
 sys.path.insert(0, str(place.ROOT / "tests" / "bench"))
 import arguments  # noqa: E402
@@ -233,6 +235,25 @@ def test_a_cluster_that_a_section_has_stopped_is_made_anew(work):
         opened.clear()
         assert opened.cluster is not first
         assert opened.cluster.run("select count(*) from world", database="weft") == [(10000,)]
+
+
+def test_silent_connections_end_and_no_others(free_port):
+    with socket.create_server(("127.0.0.1", 0)) as target:
+        proxy = Proxy(free_port(), target.getsockname())
+        try:
+            with socket.create_connection(("127.0.0.1", proxy.port), 10) as silent:
+                far, _ = target.accept()
+                proxy.fall_silent()
+                with socket.create_connection(("127.0.0.1", proxy.port), 10) as other, far:
+                    further, _ = target.accept()
+                    far.settimeout(10)
+                    proxy.end_silence()
+                    assert silent.recv(1) == b"" and far.recv(1) == b"" and proxy.count() == 1
+                    other.sendall(b"x")
+                    assert further.recv(1) == b"x"
+                    further.close()
+        finally:
+            proxy.end()
 
 
 def test_nginx_has_what_it_is_compared_by(made):

@@ -63,6 +63,12 @@ class Proxy:
             self._bait = _Bait(text, of_client)
             return self._bait.is_taken
 
+    def end_silence(self):
+        """Breaks off those that have fallen silent: whoever is at their other end keeps them no longer."""
+        with self._lock:
+            for one in list(self._silent):
+                self._close(one)
+
     def refuse(self, refuses=True):
         """New connections are broken off at once."""
         self._refuses = refuses
