@@ -74,7 +74,9 @@ static bool wants_own(const struct pg_query *query)
 {
     if (query->what == PG_DO_BEGIN || query->stream != NULL || (query->flags & PG_SLOW) != 0)
         return true;
-    return query->statement != NULL && pg_dispatch_is_slow(query->statement->expected_us);
+    return pg_dispatch_is_slow(query->statement != NULL
+                                   ? query->statement->expected_us
+                                   : pg_suspects_expected_us(&query->pool->suspects, query->sql));
 }
 
 bool pg_pool_submit(struct pg_pool *pool, struct pg_query *query)
@@ -562,6 +564,7 @@ struct pg_pool *pg_pool_create(struct loop *loop, struct helpers *helpers, const
     pool->line = (struct line){.kind = "pg", .name = pool->name, .places = options->sessions_max};
     pg_control_init(&pool->control, pool);
     pg_listener_init(&pool->listener, pool);
+    pg_suspects_init(&pool->suspects);
     return pool;
 }
 
@@ -597,6 +600,7 @@ void pg_pool_destroy(struct pg_pool *pool)
     timer_stop(&pool->wait_timer);
     line_deinit(&pool->line);
     pg_statements_deinit(&pool->statements);
+    pg_suspects_deinit(&pool->suspects);
     mem_free(pool->sessions);
     mem_free(pool->loads);
     mem_free(pool->name);

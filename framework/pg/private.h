@@ -20,6 +20,7 @@
 #include "pg/session.h"
 #include "pg/statement.h"
 #include "pg/stream.h"
+#include "pg/suspects.h"
 #include "pg/transaction.h"
 
 struct pg_stream;
@@ -308,6 +309,7 @@ struct pg_pool {
     const struct pg_options *options; /* the caller's */
     struct pg_pool_counts counts;     /* always up to date */
     struct pg_statements statements;  /* declared ones */
+    struct pg_suspects suspects;      /* ad-hoc texts that may be slow */
     struct pg_session **sessions;     /* open ones, counts.sessions of them */
     const struct pg_load **loads;     /* the same in the same order, for the policy */
     struct list shared;               /* struct pg_query: wait for a place, in order */

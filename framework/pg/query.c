@@ -445,10 +445,24 @@ static void misfits(struct pg_query *query, const struct pg_session *session,
     pg_query_settle(query, ERR_DB, "pg_misfit");
 }
 
+/* What it took is a sample of what its next run will. */
+static void learn(const struct pg_query *query, const struct pg_answer *answer)
+{
+    struct pg_statement *statement;
+
+    if (query->what != PG_DO_RUN || query->stream != NULL || !answer->is_typical)
+        return;
+    if (query->statement == NULL) {
+        pg_suspects_learn(&query->pool->suspects, query->sql, answer->took_us);
+        return;
+    }
+    statement = query->pool->statements.list[query->statement->id];
+    statement->expected_us = pg_dispatch_learn(statement->expected_us, answer->took_us);
+}
+
 static void succeeded(struct pg_query *query, const struct pg_session *session,
                       const struct pg_answer *answer)
 {
-    struct pg_statement *statement = NULL;
     char problem[PG_MISFIT_SIZE];
 
     if ((query->flags & PG_BINARY) != 0 && !pg_result_fits(answer->result, problem)) {
@@ -457,10 +471,7 @@ static void succeeded(struct pg_query *query, const struct pg_session *session,
     }
     query->result = answer->result;
     op_hold(&query->op, pg_result_size(query->result));
-    if (query->statement != NULL && query->stream == NULL)
-        statement = query->pool->statements.list[query->statement->id];
-    if (statement != NULL && answer->is_typical)
-        statement->expected_us = pg_dispatch_learn(statement->expected_us, answer->took_us);
+    learn(query, answer);
     if (query->begins != NULL)
         pg_transaction_begun(query->begins, true);
     if (query->what == PG_DO_COMMIT && !span_equal(pg_result_tag(answer->result), SPAN("COMMIT"))) {

@@ -1,0 +1,222 @@
+/* Goal: ad-hoc text that keeps running for long is kept off shared sessions, as a declared statement
+ *       is, and is let back when it does not any more; what is quick is not even watched. */
+#include "lib/pg_server.h"
+#include "lib/test.h"
+#include "pg/dispatch.h"
+#include "pg/private.h"
+#include "pg/suspects.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static struct pg_server server;
+static struct pg_world world;
+static struct pg_suspects suspects;
+
+static int start_server(void **state)
+{
+    (void)state;
+    pg_server_init(&server, "");
+    return 0;
+}
+
+static int stop_server(void **state)
+{
+    (void)state;
+    pg_server_deinit(&server);
+    return 0;
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    if (!server.is_missing)
+        pg_world_init_ahead(&world, &server);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    if (!server.is_missing)
+        pg_world_deinit(&world);
+    return 0;
+}
+
+static int begin(void **state)
+{
+    (void)state;
+    pg_suspects_init(&suspects);
+    return 0;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    pg_suspects_deinit(&suspects);
+    return 0;
+}
+
+static const struct span text = SPAN("select 1");
+
+static bool is_slow(struct span sql)
+{
+    return pg_dispatch_is_slow(pg_suspects_expected_us(&suspects, sql));
+}
+
+/* The table */
+
+static void test_what_is_quick_is_not_watched(void **state)
+{
+    (void)state;
+    for (uint32_t us = 0; us <= 5000; us += 100)
+        pg_suspects_learn(&suspects, text, us);
+    assert_int_equal(suspects.by_text.count, 0);
+    assert_int_equal(pg_suspects_expected_us(&suspects, text), 0);
+}
+
+static void test_one_long_run_is_none_yet(void **state)
+{
+    (void)state;
+    pg_suspects_learn(&suspects, text, 30000);
+    assert_int_equal(suspects.by_text.count, 1);
+    assert_false(is_slow(text));
+    assert_false(is_slow(SPAN("select 2")));
+    pg_suspects_learn(&suspects, text, 30000);
+    assert_true(is_slow(text));
+    assert_false(is_slow(SPAN("select 2")));
+}
+
+static void test_what_is_a_little_slow_is_found_in_time(void **state)
+{
+    int runs = 0;
+
+    (void)state;
+    while (!is_slow(text) && runs < 100) {
+        pg_suspects_learn(&suspects, text, 8000);
+        runs++;
+    }
+    assert_int_equal(runs, 8);
+}
+
+static void test_what_is_quick_again_is_let_go(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 50; i++)
+        pg_suspects_learn(&suspects, text, UINT64_MAX);
+    assert_true(is_slow(text));
+    for (int i = 0; i < 40 && suspects.by_text.count > 0; i++)
+        pg_suspects_learn(&suspects, text, 100);
+    assert_int_equal(suspects.by_text.count, 0);
+    assert_false(is_slow(text));
+}
+
+static void test_the_one_that_ran_least_lately_goes(void **state)
+{
+    char sql[32];
+
+    (void)state;
+    pg_suspects_learn(&suspects, text, 80000);
+    for (int i = 0; i < PG_SUSPECTS_MAX; i++) {
+        (void)snprintf(sql, sizeof sql, "select %d, 'x'", i);
+        pg_suspects_learn(&suspects, span_of(sql), 80000);
+        if (i < PG_SUSPECTS_MAX - 2)
+            pg_suspects_learn(&suspects, text, 80000);
+    }
+    assert_int_equal(suspects.by_text.count, PG_SUSPECTS_MAX);
+    assert_true(is_slow(text));
+    assert_false(is_slow(SPAN("select 0, 'x'")));
+    assert_true(is_slow(SPAN("select 1, 'x'")));
+}
+
+/* The pool */
+
+/* Starts it, lets so much time pass before its answer is read, and awaits it. Had it to have a
+ * session of its own? */
+static bool run(const char *sql, uint32_t ms)
+{
+    struct op *op = pg_world_start_sql(&world, sql, 0, NULL);
+    bool wants_own = pg_query_of(op)->wants_own;
+
+    loop_turn(world.loop, 0); /* it is sent */
+    assert_int_equal(op->state, OP_PENDING);
+    if (ms > 0)
+        pg_world_jump(&world, ms);
+    assert_int_equal(pg_world_await(&world, op), ERR_OK);
+    return wants_own;
+}
+
+/* Until it has been quick so often that it may share a session again. */
+static void until_let_back(const char *sql)
+{
+    for (int i = 0; run(sql, 0); i++)
+        assert_true(i < 1000);
+}
+
+static void test_text_that_proves_slow_gets_a_session_of_its_own(void **state)
+{
+    (void)state;
+    pg_server_need(&server);
+    world.options.sessions_max = 1;
+    pg_world_start(&world);
+    assert_false(run("select 'long'", 100)); /* which says nothing: it was prepared first */
+    assert_false(run("select 'long'", 100));
+    assert_true(run("select 'long'", 100));
+    assert_false(run("select 'another'", 0));
+    until_let_back("select 'long'");
+}
+
+static void test_so_does_what_is_not_prepared(void **state)
+{
+    (void)state;
+    pg_server_need(&server);
+    world.options.sessions_max = 1;
+    world.options.is_prepared = false;
+    pg_world_start(&world);
+    assert_false(run("select 'long'", 100));
+    assert_true(run("select 'long'", 100));
+    assert_false(run("select 'another'", 0));
+    until_let_back("select 'long'");
+}
+
+/* What the pool says itself is not watched, however long it takes. */
+static void test_begin_and_commit_are_not_watched(void **state)
+{
+    struct op *begins, *op;
+
+    (void)state;
+    pg_server_need(&server);
+    pg_world_start(&world);
+    for (int i = 0; i < 3; i++) {
+        begins = pg_begin(world.scope, world.pool, 0);
+        loop_turn(world.loop, 0);
+        pg_world_jump(&world, 100);
+        assert_int_equal(pg_world_await(&world, begins), ERR_OK);
+        op = pg_commit(pg_transaction_of(begins));
+        loop_turn(world.loop, 0);
+        pg_world_jump(&world, 100);
+        assert_int_equal(pg_world_await(&world, op), ERR_OK);
+        pg_world_renew(&world);
+    }
+    assert_int_equal(world.pool->suspects.by_text.count, 0);
+}
+
+int main(void)
+{
+#define TABLE(name) cmocka_unit_test_setup_teardown(name, begin, end)
+#define POOL(name)  cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        TABLE(test_what_is_quick_is_not_watched),
+        TABLE(test_one_long_run_is_none_yet),
+        TABLE(test_what_is_a_little_slow_is_found_in_time),
+        TABLE(test_what_is_quick_again_is_let_go),
+        TABLE(test_the_one_that_ran_least_lately_goes),
+        POOL(test_text_that_proves_slow_gets_a_session_of_its_own),
+        POOL(test_so_does_what_is_not_prepared),
+        POOL(test_begin_and_commit_are_not_watched),
+    };
+#undef TABLE
+#undef POOL
+
+    return cmocka_run_group_tests(tests, start_server, stop_server);
+}
