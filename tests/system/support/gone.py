@@ -66,7 +66,7 @@ class Watch:
         took = time.monotonic() - start
         kept = sum(seconds - before.get(path, 0) for path, seconds in self._all_waited().items())
         self.took.append((took, kept))
-        assert took < LATE_S and took - kept < GONE_S, f"gone after {took:.3f} s, of which {kept:.3f} s for lack of a CPU"
+        assert took < LATE_S and took - kept < GONE_S, f"gone after {took:.3f} s, {kept:.3f} s for lack of a CPU"
 
     def __str__(self):
         return "gone within " + ", ".join(f"{took * 1000:.0f} ({kept * 1000:.0f})" for took, kept in self.took) + " ms"
