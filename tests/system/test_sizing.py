@@ -103,8 +103,8 @@ def test_one_warning_for_all_workers_and_pools(start_weft, books):
     pools = {name: {**books.settings, "sessions": sessions} for name, sessions in (("main", 90), ("other", 20))}
     host = start_asked(start_weft, sections(pools, workers=2))
     line, = warnings(host)
-    assert ("pg main, other: 2 workers x (110 sessions + 2 to cancel and listen) = 224, and up to 448 while a reload goes"
-            f" on; {OF_SERVER} allows 197: some sessions will be refused") in line
+    assert ("pg main, other: 2 workers x (110 sessions + 2 to cancel and listen) = 224, and up to 448 while a reload"
+            f" goes on; {OF_SERVER} allows 197: some sessions will be refused") in line
 
 
 def test_sessions_that_fit(start_weft, books):
@@ -148,8 +148,8 @@ def test_pools_that_name_one_server_differently(start_weft, make_cluster):
         "main": {"host": env["PGHOST"], "port": env["PGPORT"], "user": "weft", "dbname": "weft", "sessions": 40},
         "tcp": {**tcp, "sessions": 40}, "other": {**other, "sessions": 40}}))
     line, = warnings(host)
-    assert ("pg main, tcp, other: 1 workers x (120 sessions + 3 to cancel and listen) = 123, and up to 246 while a reload"
-            f" goes on; {OF_SERVER} allows 197: some may be refused then") in line
+    assert ("pg main, tcp, other: 1 workers x (120 sessions + 3 to cancel and listen) = 123, and up to 246 while a"
+            f" reload goes on; {OF_SERVER} allows 197: some may be refused then") in line
 
 
 def test_two_servers_are_not_one(start_weft, books, make_cluster):
@@ -221,7 +221,8 @@ def test_a_reload_to_fewer_sessions(start_weft, books, limit):
     limit("role weft", 50)
     host = start_asked(start_weft, sections({"main": {**books.settings, "sessions": 24}}, **SOON))
     assert not warnings(host)  # 2 x 25
-    reload(host, sections({"main": {**books.settings, "sessions": 12}, "other": {**books.settings, "sessions": 11}}, **SOON))
+    reload(host, sections({"main": {**books.settings, "sessions": 12},
+                           "other": {**books.settings, "sessions": 11}}, **SOON))
     assert not warnings(host)  # 12 + 1 + 11 + 1 + 25
     reload(host, sections({"main": {**books.settings, "sessions": 24}}, **SOON), 3)
     reload(host, sections({"main": {**books.settings, "sessions": 4}}, workers=5, **SOON), 4)
@@ -229,8 +230,8 @@ def test_a_reload_to_fewer_sessions(start_weft, books, limit):
     reload(host, sections({"main": {**books.settings, "sessions": 40}}, **SOON), 5)
     assert "= 41, and up to 82 while a reload goes on; the limit of role weft allows 50: " in warnings(host)[0]
     reload(host, sections({"main": {**books.settings, "sessions": 12}}, **SOON), 6)
-    assert ("= 13, and up to 54 while a reload goes on, as it does; the limit of role weft allows 50: some may be refused"
-            " then") in warnings(host)[1]
+    assert ("= 13, and up to 54 while a reload goes on, as it does; the limit of role weft allows 50: some may be"
+            " refused then") in warnings(host)[1]
     assert len(warnings(host)) == 2
 
 
