@@ -272,8 +272,8 @@ static bool append(const struct op *op, enum part part, size_t size_max, struct 
     struct column *columns = make_columns(op, &key_writer);
 
     CHECK(size_max <= SIZE_MAX / 2);
-    if (key_writer.is_full)
-        writer.is_full = true;
+    if (key_writer.is_full && pg_rows(op) > 0)
+        writer.is_full = true; /* without rows no key is written */
     else
         append_part(op, part, columns, &keys, &writer);
     mem_free(columns);

@@ -155,6 +155,7 @@ static void test_no_more_is_written_than_may_be(void **state)
         {"select repeat(chr(1), 100) as a", sizeof "[{\"a\":\"\"}]" - 1 + 600},
         {"select 1 as \"a long name\"", sizeof "[{\"a long name\":1}]" - 1},
         {"select where false", 2},
+        {"select 1 as \"a long name\" where false", 2},
     };
 
     (void)state;
