@@ -2,6 +2,7 @@
 #include "pg/encode.h"
 #include "base/number.h"
 #include "pg/calendar.h"
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -116,6 +117,10 @@ static char *write_int(int64_t number, char *out)
  * called setlocale(): the server wants a point. */
 static void write_double(double number, char *out)
 {
+    if (isnan(number) || isinf(number)) { /* a numeric takes no "-nan", which printf() may write */
+        (void)strcpy(out, isnan(number) ? "NaN" : number > 0 ? "Infinity" : "-Infinity");
+        return;
+    }
     for (int precision = 15; precision <= 17; precision++) {
         (void)snprintf(out, NUMBER_SIZE, "%.*g", precision, number);
         if (strtod(out, NULL) == number)

@@ -3,6 +3,7 @@
  *       in binary form are read, or refused, in the same way, and what is written of them is read
  *       as the same again; and a glance at the server's messages stays within what came. */
 #include "base/mem.h"
+#include "base/number.h"
 #include "fuzz/fuzz.h"
 #include "pg/binary.h"
 #include "pg/calendar.h"
@@ -86,6 +87,75 @@ static void check_bytes(struct span text)
         mem_free(again);
     }
     mem_free(out);
+}
+
+/* Whatever number a plugin gives, as each kind that takes one. */
+static void check_numbers_written(struct span bytes)
+{
+    struct pg_value value = {.kind = PG_INT};
+    int64_t number = 0;
+    double real = 0;
+    char *text;
+
+    memcpy(&value.as.i, bytes.ptr, bytes.len < 8 ? bytes.len : 8);
+    text = written(&value);
+    MUST(number_int(span_of(text), &number) && number == value.as.i);
+    mem_free(text);
+    value.kind = PG_BOOL;
+    text = written(&value);
+    MUST(span_equal(span_of(text), value.as.i != 0 ? SPAN("t") : SPAN("f")));
+    mem_free(text);
+    value.kind = PG_DOUBLE;
+    text = written(&value);
+    MUST(pg_double_read(span_of(text), &real));
+    MUST(memcmp(&real, &value.as.d, sizeof real) == 0 ||
+         (real != real && value.as.d != value.as.d));
+    MUST(real == real || span_equal(span_of(text), SPAN("NaN")));
+    mem_free(text);
+}
+
+/* The bytes as numbers of an array. */
+static void check_ints_written(struct span bytes)
+{
+    struct span items[ITEMS_MAX];
+    int64_t numbers[ITEMS_MAX], back;
+    uint32_t count = bytes.len / sizeof *numbers < ITEMS_MAX
+                         ? (uint32_t)(bytes.len / sizeof *numbers)
+                         : ITEMS_MAX;
+    const struct pg_value value = {.kind = PG_INTS, .as.ints = {numbers, count}};
+    uint32_t count_back = 0;
+    char *text, *store;
+
+    memcpy(numbers, bytes.ptr, count * sizeof *numbers);
+    text = written(&value);
+    MUST(pg_array_count_max(span_of(text)) <= ITEMS_MAX);
+    store = mem_alloc(2 * strlen(text) + 2);
+    MUST(pg_array_read(span_of(text), store, items, &count_back) && count_back == count);
+    for (uint32_t i = 0; i < count; i++)
+        MUST(number_int(items[i], &back) && back == numbers[i]);
+    mem_free(store);
+    mem_free(text);
+}
+
+/* A text and a JSON go as they are, or not at all: there is no NUL in one. */
+static void check_texts_written(struct span bytes)
+{
+    struct pg_value value = {.kind = PG_TEXT, .as.text = bytes};
+    enum err err = ERR_OK;
+
+    for (int kind = 0; kind < 2; kind++) {
+        bool has_nul = bytes.len > 0 && memchr(bytes.ptr, '\0', bytes.len) != NULL;
+        char *text;
+
+        value.kind = kind == 0 ? PG_TEXT : PG_JSON;
+        MUST((pg_value_problem(&value, &err) != NULL) == has_nul);
+        MUST(!has_nul || err == ERR_DB_VALUE);
+        if (has_nul)
+            continue;
+        text = written(&value);
+        MUST(span_equal(span_of(text), bytes));
+        mem_free(text);
+    }
 }
 
 /* Do these items, written as a parameter, come back? */
@@ -252,6 +322,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_bytes(text);
     check_array(text);
     check_texts(text);
+    check_numbers_written(text);
+    check_ints_written(text);
+    check_texts_written(text);
     check_glance(text);
     check_binary(text);
     mem_free(copy);

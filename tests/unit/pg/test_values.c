@@ -12,7 +12,9 @@
 #include "pg/decode.h"
 #include "pg/encode.h"
 
+#include <float.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,6 +72,15 @@ static struct op *ask(const char *sql, const struct pg_value *value)
     if (err != ERR_OK)
         fail_msg("%s: %s: %.*s", sql, err_name(err), SPAN_ARG(op->error));
     return op;
+}
+
+static void expect_refused(const char *sql, const struct pg_value *value, const char *sqlstate)
+{
+    struct op *op = pg_world_start_sql(&world, sql, 1, value);
+    enum err err = pg_world_await(&world, op);
+
+    assert_int_not_equal(err, ERR_OK);
+    assert_string_equal(pg_sqlstate(op).ptr, sqlstate);
 }
 
 /* Times */
@@ -171,6 +182,105 @@ static void test_zones_and_dates_of_the_server(void **state)
         }
     }
     pg_world_check(pg_world_run(&world, "show datestyle"), "ISO, MDY");
+}
+
+/* Numbers and truth */
+
+static double random_double(void)
+{
+    static const double some[] = {
+        0.0,           -0.0,     1.0,       -1.5,     0.1,     1e15,
+        1e16,          1e300,    DBL_MAX,   -DBL_MAX, DBL_MIN, DBL_TRUE_MIN,
+        -DBL_TRUE_MIN, INFINITY, -INFINITY, NAN,      0x1p53,  123456789012345678.0};
+    uint64_t bits = random_next(&dice);
+    double any;
+
+    switch (random_below(&dice, 4)) {
+    case 0:
+        return some[random_below(&dice, sizeof some / sizeof some[0])];
+    case 1:
+        bits &= 0x800fffffffffffff; /* a denormal one */
+        break;
+    default:
+        break;
+    }
+    memcpy(&any, &bits, sizeof any);
+    return any;
+}
+
+static bool is_same(double one, double other)
+{
+    return memcmp(&one, &other, sizeof one) == 0 || (isnan(one) && isnan(other));
+}
+
+/* The server sends the number's own bits, as bytes: nothing that we read text with is asked. */
+static void test_doubles_come_back(void **state)
+{
+    (void)state;
+    pg_server_need(&server);
+    for (int i = 0; i < rounds; i++) {
+        const struct pg_value value = {.kind = PG_DOUBLE, .as.d = random_double()};
+        struct op *op = ask("select $1::float8, ('x' || encode(float8send($1::float8), 'hex'))"
+                            "::bit(64)::int8",
+                            &value);
+        int64_t bits = pg_int(op, 0, 1);
+        double sent;
+
+        memcpy(&sent, &bits, sizeof sent);
+        if (!is_same(sent, value.as.d) || !is_same(pg_double(op, 0, 0), value.as.d))
+            fail_msg("%.17g came to the server as %.17g, and back as %s", value.as.d, sent,
+                     pg_text(op, 0, 0).ptr);
+        if (i % 100 == 99)
+            pg_world_renew(&world);
+    }
+}
+
+/* As a numeric, too, which is more strict. */
+static void test_numbers_that_are_none(void **state)
+{
+    static const struct {
+        double number;
+        const char *text;
+    } cases[] = {{NAN, "NaN"}, {-NAN, "NaN"}, {INFINITY, "Infinity"}, {-INFINITY, "-Infinity"}};
+
+    (void)state;
+    pg_server_need(&server);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const struct pg_value value = {.kind = PG_DOUBLE, .as.d = cases[i].number};
+
+        pg_world_check(ask("select $1::numeric", &value), cases[i].text);
+        pg_world_check(ask("select $1::float8", &value), cases[i].text);
+        pg_world_check(ask("select $1::float4", &value), cases[i].text);
+    }
+}
+
+static void test_ints_and_bools_come_back(void **state)
+{
+    static const int64_t some[] = {0, 1, -1, INT64_MIN, INT64_MAX, INT32_MIN, INT32_MAX};
+
+    (void)state;
+    pg_server_need(&server);
+    for (int i = 0; i < rounds; i++) {
+        struct pg_value value = {.kind = PG_INT, .as.i = (int64_t)random_next(&dice)};
+        char text[32];
+        struct op *op;
+
+        if (i % 4 == 0)
+            value.as.i = some[random_below(&dice, sizeof some / sizeof some[0])];
+        value.as.i >>= i % 4 == 1 ? random_below(&dice, 64) : 0;
+        (void)snprintf(text, sizeof text, "%" PRId64, value.as.i);
+        op = ask("select $1::int8, int8send($1::int8) = decode(lpad(to_hex($1::int8), 16, '0'),"
+                 " 'hex')",
+                 &value);
+        pg_world_check(op, text);
+        assert_true(pg_int(op, 0, 0) == value.as.i && pg_bool(op, 0, 1));
+        value.kind = PG_BOOL;
+        op = ask("select $1::bool, (not $1::bool)::int", &value);
+        assert_true(pg_bool(op, 0, 0) == (value.as.i != 0));
+        assert_int_equal(pg_int(op, 0, 1), value.as.i == 0);
+        if (i % 100 == 99)
+            pg_world_renew(&world);
+    }
 }
 
 /* Texts, bytes, arrays */
@@ -282,6 +392,55 @@ static void test_arrays_of_numbers_come_back(void **state)
     }
 }
 
+/* The server reads the JSON that it would write of a text itself, and takes it for the same. */
+static void test_texts_and_json_come_back(void **state)
+{
+    char store[TEXT_MAX];
+
+    (void)state;
+    pg_server_need(&server);
+    for (int i = 0; i < rounds; i++) {
+        struct pg_value value = {.kind = PG_TEXT, .as.text = random_text(store, false)};
+        struct op *op = ask("select $1::text, to_json($1::text)::text", &value);
+        struct pg_value json = {.kind = PG_JSON, .as.text = pg_text(op, 0, 1)};
+
+        expect_same(pg_text(op, 0, 0), value.as.text);
+        op = ask("select $1::jsonb #>> '{}', $1::json::text", &json);
+        expect_same(pg_text(op, 0, 0), value.as.text);
+        expect_same(pg_text(op, 0, 1), json.as.text);
+        if (i % 100 == 99)
+            pg_world_renew(&world);
+    }
+}
+
+/* By the server: a text is no UTF-8, or has what JSON may not have; and by us: a NUL. */
+static void test_texts_that_are_none(void **state)
+{
+    static const struct span bad[] = {SPAN("\xff"), SPAN("a\xc3"), SPAN("\xed\xa0\x80"),
+                                      SPAN("\xc0\x80"), SPAN("\xf4\x90\x80\x80")};
+    static const struct span nul = SPAN("a\0b");
+    static const enum pg_kind kinds[] = {PG_TEXT, PG_JSON};
+    struct pg_value value = {.kind = PG_TEXTS, .as.texts = {bad, 1}};
+
+    (void)state;
+    pg_server_need(&server);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        value = (struct pg_value){.kind = PG_TEXT, .as.text = bad[i]};
+        expect_refused("select $1::text", &value, "22021");
+        value = (struct pg_value){.kind = PG_TEXTS, .as.texts = {&bad[i], 1}};
+        expect_refused("select $1::text[]", &value, "22021");
+    }
+    value = (struct pg_value){.kind = PG_JSON, .as.text = SPAN("{\"a\":")};
+    expect_refused("select $1::json", &value, "22P02");
+    value = (struct pg_value){.kind = PG_JSON, .as.text = SPAN("\"\\u0000\"")};
+    expect_refused("select $1::jsonb", &value, "22P05");
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        value = (struct pg_value){.kind = kinds[i], .as.text = nul};
+        assert_int_equal(pg_world_start_sql(&world, "select $1", 1, &value)->status, ERR_DB_VALUE);
+    }
+    pg_world_check(pg_world_run(&world, "select 1"), "1");
+}
+
 static void test_what_an_array_is_used_for(void **state)
 {
     static const int64_t ids[] = {2, 3, 9};
@@ -363,6 +522,11 @@ int main(void)
         cmocka_unit_test(test_times_are_read),
         TEST(test_times_come_back),
         TEST(test_zones_and_dates_of_the_server),
+        TEST(test_doubles_come_back),
+        TEST(test_numbers_that_are_none),
+        TEST(test_ints_and_bools_come_back),
+        TEST(test_texts_and_json_come_back),
+        TEST(test_texts_that_are_none),
         TEST(test_bytes_come_back),
         TEST(test_arrays_of_text_come_back),
         TEST(test_arrays_of_numbers_come_back),
