@@ -160,13 +160,21 @@ static struct span special_of(const struct pg_numeric *numeric)
     }
 }
 
-/* What stands before the point. */
+/* What stands before the point; no zero in front of more, which JSON has not, whatever came. */
 static void write_whole(const struct pg_numeric *numeric, struct buf *out)
 {
+    bool has_begun = false;
+
     if (numeric->weight < 0)
         buf_append(out, SPAN("0"));
-    for (int32_t i = 0; i <= numeric->weight; i++)
-        buf_format(out, i == 0 ? "%d" : "%04d", (int)digit_at(numeric, i));
+    for (int32_t i = 0; i <= numeric->weight; i++) {
+        int32_t digit = digit_at(numeric, i);
+
+        if (!has_begun && digit == 0 && i < numeric->weight)
+            continue;
+        buf_format(out, has_begun ? "%04d" : "%d", (int)digit);
+        has_begun = true;
+    }
 }
 
 static void write_fraction(const struct pg_numeric *numeric, struct buf *out)
