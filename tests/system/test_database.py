@@ -355,8 +355,8 @@ def test_statement_timeout_of_the_server(start_weft, books):
 INTERVAL_S = 2  # client_connection_check_interval
 
 
-def test_every_session_has_the_server_look_for_its_client(start_weft, books):
-    """A shared one, one that comes back from a transaction which has changed it, and the one that cancels."""
+def test_a_session_has_the_server_look_for_its_client(start_weft, books):
+    """A shared one, and one that comes back from a transaction which has changed it."""
     host = start_weft(sections(books, server={"request_timeout": "10s"}, pool={"sessions": 1}))
     show = "show client_connection_check_interval"
     shown = [{"client_connection_check_interval": f"{INTERVAL_S}s"}]
