@@ -45,6 +45,7 @@ struct pg_connect {
     bool is_only;                    /* see struct pg_wish */
     bool asks_limits;                /* the same */
     struct pg_limits limits;         /* the answer */
+    struct pg_traits traits;         /* of the connection */
     PGconn *conn;                    /* made by the thread */
     char problem[512];               /* why it failed, for each server; "" else */
     pg_connect_fn *done;             /* whom to tell */
@@ -168,20 +169,41 @@ static bool ask_limits(struct pg_connect *connect, uint64_t end_us)
 }
 
 /* A server on another system may refuse the setting: it is only a net. */
-static bool set_up(struct pg_connect *connect, uint64_t end_us)
+static bool check_client(struct pg_connect *connect, uint64_t end_us)
 {
     PGresult *result;
 
-    if (!connect->is_prepared)
-        return true;
-    if (connect->asks_limits)
-        return ask_limits(connect, end_us); /* and is not used for more */
     if (PQserverVersion(connect->conn) < VERSION_CLIENT_CHECK)
         return true;
     if (!ask(connect, PG_CLIENT_CHECK_SQL, end_us, &result))
         return false;
+    connect->traits.checks_client = PQresultStatus(result) == PGRES_COMMAND_OK;
     PQclear(result);
     return true;
+}
+
+/* A pooler that hands out sessions by transactions tells of a process that there is not. */
+static bool look_behind(struct pg_connect *connect, uint64_t end_us)
+{
+    PGresult *result;
+
+    if (!ask(connect, "select pg_catalog.pg_backend_pid()", end_us, &result))
+        return false;
+    connect->traits.is_direct =
+        PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1 &&
+        strtol(PQgetvalue(result, 0, 0), NULL, 10) == PQbackendPID(connect->conn);
+    PQclear(result);
+    return true;
+}
+
+static bool set_up(struct pg_connect *connect, uint64_t end_us)
+{
+    if (!connect->is_prepared)
+        return look_behind(connect, end_us);
+    connect->traits.is_direct = true;
+    if (connect->asks_limits)
+        return ask_limits(connect, end_us); /* and is not used for more */
+    return check_client(connect, end_us);
 }
 
 static void ignore_notice(void *data, const PGresult *result)
@@ -319,6 +341,12 @@ uint32_t pg_connect_server(const struct pg_connect *connect)
 {
     CHECK_OBJ(connect, CONNECT_MAGIC);
     return connect->server;
+}
+
+const struct pg_traits *pg_connect_traits(const struct pg_connect *connect)
+{
+    CHECK_OBJ(connect, CONNECT_MAGIC);
+    return &connect->traits;
 }
 
 const struct pg_limits *pg_connect_limits(const struct pg_connect *connect)

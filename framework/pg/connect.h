@@ -31,6 +31,12 @@ struct pg_limits {
     uint32_t database_sessions;  /* of the database; the same */
 };
 
+/* What was found out about a connection. */
+struct pg_traits {
+    bool is_direct;     /* it is one session of the server's all the time: no pooler hands it out */
+    bool checks_client; /* PG_CLIENT_CHECK_SQL was run on it */
+};
+
 /* Which server it is to be. */
 struct pg_wish {
     uint32_t first;             /* index of the one that is tried first, modulo their number */
@@ -48,6 +54,9 @@ typedef void pg_connect_fn(void *data, struct pg_connect *connect, struct pg_con
  * target_session_attrs wants. `options` and `wish` are not looked at after the call. */
 struct pg_connect *pg_connect_start(struct helpers *helpers, const struct pg_options *options,
                                     const struct pg_wish *wish, pg_connect_fn *done, void *data);
+
+/* In `done`: the attempt's. */
+const struct pg_traits *pg_connect_traits(const struct pg_connect *connect);
 
 /* In `done`: the index of the server that it was. */
 uint32_t pg_connect_server(const struct pg_connect *connect);

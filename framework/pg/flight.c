@@ -157,7 +157,7 @@ static void end_prepare(struct pg_flight *flight)
         prepared->state = is_fine ? PG_PREPARED : PG_UNPREPARED;
 }
 
-static void end_guard(struct pg_flight *flight)
+static void end_fixed(struct pg_flight *flight)
 {
     if (flight->prepared == NULL)
         return;
@@ -188,12 +188,13 @@ static void end_flight(const struct group *group, struct pg_flight *flight,
         end_prepare(flight);
         break;
     case PG_FLIGHT_GUARD:
-        end_guard(flight);
+        end_fixed(flight);
         break;
     case PG_FLIGHT_RUN:
         end_run(group, flight, before);
         break;
     case PG_FLIGHT_COMMAND:
+        end_fixed(flight);
         if (is_error(flight))
             log_debug("pg: %.*s", SPAN_ARG(pg_result_message(flight->result)));
         break;

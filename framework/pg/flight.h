@@ -28,13 +28,14 @@ struct pg_flight {
     enum pg_flight_kind kind;     /* see above */
     uint32_t number;              /* PREPARE: of the name */
     struct pg_query *query;       /* RUN: whose; NULL: a tombstone, its op is gone */
-    struct pg_prepared *prepared; /* PREPARE, GUARD, RUN: what; NULL: unprepared */
+    struct pg_prepared *prepared; /* what, but of a Sync; NULL: unprepared */
     struct pg_result *result;     /* what was answered so far */
     bool is_error;                /* `result` says that it failed */
     bool is_answered;             /* something was, perhaps without a result worth keeping */
     bool is_too_big;              /* there was one, larger than result_max: freed */
     bool is_stream;               /* RUN: its rows come one by one */
     bool has_begun;               /* and that was said to libpq */
+    bool is_cleaning;             /* COMMAND: where it fails, the session is not clean */
     bool must_work;               /* COMMAND: where it fails, the session cannot go on */
 };
 

@@ -85,7 +85,8 @@ static const struct field fields[] = {
      "request. 0: none."},
     {"prepared", FIELD_BOOL, AT(is_prepared), "on", 0, 0, NULL, FIELD_PER_WORKER,
      "Prepare statements. Off for a pooler that hands each transaction to another session of the "
-     "server; the server then gets no settings from weft, statement_timeout included."},
+     "server; the server then gets no settings from weft, statement_timeout included, and what "
+     "transactions leave in a session (settings, advisory locks) is the pooler's to clean."},
 };
 
 const struct field_table pg_option_table = {

@@ -66,6 +66,8 @@ bool pg_plans_renew(struct pg_session *session)
     session->_stale_count = 0;
     session->_must_renew = false;
     session->_guard.state = PG_UNPREPARED;
+    for (uint32_t i = 0; i < PG_CLEANING_STEPS; i++)
+        session->_cleaning[i].state = PG_UNPREPARED;
     pg_prepared_set_lose(&session->_prepared);
     return pg_session_restore(session, "deallocate all", false);
 }

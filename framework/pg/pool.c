@@ -370,8 +370,8 @@ static bool give_back(struct pg_pool *pool, struct pg_session *session)
             on_lost(session, "it was left in a transaction");
             return false;
         }
-        if (session->is_touched && pool->options->is_prepared) {
-            pg_session_clean(session); /* and comes back once more */
+        if (session->is_touched) {
+            pg_session_clean(session, true); /* and comes back once more */
             return false;
         }
         CHECK(pool->counts.sessions_pinned > 0);
@@ -516,7 +516,7 @@ static const struct pg_session_owner session_owner = {
     .on_idle = on_idle,
 };
 
-void pg_pool_add(struct pg_pool *pool, struct pg_conn *conn)
+void pg_pool_add(struct pg_pool *pool, struct pg_conn *conn, const struct pg_traits *traits)
 {
     const struct pg_options *options = pool->options;
     const struct pg_session_options session_options = {
@@ -526,6 +526,8 @@ void pg_pool_add(struct pg_pool *pool, struct pg_conn *conn)
             options->statement_timeout_ms > 0 ? options->statement_timeout_ms + STALL_GRACE_MS : 0,
         .number = ++pool->open_number,
         .is_prepared = options->is_prepared,
+        .is_direct = traits->is_direct,
+        .checks_client = traits->checks_client,
     };
     struct pg_session *session;
 

@@ -103,11 +103,6 @@ bool pg_is_copy(struct span sql);
  * INDEX CONCURRENTLY, and whatever is not known to be a SELECT or a change of rows. */
 bool pg_is_undone_by_error(struct span sql);
 
-/* May this text leave something in the session that runs it, beyond its transaction: settings by
- * set_config(), advisory locks of the session, temporary tables, cursors WITH HOLD? By its words;
- * what a function of the database does is not seen. */
-bool pg_touches_session(struct span sql);
-
 /* As pg_is_refused(), for a statement in a transaction, where SET LOCAL, SAVEPOINT, LOCK, cursors
  * and their like may be used. */
 const char *pg_is_refused_in_transaction(struct span sql);

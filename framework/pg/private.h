@@ -378,6 +378,6 @@ uint64_t pg_pool_expiry_ms(struct pg_pool *pool);
 void pg_pool_abandon(struct pg_pool *pool);
 
 /* An open connection becomes a session. */
-void pg_pool_add(struct pg_pool *pool, struct pg_conn *conn);
+void pg_pool_add(struct pg_pool *pool, struct pg_conn *conn, const struct pg_traits *traits);
 
 #endif

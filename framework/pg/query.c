@@ -331,8 +331,8 @@ static bool may_renew(const struct pg_query *query, const struct pg_session *ses
     return fault == PG_PLAN_STALE || pg_is_undone_by_error(query->sql);
 }
 
-/* What was to end a transaction was not executed, for its plan's fault or since a cancel of what ran
- * before has hit it: it is undone in another way. True: as was asked for. */
+/* What was to end a transaction was not executed, for its plan's fault or since a cancel of what
+ * ran before has hit it: it is undone in another way. True: as was asked for. */
 static bool undo(const struct pg_query *query, struct pg_session *session)
 {
     if (query->what == PG_DO_UNDO)

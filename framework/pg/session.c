@@ -20,7 +20,7 @@
 
 enum {
     PLACES_PER_STATEMENT = 8,       /* DEALLOCATE, PREPARE and GUARD with their Syncs, and more */
-    PLACES_TO_CLEAN = 16,           /* on top of a ROLLBACK */
+    PLACES_TO_CLEAN = 24,           /* with what is prepared for it, and a ROLLBACK */
     PLACES_PER_UNDO = 4,            /* ROLLBACK TO and RELEASE with their Syncs */
     NULLS_MAX = 4,                  /* an error at a Sync is followed by one */
     RESULT_SIZE_WORN = 1024 * 1024, /* libpq's buffers grow and never shrink */
@@ -304,6 +304,42 @@ static bool run_alone(struct pg_session *session, struct pg_query *query, bool i
     return pg_copying_start(session, query);
 }
 
+static bool append_step(struct pg_session *session, struct pg_prepared *step, bool must_work)
+{
+    static const struct pg_query plain; /* without parameters */
+    struct pg_flight *flight;
+
+    if (session->has_prepared ? !append_prepared(session, step, &plain)
+                              : !append_text(session, step->sql.ptr))
+        return false;
+    flight = pg_flight_push(&session->_flights, PG_FLIGHT_COMMAND);
+    flight->prepared = session->has_prepared ? step : NULL;
+    flight->must_work = must_work;
+    flight->is_cleaning = true;
+    step->users += session->has_prepared;
+    return true;
+}
+
+void pg_session_append_cleaning(struct pg_session *session, uint32_t count, bool must_work)
+{
+    CHECK(count <= PG_CLEANING_STEPS);
+    start_clock(session);
+    for (uint32_t i = 0; i < count; i++)
+        if (!append_step(session, &session->_cleaning[i], must_work))
+            return;
+    (void)sync_up(session);
+}
+
+/* The transaction has not ended, or the server has lost what was prepared: then nothing else that
+ * was is there any more. */
+static void note_unclean(struct pg_session *session)
+{
+    session->is_touched = true;
+    session->_must_renew = true;
+    for (uint32_t i = 0; i < PG_CLEANING_STEPS; i++)
+        session->_cleaning[i].state = PG_UNPREPARED;
+}
+
 bool pg_session_run(struct pg_session *session, struct pg_query *query, bool is_guarded)
 {
     CHECK_OBJ(session, PG_SESSION_MAGIC);
@@ -426,6 +462,8 @@ static void keep(struct pg_session *session, struct pg_flight *flight, struct pg
     flight->is_answered = true;
     if (!is_ok && flight->must_work)
         pg_session_note_problem(session, pg_result_message(result));
+    if (!is_ok && flight->is_cleaning)
+        note_unclean(session);
     flight->is_too_big |= is_ok && size > session->_result_max;
     session->is_worn |= size > RESULT_SIZE_WORN || flight->is_too_big;
     if (flight->result != NULL || (is_ok && (is_tombstone || flight->is_too_big))) {
@@ -709,6 +747,8 @@ struct pg_session *pg_session_create(struct loop *loop, struct pg_conn *conn,
     session->_result_max = options->result_max;
     session->number = options->number;
     session->has_prepared = options->is_prepared;
+    session->is_direct = options->is_direct;
+    session->checks_client = options->checks_client;
     session->canceled_place = PG_NOWHERE;
     session->_guard.sql = span_of(guard_sql);
     list_init(&session->batch_queries);

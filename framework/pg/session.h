@@ -61,7 +61,7 @@ struct pg_session_owner {
     uint32_t (*on_idle)(struct pg_session *session);
 };
 
-enum { PG_STALE_MAX = 16, PG_PROBLEM_SIZE = 160 };
+enum { PG_CLEANING_STEPS = 8, PG_STALE_MAX = 16, PG_PROBLEM_SIZE = 160 };
 
 struct pg_session {
     uint32_t magic;                       /* PG_SESSION_MAGIC */
@@ -82,7 +82,7 @@ struct pg_session {
                                            * is idle, and what is hit is run again */
     uint32_t canceled_place;              /* the head that was canceled last, or PG_NOWHERE */
     uint64_t canceled_ms;                 /* and when, on the loop's scale */
-    bool is_touched;                      /* pinned: a statement may have left something in it */
+    bool is_touched;                      /* pinned: it is to be cleaned before it is lent again */
     uint64_t idle_since_ms;               /* see on_idle() */
     uint64_t expires_ms;                  /* it is old then, and closed when idle; 0: never */
     bool is_worn;                         /* its buffers grew huge: to be closed when idle */
@@ -97,10 +97,13 @@ struct pg_session {
     struct timer _timer;                  /* stall and idleness */
     bool has_prepared;                    /* statements are prepared on it: it is our own */
     struct pg_prepared_set _prepared;     /* what the server has prepared */
-    struct pg_prepared _guard;            /* the guard's */
-    uint32_t _stale[PG_STALE_MAX];        /* numbers of names to deallocate with the next send */
-    uint32_t _stale_count;                /* how many */
-    bool _must_renew;                     /* there were more of them */
+    bool is_direct;                       /* it is one session of the server's all the time */
+    bool checks_client;                   /* PG_CLIENT_CHECK_SQL was run on it */
+    struct pg_prepared _cleaning[PG_CLEANING_STEPS]; /* for clean.c */
+    struct pg_prepared _guard;                       /* the guard's */
+    uint32_t _stale[PG_STALE_MAX];  /* numbers of names to deallocate with the next send */
+    uint32_t _stale_count;          /* how many */
+    bool _must_renew;               /* there were more of them */
     uint32_t plans_round;           /* see struct pg_pool: since which nothing is out of date */
     struct pg_flights _flights;     /* what the server owes answers to */
     uint64_t _unsent_bytes;         /* appended since libpq had nothing left to send */
@@ -121,6 +124,8 @@ struct pg_session_options {
     uint32_t depth_max;  /* statements in flight, at most */
     uint32_t stall_ms;   /* see above */
     uint32_t number;     /* for logs */
+    bool is_direct;      /* it is one session of the server's all the time */
+    bool checks_client;  /* PG_CLIENT_CHECK_SQL was run on it */
     bool is_prepared;    /* false: nothing is prepared on it, which costs the server more */
 };
 
@@ -168,9 +173,13 @@ bool pg_session_is_copying(const struct pg_session *session);
  * session breaks, on_lost() comes soon. */
 void pg_session_command(struct pg_session *session, const char *sql);
 
-/* Appends what takes back all that a statement may have left in the session: settings, temporary
- * tables, advisory locks, cursors. Where that fails, it is lost. */
-void pg_session_clean(struct pg_session *session);
+/* Appends what takes back all that statements may have left in the session: role, settings,
+ * temporary tables, advisory locks, cursors, what it listens to. Where that fails, it is lost if it
+ * `must_work`, else it is touched again. */
+void pg_session_clean(struct pg_session *session, bool must_work);
+
+/* Appends the first `count` of session->_cleaning under one Sync: for clean.c. */
+void pg_session_append_cleaning(struct pg_session *session, uint32_t count, bool must_work);
 
 /* Takes the op's statement out of the ring: a tombstone stays. */
 void pg_session_forget(struct pg_session *session, struct pg_query *query);

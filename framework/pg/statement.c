@@ -43,7 +43,6 @@ enum err pg_statements_declare(struct pg_statements *statements, struct pg_pool 
     known->magic = PG_STATEMENT_MAGIC;
     known->id = statements->count;
     known->flags = flags;
-    known->touches_session = pg_touches_session(span_of(sql));
     known->pool = pool;
     known->name = mem_copy(span_of(name));
     known->sql = span_of(mem_copy(span_of(sql)));

@@ -22,7 +22,6 @@ struct pg_statement {
     uint32_t magic;         /* STATEMENT_MAGIC */
     uint32_t id;            /* dense, from 0 */
     uint32_t flags;         /* PG_READ_ONLY, PG_SLOW, PG_BINARY */
-    bool touches_session;   /* pg_touches_session() */
     uint32_t expected_us;   /* moving average of its runs; 0: none yet */
     uint64_t failed;        /* runs that ended with an error; canceled ones too */
     struct histogram times; /* of all its runs, from the call to the answer */

@@ -146,6 +146,7 @@ void pg_transaction_pin(struct pg_transaction *transaction, struct pg_session *s
     reset_limit(transaction);
     session->transaction = transaction;
     session->is_pinned = true;
+    session->is_touched = session->is_direct; /* a pooler's are cleaned by that */
     session->load.is_taken = true;
     transaction->pool->counts.sessions_pinned++;
     hold(transaction, true);
@@ -225,6 +226,14 @@ static struct pg_session *let_go(struct pg_transaction *transaction)
     return session;
 }
 
+/* The end was sent: what must be undone beyond it goes with it. Behind a COPY nothing can be sent
+ * yet; then the pool sees to it (pg/pool.c), and where it fails, since the end has. */
+static void clean(struct pg_session *session)
+{
+    if (session->is_touched && !pg_session_is_copying(session))
+        pg_session_clean(session, false);
+}
+
 /* Undoes what was done since the savepoint, which is of no use then. */
 static void undo(struct pg_transaction *root, uint32_t savepoint)
 {
@@ -273,6 +282,7 @@ void pg_transaction_end(struct pg_transaction *transaction)
         return;
     session->is_rolling_back = true;
     pg_session_command(session, "rollback");
+    clean(session);
     pg_control_notice(&transaction->pool->control);
 }
 
@@ -375,10 +385,10 @@ static void note_sent(struct pg_transaction *transaction, const struct pg_query 
     case PG_DO_ROLLBACK:
         transaction->session->is_rolling_back = true;
         pg_control_notice(&transaction->pool->control);
-        (void)let_go(transaction);
+        clean(let_go(transaction));
         break;
     case PG_DO_COMMIT:
-        (void)let_go(transaction);
+        clean(let_go(transaction));
         break;
     case PG_DO_UNDO:
         reset_limit(transaction->root);
@@ -406,8 +416,6 @@ static bool send_next(struct pg_transaction *root)
         tighten(root, query);
     if (!pg_session_run(root->session, query, false))
         return false;
-    root->session->is_touched |= query->statement != NULL ? query->statement->touches_session
-                                                          : pg_touches_session(query->sql);
     pg_pool_sent(root->pool, query);
     query->transaction = NULL;
     note_sent(transaction, query);

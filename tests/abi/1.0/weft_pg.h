@@ -176,10 +176,11 @@ static inline WEFT_MUST_USE weft_status weft_declare(weft_host *host, weft_pg *d
  * undoes it: see weft_maybe_applied().
  * SET, LISTEN, PREPARE and their like are refused outside of a transaction; functions with the same
  * effects are not seen: set_config(..., false), session-level advisory locks, lo_open() and what a
- * function of yours does need a transaction and its local form (set_config(..., true),
- * pg_advisory_xact_lock()), or they hit whoever has the session next. What the text of a statement
- * in a transaction shows of that (set_config(), advisory locks, temporary tables, cursors WITH
- * HOLD) is undone before the session is anybody else's, which costs 0.3 ms. [loop] */
+ * function of yours does need a transaction, or they hit whoever has the session next. Behind each
+ * transaction the session is cleaned before it is anybody else's, as by DISCARD ALL: role,
+ * settings, advisory locks, temporary tables, cursors, what it listens to. Behind a pooler
+ * (prepared = off) it is not ours to clean: there only the local forms end with the transaction
+ * (set_config(..., true), pg_advisory_xact_lock()). [loop] */
 static inline weft_op *weft_run(weft_ctx *ctx, weft_pg *db, weft_stmt *stmt, uint32_t count,
                                 const weft_value *values)
 {
