@@ -224,10 +224,15 @@ static bool was_canceled(const struct pg_session *session)
 }
 
 /* Does the session run what nobody waits for? In a transaction that somebody still holds, a cancel
- * would end more than the statement; a stream that was given up has ended it already. */
+ * would end more than the statement; a stream that was given up has ended it already. Of those that
+ * share a Sync nobody tells which one runs: the rest of them, which only read, are run again. */
 static bool is_given_up(const struct pg_session *session)
 {
-    if (pg_session_is_idle(session) || !pg_session_is_head_dead(session))
+    if (pg_session_is_idle(session))
+        return false;
+    if (!session->is_pinned && pg_flights_is_head_burdened(&session->_flights))
+        return true;
+    if (!pg_session_is_head_dead(session))
         return false;
     return !session->is_pinned || session->is_rolling_back || pg_session_is_streaming(session);
 }

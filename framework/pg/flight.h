@@ -92,6 +92,10 @@ static inline bool pg_flights_is_empty(const struct pg_flights *flights)
 /* Does nobody want the answers up to the next Sync? */
 bool pg_flights_is_head_dead(const struct pg_flights *flights);
 
+/* Does nobody want one of the answers up to the next Sync, which is still owed, while all that
+ * shares this Sync can only read, and so may be run again? */
+bool pg_flights_is_head_burdened(const struct pg_flights *flights);
+
 /* Is there a stream up to the next Sync, wanted or not? */
 bool pg_flights_is_head_stream(const struct pg_flights *flights);
 

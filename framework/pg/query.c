@@ -263,10 +263,16 @@ static void run_again(struct pg_query *query)
     pg_pool_submit_again(query->pool, query);
 }
 
-/* False: it was, often enough. */
-static bool may_run_again(struct pg_query *query)
+/* Our cancel of a neighbour under its Sync has ended it? Once only: then it runs alone. */
+static bool is_sacrificed(const struct pg_query *query, const struct pg_session *session)
 {
-    if (++query->aborted_count > ABORTED_MAX)
+    return session->is_canceling && !query->must_run_alone && (query->flags & PG_READ_ONLY) != 0;
+}
+
+/* False: it was, often enough. */
+static bool may_run_again(struct pg_query *query, const struct pg_session *session)
+{
+    if (!is_sacrificed(query, session) && ++query->aborted_count > ABORTED_MAX)
         return false;
     run_again(query);
     return true;
@@ -281,7 +287,7 @@ static bool is_harmless_again(const struct pg_query *query, const struct pg_sess
 
 static void lost(struct pg_query *query, struct pg_session *session)
 {
-    if (is_harmless_again(query, session) && may_run_again(query))
+    if (is_harmless_again(query, session) && may_run_again(query, session))
         return;
     query->is_maybe_applied = may_have_applied(query, session);
     if (query->what == PG_DO_ROLLBACK || query->what == PG_DO_UNDO)
@@ -290,9 +296,9 @@ static void lost(struct pg_query *query, struct pg_session *session)
         pg_query_settle(query, ERR_DB_DOWN, "pg_lost");
 }
 
-static void aborted(struct pg_query *query)
+static void aborted(struct pg_query *query, const struct pg_session *session)
 {
-    if (may_run_again(query))
+    if (may_run_again(query, session))
         return;
     op_explain(&query->op, SPAN("the server did not run it"));
     pg_query_settle(query, ERR_DB, "pg_error");
@@ -400,7 +406,7 @@ static void failed(struct pg_query *query, struct pg_session *session,
     struct span sqlstate = pg_result_sqlstate(result);
     enum err err = pg_sqlstate_error(sqlstate);
 
-    if (was_hit(query, session, answer, sqlstate) && may_run_again(query)) {
+    if (was_hit(query, session, answer, sqlstate) && may_run_again(query, session)) {
         pg_result_clear(result);
         return;
     }
@@ -417,7 +423,7 @@ static void failed(struct pg_query *query, struct pg_session *session,
     if (is_demoted(query, session, sqlstate)) {
         pg_pool_move(query->pool, session);
         err = ERR_DB_RETRY; /* the transaction's; a statement alone has not run and waits */
-        if (!session->is_pinned && query->stream == NULL && may_run_again(query)) {
+        if (!session->is_pinned && query->stream == NULL && may_run_again(query, session)) {
             pg_result_clear(result);
             return;
         }
@@ -498,7 +504,7 @@ void pg_query_answered(struct pg_query *query, struct pg_session *session,
         lost(query, session);
         return;
     case PG_ABORTED:
-        aborted(query);
+        aborted(query, session);
         return;
     case PG_TOO_BIG:
         too_big(query, session);

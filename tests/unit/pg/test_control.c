@@ -6,6 +6,7 @@
 #include "lib/pg_server.h"
 #include "lib/test.h"
 #include "pg/listen.h"
+#include "pg/private.h"
 #include "pg/transaction.h"
 #include "task/group.h"
 
@@ -130,6 +131,96 @@ static void test_what_nobody_waits_for_is_canceled(void **state)
     assert_int_equal(counts()->cancels_sent, 1);
     assert_int_equal(counts()->sessions_lost, 0);
     pg_world_check(pg_world_run(&world, "select 'well'"), "well");
+}
+
+/* A declared statement that only reads, and that is known to be short: it shares its Sync. */
+static const struct pg_statement *declare_short(const char *name, const char *sql)
+{
+    const struct pg_value none = pg_world_int(0);
+    const struct pg_statement *statement = NULL;
+    struct op *op;
+
+    assert_int_equal(pg_pool_declare(world.pool, name, sql, PG_READ_ONLY, &statement), ERR_OK);
+    op = pg_query_start(
+        world.scope,
+        &(struct pg_call){.pool = world.pool, .statement = statement, .values = &none, .count = 1});
+    assert_int_equal(pg_world_await(&world, op), ERR_OK);
+    world.pool->statements.list[statement->id]->expected_us = 100;
+    return statement;
+}
+
+static struct op *start_shared(const struct pg_statement *statement, int64_t number)
+{
+    const struct pg_value value = pg_world_int(number);
+
+    return pg_query_start(
+        world.scope, &(struct pg_call){
+                         .pool = world.pool, .statement = statement, .values = &value, .count = 1});
+}
+
+/* Three under one Sync, the `hanging`-th of which is given up while it runs. */
+static void give_up_one_of_three(const struct pg_statement *sleep, const struct pg_statement *add,
+                                 int hanging)
+{
+    uint64_t syncs = counts()->syncs, run_again = counts()->run_again;
+    uint64_t cancels = counts()->cancels_sent;
+    struct op *ops[3];
+
+    for (int i = 0; i < 3; i++)
+        ops[i] = i == hanging ? start_shared(sleep, 60) : start_shared(add, i);
+    until_running("select pg_sleep", "1");
+    assert_int_equal(counts()->syncs, syncs + 1);
+    op_cancel(ops[hanging]);
+    for (int i = 0; i < 3; i++) {
+        if (i == hanging)
+            continue;
+        assert_int_equal(pg_world_await(&world, ops[i]), ERR_OK);
+        assert_int_equal(pg_int(ops[i], 0, 0), 100 + i);
+        assert_int_equal(pg_query_of(ops[i])->aborted_count, 0); /* it was no fault of theirs */
+    }
+    until_idle();
+    assert_int_equal(counts()->cancels_sent, cancels + 1);
+    assert_int_equal(counts()->run_again, run_again + 2 - (unsigned)hanging); /* those behind it */
+}
+
+static void test_a_neighbour_under_its_sync_does_not_protect_it(void **state)
+{
+    const struct pg_statement *sleep, *add;
+
+    (void)state;
+    pg_server_need(&server);
+    world.options.sessions_max = 1;
+    world.options.statement_timeout_ms = 0;
+    pg_world_start(&world);
+    sleep = declare_short("sleep", "select pg_sleep($1::int)");
+    add = declare_short("add", "select 100 + $1::int");
+    for (int hanging = 0; hanging < 3; hanging++)
+        give_up_one_of_three(sleep, add, hanging);
+    assert_int_equal(counts()->sessions_lost, 0);
+}
+
+/* It is the neighbour that runs, and that the cancel hits. */
+static void test_a_neighbour_that_runs_is_run_again(void **state)
+{
+    const struct pg_statement *sleep, *add;
+    struct op *running, *op;
+
+    (void)state;
+    pg_server_need(&server);
+    world.options.sessions_max = 1;
+    world.options.statement_timeout_ms = 0;
+    pg_world_start(&world);
+    sleep = declare_short("sleep", "select 7 from pg_sleep($1::int)");
+    add = declare_short("add", "select 100 + $1::int");
+    running = start_shared(sleep, 2);
+    op = start_shared(add, 0);
+    until_running("select 7", "1");
+    op_cancel(op);
+    assert_int_equal(pg_world_await(&world, running), ERR_OK);
+    assert_int_equal(pg_int(running, 0, 0), 7);
+    assert_int_equal(pg_query_of(running)->aborted_count, 0);
+    assert_int_equal(counts()->cancels_sent, 1);
+    assert_int_equal(counts()->run_again, 1);
 }
 
 /* As the server does while it prepares for a statement: it forgets a cancel of that time. */
@@ -525,6 +616,8 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(test_what_nobody_waits_for_is_canceled),
+        TEST(test_a_neighbour_under_its_sync_does_not_protect_it),
+        TEST(test_a_neighbour_that_runs_is_run_again),
         TEST(test_a_cancel_that_comes_to_nothing),
         TEST(test_what_ends_by_itself_is_not_canceled),
         TEST(test_who_stands_behind_is_served),
