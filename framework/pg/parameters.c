@@ -105,6 +105,14 @@ static void collect(struct pg_parameters *parameters, const struct pg_options *o
         add_options(parameters, options);
 }
 
+/* A folder of them alone is complete, too: libpq looks for no file beside it. Where it is given a
+ * file that cannot be read as well, it loads neither, and takes every certificate for valid. */
+static void add_no_revocations(struct pg_parameters *parameters)
+{
+    if (find(parameters, "sslcrldir") == NULL)
+        add_default(parameters, "sslcrl", no_file);
+}
+
 /* What is not given here, libpq takes from the environment, or from files in somebody's home. */
 static void add_defaults(struct pg_parameters *parameters)
 {
@@ -114,7 +122,7 @@ static void add_defaults(struct pg_parameters *parameters)
     add_default(parameters, "sslmode", "prefer");
     add_default(parameters, "sslrootcert", verifies ? system_authorities : no_file);
     add_default(parameters, "sslcert", no_file);
-    add_default(parameters, "sslcrl", no_file);
+    add_no_revocations(parameters);
     add_default(parameters, "passfile", no_file);
     add_default(parameters, "gssencmode", "disable");
     add_default(parameters, "channel_binding", "prefer");

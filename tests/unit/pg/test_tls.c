@@ -1,5 +1,5 @@
 /* Goal: with TLS everything works as without, however large the answers are, and a server is
- *       trusted only as far as sslmode says. */
+ *       trusted only as far as sslmode and what is revoked say. */
 #include "base/clock.h"
 #include "base/mem.h"
 #include "lib/loop_driver.h"
@@ -393,6 +393,71 @@ static void test_an_authority_at_home_is_none(void **state)
     mem_free(home);
 }
 
+/* Revocations */
+
+/* A list of the authority's, as a file `ca.crl`, and in a folder `crls` as libpq's OpenSSL wants
+ * it, which names that certificate alone. */
+static void revoke(const char *name)
+{
+    char *command =
+        mem_format("rm -rf crls && mkdir crls && : >index && echo 01 >number && "
+                   "printf '[ca]\\ndefault_ca=it\\n[it]\\ndatabase=index\\ncrlnumber=number\\n"
+                   "default_md=sha256\\ndefault_crl_days=2\\n' >list.conf && "
+                   "list='openssl ca -config list.conf -keyfile ca.key -cert ca.crt' && "
+                   "$list -revoke %s.crt 2>list.log && $list -gencrl -out ca.crl 2>list.log && "
+                   "cp ca.crl crls/$(openssl crl -hash -noout -in ca.crl).r0",
+                   name);
+
+    run_there(command);
+    mem_free(command);
+}
+
+/* What is revoked is in that file, and in that folder; NULL: not given. */
+static void ask_for(const char *file, const char *crls)
+{
+    char *in_file = file != NULL ? mem_format("sslcrl=%s/%s", folder, file) : NULL;
+    char *in_folder = crls != NULL ? mem_format("sslcrldir=%s/%s", folder, crls) : NULL;
+
+    pg_world_again(&world);
+    mem_free(world.options.conninfo);
+    world.options.conninfo =
+        mem_format("host=localhost port=%s user=%s password=%s dbname=%s "
+                   "sslmode=verify-ca sslrootcert=%s/ca.crt %s %s",
+                   server.port, server.user, server.password, server.dbname, folder,
+                   in_file != NULL ? in_file : "", in_folder != NULL ? in_folder : "");
+    mem_free(in_file);
+    mem_free(in_folder);
+}
+
+static const struct {
+    const char *file, *crls;
+} lists[] = {{"ca.crl", NULL}, {NULL, "crls"}, {"ca.crl", "crls"}};
+
+static void test_a_revoked_certificate_is_not_trusted(void **state)
+{
+    (void)state;
+    need_tls();
+    revoke("good");
+    ask_for(NULL, NULL);
+    expect_trust();
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
+        ask_for(lists[i].file, lists[i].crls);
+        expect_distrust("certificate verify failed");
+    }
+}
+
+/* The lists can be read, and the one that is shown is not in them. */
+static void test_the_revocation_of_another_one_does_not_matter(void **state)
+{
+    (void)state;
+    need_tls();
+    revoke("wrong");
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
+        ask_for(lists[i].file, lists[i].crls);
+        expect_trust();
+    }
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -408,6 +473,8 @@ int main(void)
         TEST(test_answers_are_gathered),
         TEST(test_files_at_home_keep_nobody_out),
         TEST(test_an_authority_at_home_is_none),
+        TEST(test_a_revoked_certificate_is_not_trusted),
+        TEST(test_the_revocation_of_another_one_does_not_matter),
     };
 #undef TEST
 
