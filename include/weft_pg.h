@@ -174,13 +174,16 @@ static inline WEFT_MUST_USE weft_status weft_declare(weft_host *host, weft_pg *d
  * Parameters too large for the ctx's memory cancel it. A result larger than result_max of [pg.NAME]
  * fails with WEFT_E_DB and no weft_sqlstate(); the statement has run then, unless a transaction
  * undoes it: see weft_maybe_applied().
- * SET, LISTEN, PREPARE and their like are refused outside of a transaction; functions with the same
- * effects are not seen: set_config(..., false), session-level advisory locks, lo_open() and what a
- * function of yours does need a transaction, or they hit whoever has the session next. Behind each
- * transaction the session is cleaned before it is anybody else's, as by DISCARD ALL: role,
- * settings, advisory locks, temporary tables, cursors, what it listens to. Behind a pooler
- * (prepared = off) it is not ours to clean: there only the local forms end with the transaction
- * (set_config(..., true), pg_advisory_xact_lock()). [loop] */
+ * SET, LISTEN, PREPARE, DO, temporary objects and their like are refused outside of a transaction;
+ * functions and procedures with the same effects are not seen: set_config(..., false),
+ * session-level advisory locks, lo_open() and what a function of yours does, or what you CALL, need
+ * a transaction, or they hit whoever has the session next. Behind each transaction the session is
+ * cleaned before it is anybody else's, as by DISCARD ALL: role, settings, advisory locks, temporary
+ * tables, cursors, what it listens to. Behind a transaction pooler (prepared = off) nothing of that
+ * is done by weft, since the session is another one by then; unless the pooler does it, whatever
+ * outlives the transaction is found by whoever has that session next, of other programs, too. There
+ * use what ends with the transaction alone: set_config(..., true), pg_advisory_xact_lock(), ON
+ * COMMIT DROP, cursors without HOLD. [loop] */
 static inline weft_op *weft_run(weft_ctx *ctx, weft_pg *db, weft_stmt *stmt, uint32_t count,
                                 const weft_value *values)
 {

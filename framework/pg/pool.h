@@ -91,9 +91,9 @@ const struct pg_statement *pg_pool_statement(const struct pg_pool *pool, uint32_
  * statement's. */
 const struct histogram *pg_statement_times(const struct pg_statement *statement, uint64_t *failed);
 
-/* Would this text change a shared session (BEGIN, COMMIT, SET, LISTEN, COPY, PREPARE, ...), or is
- * there no statement in it? Then a constant text that says what to use instead; else NULL. Comments
- * before the keyword are skipped; functions with such effects are not seen. */
+/* Would this text change a shared session (BEGIN, COMMIT, SET, LISTEN, COPY, PREPARE, DO, temporary
+ * objects ...), or is there no statement in it? Then a constant text that says what to use instead;
+ * else NULL. Comments are skipped; functions and procedures with such effects are not seen. */
 const char *pg_is_refused(struct span sql);
 
 /* Does it begin with the keyword COPY? */
@@ -103,8 +103,8 @@ bool pg_is_copy(struct span sql);
  * INDEX CONCURRENTLY, and whatever is not known to be a SELECT or a change of rows. */
 bool pg_is_undone_by_error(struct span sql);
 
-/* As pg_is_refused(), for a statement in a transaction, where SET LOCAL, SAVEPOINT, LOCK, cursors
- * and their like may be used. */
+/* As pg_is_refused(), for a statement in a transaction, where SET LOCAL, SAVEPOINT, LOCK, DO,
+ * cursors, temporary objects and their like may be used. */
 const char *pg_is_refused_in_transaction(struct span sql);
 
 #endif

@@ -1,24 +1,29 @@
 /* pg/refuse.c - which statements would change a session that others share.
  *
- * Only the leading keyword is looked at, behind blanks, comments and empty statements, as the
- * server's own scanner would find it. What a function does is not seen. */
+ * The leading keyword is looked at, behind blanks, comments and empty statements, as the server's
+ * own scanner would find it, and of a text with "temp" in it all words. What a function does is not
+ * seen. */
 #include "base/check.h"
 #include "pg/pool.h"
 #include <stdint.h>
+#include <string.h>
 
 /* What to say, by what the keyword does. */
 static const char use_transaction[] =
-    "transactions are begun and ended by the pool's own calls, on "
-    "a session of their own";
-static const char use_copy[] = "COPY has calls of its own";
-static const char use_listen[] = "a shared session cannot listen";
+    "transactions are begun and ended by weft_begin(), weft_commit() and weft_rollback(), or by "
+    "weft_transact(), on a session of their own";
+static const char use_copy[] = "COPY is run by weft_copy_in() or weft_copy_out()";
+static const char use_listen[] = "channels are listened to by weft_listen()";
 static const char use_local[] =
     "it would change a session that others share: use SET LOCAL in a transaction, or the role's or "
     "the database's settings";
-static const char use_pinned[] = "it needs a session of its own: run it in a transaction";
-static const char is_prepared[] = "statements are prepared by the pool itself";
+static const char use_pinned[] =
+    "it needs a session of its own: run it in a transaction, by weft_transact() or weft_begin()";
+static const char is_prepared[] =
+    "statements are prepared by the pool itself: declare them by weft_declare()";
 static const char is_temporary[] =
-    "temporary objects belong to a session: make them ON COMMIT DROP in a transaction";
+    "temporary objects belong to a session: make them ON COMMIT DROP in a transaction, by "
+    "weft_transact() or weft_begin()";
 static const char is_empty[] = "there is no statement in it";
 
 /* Keywords, and whether a transaction may use them nevertheless. */
@@ -38,7 +43,7 @@ static const struct {
     {SPAN("load"), use_local, false},         {SPAN("listen"), use_listen, false},
     {SPAN("unlisten"), use_listen, false},    {SPAN("copy"), use_copy, false},
     {SPAN("prepare"), is_prepared, false},    {SPAN("execute"), is_prepared, false},
-    {SPAN("deallocate"), is_prepared, false},
+    {SPAN("deallocate"), is_prepared, false}, {SPAN("do"), use_pinned, true},
 };
 
 static bool is_blank(char c)
@@ -93,7 +98,12 @@ static struct span behind_nothing(struct span text)
     return text;
 }
 
-/* Takes the next keyword, which is empty where there is none. */
+static bool begins_word(char c)
+{
+    return ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') || c == '_' || (unsigned char)c >= 0x80;
+}
+
+/* Takes the next keyword or plain name, which is empty where there is none. */
 static struct span next_word(struct span *text)
 {
     struct span word;
@@ -101,8 +111,9 @@ static struct span next_word(struct span *text)
     *text = behind_nothing(*text);
     word = (struct span){text->ptr, 0};
     while (word.len < text->len &&
-           (((text->ptr[word.len] | 0x20) >= 'a' && (text->ptr[word.len] | 0x20) <= 'z') ||
-            text->ptr[word.len] == '_'))
+           (begins_word(text->ptr[word.len]) ||
+            (word.len > 0 && (text->ptr[word.len] == '$' ||
+                              (text->ptr[word.len] >= '0' && text->ptr[word.len] <= '9')))))
         word.len++;
     *text = behind(*text, word.len);
     return word;
@@ -113,18 +124,145 @@ static bool is_word(struct span word, const char *keyword)
     return span_equal_nocase(word, span_of(keyword));
 }
 
-/* CREATE [LOCAL | GLOBAL] TEMP[ORARY] and CREATE OR REPLACE TEMP. */
-static bool makes_temporary(struct span rest)
+static bool is_one_of(struct span word, const char *const *keywords)
 {
-    struct span word = next_word(&rest);
+    while (*keywords != NULL && !is_word(word, *keywords))
+        keywords++;
+    return *keywords != NULL;
+}
 
-    if (is_word(word, "local") || is_word(word, "global"))
-        word = next_word(&rest);
-    if (is_word(word, "or")) {
-        (void)next_word(&rest);
-        word = next_word(&rest);
-    }
+/* Skips what is between two of `quote`, of which a doubled one is none; so is one behind a
+ * backslash where those escape. The doubled one is seen as the end and another beginning. */
+static struct span behind_quoted(struct span text, char quote, bool has_escapes)
+{
+    text = behind(text, 1);
+    while (text.len > 0 && text.ptr[0] != quote)
+        text = behind(text, has_escapes && text.ptr[0] == '\\' && text.len > 1 ? 2 : 1);
+    return text.len > 0 ? behind(text, 1) : text;
+}
+
+/* Skips $tag$...$tag$, or the dollar of a parameter. */
+static struct span behind_dollar(struct span text)
+{
+    struct span rest = behind(text, 1), tag = {text.ptr, 1};
+
+    while (tag.len < text.len && text.ptr[tag.len] != '$' &&
+           (begins_word(text.ptr[tag.len]) ||
+            (tag.len > 1 && text.ptr[tag.len] >= '0' && text.ptr[tag.len] <= '9')))
+        tag.len++;
+    if (tag.len == text.len || text.ptr[tag.len] != '$')
+        return rest;
+    tag.len++;
+    for (rest = behind(text, tag.len); rest.len >= tag.len; rest = behind(rest, 1))
+        if (memcmp(rest.ptr, tag.ptr, tag.len) == 0)
+            return behind(rest, tag.len);
+    return behind(rest, rest.len);
+}
+
+/* Takes the next word, quoted name, string, or single character of anything else; empty at the
+ * end. */
+static struct span next_token(struct span *text)
+{
+    struct span token = next_word(text);
+    bool has_escapes = token.len == 1 && (token.ptr[0] | 0x20) == 'e';
+
+    if (text->len == 0 || (token.len > 0 && !(has_escapes && text->ptr[0] == '\'')))
+        return token;
+    if (text->ptr[0] == '\'' || text->ptr[0] == '"')
+        *text = behind_quoted(*text, text->ptr[0], has_escapes);
+    else if (text->ptr[0] == '$')
+        *text = behind_dollar(*text);
+    else
+        *text = behind(*text, 1);
+    token.len = (size_t)(text->ptr - token.ptr);
+    return token;
+}
+
+static bool is_temp(struct span word)
+{
     return is_word(word, "temp") || is_word(word, "temporary");
+}
+
+static bool is_scope(struct span word)
+{
+    return is_word(word, "local") || is_word(word, "global");
+}
+
+/* Behind CREATE: [OR REPLACE] [LOCAL | GLOBAL] TEMP[ORARY]. */
+static bool creates_temporary(struct span rest)
+{
+    struct span word = next_token(&rest);
+
+    if (is_word(word, "or")) {
+        (void)next_token(&rest);
+        word = next_token(&rest);
+    }
+    return is_temp(is_scope(word) ? next_token(&rest) : word);
+}
+
+/* Behind the INTO of a SELECT: [LOCAL | GLOBAL] TEMP[ORARY] and a name. Without one it is itself
+ * the name. */
+static bool selects_into_temporary(struct span rest)
+{
+    static const char *const no_names[] = {"from",   "where", "group",  "having",    "window",
+                                           "order",  "limit", "offset", "fetch",     "for",
+                                           "except", "union", "into",   "intersect", NULL};
+    struct span word = next_token(&rest), name;
+
+    if (is_scope(word))
+        return is_temp(next_token(&rest));
+    name = next_token(&rest);
+    return is_temp(word) && name.len > 0 && (begins_word(name.ptr[0]) || name.ptr[0] == '"') &&
+           !is_one_of(name, no_names);
+}
+
+static bool names_temporary(struct span token, struct span rest)
+{
+    struct span point = next_token(&rest);
+
+    return (is_word(token, "pg_temp") || span_equal(token, SPAN("\"pg_temp\""))) &&
+           span_equal(point, SPAN("."));
+}
+
+/* Whatever its place: with EXPLAIN ANALYZE before it, or the INTO of a SELECT. */
+static bool makes_temporary(struct span sql)
+{
+    struct span token = next_token(&sql), before = {sql.ptr, 0};
+    bool may_create = is_word(token, "create") || is_word(token, "explain");
+    bool may_select = !is_word(token, "import");
+
+    for (; token.len > 0; token = next_token(&sql)) {
+        if (names_temporary(token, sql))
+            return true;
+        if (may_create && is_word(token, "create") && creates_temporary(sql))
+            return true;
+        if (may_select && is_word(token, "into") && !is_word(before, "insert") &&
+            !is_word(before, "merge") && selects_into_temporary(sql))
+            return true;
+        before = token;
+    }
+    return false;
+}
+
+/* Is "temp" in it? Looked at for each text, so by its rarest letter. */
+static bool has_temp(struct span sql)
+{
+    static const char letters[] = {'p', 'P'};
+
+    for (int i = 0; i < 2; i++) {
+        struct span rest = sql;
+
+        while (rest.len > 0) {
+            const char *found = memchr(rest.ptr, letters[i], rest.len);
+
+            if (found == NULL)
+                break;
+            if (found - sql.ptr >= 3 && span_equal_nocase((struct span){found - 3, 3}, SPAN("tem")))
+                return true;
+            rest = behind(rest, (size_t)(found - rest.ptr) + 1);
+        }
+    }
+    return false;
 }
 
 /* SET LOCAL, SET TRANSACTION and SET CONSTRAINTS end with the transaction; ROLLBACK TO stays in
@@ -150,8 +288,6 @@ static const char *refused(struct span sql, bool in_transaction)
 
     if (word.len == 0 && rest.len == 0)
         return is_empty;
-    if (is_word(word, "create"))
-        return !in_transaction && makes_temporary(rest) ? is_temporary : NULL;
     for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
         if (!span_equal_nocase(word, refusals[i].keyword))
             continue;
@@ -160,7 +296,7 @@ static const char *refused(struct span sql, bool in_transaction)
             return NULL;
         return refusals[i].text;
     }
-    return NULL;
+    return !in_transaction && has_temp(sql) && makes_temporary(sql) ? is_temporary : NULL;
 }
 
 bool pg_is_copy(struct span sql)
@@ -170,18 +306,15 @@ bool pg_is_copy(struct span sql)
 
 bool pg_is_undone_by_error(struct span sql)
 {
-    static const char *const keywords[] = {"select", "insert", "update", "delete",
-                                           "merge",  "values", "with",   "table"};
+    static const char *const keywords[] = {"select", "insert", "update", "delete", "merge",
+                                           "values", "with",   "table",  NULL};
     struct span word = next_word(&sql);
 
     while (word.len == 0 && sql.len > 0 && sql.ptr[0] == '(') {
         sql = behind(sql, 1);
         word = next_word(&sql);
     }
-    for (size_t i = 0; i < sizeof keywords / sizeof keywords[0]; i++)
-        if (is_word(word, keywords[i]))
-            return true;
-    return false;
+    return is_one_of(word, keywords);
 }
 
 const char *pg_is_refused(struct span sql)

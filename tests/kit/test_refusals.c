@@ -33,16 +33,19 @@ static weft_status init(weft_host *host, void **self)
 
 WEFT_PLUGIN("refusals", "1.0", init, NULL, NULL);
 
-static const char transactions[] = "transactions are begun and ended by the pool's own calls, on "
-                                   "a session of their own";
-static const char pinned[] = "it needs a session of its own: run it in a transaction";
+static const char transactions[] =
+    "transactions are begun and ended by weft_begin(), weft_commit() and weft_rollback(), or by "
+    "weft_transact(), on a session of their own";
+static const char pinned[] = "it needs a session of its own: run it in a transaction, by "
+                             "weft_transact() or weft_begin()";
 static const char local[] = "it would change a session that others share: use SET LOCAL in a "
                             "transaction, or the role's or the database's settings";
-static const char listening[] = "a shared session cannot listen";
-static const char copying[] = "COPY has calls of its own";
-static const char preparing[] = "statements are prepared by the pool itself";
+static const char listening[] = "channels are listened to by weft_listen()";
+static const char copying[] = "COPY is run by weft_copy_in() or weft_copy_out()";
+static const char preparing[] = "statements are prepared by the pool itself: declare them by "
+                                "weft_declare()";
 static const char temporary[] = "temporary objects belong to a session: make them ON COMMIT DROP "
-                                "in a transaction";
+                                "in a transaction, by weft_transact() or weft_begin()";
 static const char empty[] = "there is no statement in it";
 
 static const struct {
@@ -72,7 +75,10 @@ static const struct {
     {"prepare p as select 1", preparing},
     {"execute p", preparing},
     {"deallocate p", preparing},
+    {"do $$ begin end $$", pinned},
     {"create temp table t (i int)", temporary},
+    {"select 1 into temp x", temporary},
+    {"create table pg_temp.y (a int)", temporary},
     {"/* nothing */", empty},
 };
 

@@ -377,14 +377,16 @@ static void test_what_the_server_has_lost_is_prepared_anew(void **state)
 
     (void)state;
     pg_server_need(&server);
+    (void)pg_server_run(&server, "create procedure deallocates_all() language plpgsql "
+                                 "as $$ begin execute 'deallocate all'; end $$");
     world.options.sessions_max = 1;
     pg_world_start(&world);
     statement = declare("one", "select 1", PG_READ_ONLY);
     assert_int_equal(await(start(statement)), ERR_OK);
-    pg_world_run(&world, "do $$ begin execute 'deallocate all'; end $$");
+    pg_world_run(&world, "call deallocates_all()");
     assert_int_equal(await(start(statement)), ERR_OK);
     assert_int_equal(await(start(statement)), ERR_OK);
-    pg_world_run(&world, "do $$ begin execute 'deallocate all'; end $$");
+    pg_world_run(&world, "call deallocates_all()");
     pg_world_check(pg_world_run(&world, "select 'still'"), "still");
 }
 

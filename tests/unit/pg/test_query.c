@@ -18,6 +18,10 @@ static int start_server(void **state)
 {
     (void)state;
     pg_server_init(&server, "");
+    if (!server.is_missing)
+        (void)pg_server_run(&server, "create function raises(code text, why text) returns int "
+                                     "language plpgsql as $$ begin raise exception '%', why "
+                                     "using errcode = code; end $$");
     return 0;
 }
 
@@ -176,13 +180,13 @@ static void test_failures_are_told_by_class(void **state)
         {"select 'never'::date", ERR_DB_VALUE, "22007"},
         {"insert into failures values (1), (1)", ERR_DB_CONSTRAINT, "23505"},
         {"insert into failures values (null)", ERR_DB_CONSTRAINT, "23502"},
-        {"do $$ begin raise exception using errcode = '40001'; end $$", ERR_DB_RETRY, "40001"},
+        {"select raises('40001', 'x')", ERR_DB_RETRY, "40001"},
         {"selec 1", ERR_DB, "42601"},
         {"select 1; select 2", ERR_DB, "42601"},
         {"select nobody()", ERR_DB, "42883"},
         {"select * from nothing_there", ERR_DB, "42P01"},
         {"select $1::int", ERR_DB, "08P01"}, /* one parameter is missing */
-        {"do $$ begin raise exception using errcode = '57P01'; end $$", ERR_DB, "57P01"},
+        {"select raises('57P01', 'x')", ERR_DB, "57P01"},
     };
 
     (void)state;
@@ -452,9 +456,8 @@ static void test_a_very_long_error_is_cut(void **state)
 
     (void)state;
     pg_server_need(&server);
-    op = pg_world_start_sql(
-        &world, "do $$ begin raise exception '%', 'x' || repeat('\xc3\xa4', 400000); end $$", 0,
-        NULL);
+    op = pg_world_start_sql(&world, "select raises('P0001', 'x' || repeat('\xc3\xa4', 400000))", 0,
+                            NULL);
     assert_int_equal(pg_world_await(&world, op), ERR_DB);
     assert_int_equal(op->error.len, 2047);
     assert_in_range(world.scope->arena.bytes, 0, 10000);
