@@ -12,6 +12,9 @@
  * victim is idle after that answer (pg/pool.c), it gets nothing new, and what stands behind in its
  * pipeline and is hit is run again: it had a Sync of its own, or is read only, and so nothing was
  * applied (pg/query.c). An idle backend takes the signal before anything else.
+ *
+ * Where the session that asked for the cancel is lost before the answer, nobody hears when, or
+ * whether, the signal is sent: the victim is lent to nobody any more, and closed once it is idle.
  */
 #include "pg/control.h"
 #include "base/check.h"
@@ -59,6 +62,19 @@ static void release_victim(struct pg_control *control)
     control->victim = NULL;
     if (victim != NULL)
         pg_pool_room(control->pool, victim);
+}
+
+/* Nobody will hear whether the cancel has been sent. */
+static void expire_victim(struct pg_control *control)
+{
+    struct pg_session *victim = control->victim;
+
+    if (victim == NULL)
+        return;
+    log_debug("pg %s: session %u may be hit by a cancel at any time: it is to be closed",
+              control->pool->name, victim->number);
+    victim->expires_ms = loop_now_ms(control->pool->loop);
+    release_victim(control);
 }
 
 static struct pg_control *control_of(const struct pg_session *session)
@@ -122,7 +138,7 @@ static void lose(struct pg_control *control, struct pg_session *session, const c
     if (control->state == PG_CONTROL_SENT && !has_canceled)
         return; /* the other one will answer, and then there is a look */
     if (control->state == PG_CONTROL_SENT)
-        release_victim(control);
+        expire_victim(control);
     else if (has_listened)
         return; /* a look does not need it */
     if (control->state != PG_CONTROL_CALM)

@@ -370,7 +370,7 @@ static bool give_back(struct pg_pool *pool, struct pg_session *session)
             on_lost(session, "it was left in a transaction");
             return false;
         }
-        if (session->is_touched) {
+        if (session->is_touched && !is_old(pool, session)) {
             pg_session_clean(session, true); /* and comes back once more */
             return false;
         }
