@@ -65,7 +65,9 @@ static const struct field fields[] = {
      "The longest that one attempt to open a session may take, for each host."},
     {"statement_timeout", FIELD_MS, AT(statement_timeout_ms), "5s", 0, 86400000, NULL,
      FIELD_PER_WORKER,
-     "The longest that a statement may run; the server ends it then: 504. 0: no limit."},
+     "The longest that a statement may run; the server ends it then: 504. A session that has not "
+     "answered 5 s later is given up, but for one whose transaction has set another limit. 0: no "
+     "limit."},
     {"stream_timeout", FIELD_MS, AT(stream_timeout_ms), "60s", 10, 86400000, NULL, FIELD_PER_WORKER,
      "The longest that a stream of rows or a COPY may stand still, whoever it waits for: the "
      "server, the client, the plugin; then it is given up. Neither is bound by "
@@ -85,8 +87,11 @@ static const struct field fields[] = {
      "request. 0: none."},
     {"prepared", FIELD_BOOL, AT(is_prepared), "on", 0, 0, NULL, FIELD_PER_WORKER,
      "Prepare statements. Off for a pooler that hands each transaction to another session of the "
-     "server; the server then gets no settings from weft, statement_timeout included, and what "
-     "transactions leave in a session (settings, advisory locks) is the pooler's to clean."},
+     "server; the server then gets no settings from weft, statement_timeout included (but for "
+     "transactions, which set it for themselves), and what transactions leave in a session "
+     "(settings, advisory locks) is the pooler's to clean. A session that owes an answer 10 s "
+     "after "
+     "the deadline of whoever asked is closed then."},
 };
 
 const struct field_table pg_option_table = {

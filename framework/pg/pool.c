@@ -379,7 +379,7 @@ static bool give_back(struct pg_pool *pool, struct pg_session *session)
     }
     CHECK(session->transaction == NULL);
     session->is_pinned = session->is_returning = session->is_rolling_back = false;
-    session->is_touched = session->is_canceling = false;
+    session->is_touched = session->is_canceling = session->has_own_limit = false;
     session->load.is_taken = false;
     return true;
 }
@@ -516,14 +516,21 @@ static const struct pg_session_owner session_owner = {
     .on_idle = on_idle,
 };
 
+/* Unprepared, a session has no limit of ours. */
+static uint32_t stall_ms(const struct pg_options *options)
+{
+    if (!options->is_prepared || options->statement_timeout_ms == 0)
+        return 0;
+    return options->statement_timeout_ms + STALL_GRACE_MS;
+}
+
 void pg_pool_add(struct pg_pool *pool, struct pg_conn *conn, const struct pg_traits *traits)
 {
     const struct pg_options *options = pool->options;
     const struct pg_session_options session_options = {
         .result_max = options->result_max,
         .depth_max = options->depth_max,
-        .stall_ms =
-            options->statement_timeout_ms > 0 ? options->statement_timeout_ms + STALL_GRACE_MS : 0,
+        .stall_ms = stall_ms(options),
         .number = ++pool->open_number,
         .is_prepared = options->is_prepared,
         .is_direct = traits->is_direct,

@@ -99,6 +99,9 @@ const char *pg_is_refused(struct span sql);
 /* Does it begin with the keyword COPY? */
 bool pg_is_copy(struct span sql);
 
+/* Does it begin with this keyword? */
+bool pg_begins_with(struct span sql, const char *keyword);
+
 /* Is all that it does undone by its error? Not of what may commit in the middle: CALL, DO, CREATE
  * INDEX CONCURRENTLY, and whatever is not known to be a SELECT or a change of rows. */
 bool pg_is_undone_by_error(struct span sql);

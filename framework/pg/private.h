@@ -12,6 +12,7 @@
 #include "loop/timer.h"
 #include "pg/connect.h"
 #include "pg/control.h"
+#include "pg/limit.h"
 #include "pg/page.h"
 #include "pg/parameters.h"
 #include "pg/pool.h"
@@ -260,7 +261,7 @@ struct pg_transaction {
     bool is_held;                    /* counted in its root scope's held_count */
     uint32_t savepoint;              /* nested: its number; else the last that was given */
     uint32_t nested_count;           /* open ones in it */
-    uint32_t limit_ms;               /* of a statement on its session, as last set; 0: none */
+    struct pg_limit limit;           /* of time, on its session */
     struct list waiting;             /* struct pg_query: not yet sent, those of nested ones too */
     struct list nested;              /* struct pg_transaction: open ones in it, innermost last */
     struct list link;                /* among the pool's transactions with something to send; of a

@@ -299,9 +299,14 @@ static const char *refused(struct span sql, bool in_transaction)
     return !in_transaction && has_temp(sql) && makes_temporary(sql) ? is_temporary : NULL;
 }
 
+bool pg_begins_with(struct span sql, const char *keyword)
+{
+    return is_word(next_word(&sql), keyword);
+}
+
 bool pg_is_copy(struct span sql)
 {
-    return is_word(next_word(&sql), "copy");
+    return pg_begins_with(sql, "copy");
 }
 
 bool pg_is_undone_by_error(struct span sql)

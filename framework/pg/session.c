@@ -54,15 +54,24 @@ bool pg_session_is_head_dead(const struct pg_session *session)
 
 /* Time */
 
+static bool has_passed(const struct pg_session *session, uint64_t since_us, uint32_t ms)
+{
+    return loop_now_us(session->loop) - since_us > ms * 1000ull;
+}
+
+/* Where the server has a limit, it is to have answered. Else the op's deadline counts, or whatever
+ * else makes nobody want the answer: only from there on. */
 static bool is_stalled(const struct pg_session *session)
 {
-    uint64_t age_us = loop_now_us(session->loop) - session->load.head_since_us;
+    uint64_t since_us = session->load.head_since_us;
 
     if (pg_session_is_streaming(session) && !pg_session_is_head_dead(session))
         return false; /* who takes the rows sees to that */
-    if (session->stall_ms > 0)
-        return age_us > session->stall_ms * 1000ull;
-    return age_us > DEAD_HEAD_MS * 1000ull && pg_session_is_head_dead(session);
+    if (session->stall_ms > 0 && !session->has_own_limit)
+        return has_passed(session, since_us, session->stall_ms);
+    if (session->_left_us > since_us)
+        since_us = session->_left_us;
+    return pg_session_is_head_dead(session) && has_passed(session, since_us, DEAD_HEAD_MS);
 }
 
 static void on_tick(struct timer *timer)
@@ -396,13 +405,14 @@ void pg_session_forget(struct pg_session *session, struct pg_query *query)
     CHECK(flight->query == query);
     flight->query = NULL;
     query->session = NULL;
+    session->_left_us = loop_now_us(session->loop);
     if (flight->result != NULL && !flight->is_error) {
         pg_result_clear(flight->result);
         flight->result = NULL;
     }
     if (!flight->is_stream)
         return;
-    session->load.head_since_us = loop_now_us(session->loop); /* from here on nobody wants it */
+    session->load.head_since_us = session->_left_us; /* from here on nobody wants it */
     pg_session_resume(session);
     if (pg_session_is_copying(session))
         pg_copying_give_up(session);

@@ -82,12 +82,15 @@ struct pg_session {
                                            * is idle, and what is hit is run again */
     uint32_t canceled_place;              /* the head that was canceled last, or PG_NOWHERE */
     uint64_t canceled_ms;                 /* and when, on the loop's scale */
+    bool has_own_limit;                   /* pinned: a limit of time may be set that is not the
+                                           * pool's, and the head is as old as that allows */
     bool is_touched;                      /* pinned: it is to be cleaned before it is lent again */
     uint64_t idle_since_ms;               /* see on_idle() */
     uint64_t expires_ms;                  /* it is old then, and closed when idle; 0: never */
     bool is_worn;                         /* its buffers grew huge: to be closed when idle */
     bool is_overfull;                     /* it ends since an answer is larger than result_max */
-    uint32_t stall_ms;                    /* a head older than this ends the session; 0: none */
+    uint32_t stall_ms;                    /* a head older than this ends the session, as the
+                                           * server's limit has not; 0: it is bound by its op */
     uint32_t number;                      /* for logs */
     struct io _io;                        /* of the socket */
     struct ready _broken;                 /* a send failed: the owner is told */
@@ -112,6 +115,7 @@ struct pg_session {
     uint32_t _half_place;           /* whose that is */
     uint32_t _half_reads;           /* how often something of it came, at most 2 */
     uint32_t _nulls;                /* ends of answers in a row that ended nothing */
+    uint64_t _left_us;              /* when something in flight was last forgotten */
     bool _was_idle;                 /* at the timer's last run, and since */
     char _problem[PG_PROBLEM_SIZE]; /* what the server said as it closed the session */
 };

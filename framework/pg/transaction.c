@@ -112,14 +112,6 @@ struct pg_transaction *pg_transaction_of(struct op *begin)
     return pg_query_of(begin)->begins;
 }
 
-/* What its session has from its opening; a rollback to a savepoint may go back to that. */
-static void reset_limit(struct pg_transaction *root)
-{
-    const struct pg_options *options = root->pool->options;
-
-    root->limit_ms = options->is_prepared ? options->statement_timeout_ms : 0;
-}
-
 /* The scope's root knows how many sessions are held in its name. */
 static void hold(struct pg_transaction *transaction, bool is_held)
 {
@@ -143,7 +135,7 @@ void pg_transaction_pin(struct pg_transaction *transaction, struct pg_session *s
     CHECK(session->transaction == NULL);
     CHECK(!session->is_pinned);
     transaction->session = session;
-    reset_limit(transaction);
+    pg_limit_init(&transaction->limit, transaction->pool->options);
     session->transaction = transaction;
     session->is_pinned = true;
     session->is_touched = session->is_direct; /* a pooler's are cleaned by that */
@@ -240,7 +232,7 @@ static void undo(struct pg_transaction *root, uint32_t savepoint)
     char sql[64];
 
     CHECK(savepoint > 0);
-    reset_limit(root);
+    pg_limit_undo(&root->limit, savepoint);
     (void)snprintf(sql, sizeof sql, "rollback to s%u", savepoint);
     pg_session_command(root->session, sql);
     (void)snprintf(sql, sizeof sql, "release s%u", savepoint);
@@ -358,24 +350,21 @@ static bool is_turn(const struct pg_transaction *root)
     return !pg_session_is_copying(root->session) && (!is_copy || pg_session_is_idle(root->session));
 }
 
-/* The server ends a statement by itself where its op's deadline is sooner than what was set. Again
- * only where much is gained, since it costs a statement. */
-static void tighten(struct pg_transaction *root, const struct pg_query *query)
+/* The server ends a statement by itself where its op's deadline has passed. */
+static void limit_time(struct pg_transaction *root, const struct pg_query *query)
 {
-    uint64_t want_ms = scope_budget_ms(query->op.scope);
-    uint32_t most_ms = root->pool->options->statement_timeout_ms;
-    char sql[64];
+    char sql[PG_LIMIT_SQL_SIZE];
 
-    if (query->stream != NULL)
-        return; /* it lifts the limit, which is not for streams */
-    if (most_ms > 0 && most_ms < want_ms)
-        want_ms = most_ms;
-    if (want_ms >= INT32_MAX ||
-        (root->limit_ms > 0 && want_ms >= root->limit_ms - root->limit_ms / 4))
-        return;
-    root->limit_ms = want_ms > 0 ? (uint32_t)want_ms : 1;
-    (void)snprintf(sql, sizeof sql, "set local statement_timeout = %u", root->limit_ms);
-    pg_session_command(root->session, sql);
+    if (pg_limit_change(&root->limit, query, sql))
+        pg_session_command(root->session, sql);
+}
+
+static void note_limit(struct pg_transaction *root, const struct pg_query *query)
+{
+    const struct pg_transaction *innermost = transaction_in(list_last(&root->nested));
+
+    if (pg_limit_note(&root->limit, query, innermost != NULL ? innermost->savepoint : 0))
+        root->session->has_own_limit = true;
 }
 
 /* The query was sent: what does that mean for its transaction? */
@@ -391,7 +380,7 @@ static void note_sent(struct pg_transaction *transaction, const struct pg_query 
         clean(let_go(transaction));
         break;
     case PG_DO_UNDO:
-        reset_limit(transaction->root);
+        pg_limit_undo(&transaction->root->limit, transaction->savepoint);
         fail_waiting(transaction->root, transaction, ERR_STATE, "pg_error");
         leave(transaction);
         break;
@@ -412,12 +401,12 @@ static bool send_next(struct pg_transaction *root)
     struct pg_query *query = CONTAINER_OF(link, struct pg_query, link);
     struct pg_transaction *transaction = query->transaction;
 
-    if (query->what == PG_DO_RUN)
-        tighten(root, query);
+    limit_time(root, query);
     if (!pg_session_run(root->session, query, false))
         return false;
     pg_pool_sent(root->pool, query);
     query->transaction = NULL;
+    note_limit(root, query);
     note_sent(transaction, query);
     return true;
 }

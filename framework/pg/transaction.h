@@ -5,8 +5,8 @@
  * One that is begun in another is a savepoint of that: what it did stands or falls with the outer
  * one, or is undone alone. The end of an outer one ends those in it.
  *
- * Statements run on it with pg_query_start(); they are pipelined, in order. Where their deadline is
- * sooner than the session's statement_timeout, that is tightened for them.
+ * Statements run on it with pg_query_start(); they are pipelined, in order. How long the server
+ * lets each run: pg/limit.h.
  * A transaction is named by its pg_begin() op: who must not hold addresses keeps that op's handle
  * and asks pg_transaction_of() each time. It lives as long as that op: where the op is released, or
  * its scope ends, an open transaction is rolled back. A session comes back to the pool once it

@@ -206,10 +206,12 @@ static inline weft_op *weft_run_sql(weft_ctx *ctx, weft_pg *db, const char *sql,
 #define WEFT_TX_DEFERRABLE      8u
 
 /* Begins a transaction on a session of its own; `flags` are WEFT_TX_.... It is rolled back when the
- * ctx ends or the op is released, unless it was ended before. Statements in it have the ctx's
- * deadline as their statement_timeout where that is sooner. One that is given up (canceled, or it
- * lost a weft_race()) while the transaction goes on is not canceled in the server, which would
- * abort all of it: it runs to its end, what it does counts, and what follows waits for it; with
+ * ctx ends or the op is released, unless it was ended before. Each statement in it has the deadline
+ * of its own ctx as its statement_timeout where that is sooner than that of [pg.NAME], until a
+ * statement of yours sets another one (SET LOCAL, set_config(), DO), which then stands, and may be
+ * later. What a function sets is not seen. One that is given up (canceled, or it lost a
+ * weft_race()) while the transaction goes on is not canceled in the server, which would abort all
+ * of it: it runs to its end, what it does counts, and what follows waits for it; with
  * weft_rollback(), or the end of the transaction's op, it is canceled. Errors as of weft_run();
  * WEFT_E_INVALID for unknown flags, too.
  * `db` may be a transaction: what is begun in it is a savepoint, without flags, whose

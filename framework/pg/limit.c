@@ -1,0 +1,114 @@
+/* pg/limit.c - how long the server lets a statement of a transaction run.
+ *
+ * It is SET LOCAL that says so, not set_config(), which is a query: the transaction would have its
+ * snapshot from then on, before its LOCK TABLE, and could not choose its isolation any more. */
+#include "pg/limit.h"
+#include "pg/private.h"
+#include "task/scope.h"
+#include <stdio.h>
+
+void pg_limit_init(struct pg_limit *limit, const struct pg_options *options)
+{
+    *limit = (struct pg_limit){.ms = options->is_prepared ? options->statement_timeout_ms : 0};
+}
+
+/* 0: none. */
+static uint32_t wanted_ms(const struct pg_query *query)
+{
+    uint64_t want_ms = scope_budget_ms(query->op.scope);
+    uint32_t most_ms = query->pool->options->statement_timeout_ms;
+
+    if (most_ms > 0 && most_ms < want_ms)
+        want_ms = most_ms;
+    if (want_ms >= INT32_MAX)
+        return 0;
+    return want_ms > 0 ? (uint32_t)want_ms : 1;
+}
+
+/* It costs a statement: a sooner end is worth that where much is gained, and not for a COMMIT. */
+static bool must_change(const struct pg_limit *limit, const struct pg_query *query,
+                        uint32_t want_ms)
+{
+    if (limit->is_unknown)
+        return true;
+    if (limit->ms > 0 && (want_ms == 0 || want_ms > limit->ms))
+        return true;
+    return query->what == PG_DO_RUN && want_ms > 0 &&
+           (limit->ms == 0 || want_ms < limit->ms - limit->ms / 4);
+}
+
+bool pg_limit_change(struct pg_limit *limit, const struct pg_query *query,
+                     char sql[PG_LIMIT_SQL_SIZE])
+{
+    uint32_t want_ms = wanted_ms(query);
+
+    if (query->what != PG_DO_RUN && query->what != PG_DO_COMMIT)
+        return false;
+    if (query->stream != NULL || limit->is_own)
+        return false; /* a stream lifts the limit, which is not for it */
+    if (!must_change(limit, query, want_ms))
+        return false;
+    limit->ms = want_ms;
+    limit->was_set = true;
+    limit->is_unknown = false;
+    if (want_ms > 0)
+        (void)snprintf(sql, PG_LIMIT_SQL_SIZE, "set local statement_timeout = %u", want_ms);
+    else
+        (void)snprintf(sql, PG_LIMIT_SQL_SIZE, "set local statement_timeout to default");
+    return true;
+}
+
+/* Is `name`, with '_' in its place `at`, in the text? There are fewer of these than of letters. */
+static bool mentions(struct span text, struct span name, size_t at)
+{
+    const char *from = text.ptr, *end = text.ptr + text.len, *mark;
+
+    while ((mark = memchr(from, '_', (size_t)(end - from))) != NULL) {
+        if ((size_t)(mark - text.ptr) >= at && (size_t)(end - mark) >= name.len - at &&
+            span_is_nocase(mark - at, name.ptr, name.len))
+            return true;
+        from = mark + 1;
+    }
+    return false;
+}
+
+static bool has_value(const struct pg_query *query, struct span name)
+{
+    for (uint32_t i = 0; i < query->count; i++)
+        if (query->values[i] != NULL && span_equal_nocase(span_of(query->values[i]), name))
+            return true;
+    return false;
+}
+
+/* SHOW and current_setting() do not. */
+static bool may_set(const struct pg_query *query)
+{
+    const struct span name = SPAN("statement_timeout");
+
+    if (mentions(query->sql, SPAN("set_config"), 3))
+        return mentions(query->sql, name, 9) || has_value(query, name);
+    return mentions(query->sql, name, 9) &&
+           (pg_begins_with(query->sql, "set") || pg_begins_with(query->sql, "do"));
+}
+
+bool pg_limit_note(struct pg_limit *limit, const struct pg_query *query, uint32_t savepoint)
+{
+    if (query->what != PG_DO_RUN)
+        return false;
+    if (may_set(query)) {
+        if (!limit->is_own || savepoint < limit->own_savepoint)
+            limit->own_savepoint = savepoint;
+        limit->is_own = true;
+        return true;
+    }
+    if (limit->was_set && pg_begins_with(query->sql, "rollback"))
+        limit->is_unknown = true; /* to a savepoint of the transaction's own */
+    return false;
+}
+
+void pg_limit_undo(struct pg_limit *limit, uint32_t savepoint)
+{
+    if (limit->is_own && limit->own_savepoint >= savepoint)
+        limit->is_own = false;
+    limit->is_unknown = limit->was_set;
+}

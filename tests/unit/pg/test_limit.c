@@ -1,0 +1,381 @@
+/* Goal: a statement of a transaction runs no longer in the server than its own op's deadline and
+ *       the pool's limit allow, whatever the one before it had; and a limit that the transaction
+ *       has set by itself is the one that counts, for the session's own patience, too. */
+#include "lib/loop_driver.h"
+#include "lib/pg_server.h"
+#include "lib/test.h"
+#include "pg/private.h"
+
+#include <stdio.h>
+
+enum { LONG_MS = 20000 }; /* longer than any patience of a session's */
+
+static struct pg_server server;
+static struct pg_world world;
+
+static int start_server(void **state)
+{
+    (void)state;
+    pg_server_init(&server, "");
+    if (server.is_missing)
+        return 0;
+    (void)pg_server_run(&server, "create table seen (what text); create table t (id int);"
+                                 "create function tell() returns trigger language plpgsql as "
+                                 "$$ begin insert into seen values "
+                                 "(current_setting('statement_timeout')); return null; end $$;"
+                                 "create constraint trigger late after insert on t deferrable "
+                                 "initially deferred for each row execute function tell()");
+    return 0;
+}
+
+static int stop_server(void **state)
+{
+    (void)state;
+    pg_server_deinit(&server);
+    return 0;
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    if (server.is_missing)
+        return 0;
+    (void)pg_server_run(&server, "truncate seen, t");
+    pg_world_init(&world, &server);
+    world.options.sessions_max = 1;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    if (!server.is_missing)
+        pg_world_deinit(&world);
+    return 0;
+}
+
+static enum err await(struct op *op)
+{
+    return pg_world_await(&world, op);
+}
+
+static struct pg_transaction *begin(void)
+{
+    struct op *op = pg_begin(world.scope, world.pool, 0);
+
+    assert_int_equal(await(op), ERR_OK);
+    return pg_transaction_of(op);
+}
+
+static struct pg_transaction *nest(struct pg_transaction *outer)
+{
+    struct op *op = pg_begin_nested(world.scope, outer);
+
+    assert_int_equal(await(op), ERR_OK);
+    return pg_transaction_of(op);
+}
+
+static struct op *start_on(struct pg_transaction *transaction, const char *sql)
+{
+    return pg_query_start(world.scope,
+                          &(struct pg_call){.transaction = transaction, .sql = span_of(sql)});
+}
+
+static void run_on(struct pg_transaction *transaction, const char *sql)
+{
+    struct op *op = start_on(transaction, sql);
+
+    if (await(op) != ERR_OK)
+        fail_msg("%s: %.*s", sql, SPAN_ARG(op->error));
+}
+
+/* What the server allows a statement with a deadline in `ms`; 0: without one. */
+static int64_t limit_within(struct pg_transaction *transaction, uint32_t ms)
+{
+    struct scope *scope = ms > 0 ? scope_child(world.scope, ms, 0) : world.scope;
+    struct op *op = pg_query_start(
+        scope,
+        &(struct pg_call){.transaction = transaction,
+                          .sql = SPAN("select extract(epoch from "
+                                      "current_setting('statement_timeout')::interval) * 1000")});
+    int64_t limit_ms;
+
+    assert_int_equal(await(op), ERR_OK);
+    limit_ms = (int64_t)pg_double(op, 0, 0);
+    if (ms > 0)
+        scope_finish(scope, SCOPE_REPLIED);
+    return limit_ms;
+}
+
+static void test_who_has_more_time_gets_it(void **state)
+{
+    struct pg_transaction *transaction;
+
+    (void)state;
+    pg_server_need(&server);
+    pg_world_start(&world);
+    transaction = begin();
+    assert_in_range(limit_within(transaction, 300), 1, 301);
+    run_on(transaction, "select pg_sleep(0.6)"); /* which it would not survive */
+    assert_int_equal(limit_within(transaction, 0), 5000);
+    assert_in_range(limit_within(transaction, 300), 1, 301);
+    assert_in_range(limit_within(transaction, 3000), 302, 3001);
+    assert_int_equal(limit_within(transaction, LONG_MS), 5000);
+    assert_int_equal(await(pg_commit(transaction)), ERR_OK);
+    pg_world_check(pg_world_run(&world, "show statement_timeout"), "5s");
+}
+
+static void test_a_pool_without_a_limit(void **state)
+{
+    struct pg_transaction *transaction;
+
+    (void)state;
+    pg_server_need(&server);
+    world.options.statement_timeout_ms = 0;
+    pg_world_start(&world);
+    transaction = begin();
+    assert_int_equal(limit_within(transaction, 0), 0);
+    assert_in_range(limit_within(transaction, 300), 1, 301);
+    assert_int_equal(limit_within(transaction, 0), 0);
+    assert_in_range(limit_within(transaction, LONG_MS), 302, LONG_MS + 1);
+    assert_int_equal(await(pg_commit(transaction)), ERR_OK);
+}
+
+/* Deferred triggers run in it. */
+static void test_a_commit_has_its_own_time(void **state)
+{
+    struct pg_transaction *transaction;
+
+    (void)state;
+    pg_server_need(&server);
+    pg_world_start(&world);
+    transaction = begin();
+    run_on(transaction, "insert into t values (1)");
+    assert_in_range(limit_within(transaction, 300), 1, 301);
+    assert_int_equal(await(pg_commit(transaction)), ERR_OK);
+    assert_string_equal(pg_server_run(&server, "select what from seen"), "5s");
+}
+
+/* A savepoint's end may bring an older limit back. */
+static void test_what_is_undone_leaves_no_limit(void **state)
+{
+    struct pg_transaction *transaction, *nested;
+
+    (void)state;
+    pg_server_need(&server);
+    pg_world_start(&world);
+    transaction = begin();
+    assert_in_range(limit_within(transaction, 300), 1, 301);
+    nested = nest(transaction);
+    assert_int_equal(limit_within(nested, 0), 5000);
+    assert_int_equal(await(pg_rollback(nested)), ERR_OK);
+    assert_int_equal(limit_within(transaction, 0), 5000);
+    assert_in_range(limit_within(transaction, 300), 1, 301);
+    run_on(transaction, "savepoint mine");
+    assert_int_equal(limit_within(transaction, 0), 5000);
+    run_on(transaction, "rollback to mine");
+    assert_int_equal(limit_within(transaction, 0), 5000);
+    assert_int_equal(await(pg_commit(transaction)), ERR_OK);
+}
+
+/* A query would: what others commit before the lock is there would not be seen. */
+static void test_a_limit_takes_no_snapshot(void **state)
+{
+    struct scope *soon;
+    struct pg_transaction *transaction;
+    struct op *op;
+
+    (void)state;
+    pg_server_need(&server);
+    pg_world_start(&world);
+    soon = scope_child(world.scope, 4000, 0);
+    op = pg_begin(world.scope, world.pool, PG_TX_REPEATABLE_READ);
+    assert_int_equal(await(op), ERR_OK);
+    transaction = pg_transaction_of(op);
+    scope_tighten(soon, 3000);
+    op = pg_query_start(soon, &(struct pg_call){.transaction = transaction,
+                                                .sql = SPAN("lock table t in share mode nowait")});
+    assert_int_equal(await(op), ERR_OK);
+    (void)pg_server_run(&server, "insert into seen values ('late')");
+    op = start_on(transaction, "select what from seen");
+    assert_int_equal(await(op), ERR_OK);
+    pg_world_check(op, "late");
+    scope_finish(soon, SCOPE_REPLIED);
+}
+
+static void test_its_own_limit_stands(void **state)
+{
+    static const char *const texts[] = {
+        "set local statement_timeout = 100",
+        "/* x */ SET LOCAL STATEMENT_TIMEOUT to '100ms'",
+        "set local \"statement_timeout\" = 100",
+        "select set_config('statement_timeout', '100', true)",
+        "do $$ begin set local statement_timeout = 100; end $$",
+    };
+    struct pg_transaction *transaction;
+
+    (void)state;
+    pg_server_need(&server);
+    pg_world_start(&world);
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        transaction = begin();
+        run_on(transaction, texts[i]);
+        if (limit_within(transaction, 3000) != 100 || limit_within(transaction, 0) != 100)
+            fail_msg("not for: %s", texts[i]);
+        assert_int_equal(await(pg_rollback(transaction)), ERR_OK);
+    }
+}
+
+static void test_one_whose_name_is_a_parameter(void **state)
+{
+    struct pg_value values[] = {pg_world_text("statement_timeout"), pg_world_text("100")};
+    struct pg_transaction *transaction;
+    struct op *op;
+
+    (void)state;
+    pg_server_need(&server);
+    pg_world_start(&world);
+    transaction = begin();
+    op = pg_query_start(world.scope,
+                        &(struct pg_call){.transaction = transaction,
+                                          .sql = SPAN("select set_config($1, $2, true)"),
+                                          .count = 2,
+                                          .values = values});
+    assert_int_equal(await(op), ERR_OK);
+    assert_int_equal(limit_within(transaction, 3000), 100);
+}
+
+static void test_who_only_looks_sets_none(void **state)
+{
+    struct pg_transaction *transaction;
+
+    (void)state;
+    pg_server_need(&server);
+    pg_world_start(&world);
+    transaction = begin();
+    run_on(transaction, "show statement_timeout");
+    run_on(transaction, "select current_setting('statement_timeout')");
+    run_on(transaction, "select set_config('x.y', '1', true)");
+    run_on(transaction, "set local lock_timeout = 100");
+    assert_in_range(limit_within(transaction, 3000), 1, 3001);
+}
+
+/* It ends with the savepoint in which it was set, and no other. */
+static void test_its_own_limit_is_undone_where_it_was_set(void **state)
+{
+    struct pg_transaction *transaction, *nested, *inner;
+
+    (void)state;
+    pg_server_need(&server);
+    pg_world_start(&world);
+    transaction = begin();
+    nested = nest(transaction);
+    inner = nest(nested);
+    run_on(inner, "set local statement_timeout = 100");
+    assert_int_equal(await(pg_commit(inner)), ERR_OK);
+    assert_int_equal(limit_within(nested, 3000), 100);
+    assert_int_equal(await(pg_rollback(nested)), ERR_OK);
+    assert_in_range(limit_within(transaction, 3000), 101, 3001);
+    run_on(transaction, "set local statement_timeout = 200");
+    nested = nest(transaction);
+    run_on(nested, "set local statement_timeout = 100");
+    assert_int_equal(limit_within(nested, 3000), 100);
+    assert_int_equal(await(pg_rollback(nested)), ERR_OK);
+    assert_int_equal(limit_within(transaction, 3000), 200);
+}
+
+/* Patience */
+
+static void start_ahead(bool is_prepared)
+{
+    pg_world_deinit(&world);
+    pg_world_init_ahead(&world, &server);
+    world.options.sessions_max = 1;
+    world.options.is_prepared = is_prepared;
+    world.options.statement_timeout_ms = 200;
+    world.options.queue_timeout_ms = 600000;
+    pg_world_start(&world);
+}
+
+static void jump(uint32_t ms)
+{
+    for (uint32_t i = 0; i < ms; i += 1000)
+        pg_world_jump(&world, 1000);
+}
+
+/* It would be answered by now, and nothing was lost. */
+static void expect_well(struct op *op)
+{
+    jump(LONG_MS);
+    assert_int_equal(op->state, OP_PENDING);
+    assert_int_equal(await(op), ERR_OK);
+    assert_int_equal(pg_pool_counts(world.pool)->sessions_lost, 0);
+}
+
+static void test_patience_with_a_limit_of_its_own(void **state)
+{
+    struct pg_transaction *transaction;
+
+    (void)state;
+    pg_server_need(&server);
+    start_ahead(true);
+    transaction = begin();
+    run_on(transaction, "set local statement_timeout = '60s'");
+    expect_well(start_on(transaction, "select pg_sleep(1)"));
+    assert_int_equal(await(pg_commit(transaction)), ERR_OK);
+    pg_world_check(pg_world_run(&world, "show statement_timeout"), "200ms");
+    assert_false(world.pool->sessions[0]->has_own_limit);
+}
+
+static void test_patience_without_a_limit_of_ours(void **state)
+{
+    (void)state;
+    pg_server_need(&server);
+    start_ahead(false);
+    expect_well(pg_world_start_sql(&world, "select pg_sleep(1)", 0, NULL));
+}
+
+/* From the deadline of its op on a session has ten seconds, however long that took. */
+static void test_patience_ends(void **state)
+{
+    struct scope *scope;
+    struct op *op;
+
+    (void)state;
+    pg_server_need(&server);
+    start_ahead(false);
+    scope = scope_child(world.scope, LONG_MS, 0);
+    op = pg_query_start(
+        scope, &(struct pg_call){.pool = world.pool, .sql = SPAN("select pg_sleep(3600)")});
+    jump(LONG_MS - 2000);
+    assert_int_equal(op->state, OP_PENDING);
+    op_cancel(op); /* as its deadline would */
+    jump(8000);
+    assert_int_equal(pg_pool_counts(world.pool)->sessions_lost, 0);
+    jump(5000);
+    assert_int_equal(pg_pool_counts(world.pool)->sessions_lost, 1);
+    pg_world_check(pg_world_run(&world, "select 'next'"), "next");
+    scope_finish(scope, SCOPE_REPLIED);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(test_who_has_more_time_gets_it),
+        TEST(test_a_pool_without_a_limit),
+        TEST(test_a_commit_has_its_own_time),
+        TEST(test_what_is_undone_leaves_no_limit),
+        TEST(test_a_limit_takes_no_snapshot),
+        TEST(test_its_own_limit_stands),
+        TEST(test_one_whose_name_is_a_parameter),
+        TEST(test_who_only_looks_sets_none),
+        TEST(test_its_own_limit_is_undone_where_it_was_set),
+        TEST(test_patience_with_a_limit_of_its_own),
+        TEST(test_patience_without_a_limit_of_ours),
+        TEST(test_patience_ends),
+    };
+#undef TEST
+
+    return cmocka_run_group_tests(tests, start_server, stop_server);
+}
