@@ -104,6 +104,24 @@ bool pg_flights_is_head_stream(const struct pg_flights *flights)
     return false;
 }
 
+uint64_t pg_flights_share_us(const struct pg_flights *flights, uint32_t place, uint64_t took_us)
+{
+    uint32_t runs = 0;
+    bool is_in_it = false;
+
+    for (uint32_t at = flights->head; at != flights->tail; at++) {
+        const struct pg_flight *flight = pg_flight_at(flights, at);
+
+        if (flight->kind == PG_FLIGHT_PREPARE)
+            return 0;
+        if (flight->kind == PG_FLIGHT_SYNC)
+            break;
+        runs += flight->kind == PG_FLIGHT_RUN;
+        is_in_it |= at == place;
+    }
+    return is_in_it && runs > 0 ? took_us / runs : 0;
+}
+
 static bool is_error(const struct pg_flight *flight)
 {
     return flight->result != NULL && flight->is_error;
@@ -144,7 +162,8 @@ static struct pg_answer answer_of(const struct group *group, struct pg_flight *f
 
     if (flight->result != NULL && (is_error(flight) || !is_error(group->sync))) {
         answer.result = take_result(flight);
-        answer.is_typical = !group->has_prepared && group->failure == NULL;
+        answer.is_typical =
+            !group->has_prepared && (group->failure == NULL || group->failure == flight);
         return answer;
     }
     if (flight->is_too_big && !is_error(group->sync)) {

@@ -61,7 +61,8 @@ struct pg_answer {
     enum pg_outcome outcome;  /* see above */
     struct pg_result *result; /* PG_ANSWERED: the callee's now; else NULL */
     uint32_t took_us;         /* PG_ANSWERED: since its group came to the head of the ring */
-    bool is_typical; /* and says something about its next run: nothing was prepared first */
+    bool is_typical; /* and says something about its next run: nothing was prepared first, and
+                      * nothing else failed */
 };
 
 /* Told of a statement that ended; its place forgets it before. */
@@ -98,6 +99,10 @@ bool pg_flights_is_head_burdened(const struct pg_flights *flights);
 
 /* Is there a stream up to the next Sync, wanted or not? */
 bool pg_flights_is_head_stream(const struct pg_flights *flights);
+
+/* Of `took_us` that the group at the head has taken so far, what the statement at a place of the
+ * ring accounts for. 0: it is of another group, or something was prepared first. */
+uint64_t pg_flights_share_us(const struct pg_flights *flights, uint32_t place, uint64_t took_us);
 
 /* The Sync at the cursor was answered: tells how each statement of its group ended, and takes the
  * group out of the ring. `took_us` is the group's time. Returns how many statements there were,

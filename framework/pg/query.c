@@ -18,6 +18,41 @@
 
 enum { ABORTED_MAX = 2 };
 
+/* What it takes */
+
+static uint32_t expected_us(const struct pg_query *query)
+{
+    if (query->statement != NULL)
+        return query->pool->statements.list[query->statement->id]->expected_us;
+    return pg_suspects_expected_us(&query->pool->suspects, query->sql);
+}
+
+/* What it took is a sample of what its next run will. */
+static void learn(const struct pg_query *query, uint64_t took_us)
+{
+    struct pg_statement *statement;
+
+    if (query->what != PG_DO_RUN || query->stream != NULL)
+        return;
+    if (query->statement == NULL) {
+        pg_suspects_learn(&query->pool->suspects, query->sql, took_us);
+        return;
+    }
+    statement = query->pool->statements.list[query->statement->id];
+    statement->expected_us = pg_dispatch_learn(statement->expected_us, took_us);
+}
+
+/* It was ended after `took_us`: it takes longer than that. Nothing else is known, so that proves
+ * none quick. */
+static void learn_longer(const struct pg_query *query, uint64_t took_us)
+{
+    uint32_t took = took_us < UINT32_MAX ? (uint32_t)took_us : UINT32_MAX;
+    uint32_t so_far_us = expected_us(query);
+
+    if (so_far_us > 0 ? took > so_far_us : pg_dispatch_is_slow(took))
+        learn(query, took_us);
+}
+
 /* Life of the op */
 
 void pg_query_note_over(const struct pg_query *query)
@@ -38,6 +73,12 @@ static void release(struct op *op)
         pg_transaction_end(query->begins);
 }
 
+static void leave(struct pg_query *query)
+{
+    learn_longer(query, pg_session_ran_us(query->session, query));
+    pg_session_forget(query->session, query);
+}
+
 static void withdraw(struct op *op)
 {
     struct pg_query *query = pg_query_of(op);
@@ -49,7 +90,7 @@ static void withdraw(struct op *op)
         if (query->stream != NULL)
             pg_stream_leave(query->stream);
         else
-            pg_session_forget(query->session, query);
+            leave(query);
         pg_control_notice(&query->pool->control);
         query->is_maybe_applied = (query->flags & PG_READ_ONLY) == 0 &&
                                   (query->what == PG_DO_RUN || query->what == PG_DO_COMMIT);
@@ -428,6 +469,8 @@ static void failed(struct pg_query *query, struct pg_session *session,
             return;
         }
     }
+    if (err == ERR_DEADLINE && answer->is_typical)
+        learn_longer(query, answer->took_us);
     (void)snprintf(query->sqlstate, sizeof query->sqlstate, "%.*s", SPAN_ARG(sqlstate));
     query->pool->counts.failed++;
     report(query);
@@ -451,21 +494,6 @@ static void misfits(struct pg_query *query, const struct pg_session *session,
     pg_query_settle(query, ERR_DB, "pg_misfit");
 }
 
-/* What it took is a sample of what its next run will. */
-static void learn(const struct pg_query *query, const struct pg_answer *answer)
-{
-    struct pg_statement *statement;
-
-    if (query->what != PG_DO_RUN || query->stream != NULL || !answer->is_typical)
-        return;
-    if (query->statement == NULL) {
-        pg_suspects_learn(&query->pool->suspects, query->sql, answer->took_us);
-        return;
-    }
-    statement = query->pool->statements.list[query->statement->id];
-    statement->expected_us = pg_dispatch_learn(statement->expected_us, answer->took_us);
-}
-
 static void succeeded(struct pg_query *query, const struct pg_session *session,
                       const struct pg_answer *answer)
 {
@@ -477,7 +505,8 @@ static void succeeded(struct pg_query *query, const struct pg_session *session,
     }
     query->result = answer->result;
     op_hold(&query->op, pg_result_size(query->result));
-    learn(query, answer);
+    if (answer->is_typical)
+        learn(query, answer->took_us);
     if (query->begins != NULL)
         pg_transaction_begun(query->begins, true);
     if (query->what == PG_DO_COMMIT && !span_equal(pg_result_tag(answer->result), SPAN("COMMIT"))) {

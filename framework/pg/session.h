@@ -214,6 +214,10 @@ void pg_session_step(struct pg_session *session);
 /* Has on_idle() ask soon, where it is idle. */
 void pg_session_look(struct pg_session *session);
 
+/* For how long the op's statement has been running, as far as is known; 0: it has not begun, or
+ * something was prepared first. */
+uint64_t pg_session_ran_us(const struct pg_session *session, const struct pg_query *query);
+
 /* Where its ring begins: changes when what runs now has ended. */
 uint32_t pg_session_place(const struct pg_session *session);
 

@@ -1,5 +1,6 @@
 /* Goal: ad-hoc text that keeps running for long is kept off shared sessions, as a declared statement
  *       is, and is let back when it does not any more; what is quick is not even watched. */
+#include "base/clock.h"
 #include "lib/pg_server.h"
 #include "lib/test.h"
 #include "pg/dispatch.h"
@@ -179,6 +180,105 @@ static void test_so_does_what_is_not_prepared(void **state)
     until_let_back("select 'long'");
 }
 
+/* It never gets to its end, so nobody sees how long it would take. */
+static void test_what_always_times_out_is_slow(void **state)
+{
+    struct op *op;
+
+    (void)state;
+    pg_server_need(&server);
+    world.options.sessions_max = 1;
+    world.options.statement_timeout_ms = 100;
+    pg_world_start(&world);
+    for (int i = 0; i < 3; i++) {
+        op = pg_world_start_sql(&world, "select pg_sleep(30)", 0, NULL);
+        assert_int_equal(pg_query_of(op)->wants_own, i == 2);
+        assert_int_equal(pg_world_await(&world, op), ERR_DEADLINE);
+    }
+}
+
+static void test_and_a_declared_one(void **state)
+{
+    const struct pg_statement *statement;
+    struct op *op;
+
+    (void)state;
+    pg_server_need(&server);
+    world.options.sessions_max = 1;
+    world.options.statement_timeout_ms = 100;
+    pg_world_start(&world);
+    assert_int_equal(pg_pool_declare(world.pool, "sleeps", "select pg_sleep(30)", 0, &statement),
+                     ERR_OK);
+    for (int i = 0; i < 3; i++) {
+        op = pg_query_start(world.scope,
+                            &(struct pg_call){.pool = world.pool, .statement = statement});
+        assert_int_equal(pg_query_of(op)->wants_own, i == 2);
+        assert_int_equal(pg_world_await(&world, op), ERR_DEADLINE);
+    }
+}
+
+/* It is prepared, and starts at once. */
+static struct op *start_sleep(const char *seconds)
+{
+    struct pg_value value = pg_world_text(seconds);
+
+    return pg_world_start_sql(&world, "select pg_sleep($1)", 1, &value);
+}
+
+static uint32_t sleep_us(void)
+{
+    return pg_suspects_expected_us(&world.pool->suspects, SPAN("select pg_sleep($1)"));
+}
+
+/* What was given up is canceled in the server. */
+static void until_idle(void)
+{
+    uint64_t end_us = clock_monotonic_us() + 20000000;
+
+    while (!pg_session_is_idle(world.pool->sessions[0])) {
+        assert_true(clock_monotonic_us() < end_us);
+        loop_turn(world.loop, 10);
+    }
+}
+
+/* Only for the time in which it ran is it to blame. */
+static void test_what_is_given_up_has_taken_as_long_at_least(void **state)
+{
+    struct op *first, *behind;
+    uint32_t so_far_us;
+
+    (void)state;
+    pg_server_need(&server);
+    world.options.sessions_max = 1;
+    pg_world_start(&world);
+    assert_int_equal(pg_world_await(&world, start_sleep("0")), ERR_OK);
+    first = pg_world_start_sql(&world, "select pg_sleep(0.2)", 0, NULL);
+    behind = start_sleep("30");
+    loop_turn(world.loop, 0);
+    assert_non_null(pg_query_of(behind)->session);
+    pg_world_jump(&world, 100);
+    op_cancel(behind);
+    assert_int_equal(sleep_us(), 0);
+    assert_int_equal(pg_world_await(&world, first), ERR_OK);
+    until_idle();
+
+    first = start_sleep("30");
+    loop_turn(world.loop, 0);
+    assert_non_null(pg_query_of(first)->session);
+    pg_world_jump(&world, 100);
+    op_cancel(first);
+    so_far_us = sleep_us();
+    assert_in_range(so_far_us, 100000 / 8, 10000000);
+    until_idle();
+
+    first = start_sleep("30");
+    assert_true(pg_query_of(first)->wants_own);
+    loop_turn(world.loop, 0);
+    assert_non_null(pg_query_of(first)->session);
+    op_cancel(first); /* at once, which proves nothing */
+    assert_true(sleep_us() >= so_far_us);
+}
+
 /* What the pool says itself is not watched, however long it takes. */
 static void test_begin_and_commit_are_not_watched(void **state)
 {
@@ -213,6 +313,9 @@ int main(void)
         TABLE(test_the_one_that_ran_least_lately_goes),
         POOL(test_text_that_proves_slow_gets_a_session_of_its_own),
         POOL(test_so_does_what_is_not_prepared),
+        POOL(test_what_always_times_out_is_slow),
+        POOL(test_and_a_declared_one),
+        POOL(test_what_is_given_up_has_taken_as_long_at_least),
         POOL(test_begin_and_commit_are_not_watched),
     };
 #undef TABLE
