@@ -356,7 +356,9 @@ static void too_big(struct pg_query *query, const struct pg_session *session)
     pg_query_settle(query, ERR_DB, "pg_result_too_big");
 }
 
-/* Did our cancel of another statement hit this one, before it could apply anything? */
+/* Did our cancel of another statement hit this one, before it could apply anything? Not where its
+ * time may have been up: the server's clock starts when that reads it, ours when we read the answer
+ * before it, which may be later. */
 static bool was_hit(const struct pg_query *query, const struct pg_session *session,
                     const struct pg_answer *answer, struct span sqlstate)
 {
@@ -364,7 +366,7 @@ static bool was_hit(const struct pg_query *query, const struct pg_session *sessi
 
     if (!session->is_canceling || session->is_pinned || !span_equal(sqlstate, SPAN("57014")))
         return false;
-    return timeout_us == 0 || answer->took_us < timeout_us;
+    return timeout_us == 0 || answer->took_us < timeout_us - timeout_us / 8;
 }
 
 /* Its plan is of no use any more. It runs once more, without being prepared, and so gets its own

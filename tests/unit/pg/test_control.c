@@ -648,6 +648,50 @@ static void test_one_that_nobody_holds_ends_at_once(void **state)
     pg_world_check(pg_world_run(&world, "select 'well'"), "well");
 }
 
+/* Given up first, when somebody still held the transaction; then that is let go of. */
+static void test_one_that_was_given_up_before_its_transaction_ends(void **state)
+{
+    uint64_t end_us = clock_monotonic_us() + DRIVER_SECONDS * 1000000ull;
+    struct op *op;
+
+    (void)state;
+    pg_server_need(&server);
+    world.options.statement_timeout_ms = 0;
+    pg_world_start(&world);
+    op = start_on(begin(), "select pg_sleep(3600)");
+    until_running("select pg_sleep(3600)", "1");
+    op_cancel(op);
+    while (world.pool->control.state != PG_CONTROL_CALM && clock_monotonic_us() < end_us)
+        loop_turn(world.loop, 10);
+    assert_int_equal(world.pool->control.state, PG_CONTROL_CALM);
+    assert_int_equal(counts()->cancels_sent, 0);
+    pg_world_renew(&world);
+    until_idle();
+    assert_true(counts()->cancels_sent > 0);
+    assert_string_equal(count_running("select pg_sleep(3600)"), "0");
+    assert_int_equal(counts()->sessions_lost, 0);
+}
+
+/* It fails as it would have anyway, and at once: it is not run again and again. */
+static void test_a_neighbour_that_takes_too_long_is_not_run_again(void **state)
+{
+    struct op *op, *behind;
+
+    (void)state;
+    pg_server_need(&server);
+    world.options.sessions_max = 1;
+    world.options.statement_timeout_ms = 2000;
+    pg_world_start(&world);
+    op = pg_world_start_sql(&world, "select pg_sleep(60)", 0, NULL);
+    behind = pg_world_start_sql(&world, "insert into written select 1 from pg_sleep(60)", 0, NULL);
+    until_running("select pg_sleep(60)", "1");
+    op_cancel(op);
+    until_running("insert into written", "1");
+    assert_int_equal(counts()->cancels_sent, 1);
+    assert_int_equal(pg_world_await(&world, behind), ERR_DEADLINE);
+    assert_int_equal(counts()->run_again, 0);
+}
+
 /* What was given up in a transaction runs on there, until that is rolled back. */
 static void test_a_rollback_does_not_wait_for_what_was_given_up(void **state)
 {
@@ -778,6 +822,8 @@ int main(void)
         TEST(test_a_statement_that_loses_a_race),
         TEST(test_one_that_loses_in_a_transaction_goes_on),
         TEST(test_one_that_nobody_holds_ends_at_once),
+        TEST(test_one_that_was_given_up_before_its_transaction_ends),
+        TEST(test_a_neighbour_that_takes_too_long_is_not_run_again),
         TEST(test_a_rollback_does_not_wait_for_what_was_given_up),
         TEST(test_the_server_goes_while_it_is_asked_to_cancel),
         TEST(test_the_control_session_does_not_stay),

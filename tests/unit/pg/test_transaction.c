@@ -429,6 +429,30 @@ static void test_a_lost_commit_may_have_been_applied(void **state)
     assert_true(pg_maybe_applied(commit));
 }
 
+/* Whether the COMMIT behind it was still executed, nobody knows. */
+static void test_so_may_what_was_lost_with_it(void **state)
+{
+    struct pg_transaction *transaction;
+    struct op *write, *read, *commit;
+    char sql[64];
+
+    (void)state;
+    pg_server_need(&server);
+    transaction = begin_in(world.scope, 0);
+    read = start_on(world.scope, transaction, "select pg_backend_pid()");
+    assert_int_equal(pg_world_await(&world, read), ERR_OK);
+    (void)snprintf(sql, sizeof sql, "select pg_terminate_backend(%s)", pg_text(read, 0, 0).ptr);
+    write = start_on(world.scope, transaction, "insert into t select 1 from pg_sleep(60)");
+    commit = pg_commit(transaction);
+    run_turns(world.loop, 2); /* both are sent by then */
+    (void)pg_server_run(&server, sql);
+    assert_int_equal(pg_world_await(&world, commit), ERR_DB_DOWN);
+    assert_true(pg_maybe_applied(commit));
+    assert_int_equal(write->status, ERR_DB_DOWN);
+    assert_true(pg_maybe_applied(write));
+    expect_rows("0");
+}
+
 /* A COMMIT that waits in the server until the lock's holder is rolled back, in a scope with a
  * deadline in an hour. */
 struct slow_commit {
@@ -616,6 +640,7 @@ int main(void)
         TEST(test_one_of_two_that_wait_for_each_other_is_told_to_try_again),
         TEST(test_a_broken_session_ends_it),
         TEST(test_a_lost_commit_may_have_been_applied),
+        TEST(test_so_may_what_was_lost_with_it),
         TEST(test_a_canceled_commit_may_have_been_applied),
         TEST(test_a_commit_that_is_canceled_before_it_is_sent_was_not),
         TEST(test_a_commit_whose_deadline_passes_may_have_been_applied),
