@@ -163,7 +163,18 @@ static weft_status sql(weft_ctx *ctx, void *self)
     return weft_reply_rows(ctx, 200, done);
 }
 
-/* Runs ?q= and ?then= in a transaction. */
+/* Runs ?undone= in a savepoint, which is rolled back. */
+static weft_status undo(weft_ctx *ctx, weft_pg *tx)
+{
+    weft_op *begun = weft_begin(ctx, tx, 0);
+
+    WEFT_TRY(weft_await(begun));
+    WEFT_TRY(weft_await(
+        weft_run_sql(ctx, weft_tx(begun), weft_query(ctx, "undone").ptr, 0, WEFT_NO_ARGS)));
+    return weft_await(weft_rollback(weft_tx(begun)));
+}
+
+/* Runs ?q= and ?then= in a transaction, and ?undone= for nothing between them. */
 static weft_status transaction(weft_ctx *ctx, void *self)
 {
     weft_op *begun = weft_begin(ctx, db, 0), *done;
@@ -172,6 +183,8 @@ static weft_status transaction(weft_ctx *ctx, void *self)
     WEFT_TRY(weft_await(begun));
     weft_pg *tx = weft_tx(begun);
     WEFT_TRY(weft_await(weft_run_sql(ctx, tx, weft_query(ctx, "q").ptr, 0, WEFT_NO_ARGS)));
+    if (weft_query(ctx, "undone").ptr != NULL)
+        WEFT_TRY(undo(ctx, tx));
     done = weft_run_sql(ctx, tx, weft_query(ctx, "then").ptr, 0, WEFT_NO_ARGS);
     WEFT_TRY(weft_await(done));
     WEFT_TRY(weft_await(weft_commit(tx)));
@@ -308,6 +321,7 @@ static weft_status add_peers(weft_host *host)
         WEFT_TRY(weft_route(host, "GET", "/lab/sql", sql));
         WEFT_TRY(weft_route_with(host, "GET", "/lab/hasty-sql", sql, NULL, &hasty));
         WEFT_TRY(weft_route(host, "GET", "/lab/transaction", transaction));
+        WEFT_TRY(weft_route_with(host, "GET", "/lab/hasty-transaction", transaction, NULL, &hasty));
         WEFT_TRY(weft_route(host, "GET", "/lab/count", counting));
         WEFT_TRY(weft_route(host, "GET", "/lab/counted", show_runs));
         WEFT_TRY(weft_route(host, "GET", "/lab/cross", cross));

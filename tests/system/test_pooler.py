@@ -1,18 +1,24 @@
 """Goal: behind PgBouncer, which hands each transaction to whatever session of the server is free, everything that can
-work does, with prepared = off: statements in pipelines, transactions, streams, COPY. What cannot, LISTEN, says so."""
+work does, with prepared = off: statements in pipelines, transactions, savepoints, deadlines, streams, COPY, the flows
+with a third party, clients that leave. What cannot, LISTEN, says so."""
 import concurrent.futures
 import json
 import random
+import urllib.parse
 
 import pytest
 
 from support import place
+from support.peer import fixed
 from support.pooler import PROGRAM, Pooler
 from support.wait import wait_until
 
 SESSIONS = 2    # of the server: fewer than the host's, so that none of these stays the same one
 ACCOUNTS = 10
 EACH = 1000
+BOOK = {"title": "Emma", "author": "Jane Austen"}
+BUSY = "select count(*)::int from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()" \
+       " and state <> 'idle'"
 
 
 @pytest.fixture
@@ -31,11 +37,20 @@ def tables(books):
 
 
 @pytest.fixture
-def sections(pooler, tables):
+def partner(make_peer):
+    """The third party: it answers every GET with a book, every POST with what it got."""
+    made = make_peer()
+    made.on("GET", None, fixed(body=json.dumps(BOOK)))
+    made.on("POST", None, lambda exchange: exchange.answer(body=json.dumps({"got": exchange.request.json()})))
+    return made
+
+
+@pytest.fixture
+def sections(pooler, tables, partner):
     return {"server": {"request_timeout": "20s"},
             "pg.main": {"host": "127.0.0.1", "port": pooler.port, "user": "weft", "dbname": tables.name,
                         "prepared": "off", "sessions": 6, "queue_timeout": "15s"},
-            "upstream.thirdparty": {"url": "http://127.0.0.1:1"},
+            "upstream.thirdparty": {"url": partner.url},
             "plugin.hello": {"path": "hello.so"},
             "plugin.books": {"path": "books.so"},
             "plugin.bank": {"path": "bank.so"},
@@ -103,6 +118,64 @@ def test_streams_and_copy(host, tables):
         files = [clients.submit(host.get, "/bank/transfers.csv", timeout=60) for _ in range(4)]
         assert all(len(one.result().json()) == 2000 for one in pages)
         assert all(one.result().body.count(b"\n") >= 2000 for one in files)
+
+
+def test_flows_with_a_third_party(host, tables, partner):
+    assert host.get("/quote").json() == BOOK
+    assert host.post("/books/import").status == 201
+    assert tables.run("select count(*)::int from books where title = 'Emma' and author = 'Jane Austen'") == [(1,)]
+    announced = host.post("/books/1/announce")
+    assert announced.status in (200, 201, 202), announced
+    assert [request.method for request in partner.requests].count("POST") == 1
+    summary = host.get("/summary").json()
+    assert summary["quote"] == BOOK
+    assert (summary["books"],) == tables.run("select count(*)::int from books")[0]
+
+
+def in_transaction(route="transaction", **texts):
+    return f"/lab/{route}?" + urllib.parse.urlencode(texts, quote_via=urllib.parse.quote)
+
+
+def test_savepoints(host, tables):
+    """Of many at once: each undoes what is its own."""
+    tables.run("set role weft; create table made (a int)")
+
+    def make(number):
+        return host.get(in_transaction(q=f"insert into made values ({number})",
+                                       undone=f"insert into made values ({-number})",
+                                       then=f"select count(*)::int as n from made where abs(a) = {number}"), timeout=30)
+
+    with concurrent.futures.ThreadPoolExecutor(8) as clients:
+        assert all(answer.json() == [{"n": 1}] for answer in clients.map(make, range(1, 41)))
+    assert tables.run("select count(*)::int, min(a) from made") == [(40, 1)]
+
+
+def test_a_deadline_in_a_transaction(host, tables):
+    """The server itself ends the statement, as nothing else could here, and nobody else has that limit afterwards."""
+    tables.run("set role weft; create table made (a int)")
+    for _ in range(2 * SESSIONS):
+        assert host.get(in_transaction("hasty-transaction", q="insert into made values (1)",
+                                       then="select pg_sleep(3600)")).status == 504
+    wait_until(lambda: tables.run(BUSY) == [(0,)])
+    assert tables.run("select count(*)::int from made") == [(0,)]
+    for _ in range(2 * SESSIONS):
+        assert host.get("/lab/sql?q=show%20statement_timeout").json() == [{"statement_timeout": "0"}]
+
+
+def test_clients_that_leave(host, tables):
+    """A statement comes to its end, a stream ends at once; the sessions are there for others again."""
+    tables.run("insert into transfers (source, target, amount) select 1, 2, 1 from generate_series(1, 200000)")
+    running = host.connect().send(b"GET /lab/sql?q=select%20pg_sleep(1) HTTP/1.1\r\nHost: a\r\n\r\n")
+    wait_until(lambda: tables.run(BUSY) == [(1,)])
+    running.close()
+    assert host.get("/books/1").status == 200
+    wait_until(lambda: tables.run(BUSY) == [(0,)])
+    for path in ("/bank/transfers", "/bank/transfers.csv") * SESSIONS:
+        reading = host.connect().send(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        wait_until(lambda: tables.run(BUSY) == [(1,)])
+        reading.reset()
+        wait_until(lambda: tables.run(BUSY) == [(0,)])
+    assert host.get("/books/1").status == 200
 
 
 def test_what_cannot_work_says_so(host):
