@@ -539,7 +539,7 @@ static void note_over(struct http_request *request, enum scope_why why)
 
     blame_request(request->scope->tasks->blame, route != NULL ? route->blame_index : BLAME_HOST,
                   status_of(request, why), total_us);
-    loop_served(server->loop, total_us);
+    loop_step_ended(server->loop, total_us);
     if (!is_well)
         http_reasons_add(&server->counts->reasons, why_of(request, why));
     if (server->setup.access != NULL || is_slow)

@@ -1,29 +1,28 @@
-/* loop/coalesce.c - a verdict for each window, from those who were served in it. */
+/* loop/coalesce.c - a verdict for each window, from what has ended in it. */
 #include "loop/coalesce.h"
 
 enum {
     WINDOW_US = 16000, /* a verdict's time: some 60 of the pauses */
-    ENDED_MIN = 64,    /* a window at the least: 4,000 a second */
-    QUICK_SHARE = 8    /* one in so many may be quick */
+    ENDED_MIN = 128,   /* steps in such a window at the least: 8,000 a second */
+    QUICK_SHARE = 2,   /* one in so many may be quick */
+    CPU_SHARE = 3      /* the loop uses one in so many microseconds at the least */
 };
 
-static bool is_worth_it(const struct coalesce *coalesce, uint64_t window_us)
+bool coalesce_is_over(const struct coalesce *coalesce, uint64_t now_us)
 {
-    uint64_t ended_min = window_us * ENDED_MIN / WINDOW_US; /* a late verdict's window is longer */
-
-    return coalesce->_ended >= ended_min &&
-           (uint64_t)coalesce->_quick * QUICK_SHARE <= coalesce->_ended;
+    return now_us - coalesce->_window_us >= WINDOW_US;
 }
 
-uint32_t coalesce_pause_us(struct coalesce *coalesce, uint64_t now_us)
+void coalesce_judge(struct coalesce *coalesce, uint64_t now_us, uint64_t cpu_us)
 {
-    uint64_t window_us = now_us - coalesce->_window_us;
+    uint64_t window_us = now_us - coalesce->_window_us; /* longer than asked where a turn was */
+    uint64_t ended_min = window_us * ENDED_MIN / WINDOW_US;
 
-    if (window_us >= WINDOW_US) {
-        coalesce->is_on = is_worth_it(coalesce, window_us);
-        coalesce->_ended = 0;
-        coalesce->_quick = 0;
-        coalesce->_window_us = now_us;
-    }
-    return coalesce->is_on ? COALESCE_PAUSE_US : 0;
+    coalesce->is_on = coalesce->_ended >= ended_min &&
+                      (uint64_t)coalesce->_quick * QUICK_SHARE <= coalesce->_ended &&
+                      (cpu_us - coalesce->_cpu_us) * CPU_SHARE >= window_us;
+    coalesce->_ended = 0;
+    coalesce->_quick = 0;
+    coalesce->_window_us = now_us;
+    coalesce->_cpu_us = cpu_us;
 }

@@ -78,6 +78,14 @@ static void sleep_us(uint32_t us)
     (void)nanosleep(&(struct timespec){.tv_nsec = (long)us * 1000}, NULL);
 }
 
+static uint64_t thread_cpu_us(void)
+{
+    struct timespec used;
+
+    CHECK(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used) == 0);
+    return (uint64_t)used.tv_sec * 1000000 + (uint64_t)used.tv_nsec / 1000;
+}
+
 uint64_t loop_now_ms(const struct loop *loop)
 {
     return loop->now_ms;
@@ -113,6 +121,8 @@ struct loop *loop_create(const struct loop_options *options)
         loop->options.now_us = monotonic_us;
     if (loop->options.pause == NULL)
         loop->options.pause = sleep_us;
+    if (loop->options.cpu_us == NULL)
+        loop->options.cpu_us = thread_cpu_us;
     if (loop->options.ready_max == 0)
         loop->options.ready_max = READY_MAX_DEFAULT;
     list_init(&loop->ready);
@@ -338,17 +348,31 @@ static int timeout_ms(const struct loop *loop, uint32_t wait_ms)
     return wait_ms < INT_MAX ? (int)wait_ms : INT_MAX;
 }
 
-void loop_served(struct loop *loop, uint64_t took_us)
+void loop_step_ended(struct loop *loop, uint64_t took_us)
 {
-    coalesce_served(&loop->coalesce, took_us);
+    coalesce_ended(&loop->coalesce, took_us);
+}
+
+void loop_hold(struct loop *loop)
+{
+    loop->coalesce.holds++;
+}
+
+void loop_release(struct loop *loop)
+{
+    CHECK(loop->coalesce.holds > 0);
+    loop->coalesce.holds--;
 }
 
 /* Timers that are due within the pause are at most that late: they are never exact to less than a
  * millisecond. */
 static void pause_under_load(struct loop *loop)
 {
-    uint32_t us = coalesce_pause_us(&loop->coalesce, loop->now_us);
+    uint32_t us;
 
+    if (coalesce_is_over(&loop->coalesce, loop->now_us))
+        coalesce_judge(&loop->coalesce, loop->now_us, loop->options.cpu_us());
+    us = coalesce_pause_us(&loop->coalesce);
     if (us > 0)
         loop->options.pause(us);
 }

@@ -65,6 +65,7 @@ struct loop_options {
     void *on_turn_data;             /* for the two */
     bool coalesces;                 /* pauses under load: loop/coalesce.h */
     void (*pause)(uint32_t us);     /* NULL, or a test's in place of a sleep */
+    uint64_t (*cpu_us)(void);       /* NULL, or a test's: what its thread has used */
 };
 
 /* A loop with nothing in it. `options` may be NULL. Aborts where the kernel gives no descriptor. */
@@ -96,8 +97,13 @@ uint64_t loop_now_ms(const struct loop *loop);
 /* The same in microseconds. */
 uint64_t loop_now_us(const struct loop *loop);
 
-/* A request has ended `took_us` after it began: what a loop that coalesces judges its load by. */
-void loop_served(struct loop *loop, uint64_t took_us);
+/* A step that somebody outside waits for has ended, `took_us` after it began: a request, or a
+ * statement or a call of it. What a loop that coalesces judges its load by. */
+void loop_step_ended(struct loop *loop, uint64_t took_us);
+
+/* Somebody waits for what only a next turn sets free: no pauses until loop_release(). They count. */
+void loop_hold(struct loop *loop);
+void loop_release(struct loop *loop);
 
 /* Reads the clock anew, for what measures within a turn; loop_now_*() follow. */
 uint64_t loop_refresh_us(struct loop *loop);

@@ -264,6 +264,16 @@ static void deal_shared(struct pg_pool *pool, struct pg_deal *deal)
     }
 }
 
+/* Whoever has the session that is waited for goes on with the loop's next turn. */
+static void hold_loop(struct pg_pool *pool, bool should_hold)
+{
+    if (should_hold && !pool->is_holding)
+        loop_hold(pool->loop);
+    if (!should_hold && pool->is_holding)
+        loop_release(pool->loop);
+    pool->is_holding = should_hold;
+}
+
 static void send_transactions(struct pg_pool *pool)
 {
     LIST_EACH (&pool->transactions, link)
@@ -296,6 +306,7 @@ static void on_turn_end(struct hook *hook)
     run_batches(pool);
     watch_line(pool, &pool->shared);
     watch_line(pool, &pool->own);
+    hold_loop(pool, !list_is_empty(&pool->own));
     if (pg_dispatch_idle(&deal) == 0)
         pg_pool_grow(pool);
 }
@@ -606,6 +617,7 @@ void pg_pool_destroy(struct pg_pool *pool)
     while (pool->counts.sessions > 0)
         close_session(pool, pool->sessions[0]);
     hook_stop(&pool->hook);
+    hold_loop(pool, false);
     timer_stop(&pool->wait_timer);
     line_deinit(&pool->line);
     pg_statements_deinit(&pool->statements);

@@ -333,6 +333,7 @@ struct pg_pool {
     uint32_t server;                            /* index of the one that was there last */
     uint32_t plans_round; /* counts transactions that met a plan out of date */
     bool is_winding_up;   /* no session is kept that is not needed */
+    bool is_holding;      /* the loop: somebody waits for a session of his own */
     bool is_moving;       /* sessions are to be closed, since their server was demoted */
 };
 

@@ -225,6 +225,8 @@ static void account(struct op *op)
         return;
     CHECK(account < SCOPE_TIME_COUNT);
     root->spent_us[account] += now_us - op->started_us;
+    if (op->has_begun)
+        loop_step_ended(root->tasks->loop, now_us - op->started_us);
     op->started_us = now_us;
 }
 

@@ -84,6 +84,21 @@ static void test_counts(void **state)
     assert_int_equal(counts->connections_open, 0);
 }
 
+/* What the loop is told of steps that have ended. */
+static struct {
+    uint32_t count;
+    uint64_t took_us;
+} steps;
+
+void __wrap_loop_step_ended(struct loop *loop, uint64_t took_us);
+
+void __wrap_loop_step_ended(struct loop *loop, uint64_t took_us)
+{
+    (void)loop;
+    steps.count++;
+    steps.took_us = took_us;
+}
+
 static void test_access_lines(void **state)
 {
     int fd = http_world_connect(&http);
@@ -95,7 +110,10 @@ static void test_access_lines(void **state)
     http.waiting[0]->scope->spent_us[SCOPE_TIME_PG] = 12345;
     http.waiting[0]->scope->spent_us[SCOPE_TIME_CALL] = 2000;
     http.waiting[0]->scope->spent_us[SCOPE_TIME_QUEUE] = 1500;
+    steps.count = 0;
     http_world_answer(&http, 0);
+    assert_int_equal(steps.count, 1);
+    assert_int_equal(steps.took_us, 40000);
     log = http_world_log(&http);
     assert_non_null(strstr(log,
                            " id=00000000000003e9 peer=10.1.2.3:45 method=GET path=\"/wait/1?x=y\" "

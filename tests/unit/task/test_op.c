@@ -142,6 +142,21 @@ static void test_a_failure_has_reason_and_text(void **state)
     stage_deinit(&stage);
 }
 
+/* What the loop is told of steps that have ended. */
+static struct {
+    uint32_t count;
+    uint64_t took_us;
+} steps;
+
+void __wrap_loop_step_ended(struct loop *loop, uint64_t took_us);
+
+void __wrap_loop_step_ended(struct loop *loop, uint64_t took_us)
+{
+    (void)loop;
+    steps.count++;
+    steps.took_us = took_us;
+}
+
 static void test_time_under_way_is_the_roots(void **state)
 {
     struct stage stage;
@@ -150,6 +165,7 @@ static void test_time_under_way_is_the_roots(void **state)
 
     (void)state;
     stage_init(&stage, 0, false);
+    steps.count = 0;
     child = scope_child(stage.scope, 0, 0);
     fake_clock_jump(&stage.world.clock, stage.world.loop, 5);
     op_begin(stage.op);
@@ -162,6 +178,8 @@ static void test_time_under_way_is_the_roots(void **state)
     assert_int_equal(stage.scope->spent_us[SCOPE_TIME_PG], 10000);
     assert_int_equal(stage.scope->spent_us[SCOPE_TIME_CALL], 0);
     assert_int_equal(child->spent_us[SCOPE_TIME_PG], 0);
+    assert_int_equal(steps.count, 1); /* to wait in line is none */
+    assert_int_equal(steps.took_us, 10000);
     stage_deinit(&stage);
 }
 
