@@ -1,0 +1,331 @@
+/* Goal: the signal of a cancel may come late, also when nobody hears of it any more: it hits nobody
+ *       who has nothing to do with it, and what it hits behind its victim is run again. */
+#include "base/clock.h"
+#include "lib/loop_driver.h"
+#include "lib/pg_server.h"
+#include "lib/test.h"
+#include "pg/private.h"
+#include "pg/transaction.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static struct pg_server server;
+static struct pg_world world;
+
+static int start_server(void **state)
+{
+    (void)state;
+    pg_server_init(&server, "");
+    if (server.is_missing)
+        return 0;
+    (void)pg_server_run(&server, "create table written (a int unique)");
+    return 0;
+}
+
+static int stop_server(void **state)
+{
+    (void)state;
+    pg_server_deinit(&server);
+    return 0;
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    if (!server.is_missing)
+        pg_world_init(&world, &server);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    if (!server.is_missing)
+        pg_world_deinit(&world);
+    return 0;
+}
+
+static const struct pg_pool_counts *counts(void)
+{
+    return pg_pool_counts(world.pool);
+}
+
+/* Turns until the statement that holds the session has ended. */
+static void until_idle(void)
+{
+    uint64_t end_us = clock_monotonic_us() + DRIVER_SECONDS * 1000000ull;
+
+    while (counts()->in_flight > 0 && clock_monotonic_us() < end_us)
+        loop_turn(world.loop, 10);
+    assert_int_equal(counts()->in_flight, 0);
+}
+
+/* Sessions of the world's that run a statement that begins so, or wait within it. */
+static const char *count_running(const char *text)
+{
+    char sql[256];
+
+    (void)snprintf(sql, sizeof sql,
+                   "select count(*) from pg_stat_activity where application_name = 'weft' and "
+                   "state = 'active' and query like '%s%%'",
+                   text);
+    return pg_server_run(&server, sql);
+}
+
+static void until_running(const char *text, const char *count)
+{
+    uint64_t end_us = clock_monotonic_us() + DRIVER_SECONDS * 1000000ull;
+
+    while (strcmp(count_running(text), count) != 0 && clock_monotonic_us() < end_us)
+        for (int i = 0; i < 10; i++)
+            loop_turn(world.loop, 1);
+    assert_string_equal(count_running(text), count);
+}
+
+/* A world in which a second passes where the test says so. */
+static void start_ahead(uint32_t sessions)
+{
+    pg_world_deinit(&world);
+    pg_world_init_ahead(&world, &server);
+    world.options.sessions_max = sessions;
+    world.options.statement_timeout_ms = 0;
+    world.options.queue_timeout_ms = 60000;
+    pg_world_start(&world);
+    (void)pg_server_run(&server, "truncate written");
+}
+
+static struct pg_transaction *begin(void)
+{
+    struct op *op = pg_begin(world.scope, world.pool, 0);
+
+    assert_int_equal(pg_world_await(&world, op), ERR_OK);
+    return pg_transaction_of(op);
+}
+
+static struct op *start_on(struct pg_transaction *transaction, const char *sql)
+{
+    return pg_query_start(world.scope,
+                          &(struct pg_call){.transaction = transaction, .sql = span_of(sql)});
+}
+
+/* The server is made to take its time: of this role pg_cancel_backend() is a function that waits for
+ * lock 8 first. Every call that has come as far as the signal is counted. */
+static void slow_down(void)
+{
+    (void)pg_server_run(&server, "create schema slow; create sequence slow.called; "
+                                 "create function slow.pg_cancel_backend(int) "
+                                 "returns bool language plpgsql as $$ begin "
+                                 "perform pg_advisory_xact_lock(8); "
+                                 "perform nextval('slow.called'); "
+                                 "return pg_catalog.pg_cancel_backend($1); end $$; "
+                                 "alter role weft set search_path = slow, pg_catalog, public");
+}
+
+static void speed_up(void)
+{
+    (void)pg_server_run(&server, "alter role weft reset search_path; drop schema slow cascade");
+}
+
+static bool has_been_called(void)
+{
+    return strcmp(pg_server_run(&server, "select is_called::text from slow.called"), "true") == 0;
+}
+
+static void unlock(struct pg_transaction *holder, int lock)
+{
+    char sql[64];
+
+    (void)snprintf(sql, sizeof sql, "select pg_advisory_unlock(%d)", lock);
+    assert_int_equal(pg_world_await(&world, start_on(holder, sql)), ERR_OK);
+}
+
+/* A cancel that hits what stands behind the statement that it is for. They wait for locks, too, which
+ * the test gives back one after the other. How often the neighbour was run again. */
+static uint64_t hit_a_neighbour(struct pg_transaction *holder)
+{
+    static const char locks[] = "select pg_advisory_lock(7), pg_advisory_lock(8), "
+                                "pg_advisory_lock(9)";
+    uint64_t before = counts()->run_again;
+    struct op *op, *behind[2];
+
+    assert_int_equal(pg_world_await(&world, start_on(holder, locks)), ERR_OK);
+    op = pg_world_start_sql(&world, "select pg_advisory_xact_lock(7)", 0, NULL);
+    behind[0] = pg_world_start_sql(
+        &world, "insert into written select 1 from pg_advisory_xact_lock(9)", 0, NULL);
+    behind[1] = pg_world_start_sql(&world, "insert into written values (2)", 0, NULL);
+    until_running("select pg_advisory_xact_lock(7)", "1");
+    op_cancel(op);
+    until_running("select pg_cancel_backend", "1");
+    unlock(holder, 7);
+    until_running("insert into written", "1");
+    unlock(holder, 8);
+    until_running("select pg_cancel_backend", "0");
+    unlock(holder, 9);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pg_world_await(&world, behind[i]), ERR_OK);
+    return counts()->run_again - before;
+}
+
+/* A machine that stands still for a second in between has the control session given up, and the
+ * cancel with it: then once more. */
+static void test_a_neighbour_that_is_hit_is_run_again(void **state)
+{
+    uint64_t hits = 0;
+
+    (void)state;
+    pg_server_need(&server);
+    slow_down();
+    world.options.sessions_max = 2;
+    world.options.statement_timeout_ms = 0;
+    pg_world_start(&world);
+    for (int i = 0; i < 10 && hits == 0; i++) {
+        (void)pg_server_run(&server, "truncate written");
+        hits = hit_a_neighbour(begin());
+        assert_string_equal(pg_server_run(&server, "select string_agg(a::text, ' ' order by a) "
+                                                   "from written"),
+                            "1 2");
+        pg_world_renew(&world);
+    }
+    speed_up();
+    assert_int_equal(hits, 1);
+    assert_int_equal(counts()->sessions_lost, 0);
+}
+
+/* A world of its own in which a statement was given up, and its cancel waits for lock 8; the
+ * statement ends with lock 7. Who holds the locks. */
+static struct pg_transaction *cancel_slowly(const char *behind_sql, struct op **behind)
+{
+    static const char locks[] = "select pg_advisory_lock(7), pg_advisory_lock(8), "
+                                "pg_advisory_lock(9)";
+    struct pg_transaction *holder;
+    struct op *op;
+
+    start_ahead(3); /* two of which may be lent at a time */
+    holder = begin();
+    assert_int_equal(pg_world_await(&world, start_on(holder, locks)), ERR_OK);
+    op = pg_world_start_sql(&world, "select pg_advisory_xact_lock(7)", 0, NULL);
+    if (behind != NULL)
+        *behind = pg_world_start_sql(&world, behind_sql, 0, NULL);
+    until_running("select pg_advisory_xact_lock(7)", "1");
+    op_cancel(op);
+    until_running("select pg_cancel_backend", "1");
+    return holder;
+}
+
+/* The control session has not answered for so long that it is given up. */
+static void give_up_control(void)
+{
+    pg_world_jump(&world, 2500);
+    assert_null(world.pool->control.victim);
+}
+
+/* One whose statement has ended meanwhile is idle, but a signal is due on it. */
+static void test_a_session_with_a_signal_due_is_not_lent(void **state)
+{
+    struct pg_transaction *holder;
+    struct op *op, *next;
+
+    (void)state;
+    pg_server_need(&server);
+    slow_down();
+    holder = cancel_slowly(NULL, NULL);
+    op = pg_begin(world.scope, world.pool, 0);
+    unlock(holder, 7);
+    until_running("select pg_advisory_xact_lock(7)", "0");
+    until_idle();
+    run_turns(world.loop, 20);
+    assert_true(op->state == OP_PENDING || world.pool->control.victim == NULL);
+    unlock(holder, 8);
+    assert_int_equal(pg_world_await(&world, op), ERR_OK);
+    next = start_on(pg_transaction_of(op), "select 'well'");
+    assert_int_equal(pg_world_await(&world, next), ERR_OK);
+    assert_int_equal(counts()->sessions_lost, 0);
+    speed_up();
+}
+
+/* The same where nobody will ever hear of that signal. */
+static bool is_next_one_safe(void)
+{
+    struct pg_transaction *holder = cancel_slowly(NULL, NULL), *next;
+    struct op *op;
+
+    unlock(holder, 7);
+    until_idle();
+    give_up_control();
+    next = begin();
+    op = start_on(next, "insert into written select 1 from pg_advisory_xact_lock(9)");
+    until_running("insert into written", "1");
+    unlock(holder, 8);
+    until_running("select pg_cancel_backend", "0");
+    until_running("insert into written", "1");
+    run_for(world.loop, 20); /* a signal on it has been taken by then, if there was one */
+    unlock(holder, 9);
+    assert_int_equal(pg_world_await(&world, op), ERR_OK);
+    assert_int_equal(pg_world_await(&world, pg_commit(next)), ERR_OK);
+    assert_int_equal(counts()->sessions_lost, 0);
+    return has_been_called();
+}
+
+/* A server that looks whether its client is there may notice in time that the control session has
+ * gone, and the signal is never sent: then once more. */
+static void test_nor_is_one_whose_cancel_was_never_answered(void **state)
+{
+    bool is_sent = false;
+
+    (void)state;
+    pg_server_need(&server);
+    for (int i = 0; i < 10 && !is_sent; i++) {
+        slow_down();
+        is_sent = is_next_one_safe();
+        speed_up();
+    }
+    assert_true(is_sent);
+}
+
+/* What stands behind the victim is run again where it is hit, however late. */
+static void test_a_neighbour_that_is_hit_late_is_run_again(void **state)
+{
+    bool is_sent = false;
+
+    (void)state;
+    pg_server_need(&server);
+    for (int i = 0; i < 10 && !is_sent; i++) {
+        uint64_t end_us = clock_monotonic_us() + DRIVER_SECONDS * 1000000ull;
+        struct op *behind;
+        struct pg_transaction *holder;
+
+        slow_down();
+        holder =
+            cancel_slowly("insert into written select 1 from pg_advisory_xact_lock(9)", &behind);
+        unlock(holder, 7);
+        until_running("insert into written", "1");
+        give_up_control();
+        unlock(holder, 8);
+        until_running("select pg_cancel_backend", "0");
+        is_sent = has_been_called();
+        while (is_sent && counts()->run_again == 0 && clock_monotonic_us() < end_us)
+            loop_turn(world.loop, 10);
+        assert_int_equal(counts()->run_again, is_sent);
+        unlock(holder, 9);
+        assert_int_equal(pg_world_await(&world, behind), ERR_OK);
+        assert_string_equal(pg_server_run(&server, "select count(*) from written"), "1");
+        assert_int_equal(counts()->sessions_lost, 0);
+        speed_up();
+    }
+    assert_true(is_sent);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(test_a_neighbour_that_is_hit_is_run_again),
+        TEST(test_a_session_with_a_signal_due_is_not_lent),
+        TEST(test_nor_is_one_whose_cancel_was_never_answered),
+        TEST(test_a_neighbour_that_is_hit_late_is_run_again),
+    };
+#undef TEST
+
+    return cmocka_run_group_tests(tests, start_server, stop_server);
+}
