@@ -9,8 +9,8 @@
  *
  *   - the loop uses a third of a CPU or more: else there is none to save;
  *   - 8,000 steps a second or more have ended: a request, and each statement and call of it;
- *   - half of them or more took longer than four pauses: databases and peers are busy, too, and have
- *     enough to do meanwhile. One quick step after the other would wait for a pause each;
+ *   - half of them or more took longer than four pauses: databases and peers are busy, too, and
+ *     have enough to do meanwhile. One quick step after the other would wait for a pause each;
  *   - and nobody waits for what only the loop's next step sets free, as the session that somebody's
  *     transaction has (coalesce_hold()).
  * Loop:   of one loop.

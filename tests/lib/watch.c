@@ -6,8 +6,8 @@
  * call that could wait elsewhere: epoll, poll or select with another timeout than 0; connect,
  * accept, read or write on a socket or pipe that blocks; a look-up of a name; a sleep; a wait for a
  * process, a disk or a lock of a file. What the compiler or the C library makes of these calls is
- * watched, too: __poll_chk() and its like, sendfile64(). When the process ends, a line says how many
- * calls were looked at. */
+ * watched, too: __poll_chk() and its like, sendfile64(). When the process ends, a line says how
+ * many calls were looked at. */
 #include <arpa/inet.h>
 #include <dlfcn.h>
 #include <execinfo.h>

@@ -1,5 +1,5 @@
-/* Goal: ad-hoc text that keeps running for long is kept off shared sessions, as a declared statement
- *       is, and is let back when it does not any more; what is quick is not even watched. */
+/* Goal: ad-hoc text that keeps running for long is kept off shared sessions, as a declared
+ *       statement is, and is let back when it no longer does; what is quick is not even watched. */
 #include "base/clock.h"
 #include "lib/pg_server.h"
 #include "lib/test.h"
