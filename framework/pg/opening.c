@@ -123,8 +123,7 @@ static void on_connected(void *data, struct pg_connect *connect, struct pg_conn 
     pool->open_failures = 0;
     pool->server = pg_connect_server(connect);
     timer_stop(&pool->open_timer);
-    pg_pool_add(pool, conn, pg_connect_traits(connect));
-    pg_pool_fill(pool);
+    pg_pool_add(pool, conn, pg_connect_traits(connect)); /* which looks who still waits then */
 }
 
 void pg_pool_grow(struct pg_pool *pool)

@@ -34,15 +34,32 @@ static bool has_waited(const struct pg_pool *pool, const struct pg_query *query)
     return query->queued_ms + pool->options->queue_timeout_ms <= loop_now_ms(pool->loop);
 }
 
+/* Whose wait ends first; NULL: nobody waits. Who is run again, of whom there are no more than were
+ * in flight, stands before all others, and waits anew. */
+static struct pg_query *next_in(const struct list *line)
+{
+    struct pg_query *next = NULL;
+
+    LIST_EACH (line, link) {
+        struct pg_query *query = query_in(link);
+
+        if (next == NULL || query->queued_ms < next->queued_ms)
+            next = query;
+        if (!query->is_again)
+            break;
+    }
+    return next;
+}
+
 /* Lazily: what leaves its line sooner leaves the timer alone. */
 static void watch_line(struct pg_pool *pool, const struct list *line)
 {
-    const struct pg_query *first = query_in(list_first(line));
+    const struct pg_query *next = next_in(line);
     uint64_t deadline_ms;
 
-    if (first == NULL)
+    if (next == NULL)
         return;
-    deadline_ms = first->queued_ms + pool->options->queue_timeout_ms;
+    deadline_ms = next->queued_ms + pool->options->queue_timeout_ms;
     if (!timer_is_on(&pool->wait_timer) || deadline_ms < pool->wait_timer.deadline_ms)
         timer_start_at(pool->loop, &pool->wait_timer, deadline_ms, on_wait_timer);
 }
@@ -52,7 +69,7 @@ static void end_waits(struct pg_pool *pool, struct list *line)
     struct pg_query *query;
     bool is_down = pool->counts.sessions == 0;
 
-    while ((query = query_in(list_first(line))) != NULL && has_waited(pool, query)) {
+    while ((query = next_in(line)) != NULL && has_waited(pool, query)) {
         pg_pool_withdraw(pool, query);
         pool->counts.refused++;
         pg_query_settle(query, is_down ? ERR_DB_DOWN : ERR_DB_BUSY,
@@ -110,6 +127,8 @@ void pg_pool_submit_again(struct pg_pool *pool, struct pg_query *query)
     CHECK(query->transaction == NULL); /* in one, an error has aborted it */
     CHECK(list_is_empty(&query->link));
     query->state = PG_QUERY_QUEUED;
+    query->is_again = true;
+    query->queued_ms = loop_now_ms(pool->loop); /* what it has run for was no wait */
     pool->counts.queued++;
     list_prepend(query->wants_own ? &pool->own : &pool->shared, &query->link);
     pg_pool_wake(pool);
@@ -307,8 +326,10 @@ static void on_turn_end(struct hook *hook)
     watch_line(pool, &pool->shared);
     watch_line(pool, &pool->own);
     hold_loop(pool, !list_is_empty(&pool->own));
-    if (pg_dispatch_idle(&deal) == 0)
-        pg_pool_grow(pool);
+    if (pg_dispatch_idle(&deal) == 0 && !pool->is_winding_up)
+        pg_pool_grow(pool); /* one is to be idle for what comes next */
+    else
+        pg_pool_fill(pool);
 }
 
 void pg_pool_wake(struct pg_pool *pool)

@@ -57,12 +57,13 @@ struct pg_query {
     enum pg_query_state state;            /* see above */
     bool wants_own;                       /* session: waits in the pool's line for these */
     bool must_run_alone;                  /* it was aborted by a neighbour, or is run again */
+    bool is_again;                        /* queued again: stands before all others in its line */
     bool was_renewed;                     /* run again, unprepared: its plan was out of date */
     bool is_maybe_applied;                /* see pg_maybe_applied() */
     uint32_t savepoint;                   /* RELEASE: of which; 0: none */
     uint32_t aborted_count;               /* by neighbours */
     uint64_t order;                       /* of arrival in the pool */
-    uint64_t queued_ms;                   /* when */
+    uint64_t queued_ms;                   /* when it was queued last */
     struct list link;                     /* while it is queued: pool, transaction or batch */
     struct pg_session *session;           /* once sent; NULL: not any more */
     uint32_t place;                       /* in the session's ring */

@@ -153,7 +153,7 @@ static uint64_t read_clock(void *data)
 {
     const struct pg_world *world = data;
 
-    return clock_monotonic_us() + world->ahead_us;
+    return world->still_us > 0 ? world->still_us : clock_monotonic_us() + world->ahead_us;
 }
 
 static void init(struct pg_world *world, struct pg_server *server,

@@ -67,6 +67,7 @@ struct pg_world {
     struct pg_pool *pool;      /* started */
     struct scope *scope;       /* without a deadline; renewed by pg_world_renew() */
     uint64_t ahead_us;         /* of real time: pg_world_jump() */
+    uint64_t still_us;         /* with pg_world_init_ahead(): its time stands still there; 0: no */
 };
 
 /* Everything but the pool and the scope. */

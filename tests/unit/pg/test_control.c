@@ -168,6 +168,8 @@ static void give_up_one_of_three(const struct pg_statement *sleep, const struct 
     uint64_t cancels = counts()->cancels_sent;
     struct op *ops[3];
 
+    /* What it took the last time was learnt. */
+    world.pool->statements.list[sleep->id]->expected_us = 100;
     for (int i = 0; i < 3; i++)
         ops[i] = i == hanging ? start_shared(sleep, 60) : start_shared(add, i);
     until_running("select pg_sleep", "1");

@@ -376,7 +376,7 @@ static void test_a_result_that_is_too_big_while_it_comes(void **state)
     pg_world_again(&world);
     world.options.sessions_max = 1;
     world.options.result_max = 1024 * 1024;
-    world.options.queue_timeout_ms = 60000; /* of who runs again, from its arrival on */
+    world.options.queue_timeout_ms = 60000;
     pg_world_start(&world);
     for (uint32_t i = 0; i < 2; i++) {
         struct op *op = pg_world_start_sql(&world, texts[i], 0, NULL);

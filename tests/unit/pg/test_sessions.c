@@ -232,6 +232,8 @@ static void test_idle_ones_grow_old_too(void **state)
 /* Where others take over, even the last one goes; who comes all the same is served. */
 static void test_none_is_kept_while_it_winds_up(void **state)
 {
+    uint64_t opened;
+
     (void)state;
     pg_server_need(&server);
     world.options.idle_timeout_ms = 0;
@@ -241,7 +243,20 @@ static void test_none_is_kept_while_it_winds_up(void **state)
     use_all();
     pg_pool_wind_up(world.pool, true);
     until_sessions(0);
+    opened = counts()->sessions_opened;
     pg_world_check(pg_world_run(&world, "select 1"), "1");
+    until_sessions(0);
+    assert_int_equal(counts()->sessions_opening, 0);
+    assert_int_equal(counts()->sessions_opened, opened + 1); /* as many as wait */
+    world.options.sessions_min = 0;
+    pg_pool_wind_up(world.pool, false);
+    pg_world_check(pg_world_run(&world, "select 1"), "1");
+    until_sessions(2); /* one is ahead of need */
+    run_for(world.loop, 50);
+    assert_int_equal(counts()->sessions_opening, 0);
+    assert_int_equal(counts()->sessions_opened, opened + 3);
+    world.options.sessions_min = 2;
+    pg_pool_wind_up(world.pool, true);
     until_sessions(0);
     pg_pool_wind_up(world.pool, false);
     until_sessions(2);

@@ -1,0 +1,159 @@
+/* Goal: a pool's lines are fair: who is run again for another one's fault waits anew, before all others
+ *       and without keeping anybody; who wants a session of his own gets one however steady the
+ *       load of those who share is. */
+#include "lib/loop_driver.h"
+#include "lib/pg_server.h"
+#include "lib/test.h"
+#include "pg/transaction.h"
+
+static struct pg_server server;
+static struct pg_world world;
+
+static int start_server(void **state)
+{
+    (void)state;
+    pg_server_init(&server, "");
+    return 0;
+}
+
+static int stop_server(void **state)
+{
+    (void)state;
+    pg_server_deinit(&server);
+    return 0;
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    if (!server.is_missing)
+        pg_world_init_ahead(&world, &server);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    if (server.is_missing)
+        return 0;
+    (void)pg_server_run_as(&server, "postgres", "alter role weft login");
+    pg_world_deinit(&world);
+    return 0;
+}
+
+static const struct pg_pool_counts *counts(void)
+{
+    return pg_pool_counts(world.pool);
+}
+
+static void start(uint32_t sessions)
+{
+    world.options.sessions_max = sessions;
+    world.options.statement_timeout_ms = 0;
+    world.options.queue_timeout_ms = 10000;
+    world.options.result_max = 1024 * 1024;
+    pg_world_start(&world);
+}
+
+/* Ends its session, since more comes than result_max; in several pieces, whatever the speed. */
+static struct op *start_flood(void)
+{
+    return pg_world_start_sql(&world,
+                              "select repeat('x', 2 * 1024 * 1024), pg_sleep(0.2) "
+                              "from generate_series(1, 10)",
+                              0, NULL);
+}
+
+static struct op *start_reading(const char *sql)
+{
+    return pg_query_start(
+        world.scope,
+        &(struct pg_call){.pool = world.pool, .sql = span_of(sql), .flags = PG_READ_ONLY});
+}
+
+/* That its neighbour took long, and then ended the session, is not its fault. */
+static void test_who_is_run_again_waits_anew(void **state)
+{
+    struct op *flood, *read;
+
+    (void)state;
+    pg_server_need(&server);
+    start(1);
+    flood = start_flood();
+    read = start_reading("select 'read'");
+    run_turns(world.loop, 1);
+    pg_world_jump(&world, 11000); /* longer than it may wait in a line */
+    assert_int_equal(pg_world_await(&world, flood), ERR_DB);
+    assert_int_equal(pg_world_await(&world, read), ERR_OK);
+    pg_world_check(read, "read");
+    assert_int_equal(counts()->run_again, 1);
+}
+
+/* Who stands before others, but began to wait later, does not keep them; and waits no longer than
+ * everybody. */
+static void test_who_is_run_again_keeps_nobody(void **state)
+{
+    struct op *flood, *again, *waiting;
+
+    (void)state;
+    pg_server_need(&server);
+    start(1);
+    (void)pg_server_run_as(&server, "postgres", "alter role weft nologin");
+    flood = start_flood();
+    again = start_reading("select 'again'");
+    run_turns(world.loop, 1);
+    run_for(world.loop, 20);
+    waiting = pg_world_start_sql(&world, "select 'waiting'", 0, NULL);
+    pg_world_jump(&world, 6000);
+    assert_int_equal(pg_world_await(&world, flood), ERR_DB);
+    assert_int_equal(counts()->run_again, 1);
+    pg_world_jump(&world, 5000);
+    assert_int_equal(waiting->status, ERR_DB_DOWN);
+    assert_int_equal(again->state, OP_PENDING);
+    pg_world_jump(&world, 6000);
+    assert_int_equal(again->status, ERR_DB_DOWN);
+}
+
+/* Time stands still, so that no session seems to be held up, and each of them has more to do whenever
+ * something ends: none is ever idle, unless it gets nothing new. */
+static void test_who_wants_a_session_gets_one_under_steady_load(void **state)
+{
+    enum { AT_ONCE = 20, ENDS_MAX = 300 };
+    struct op *ops[AT_ONCE], *wants;
+
+    (void)state;
+    pg_server_need(&server);
+    start(2);
+    pg_world_run(&world, "select 1");
+    pg_world_until_sessions(&world, 2);
+    world.still_us = loop_now_us(world.loop);
+    for (int i = 0; i < AT_ONCE; i++)
+        ops[i] = start_reading("select pg_sleep(0.02)");
+    run_turns(world.loop, 1);
+    wants = pg_begin(world.scope, world.pool, 0);
+    for (int ends = 0; ends < ENDS_MAX && wants->state == OP_PENDING;) {
+        run_turns(world.loop, 1);
+        for (int i = 0; i < AT_ONCE; i++) {
+            if (ops[i]->state == OP_PENDING)
+                continue;
+            ops[i] = start_reading("select pg_sleep(0.02)");
+            ends++;
+        }
+    }
+    world.still_us = 0;
+    assert_int_not_equal(wants->state, OP_PENDING);
+    assert_int_equal(wants->status, ERR_OK);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(test_who_is_run_again_waits_anew),
+        TEST(test_who_is_run_again_keeps_nobody),
+        TEST(test_who_wants_a_session_gets_one_under_steady_load),
+    };
+#undef TEST
+
+    return cmocka_run_group_tests(tests, start_server, stop_server);
+}
