@@ -1,6 +1,8 @@
 /* pg/backend.c - a session's other end, as far as libpq knows it: where it is, which process, and
- * whether it is within a transaction. */
+ * whether it is within a transaction; and for how long it has been at a statement. */
 #include "base/check.h"
+#include "loop/loop.h"
+#include "pg/private.h"
 #include "pg/session.h"
 #include <libpq-fe.h>
 #include <string.h>
@@ -23,4 +25,12 @@ int pg_session_backend(const struct pg_session *session)
 {
     CHECK_OBJ(session, PG_SESSION_MAGIC);
     return PQbackendPID(session->conn);
+}
+
+uint64_t pg_session_ran_us(const struct pg_session *session, const struct pg_query *query)
+{
+    CHECK_OBJ(session, PG_SESSION_MAGIC);
+    CHECK(query->session == session);
+    return pg_flights_share_us(&session->_flights, query->place,
+                               loop_now_us(session->loop) - session->load.head_since_us);
 }

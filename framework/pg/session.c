@@ -46,14 +46,6 @@ uint32_t pg_session_place(const struct pg_session *session)
     return session->_flights.head;
 }
 
-uint64_t pg_session_ran_us(const struct pg_session *session, const struct pg_query *query)
-{
-    CHECK_OBJ(session, PG_SESSION_MAGIC);
-    CHECK(query->session == session);
-    return pg_flights_share_us(&session->_flights, query->place,
-                               loop_now_us(session->loop) - session->load.head_since_us);
-}
-
 bool pg_session_is_head_dead(const struct pg_session *session)
 {
     CHECK_OBJ(session, PG_SESSION_MAGIC);
