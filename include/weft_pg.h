@@ -191,8 +191,11 @@ static inline weft_op *weft_run(weft_ctx *ctx, weft_pg *db, weft_stmt *stmt, uin
 }
 
 /* Runs one statement of any text, with flags WEFT_STMT_.... Never make the text from what came from
- * outside: that goes into parameters. Errors as of weft_run(); WEFT_E_INVALID as well for no text,
- * unknown flags, or what is refused outside of a transaction. [loop] */
+ * outside: that goes into parameters. What of it was used last is kept prepared on a session, 256
+ * texts and 1 MiB of them; text beyond 16 KiB is planned anew each time, and only WEFT_STMT_SLOW
+ * says that it is slow: there the host does not find out by itself. Errors as of weft_run();
+ * WEFT_E_INVALID as well for no text, unknown flags, or what is refused outside of a transaction.
+ * [loop] */
 static inline weft_op *weft_run_sql(weft_ctx *ctx, weft_pg *db, const char *sql, uint32_t flags,
                                     uint32_t count, const weft_value *values)
 {

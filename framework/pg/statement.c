@@ -110,8 +110,7 @@ struct pg_prepared *pg_prepared_declared(struct pg_prepared_set *set,
     return set->declared[statement->id];
 }
 
-/* One that flights point at stays: there are never so many of them. */
-static uint32_t evict(struct pg_prepared_set *set)
+uint32_t pg_prepared_evict(struct pg_prepared_set *set)
 {
     LIST_EACH (&set->by_use, link) {
         struct pg_prepared *oldest = CONTAINER_OF(link, struct pg_prepared, link);
@@ -120,36 +119,42 @@ static uint32_t evict(struct pg_prepared_set *set)
         if (oldest->users > 0)
             continue;
         (void)table_remove(&set->ad_hoc, oldest->sql);
+        set->ad_hoc_bytes -= (uint32_t)oldest->sql.len;
         free_ad_hoc(oldest);
         return number;
     }
     return 0;
 }
 
-struct pg_prepared *pg_prepared_ad_hoc(struct pg_prepared_set *set, struct span sql,
-                                       uint32_t *evicted)
+struct pg_prepared *pg_prepared_ad_hoc(struct pg_prepared_set *set, struct span sql)
 {
     struct pg_prepared *prepared = table_get(&set->ad_hoc, sql);
 
-    *evicted = 0;
     if (prepared != NULL) {
         list_remove(&prepared->link);
         list_append(&set->by_use, &prepared->link);
         return prepared;
     }
-    if (set->ad_hoc.count >= PG_AD_HOC_MAX)
-        *evicted = evict(set);
+    CHECK(pg_prepared_has_room(set, sql));
     prepared = mem_alloc(sizeof *prepared);
     prepared->is_ad_hoc = true;
     prepared->sql = (struct span){mem_copy(sql), sql.len};
     (void)table_set(&set->ad_hoc, sql, prepared);
     list_append(&set->by_use, &prepared->link);
+    set->ad_hoc_bytes += (uint32_t)sql.len;
     return prepared;
+}
+
+struct pg_prepared *pg_prepared_find(const struct pg_prepared_set *set, struct span sql)
+{
+    return table_get(&set->ad_hoc, sql);
 }
 
 bool pg_prepared_has_room(const struct pg_prepared_set *set, struct span sql)
 {
-    return set->ad_hoc.count < PG_AD_HOC_MAX || table_get(&set->ad_hoc, sql) != NULL;
+    if (set->ad_hoc.count < PG_AD_HOC_MAX && sql.len <= PG_AD_HOC_BYTES_MAX - set->ad_hoc_bytes)
+        return true;
+    return pg_prepared_find(set, sql) != NULL;
 }
 
 void pg_prepared_set_lose(struct pg_prepared_set *set)

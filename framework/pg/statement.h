@@ -5,7 +5,8 @@
  * name, so that one that failed, or was lost to DISCARD, is never in the way.
  * Loop:   of the pool's loop.
  * Memory: the pool owns statements, a session its prepared ones.
- * Limits: PG_AD_HOC_MAX ad-hoc texts a session.
+ * Limits: PG_AD_HOC_MAX ad-hoc texts a session, PG_AD_HOC_BYTES_MAX of them together: the server
+ *         keeps sixty times as much for their plans.
  */
 #ifndef WEFT_PG_STATEMENT_H
 #define WEFT_PG_STATEMENT_H
@@ -47,7 +48,12 @@ enum err pg_statements_declare(struct pg_statements *statements, struct pg_pool 
                                const char *name, const char *sql, uint32_t flags,
                                struct pg_statement **statement) __attribute__((warn_unused_result));
 
-enum { PG_AD_HOC_MAX = 256, PG_PREPARED_NAME_SIZE = 16 };
+enum {
+    PG_AD_HOC_MAX = 256,
+    PG_AD_HOC_TEXT_MAX = 16 * 1024, /* bytes; a longer one is neither prepared nor watched */
+    PG_AD_HOC_BYTES_MAX = 1024 * 1024,
+    PG_PREPARED_NAME_SIZE = 16
+};
 
 enum pg_prepared_state { PG_UNPREPARED, PG_PREPARING, PG_PREPARED };
 
@@ -68,6 +74,7 @@ struct pg_prepared_set {
     uint32_t declared_count;       /* of the array */
     struct table ad_hoc;           /* text -> struct pg_prepared */
     struct list by_use;            /* the least recently used first */
+    uint32_t ad_hoc_bytes;         /* of the texts */
     uint32_t names;                /* given so far */
 };
 
@@ -81,13 +88,18 @@ void pg_prepared_set_deinit(struct pg_prepared_set *set);
 struct pg_prepared *pg_prepared_declared(struct pg_prepared_set *set,
                                          const struct pg_statement *statement);
 
-/* The same for ad-hoc text, which becomes the most recently used. *evicted is the number of the
- * name that had to go for it and is to be deallocated, or 0. */
-struct pg_prepared *pg_prepared_ad_hoc(struct pg_prepared_set *set, struct span sql,
-                                       uint32_t *evicted);
+/* The same for ad-hoc text, which becomes the most recently used; only where there is room. */
+struct pg_prepared *pg_prepared_ad_hoc(struct pg_prepared_set *set, struct span sql);
 
-/* Can that be had without another one's going? */
+/* The same where it is there already, of no later use than before; else NULL. */
+struct pg_prepared *pg_prepared_find(const struct pg_prepared_set *set, struct span sql);
+
+/* Is it there already, or can it be without another one's going? */
 bool pg_prepared_has_room(const struct pg_prepared_set *set, struct span sql);
+
+/* Lets the least recently used ad-hoc text go, of those that no flight points at. The number of its
+ * name, which is to be deallocated; 0: none. */
+uint32_t pg_prepared_evict(struct pg_prepared_set *set);
 
 /* The server has none of the names any more, or soon will not: all are PG_UNPREPARED. */
 void pg_prepared_set_lose(struct pg_prepared_set *set);

@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "pg/dispatch.h"
+#include "pg/statement.h"
 
 enum {
     BEFORE_US = 1,    /* taken for the average of what was not watched: it was quick, or is new */
@@ -25,6 +26,7 @@ static void drop(struct pg_suspects *suspects, struct suspect *suspect)
 {
     (void)table_remove(&suspects->by_text, suspect->sql);
     list_remove(&suspect->link);
+    suspects->bytes -= (uint32_t)suspect->sql.len;
     mem_free((char *)suspect->sql.ptr);
     mem_free(suspect);
 }
@@ -38,15 +40,22 @@ void pg_suspects_deinit(struct pg_suspects *suspects)
     table_deinit(&suspects->by_text);
 }
 
+static bool is_full(const struct pg_suspects *suspects, struct span sql)
+{
+    return suspects->by_text.count >= PG_SUSPECTS_MAX ||
+           sql.len > PG_SUSPECTS_BYTES_MAX - suspects->bytes;
+}
+
 static struct suspect *add(struct pg_suspects *suspects, struct span sql)
 {
     struct suspect *suspect = mem_alloc(sizeof *suspect);
 
-    if (suspects->by_text.count >= PG_SUSPECTS_MAX)
+    while (is_full(suspects, sql))
         drop(suspects, CONTAINER_OF(list_first(&suspects->_by_use), struct suspect, link));
     suspect->sql = (struct span){mem_copy(sql), sql.len};
     suspect->expected_us = BEFORE_US;
     (void)table_set(&suspects->by_text, suspect->sql, suspect);
+    suspects->bytes += (uint32_t)sql.len;
     return suspect;
 }
 
@@ -58,6 +67,8 @@ void pg_suspects_learn(struct pg_suspects *suspects, struct span sql, uint64_t t
     struct suspect *suspect = NULL;
 
     CHECK(sql.ptr != NULL);
+    if (sql.len > PG_AD_HOC_TEXT_MAX)
+        return;
     if (suspects->by_text.count > 0)
         suspect = table_get(&suspects->by_text, sql);
     if (suspect == NULL && !is_long)
@@ -74,7 +85,8 @@ void pg_suspects_learn(struct pg_suspects *suspects, struct span sql, uint64_t t
 
 uint32_t pg_suspects_look_up(const struct pg_suspects *suspects, struct span sql)
 {
-    const struct suspect *suspect = table_get(&suspects->by_text, sql);
+    const struct suspect *suspect =
+        sql.len <= PG_AD_HOC_TEXT_MAX ? table_get(&suspects->by_text, sql) : NULL;
 
     return suspect != NULL ? suspect->expected_us : 0;
 }

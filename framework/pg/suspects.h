@@ -5,7 +5,8 @@
  * one look at an empty table.
  * Loop:   of the pool's loop.
  * Memory: the pool's; texts are copies.
- * Limits: PG_SUSPECTS_MAX texts, the one that ran least lately out first.
+ * Limits: PG_SUSPECTS_MAX texts, PG_SUSPECTS_BYTES_MAX of them together, the one that ran least
+ *         lately out first; none longer than PG_AD_HOC_TEXT_MAX.
  */
 #ifndef WEFT_PG_SUSPECTS_H
 #define WEFT_PG_SUSPECTS_H
@@ -16,11 +17,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { PG_SUSPECTS_MAX = 256 };
+enum { PG_SUSPECTS_MAX = 256, PG_SUSPECTS_BYTES_MAX = 1024 * 1024 };
 
 struct pg_suspects {
     struct table by_text; /* text -> struct suspect */
     struct list _by_use;  /* the same, the one that ran least lately first */
+    uint32_t bytes;       /* of the texts */
 };
 
 /* None. */
@@ -29,7 +31,7 @@ void pg_suspects_init(struct pg_suspects *suspects);
 /* Frees them. */
 void pg_suspects_deinit(struct pg_suspects *suspects);
 
-/* The text has run, and took so long. */
+/* The text has run, and took so long. Of one that is too long it takes no note. */
 void pg_suspects_learn(struct pg_suspects *suspects, struct span sql, uint64_t took_us);
 
 /* The moving average of a text that is watched, else 0. */

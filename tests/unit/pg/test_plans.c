@@ -2,6 +2,7 @@
  *       nobody notices: alone it is run again, in a transaction the whole is, once, however many
  *       plans and sessions there are. What may have been executed and have committed something is
  *       never run again. However long a transaction lasts, the server's plans are bounded. */
+#include "base/mem.h"
 #include "lib/loop_driver.h"
 #include "lib/pg_server.h"
 #include "lib/test.h"
@@ -374,6 +375,54 @@ static void test_a_long_transaction_leaves_few_plans(void **state)
     assert_true(pg_int(op, 0, 0) <= PG_AD_HOC_MAX + 1 + PG_CLEANING_STEPS);
 }
 
+/* A statement of so many bytes, which selects the number. */
+static void run_long(int number, int bytes)
+{
+    char *sql = mem_format("select %8d%*s", number, bytes - (int)sizeof "select" - 8, "");
+
+    assert_int_equal(strlen(sql), bytes);
+    assert_int_equal(pg_int(pg_world_run(&world, sql), 0, 0), number);
+    mem_free(sql);
+    pg_world_renew(&world);
+}
+
+static int64_t ask(const char *sql)
+{
+    return pg_int(pg_world_run(&world, sql), 0, 0);
+}
+
+static void test_texts_are_bounded_in_bytes_as_well(void **state)
+{
+    static const char bytes[] = "select coalesce(sum(length(statement)), 0) "
+                                "from pg_prepared_statements where statement ~ '^select +[0-9]'";
+
+    (void)state;
+    pg_server_need(&server);
+    start();
+    for (int round = 0; round < 2; round++)
+        run_long(round, PG_AD_HOC_TEXT_MAX + 1);
+    assert_int_equal(ask(bytes), 0); /* too long, however often */
+    for (int i = 0; i < PG_AD_HOC_MAX; i++)
+        run_long(i, PG_AD_HOC_TEXT_MAX);
+    assert_true(ask(bytes) <= PG_AD_HOC_BYTES_MAX);
+    assert_true(ask(bytes) > PG_AD_HOC_BYTES_MAX - 2 * PG_AD_HOC_TEXT_MAX);
+    for (int i = 0; i < PG_AD_HOC_MAX; i++)
+        run_long(i, PG_AD_HOC_TEXT_MAX / 2);
+    for (int i = 0; i < 4; i++)
+        run_long(i, PG_AD_HOC_TEXT_MAX / 4); /* room for some, not for all */
+    for (int i = 0; i < 4; i++)
+        run_long(0, PG_AD_HOC_TEXT_MAX); /* one goes for each run, until it has room */
+    assert_int_equal(ask("select count(*) from pg_prepared_statements "
+                         "where length(statement) = 16384"),
+                     1);
+    assert_true(ask(bytes) <= PG_AD_HOC_BYTES_MAX);
+    for (int i = 0; i < PG_AD_HOC_MAX; i++)
+        run_long(i, 32);
+    assert_true(ask(bytes) <= 32 * PG_AD_HOC_MAX); /* those that were used last */
+    assert_int_equal(pg_pool_counts(world.pool)->run_again, 0);
+    assert_int_equal(pg_pool_counts(world.pool)->sessions_lost, 0);
+}
+
 /* As often as a savepoint can be rolled back to. */
 static void test_plans_that_get_out_of_date_in_a_transaction(void **state)
 {
@@ -413,6 +462,7 @@ int main(void)
         TEST(test_what_has_committed_is_never_run_twice),
         TEST(test_a_call_whose_plan_was_lost_runs_once),
         TEST(test_a_long_transaction_leaves_few_plans),
+        TEST(test_texts_are_bounded_in_bytes_as_well),
         TEST(test_plans_that_get_out_of_date_in_a_transaction),
     };
 #undef TEST

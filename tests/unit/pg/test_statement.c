@@ -62,7 +62,8 @@ static struct pg_prepared *use(struct pg_prepared_set *set, uint32_t number, uin
     char sql[32];
 
     (void)snprintf(sql, sizeof sql, "select %u", number);
-    return pg_prepared_ad_hoc(set, span_of(sql), evicted);
+    *evicted = pg_prepared_has_room(set, span_of(sql)) ? 0 : pg_prepared_evict(set);
+    return pg_prepared_ad_hoc(set, span_of(sql));
 }
 
 static void test_the_least_recently_used_text_goes(void **state)
@@ -97,6 +98,33 @@ static void test_the_least_recently_used_text_goes(void **state)
     pg_prepared_set_deinit(&set);
 }
 
+static void test_texts_have_no_room_beyond_the_bytes(void **state)
+{
+    enum { FULL = PG_AD_HOC_BYTES_MAX / PG_AD_HOC_TEXT_MAX };
+    static char sql[PG_AD_HOC_TEXT_MAX];
+    const struct span text = {sql, sizeof sql};
+    struct pg_prepared_set set;
+
+    (void)state;
+    pg_prepared_set_init(&set);
+    for (int i = 0; i < FULL; i++) {
+        (void)snprintf(sql, sizeof sql, "select %d", i);
+        assert_true(pg_prepared_has_room(&set, text));
+        pg_prepared_ad_hoc(&set, text)->users = 1;
+    }
+    assert_int_equal(set.ad_hoc_bytes, PG_AD_HOC_BYTES_MAX);
+    assert_true(pg_prepared_has_room(&set, text));
+    assert_false(pg_prepared_has_room(&set, SPAN("x")));
+    assert_int_equal(pg_prepared_evict(&set), 0); /* all are in flight */
+    assert_false(pg_prepared_has_room(&set, SPAN("x")));
+    pg_prepared_find(&set, text)->users = 0;
+    assert_int_equal(pg_prepared_evict(&set), 0); /* it has no name yet */
+    assert_null(pg_prepared_find(&set, text));
+    assert_true(pg_prepared_has_room(&set, text));
+    assert_int_equal(set.ad_hoc_bytes, PG_AD_HOC_BYTES_MAX - PG_AD_HOC_TEXT_MAX);
+    pg_prepared_set_deinit(&set);
+}
+
 static void test_each_preparing_has_a_new_name(void **state)
 {
     struct pg_prepared_set set;
@@ -124,6 +152,7 @@ int main(void)
         cmocka_unit_test(test_declaring_twice_is_one_statement),
         cmocka_unit_test(test_a_declared_statement_is_found_by_its_id),
         cmocka_unit_test(test_the_least_recently_used_text_goes),
+        cmocka_unit_test(test_texts_have_no_room_beyond_the_bytes),
         cmocka_unit_test(test_each_preparing_has_a_new_name),
     };
 

@@ -5,6 +5,7 @@
 #include "lib/test.h"
 #include "pg/dispatch.h"
 #include "pg/private.h"
+#include "pg/statement.h"
 #include "pg/suspects.h"
 
 #include <stdio.h>
@@ -128,6 +129,26 @@ static void test_the_one_that_ran_least_lately_goes(void **state)
     assert_true(is_slow(text));
     assert_false(is_slow(SPAN("select 0, 'x'")));
     assert_true(is_slow(SPAN("select 1, 'x'")));
+}
+
+/* However long its texts are, and one that is too long is not watched at all. */
+static void test_the_table_is_bounded_in_bytes(void **state)
+{
+    static char sql[PG_AD_HOC_TEXT_MAX + 1];
+    struct span longest = {sql, PG_AD_HOC_TEXT_MAX}, too_long = {sql, PG_AD_HOC_TEXT_MAX + 1};
+
+    (void)state;
+    for (int i = 0; i < 100; i++) {
+        (void)snprintf(sql, sizeof sql, "select %d", i);
+        pg_suspects_learn(&suspects, too_long, 80000);
+        assert_int_equal(pg_suspects_look_up(&suspects, too_long), 0);
+        pg_suspects_learn(&suspects, longest, 80000);
+        assert_true(is_slow(longest));
+    }
+    assert_int_equal(suspects.bytes, PG_SUSPECTS_BYTES_MAX);
+    assert_int_equal(suspects.by_text.count, PG_SUSPECTS_BYTES_MAX / PG_AD_HOC_TEXT_MAX);
+    (void)snprintf(sql, sizeof sql, "select %d", 0);
+    assert_false(is_slow(longest)); /* it ran least lately */
 }
 
 /* The pool */
@@ -321,6 +342,7 @@ int main(void)
         TABLE(test_what_is_a_little_slow_is_found_in_time),
         TABLE(test_what_is_quick_again_is_let_go),
         TABLE(test_the_one_that_ran_least_lately_goes),
+        TABLE(test_the_table_is_bounded_in_bytes),
         POOL(test_text_that_proves_slow_gets_a_session_of_its_own),
         POOL(test_so_does_what_is_not_prepared),
         POOL(test_what_always_times_out_is_slow),
