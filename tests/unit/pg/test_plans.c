@@ -423,6 +423,39 @@ static void test_texts_are_bounded_in_bytes_as_well(void **state)
     assert_int_equal(pg_pool_counts(world.pool)->sessions_lost, 0);
 }
 
+static void run_guarded(const struct pg_statement *reads)
+{
+    struct op *op =
+        pg_query_start(world.scope, &(struct pg_call){.pool = world.pool, .statement = reads});
+
+    assert_int_equal(pg_world_await(&world, op), ERR_OK);
+    pg_world_check(op, "1");
+}
+
+/* The guard, too, is prepared anew where all names were let go of. */
+static void test_a_guard_is_renewed_with_the_rest(void **state)
+{
+    const struct pg_statement *reads;
+    uint32_t failures;
+
+    (void)state;
+    pg_server_need(&server);
+    start();
+    assert_int_equal(pg_pool_declare(world.pool, "reads", "select 1", PG_READ_ONLY, &reads),
+                     ERR_OK);
+    run_guarded(reads);
+    transact(&failures);
+    assert_int_equal(ask("select count(*) from pg_prepared_statements "
+                         "where statement ~ '^select where set_config'"),
+                     1);
+    change_the_schema();
+    transact(&failures);
+    assert_int_equal(failures, 1);
+    for (int i = 0; i < 2; i++)
+        run_guarded(reads);
+    assert_int_equal(pg_pool_counts(world.pool)->run_again, 0);
+}
+
 /* As often as a savepoint can be rolled back to. */
 static void test_plans_that_get_out_of_date_in_a_transaction(void **state)
 {
@@ -463,6 +496,7 @@ int main(void)
         TEST(test_a_call_whose_plan_was_lost_runs_once),
         TEST(test_a_long_transaction_leaves_few_plans),
         TEST(test_texts_are_bounded_in_bytes_as_well),
+        TEST(test_a_guard_is_renewed_with_the_rest),
         TEST(test_plans_that_get_out_of_date_in_a_transaction),
     };
 #undef TEST
