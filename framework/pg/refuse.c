@@ -24,6 +24,8 @@ static const char is_prepared[] =
 static const char is_temporary[] =
     "temporary objects belong to a session: make them ON COMMIT DROP in a transaction, by "
     "weft_transact() or weft_begin()";
+static const char is_ours[] =
+    "savepoints named weft_s... are those of nested transactions: another name, or weft_begin()";
 static const char is_empty[] = "there is no statement in it";
 
 /* Keywords, and whether a transaction may use them nevertheless. */
@@ -281,6 +283,26 @@ static bool ends_with_transaction(struct span word, struct span rest)
     return is_word(next, "to");
 }
 
+/* Behind SAVEPOINT, RELEASE or ROLLBACK: is a name among the words that pg/transaction.c gives? */
+static bool names_our_savepoint(struct span rest)
+{
+    static const struct span ours = SPAN("weft_s");
+    struct span word;
+
+    while ((word = next_token(&rest)).len > 0) {
+        if (word.ptr[0] == '"')
+            word = behind(word, 1);
+        if (word.len >= ours.len && span_equal_nocase((struct span){word.ptr, ours.len}, ours))
+            return true;
+    }
+    return false;
+}
+
+static bool is_about_savepoints(struct span word)
+{
+    return is_word(word, "savepoint") || is_word(word, "release") || is_word(word, "rollback");
+}
+
 static const char *refused(struct span sql, bool in_transaction)
 {
     struct span rest = sql;
@@ -288,6 +310,8 @@ static const char *refused(struct span sql, bool in_transaction)
 
     if (word.len == 0 && rest.len == 0)
         return is_empty;
+    if (in_transaction && is_about_savepoints(word) && names_our_savepoint(rest))
+        return is_ours;
     for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
         if (!span_equal_nocase(word, refusals[i].keyword))
             continue;

@@ -90,7 +90,7 @@ struct op *pg_begin_nested(struct scope *scope, struct pg_transaction *outer)
     begin = make(scope, root->pool);
     begin->transaction.root = root;
     begin->transaction.savepoint = ++root->savepoint;
-    sql = arena_format(&scope->arena, "savepoint s%u", root->savepoint);
+    sql = arena_format(&scope->arena, "savepoint weft_s%u", root->savepoint);
     if (!pg_query_init(&begin->query, scope, root->pool, PG_DO_SAVEPOINT, sql)) {
         begin->transaction.state =
             PG_TX_ENDED; /* its root knows nothing of it, and may go before */
@@ -233,9 +233,9 @@ static void undo(struct pg_transaction *root, uint32_t savepoint)
 
     CHECK(savepoint > 0);
     pg_limit_undo(&root->limit, savepoint);
-    (void)snprintf(sql, sizeof sql, "rollback to s%u", savepoint);
+    (void)snprintf(sql, sizeof sql, "rollback to weft_s%u", savepoint);
     pg_session_command(root->session, sql);
-    (void)snprintf(sql, sizeof sql, "release s%u", savepoint);
+    (void)snprintf(sql, sizeof sql, "release weft_s%u", savepoint);
     pg_session_command(root->session, sql);
 }
 
@@ -476,7 +476,7 @@ static struct op *finish_nested(struct pg_transaction *nested, enum pg_query_wha
                                 const char *verb)
 {
     return finish(nested, what,
-                  arena_format(&nested->scope->arena, "%s s%u", verb, nested->savepoint));
+                  arena_format(&nested->scope->arena, "%s weft_s%u", verb, nested->savepoint));
 }
 
 struct op *pg_commit(struct pg_transaction *transaction)

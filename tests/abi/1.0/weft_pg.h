@@ -219,7 +219,8 @@ static inline weft_op *weft_run_sql(weft_ctx *ctx, weft_pg *db, const char *sql,
  * WEFT_E_INVALID for unknown flags, too.
  * `db` may be a transaction: what is begun in it is a savepoint, without flags, whose
  * weft_rollback() undoes that part alone, and whose weft_commit() leaves the rest to the outer one,
- * whose end ends it; WEFT_E_STATE beyond 16 of them. [loop] */
+ * whose end ends it; WEFT_E_STATE beyond 16 of them. A text's own savepoints have other names than
+ * weft_s..., which are refused. [loop] */
 static inline weft_op *weft_begin(weft_ctx *ctx, weft_pg *db, uint32_t flags)
 {
     return weft__api->pg->begin(ctx, db, flags);

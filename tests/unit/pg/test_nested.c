@@ -119,6 +119,21 @@ static void test_what_is_committed_stands_with_the_outer_one(void **state)
     expect("1 2 3");
 }
 
+/* A text's own savepoint, whatever its name, is not taken for the nested transaction's. */
+static void test_own_savepoints_are_told_apart(void **state)
+{
+    struct pg_transaction *outer = begin(), *nested = nest(outer);
+
+    (void)state;
+    assert_int_equal(run_on(nested, "insert into t values (1)"), ERR_OK);
+    assert_int_equal(run_on(nested, "savepoint s1"), ERR_OK);
+    assert_int_equal(run_on(nested, "insert into t values (2)"), ERR_OK);
+    assert_int_equal(run_on(nested, "savepoint weft_s1"), ERR_INVALID);
+    assert_int_equal(await(pg_rollback(nested)), ERR_OK);
+    assert_int_equal(await(pg_commit(outer)), ERR_OK);
+    expect("");
+}
+
 static void test_what_is_rolled_back_leaves_the_outer_one(void **state)
 {
     struct pg_transaction *outer, *inner;
@@ -377,6 +392,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(test_what_is_committed_stands_with_the_outer_one),
+        TEST(test_own_savepoints_are_told_apart),
         TEST(test_what_is_rolled_back_leaves_the_outer_one),
         TEST(test_one_that_has_failed_is_undone_by_its_commit),
         TEST(test_the_release_of_its_op_undoes_it),

@@ -212,6 +212,29 @@ static void test_temp_is_a_name_like_others(void **state)
 }
 
 /* What may commit in the middle is not, and neither is what we do not know. */
+static void test_our_savepoints_are_ours(void **state)
+{
+    static const char *const ours[] = {
+        "savepoint weft_s1",
+        "release WEFT_S1",
+        "release savepoint \"weft_s12\"",
+        "rollback to weft_s1",
+        "rollback work to savepoint /* x */ weft_s2",
+        NULL,
+    };
+    static const char *const others[] = {
+        "savepoint s1",     "savepoint weft",
+        "release s1",       "rollback to savepoint \"s1\"",
+        "select 'weft_s1'", NULL,
+    };
+
+    (void)state;
+    check(ours, true, true);
+    for (const char *const *text = others; *text != NULL; text++)
+        if (pg_is_refused_in_transaction(span_of(*text)) != NULL)
+            fail_msg("%s", *text);
+}
+
 static void test_what_is_undone_by_its_error(void **state)
 {
     static const char *const is_undone[] = {
@@ -252,6 +275,7 @@ int main(void)
         cmocka_unit_test(test_no_statement_is_refused),
         cmocka_unit_test(test_all_else_is_fine),
         cmocka_unit_test(test_temp_is_a_name_like_others),
+        cmocka_unit_test(test_our_savepoints_are_ours),
         cmocka_unit_test(test_what_is_undone_by_its_error),
     };
 
