@@ -274,6 +274,12 @@ static void cancel(struct pg_control *control, struct pg_session *canceler,
         log_debug("pg %s: the control session broke", control->pool->name); /* see on_lost() */
 }
 
+/* Will it run such a thing? Behind what somebody waits for, whose turn has not come yet. */
+static bool has_given_up(const struct pg_session *session)
+{
+    return !session->is_pinned && pg_flights_has_dead(&session->_flights);
+}
+
 /* The first session that runs for long what nobody waits for; NULL: none. *is_young: there is one
  * that may become such. */
 static struct pg_session *find_victim(const struct pg_pool *pool, bool *is_young)
@@ -283,8 +289,10 @@ static struct pg_session *find_victim(const struct pg_pool *pool, bool *is_young
         struct pg_session *session = pool->sessions[i];
         uint64_t age_us = loop_now_us(pool->loop) - session->load.head_since_us;
 
-        if (!is_given_up(session))
+        if (!is_given_up(session)) {
+            *is_young |= has_given_up(session);
             continue;
+        }
         if (age_us >= GIVEN_UP_MS * 1000 && !was_canceled(session))
             return session;
         *is_young = true;

@@ -76,6 +76,17 @@ bool pg_flights_is_head_dead(const struct pg_flights *flights)
     return true;
 }
 
+bool pg_flights_has_dead(const struct pg_flights *flights)
+{
+    for (uint32_t place = flights->head; place != flights->tail; place++) {
+        const struct pg_flight *flight = pg_flight_at(flights, place);
+
+        if (flight->kind == PG_FLIGHT_RUN && flight->query == NULL)
+            return true;
+    }
+    return false;
+}
+
 bool pg_flights_is_head_burdened(const struct pg_flights *flights)
 {
     bool is_guarded = false;

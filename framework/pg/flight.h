@@ -93,6 +93,9 @@ static inline bool pg_flights_is_empty(const struct pg_flights *flights)
 /* Does nobody want the answers up to the next Sync? */
 bool pg_flights_is_head_dead(const struct pg_flights *flights);
 
+/* Does nobody want one of the answers in flight, be it far behind? */
+bool pg_flights_has_dead(const struct pg_flights *flights);
+
 /* Does nobody want one of the answers up to the next Sync, which is still owed, while all that
  * shares this Sync can only read, and so may be run again? */
 bool pg_flights_is_head_burdened(const struct pg_flights *flights);

@@ -261,6 +261,29 @@ static void test_what_ends_by_itself_is_not_canceled(void **state)
     assert_true(counts()->cancels_sent < 10); /* none, but on a machine that is busy elsewhere */
 }
 
+/* When it is given up, its turn has not come yet: what runs before it is waited for. */
+static void test_what_is_given_up_behind_another_is_canceled(void **state)
+{
+    struct op *wanted, *op;
+    uint64_t began_us;
+
+    (void)state;
+    pg_server_need(&server);
+    world.options.sessions_max = 1;
+    world.options.statement_timeout_ms = 0;
+    pg_world_start(&world);
+    wanted = pg_world_start_sql(&world, "select pg_sleep(0.3)", 0, NULL);
+    op = pg_world_start_sql(&world, "select pg_sleep(60)", 0, NULL);
+    run_for(world.loop, 20);
+    op_cancel(op);
+    assert_int_equal(pg_world_await(&world, wanted), ERR_OK);
+    began_us = clock_monotonic_us();
+    until_idle();
+    assert_true(clock_monotonic_us() - began_us < 5000000);
+    assert_int_equal(counts()->cancels_sent, 1);
+    assert_int_equal(counts()->sessions_lost, 0);
+}
+
 static void test_who_stands_behind_is_served(void **state)
 {
     struct op *op, *behind[3];
@@ -607,6 +630,7 @@ int main(void)
         TEST(test_a_neighbour_that_runs_is_run_again),
         TEST(test_a_cancel_that_comes_to_nothing),
         TEST(test_what_ends_by_itself_is_not_canceled),
+        TEST(test_what_is_given_up_behind_another_is_canceled),
         TEST(test_who_stands_behind_is_served),
         TEST(test_cancels_at_any_time_harm_nobody),
         TEST(test_a_transaction_that_is_held_is_left_alone),
