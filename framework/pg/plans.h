@@ -3,8 +3,8 @@
  * Loop:   of the session's loop.
  * Memory: the session's.
  * Limits: PG_AD_HOC_MAX ad-hoc texts, none longer than PG_AD_HOC_TEXT_MAX, PG_AD_HOC_BYTES_MAX
- *         together, and PG_STALE_MAX names that are of no use any more, beside one for each declared
- *         statement, however long a transaction lasts.
+ *         together, and PG_STALE_MAX names that are of no use any more, beside one for each
+ *         declared statement, however long a transaction lasts.
  */
 #ifndef WEFT_PG_PLANS_H
 #define WEFT_PG_PLANS_H

@@ -109,8 +109,8 @@ static struct op *start_on(struct pg_transaction *transaction, const char *sql)
                           &(struct pg_call){.transaction = transaction, .sql = span_of(sql)});
 }
 
-/* The server is made to take its time: of this role pg_cancel_backend() is a function that waits for
- * lock 8 first. Every call that has come as far as the signal is counted. */
+/* The server is made to take its time: of this role pg_cancel_backend() is a function that waits
+ * for lock 8 first. Every call that has come as far as the signal is counted. */
 static void slow_down(void)
 {
     (void)pg_server_run(&server, "create schema slow; create sequence slow.called; "
@@ -140,8 +140,8 @@ static void unlock(struct pg_transaction *holder, int lock)
     assert_int_equal(pg_world_await(&world, start_on(holder, sql)), ERR_OK);
 }
 
-/* A cancel that hits what stands behind the statement that it is for. They wait for locks, too, which
- * the test gives back one after the other. How often the neighbour was run again. */
+/* A cancel that hits what stands behind the statement that it is for. They wait for locks, too,
+ * which the test gives back one after the other. How often the neighbour was run again. */
 static uint64_t hit_a_neighbour(struct pg_transaction *holder)
 {
     static const char locks[] = "select pg_advisory_lock(7), pg_advisory_lock(8), "

@@ -1,6 +1,6 @@
-/* Goal: a pool's lines are fair: who is run again for another one's fault waits anew, before all others
- *       and without keeping anybody; who wants a session of his own gets one however steady the
- *       load of those who share is. */
+/* Goal: a pool's lines are fair: who is run again for another one's fault waits anew, before all
+ *       others and without keeping anybody; who wants a session of his own gets one however steady
+ *       the load of those who share is. */
 #include "lib/loop_driver.h"
 #include "lib/pg_server.h"
 #include "lib/test.h"
@@ -114,8 +114,8 @@ static void test_who_is_run_again_keeps_nobody(void **state)
     assert_int_equal(again->status, ERR_DB_DOWN);
 }
 
-/* Time stands still, so that no session seems to be held up, and each of them has more to do whenever
- * something ends: none is ever idle, unless it gets nothing new. */
+/* Time stands still, so that no session seems to be held up, and each of them has more to do
+ * whenever something ends: none is ever idle, unless it gets nothing new. */
 static void test_who_wants_a_session_gets_one_under_steady_load(void **state)
 {
     enum { AT_ONCE = 20, ENDS_MAX = 300 };
