@@ -310,11 +310,14 @@ static bool is_sacrificed(const struct pg_query *query, const struct pg_session 
     return session->is_canceling && !query->must_run_alone && (query->flags & PG_READ_ONLY) != 0;
 }
 
-/* False: it was, often enough. */
+/* False: it was, often enough. By then it has none to blame but itself: the last time it gets a
+ * session of its own, where there are no neighbours. */
 static bool may_run_again(struct pg_query *query, const struct pg_session *session)
 {
     if (!is_sacrificed(query, session) && ++query->aborted_count > ABORTED_MAX)
         return false;
+    if (query->aborted_count == ABORTED_MAX)
+        query->wants_own = true;
     run_again(query);
     return true;
 }

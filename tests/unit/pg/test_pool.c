@@ -464,6 +464,30 @@ static void test_those_that_share_do_not_feel_it(void **state)
     assert_int_equal(counts()->sessions_lost, 0);
 }
 
+/* So that its neighbours' errors are never told to it, however unlucky it is. */
+static void test_the_last_run_has_no_neighbours(void **state)
+{
+    const struct pg_statement *divide;
+    bool had_its_own = false;
+
+    (void)state;
+    pg_server_need(&server);
+    world.options.sessions_max = 1;
+    pg_world_start(&world);
+    divide = declare("divide", "select 100 / $1::int", PG_READ_ONLY);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(await(start_int(divide, 1)), ERR_OK);
+    for (int i = 0; i < 50 && !had_its_own; i++) { /* until the two share a Sync */
+        struct op *wrong = start_int(divide, 0), *unlucky = start_int(divide, 1);
+
+        pg_query_of(unlucky)->aborted_count = 1;
+        assert_int_equal(await(wrong), ERR_DB);
+        assert_int_equal(await(unlucky), ERR_OK);
+        had_its_own = pg_query_of(unlucky)->wants_own;
+    }
+    assert_true(had_its_own);
+}
+
 static void test_a_wrong_declaration_is_refused(void **state)
 {
     const struct pg_statement *statement;
@@ -700,6 +724,7 @@ int main(void)
         TEST(test_without_preparing),
         TEST(test_declaring_refuses_what_running_would),
         TEST(test_those_that_share_do_not_feel_it),
+        TEST(test_the_last_run_has_no_neighbours),
         TEST(test_a_wrong_declaration_is_refused),
         TEST(test_idle_sessions_that_end_are_replaced),
         TEST(test_a_session_that_breaks_answers_for_what_runs),
