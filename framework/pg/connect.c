@@ -18,6 +18,7 @@
 #include "pg/parameters.h"
 #include <errno.h>
 #include <libpq-fe.h>
+#include <netdb.h>
 #include <poll.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -26,6 +27,7 @@
 #include <unistd.h>
 
 enum {
+    ADDRESSES_MAX = 8,            /* of a name, that are tried */
     GLANCE_MS = 50,               /* how often a thread looks whether it is still wanted */
     VERSION_CLIENT_CHECK = 140000 /* the first that can look whether its client is there */
 };
@@ -230,21 +232,52 @@ static bool open_conn(struct pg_connect *connect, const struct pg_parameters *pa
     return false;
 }
 
-static bool try_server(struct pg_connect *connect, uint32_t server)
+static bool try_address(struct pg_connect *connect, const char *address)
 {
-    const struct pg_host *host = &connect->hosts.list[server];
-
-    CHECK(server < connect->hosts.count);
     CHECK(connect->conn == NULL);
-    connect->server = server;
-    pg_parameters_set(&connect->parameters, "host", host->host);
-    pg_parameters_set(&connect->parameters, "hostaddr", host->hostaddr);
-    pg_parameters_set(&connect->parameters, "port", host->port);
+    pg_parameters_set(&connect->parameters, "hostaddr", address);
     if (open_conn(connect, &connect->parameters))
         return true;
     PQfinish(connect->conn);
     connect->conn = NULL;
     return false;
+}
+
+/* Each address gets its time, as the manual has it (connect_timeout): libpq itself, waited for from
+ * outside, would spend all of it on the first that is silent. */
+static bool try_addresses(struct pg_connect *connect, const struct addrinfo *found)
+{
+    char address[NI_MAXHOST];
+
+    for (uint32_t i = 0; i < ADDRESSES_MAX && found != NULL; i++, found = found->ai_next) {
+        if (atomic_load(&connect->is_abandoned))
+            return fail(connect, "given up");
+        if (getnameinfo(found->ai_addr, found->ai_addrlen, address, sizeof address, NULL, 0,
+                        NI_NUMERICHOST) == 0 &&
+            try_address(connect, address))
+            return true;
+    }
+    return false;
+}
+
+/* A name that is not found is left to libpq, which says so. */
+static bool try_server(struct pg_connect *connect, uint32_t server)
+{
+    const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+    const struct pg_host *host = &connect->hosts.list[server];
+    struct addrinfo *found;
+    bool is_there;
+
+    CHECK(server < connect->hosts.count);
+    connect->server = server;
+    pg_parameters_set(&connect->parameters, "host", host->host);
+    pg_parameters_set(&connect->parameters, "port", host->port);
+    if (host->hostaddr[0] != '\0' || host->host[0] == '\0' || host->host[0] == '/' ||
+        host->host[0] == '@' || getaddrinfo(host->host, NULL, &hints, &found) != 0)
+        return try_address(connect, host->hostaddr);
+    is_there = try_addresses(connect, found);
+    freeaddrinfo(found);
+    return is_there;
 }
 
 static bool try_all(struct pg_connect *connect, uint32_t first)
