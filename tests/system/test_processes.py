@@ -164,11 +164,11 @@ def test_a_stopped_master_kills_nobody(start):
 
 def test_a_master_stopped_while_it_reloads(start):
     """New workers that were ready in time are not late because the master looks late."""
-    host = start(sections(start_timeout="3s"))
+    host = start(sections(start_timeout="6s"))
     host.signal(signal.SIGHUP)
     host.wait_log("trying generation 2")
     host.signal(signal.SIGSTOP)
-    time.sleep(3.5)      # the trial ends meanwhile
+    time.sleep(6.5)      # the trial ends meanwhile
     host.signal(signal.SIGCONT)
     host.wait_log("generation 2 serves", timeout=20)
     all_are_served(host)
