@@ -69,6 +69,12 @@ static const struct field fields[] = {
      "The longest that a statement may run; the server ends it then: 504. A session that has not "
      "answered 5 s later is given up, but for one whose transaction has set another limit. 0: no "
      "limit."},
+    {"idle_transaction_timeout", FIELD_MS, AT(idle_transaction_timeout_ms), "60s", 0, 86400000,
+     NULL, FIELD_PER_WORKER,
+     "The longest that a transaction may do nothing; the server ends its session then, and so "
+     "frees "
+     "what is locked by one that it cannot know to be gone, as with a network that falls silent. "
+     "0: no limit."},
     {"stream_timeout", FIELD_MS, AT(stream_timeout_ms), "60s", 10, 86400000, NULL, FIELD_PER_WORKER,
      "The longest that a stream of rows or a COPY may stand still, whoever it waits for: the "
      "server, the client, the plugin; then it is given up. Neither is bound by "
@@ -91,8 +97,7 @@ static const struct field fields[] = {
      "server; the server then gets no settings from weft, statement_timeout included (but for "
      "transactions, which set it for themselves), and what transactions leave in a session "
      "(settings, advisory locks) is the pooler's to clean. A session that owes an answer 10 s "
-     "after "
-     "the deadline of whoever asked is closed then."},
+     "after the deadline of whoever asked is closed then."},
 };
 
 const struct field_table pg_option_table = {

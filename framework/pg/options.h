@@ -47,14 +47,15 @@ struct pg_options {
     uint32_t session_age_ms;  /* a session is closed and another opened after this; 0: never */
     uint32_t queue_max;       /* statements that wait in a worker; beyond it ERR_DB_BUSY */
     uint32_t queue_timeout_ms; /* longest wait; then ERR_DB_BUSY, or ERR_DB_DOWN without session */
-    uint32_t connect_timeout_ms;   /* of one attempt to open a session */
-    uint32_t statement_timeout_ms; /* the server's, of each statement; 0: none */
-    uint32_t stream_timeout_ms;    /* the longest that a stream may stand still */
-    uint32_t notify_queue;         /* notifications of a channel that somebody has not pulled */
-    uint64_t result_max;           /* bytes of an answer, or of a row of a stream; else ERR_DB */
-    uint32_t depth_max;            /* statements in flight on a session */
-    uint32_t slow_query_ms;        /* a statement that takes longer is logged; 0: none */
-    bool is_prepared;              /* false: for poolers that lose prepared statements */
+    uint32_t connect_timeout_ms;          /* of one attempt to open a session */
+    uint32_t statement_timeout_ms;        /* the server's, of each statement; 0: none */
+    uint32_t idle_transaction_timeout_ms; /* the server's, of a session in a transaction; 0: none */
+    uint32_t stream_timeout_ms;           /* the longest that a stream may stand still */
+    uint32_t notify_queue;  /* notifications of a channel that somebody has not pulled */
+    uint64_t result_max;    /* bytes of an answer, or of a row of a stream; else ERR_DB */
+    uint32_t depth_max;     /* statements in flight on a session */
+    uint32_t slow_query_ms; /* a statement that takes longer is logged; 0: none */
+    bool is_prepared;       /* false: for poolers that lose prepared statements */
 };
 
 /* The table of these fields, for server/settings.c. */

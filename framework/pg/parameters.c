@@ -8,8 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { IDLE_TRANSACTION_MS = 60000 }; /* the server ends one that does nothing for so long */
-
 /* Paths of files that do not exist: libpq then looks for no other. */
 static const char no_file[] = "/dev/null/none";
 static const char system_authorities[] = "/etc/ssl/certs/ca-certificates.crt";
@@ -143,7 +141,7 @@ static void add_session_settings(struct pg_parameters *parameters, const struct 
     char *text = mem_format("-c DateStyle=ISO%s%s -c statement_timeout=%u "
                             "-c idle_in_transaction_session_timeout=%u",
                             theirs != NULL ? " " : "", theirs != NULL ? theirs : "",
-                            options->statement_timeout_ms, IDLE_TRANSACTION_MS);
+                            options->statement_timeout_ms, options->idle_transaction_timeout_ms);
 
     pg_parameters_set(parameters, "options", text);
     mem_free(text);

@@ -97,10 +97,12 @@ static void test_a_session_is_set_up_as_the_options_say(void **state)
     (void)state;
     pg_server_need(&server);
     world.options.statement_timeout_ms = 1234;
+    assert_int_equal(world.options.idle_transaction_timeout_ms, 60000);
+    world.options.idle_transaction_timeout_ms = 7100;
     pg_world_start(&world);
     pg_world_check(pg_world_run(&world, "show statement_timeout"), "1234ms");
     pg_world_check(pg_world_run(&world, "show client_connection_check_interval"), "2s");
-    pg_world_check(pg_world_run(&world, "show idle_in_transaction_session_timeout"), "1min");
+    pg_world_check(pg_world_run(&world, "show idle_in_transaction_session_timeout"), "7100ms");
     pg_world_check(pg_world_run(&world, "show application_name"), "weft");
     pg_world_check(pg_world_run(&world, "show client_encoding"), "UTF8");
 }
