@@ -96,6 +96,16 @@ static bool wants_own(const struct pg_query *query)
                                    : pg_suspects_expected_us(&query->pool->suspects, query->sql));
 }
 
+/* Whoever has the session that is waited for goes on with the loop's next turn. */
+static void hold_loop(struct pg_pool *pool, bool should_hold)
+{
+    if (should_hold && !pool->is_holding)
+        loop_hold(pool->loop);
+    if (!should_hold && pool->is_holding)
+        loop_release(pool->loop);
+    pool->is_holding = should_hold;
+}
+
 bool pg_pool_submit(struct pg_pool *pool, struct pg_query *query)
 {
     CHECK_OBJ(pool, PG_POOL_MAGIC);
@@ -140,6 +150,8 @@ void pg_pool_withdraw(struct pg_pool *pool, struct pg_query *query)
     CHECK(pool->counts.queued > 0);
     list_remove(&query->link);
     pool->counts.queued--;
+    if (list_is_empty(&pool->own))
+        hold_loop(pool, false);
 }
 
 void pg_pool_sent(struct pg_pool *pool, struct pg_query *query)
@@ -281,16 +293,6 @@ static void deal_shared(struct pg_pool *pool, struct pg_deal *deal)
             break;
         run_shared(pool, pool->sessions[index], query, &need);
     }
-}
-
-/* Whoever has the session that is waited for goes on with the loop's next turn. */
-static void hold_loop(struct pg_pool *pool, bool should_hold)
-{
-    if (should_hold && !pool->is_holding)
-        loop_hold(pool->loop);
-    if (!should_hold && pool->is_holding)
-        loop_release(pool->loop);
-    pool->is_holding = should_hold;
 }
 
 static void send_transactions(struct pg_pool *pool)

@@ -372,6 +372,13 @@ static bool was_hit(const struct pg_query *query, const struct pg_session *sessi
     return timeout_us == 0 || answer->took_us < timeout_us - timeout_us / 8;
 }
 
+/* May it have committed something before it was hit? A CALL may, or a CREATE INDEX CONCURRENTLY. */
+static bool may_stand(const struct pg_query *query)
+{
+    return query->what == PG_DO_RUN && (query->flags & PG_READ_ONLY) == 0 &&
+           !pg_is_undone_by_error(query->sql);
+}
+
 /* Its plan is of no use any more. It runs once more, without being prepared, and so gets its own
  * answer whatever others do; the next use prepares it anew. Never what may have been executed and
  * have committed something before it failed. */
@@ -452,9 +459,12 @@ static void failed(struct pg_query *query, struct pg_session *session,
     struct span sqlstate = pg_result_sqlstate(result);
     enum err err = pg_sqlstate_error(sqlstate);
 
-    if (was_hit(query, session, answer, sqlstate) && may_run_again(query, session)) {
-        pg_result_clear(result);
-        return;
+    if (was_hit(query, session, answer, sqlstate)) {
+        query->is_maybe_applied = may_stand(query);
+        if (!query->is_maybe_applied && may_run_again(query, session)) {
+            pg_result_clear(result);
+            return;
+        }
     }
     if (is_undone_anyway(query, session, sqlstate)) {
         pg_result_clear(result);

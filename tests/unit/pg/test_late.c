@@ -316,6 +316,30 @@ static void test_a_neighbour_that_is_hit_late_is_run_again(void **state)
     assert_true(is_sent);
 }
 
+/* What has committed before it was hit stands, and is not run once more. */
+static void test_a_neighbour_that_commits_by_itself_runs_once(void **state)
+{
+    struct pg_transaction *holder;
+    struct op *behind;
+
+    (void)state;
+    pg_server_need(&server);
+    slow_down();
+    (void)pg_server_run(&server, "create or replace procedure commits_first() language plpgsql as "
+                                 "$$ begin insert into written values (3); commit; "
+                                 "perform pg_advisory_xact_lock(9); end $$");
+    holder = cancel_slowly("call commits_first()", &behind);
+    unlock(holder, 7);
+    until_running("call commits_first", "1");
+    unlock(holder, 8);
+    assert_int_equal(pg_world_await(&world, behind), ERR_DEADLINE);
+    assert_true(pg_query_of(behind)->is_maybe_applied);
+    assert_int_equal(counts()->run_again, 0);
+    assert_string_equal(pg_server_run(&server, "select count(*) from written"), "1");
+    unlock(holder, 9);
+    speed_up();
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -324,6 +348,7 @@ int main(void)
         TEST(test_a_session_with_a_signal_due_is_not_lent),
         TEST(test_nor_is_one_whose_cancel_was_never_answered),
         TEST(test_a_neighbour_that_is_hit_late_is_run_again),
+        TEST(test_a_neighbour_that_commits_by_itself_runs_once),
     };
 #undef TEST
 
