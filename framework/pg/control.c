@@ -11,7 +11,8 @@
  * pg_cancel_backend() has answered: it is taken when the backend next gets to run. So until the
  * victim is idle after that answer (pg/pool.c), it gets nothing new, and what stands behind in its
  * pipeline and is hit is run again: it had a Sync of its own, or is read only, and so nothing was
- * applied (pg/query.c). An idle backend takes the signal before anything else.
+ * applied. What may commit by itself, as a CALL, is not: it fails, and may have been applied
+ * (pg/query.c). An idle backend takes the signal before anything else.
  *
  * Where the session that asked for the cancel is lost before the answer, nobody hears when, or
  * whether, the signal is sent: the victim is lent to nobody any more, and closed once it is idle.

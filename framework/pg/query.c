@@ -452,6 +452,30 @@ static void report(const struct pg_query *query)
               query->statement != NULL ? query->statement->name : "(ad hoc)", query->sqlstate);
 }
 
+/* Is the failure none of its own, or what was asked for all the same? Then that is seen to. Else
+ * *err is what it is for people, and whether anything may have been applied is noted. */
+static bool is_overcome(struct pg_query *query, struct pg_session *session,
+                        const struct pg_answer *answer, struct span sqlstate, enum err *err)
+{
+    if (was_hit(query, session, answer, sqlstate)) {
+        query->is_maybe_applied = may_stand(query);
+        if (!query->is_maybe_applied && may_run_again(query, session))
+            return true;
+    }
+    if (is_undone_anyway(query, session, sqlstate)) {
+        pg_query_settle(query, ERR_OK, NULL);
+        return true;
+    }
+    *err = renew(query, session, answer->result, *err);
+    if (*err == ERR_OK)
+        return true;
+    if (!is_demoted(query, session, sqlstate))
+        return false;
+    pg_pool_move(query->pool, session);
+    *err = ERR_DB_RETRY; /* the transaction's; a statement alone has not run and waits */
+    return !session->is_pinned && query->stream == NULL && may_run_again(query, session);
+}
+
 static void failed(struct pg_query *query, struct pg_session *session,
                    const struct pg_answer *answer)
 {
@@ -459,30 +483,9 @@ static void failed(struct pg_query *query, struct pg_session *session,
     struct span sqlstate = pg_result_sqlstate(result);
     enum err err = pg_sqlstate_error(sqlstate);
 
-    if (was_hit(query, session, answer, sqlstate)) {
-        query->is_maybe_applied = may_stand(query);
-        if (!query->is_maybe_applied && may_run_again(query, session)) {
-            pg_result_clear(result);
-            return;
-        }
-    }
-    if (is_undone_anyway(query, session, sqlstate)) {
-        pg_result_clear(result);
-        pg_query_settle(query, ERR_OK, NULL);
-        return;
-    }
-    err = renew(query, session, result, err);
-    if (err == ERR_OK) {
+    if (is_overcome(query, session, answer, sqlstate, &err)) {
         pg_result_clear(result);
         return;
-    }
-    if (is_demoted(query, session, sqlstate)) {
-        pg_pool_move(query->pool, session);
-        err = ERR_DB_RETRY; /* the transaction's; a statement alone has not run and waits */
-        if (!session->is_pinned && query->stream == NULL && may_run_again(query, session)) {
-            pg_result_clear(result);
-            return;
-        }
     }
     if (err == ERR_DEADLINE && answer->is_typical)
         learn_longer(query, answer->took_us);
