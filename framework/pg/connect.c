@@ -4,7 +4,9 @@
  *      │ abandoned: freed        │ abandoned: ends soon, and `done` throws it all away
  *
  * A thread tries one server after the other; where any will do, but one that only reads is
- * preferred, all of them twice.
+ * preferred, all of them twice. What a server answers to a login counts as in libpq: "not now"
+ * (57P03) leads to the next server, any other refusal ends the attempt. Only silence, and a
+ * connection that ends without a word, lead to the next address of a name.
  *
  * Between pg_connect_start() and `done` the helper thread alone touches the attempt, but for
  * `is_abandoned`.
@@ -27,12 +29,16 @@
 #include <unistd.h>
 
 enum {
-    ADDRESSES_MAX = 8,            /* of a name, that are tried */
+    ADDRESSES_MAX = 8, /* of a name, that are tried */
+    SQLSTATE_LEN = 5,
     GLANCE_MS = 50,               /* how often a thread looks whether it is still wanted */
     VERSION_CLIENT_CHECK = 140000 /* the first that can look whether its client is there */
 };
 
 #define CONNECT_MAGIC 0x7067636eu
+
+/* Where an attempt goes on that has failed with an address. */
+enum course { TO_NEXT_ADDRESS, TO_NEXT_SERVER, TO_NOBODY };
 
 struct pg_connect {
     uint32_t magic;                  /* CONNECT_MAGIC */
@@ -42,6 +48,10 @@ struct pg_connect {
     struct pg_parameters parameters; /* of the connection */
     struct pg_hosts hosts;           /* that are tried */
     uint32_t server;                 /* index of the one that is tried */
+    enum course course;              /* after the last failure */
+    struct pg_addresses *addresses;  /* the caller's, see struct pg_wish; only on the loop */
+    struct pg_addresses answering;   /* first a copy of that, then what was found */
+    uint32_t heard;                  /* bits: servers by name of which an address has answered */
     uint32_t timeout_ms;             /* of each */
     bool is_prepared;                /* the session is our own, and so are its settings */
     bool is_only;                    /* see struct pg_wish */
@@ -86,13 +96,36 @@ static bool wait_for(struct pg_connect *connect, short events, uint64_t end_us)
     return fail(connect, "the server took too long to answer");
 }
 
+/* The SQLSTATE in a verbose message, "FATAL:  28P01: ...", in whatever language; NULL: the server
+ * has not said it. libpq has no other way to ask for that of a login. */
+static const char *find_sqlstate(const char *message)
+{
+    for (const char *at = strstr(message, ":  "); at != NULL; at = strstr(at + 1, ":  ")) {
+        if (strspn(at + 3, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == SQLSTATE_LEN &&
+            at[3 + SQLSTATE_LEN] == ':')
+            return at + 3;
+    }
+    return NULL;
+}
+
+static bool fail_login(struct pg_connect *connect)
+{
+    const char *problem = PQerrorMessage(connect->conn);
+    const char *sqlstate = find_sqlstate(problem);
+
+    if (sqlstate != NULL)
+        connect->course =
+            strncmp(sqlstate, "57P03", SQLSTATE_LEN) == 0 ? TO_NEXT_SERVER : TO_NOBODY;
+    return fail(connect, problem);
+}
+
 static bool log_in(struct pg_connect *connect, uint64_t end_us)
 {
     PostgresPollingStatusType status = PGRES_POLLING_WRITING;
 
     while (status != PGRES_POLLING_OK) {
         if (status == PGRES_POLLING_FAILED)
-            return fail(connect, PQerrorMessage(connect->conn));
+            return fail_login(connect);
         if (!wait_for(connect, status == PGRES_POLLING_READING ? POLLIN : POLLOUT, end_us))
             return false;
         status = PQconnectPoll(connect->conn);
@@ -222,10 +255,13 @@ static bool open_conn(struct pg_connect *connect, const struct pg_parameters *pa
                                          (const char *const *)parameters->values, 0);
     CHECK(connect->conn != NULL); /* else out of memory */
     (void)PQsetNoticeReceiver(connect->conn, ignore_notice, NULL);
+    (void)PQsetErrorVerbosity(connect->conn, PQERRORS_VERBOSE);
     if (PQstatus(connect->conn) == CONNECTION_BAD)
         return fail(connect, PQerrorMessage(connect->conn));
-    if (log_in(connect, end_us))
+    if (log_in(connect, end_us)) {
+        (void)PQsetErrorVerbosity(connect->conn, PQERRORS_DEFAULT);
         return set_up(connect, end_us);
+    }
     /* PgBouncer before 1.20. */
     if (strstr(connect->problem, "unsupported startup parameter") != NULL)
         return fail(connect, "a pooler wants prepared = off");
@@ -235,6 +271,7 @@ static bool open_conn(struct pg_connect *connect, const struct pg_parameters *pa
 static bool try_address(struct pg_connect *connect, const char *address)
 {
     CHECK(connect->conn == NULL);
+    connect->course = TO_NEXT_ADDRESS;
     pg_parameters_set(&connect->parameters, "hostaddr", address);
     if (open_conn(connect, &connect->parameters))
         return true;
@@ -243,19 +280,61 @@ static bool try_address(struct pg_connect *connect, const char *address)
     return false;
 }
 
+/* Is it the one of its name that answered last? */
+static bool is_known(const struct pg_connect *connect, const char *address)
+{
+    return strcmp(connect->answering.last[connect->server], address) == 0;
+}
+
+/* Those to be tried, in digits; how many. */
+static uint32_t list_addresses(const struct pg_connect *connect, const struct addrinfo *found,
+                               char list[ADDRESSES_MAX][PG_ADDRESS_SIZE])
+{
+    char address[PG_ADDRESS_SIZE];
+    uint32_t count = 0;
+
+    for (; found != NULL; found = found->ai_next) {
+        if (getnameinfo(found->ai_addr, found->ai_addrlen, address, sizeof address, NULL, 0,
+                        NI_NUMERICHOST) != 0)
+            continue;
+        if (count < ADDRESSES_MAX)
+            memcpy(list[count++], address, sizeof address);
+        else if (is_known(connect, address)) /* the first ones were silent, then */
+            memcpy(list[ADDRESSES_MAX - 1], address, sizeof address);
+    }
+    return count;
+}
+
+/* One that is the first anyway need not be known: where a resolver turns its answers about, all of
+ * them get their share again once the first is not silent any more. */
+static void note_answer(struct pg_connect *connect, const char *address, bool is_first)
+{
+    char *last = connect->answering.last[connect->server];
+
+    connect->heard |= 1u << connect->server;
+    (void)snprintf(last, PG_ADDRESS_SIZE, "%s", is_first ? "" : address);
+}
+
 /* Each address gets its time, as the manual has it (connect_timeout): libpq itself, waited for from
  * outside, would spend all of it on the first that is silent. */
 static bool try_addresses(struct pg_connect *connect, const struct addrinfo *found)
 {
-    char address[NI_MAXHOST];
+    char list[ADDRESSES_MAX][PG_ADDRESS_SIZE];
+    uint32_t count = list_addresses(connect, found, list), begin = 0;
 
-    for (uint32_t i = 0; i < ADDRESSES_MAX && found != NULL; i++, found = found->ai_next) {
+    for (uint32_t i = 0; i < count; i++)
+        begin = is_known(connect, list[i]) ? i : begin;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t at = i == 0 ? begin : i <= begin ? i - 1 : i; /* the others in their order */
+        bool is_there;
+
         if (atomic_load(&connect->is_abandoned))
             return fail(connect, "given up");
-        if (getnameinfo(found->ai_addr, found->ai_addrlen, address, sizeof address, NULL, 0,
-                        NI_NUMERICHOST) == 0 &&
-            try_address(connect, address))
-            return true;
+        is_there = try_address(connect, list[at]);
+        if (is_there || connect->course != TO_NEXT_ADDRESS) {
+            note_answer(connect, list[at], at == 0);
+            return is_there;
+        }
     }
     return false;
 }
@@ -287,6 +366,8 @@ static bool try_all(struct pg_connect *connect, uint32_t first)
             return fail(connect, "given up");
         if (try_server(connect, (first + i) % connect->hosts.count))
             return true;
+        if (connect->course == TO_NOBODY)
+            return false;
     }
     return false;
 }
@@ -306,7 +387,7 @@ static void on_thread(struct job *job)
     }
     if (is_picky)
         pg_parameters_set(parameters, "target_session_attrs", "standby");
-    if (try_all(connect, first) || !is_picky)
+    if (try_all(connect, first) || !is_picky || connect->course == TO_NOBODY)
         return;
     pg_parameters_set(parameters, "target_session_attrs", "any");
     connect->problem[0] = '\0';
@@ -323,15 +404,26 @@ static void free_connect(struct pg_connect *connect)
     mem_free(connect);
 }
 
+/* Others may have learnt of other servers meanwhile. */
+static void tell_addresses(const struct pg_connect *connect)
+{
+    for (uint32_t i = 0; connect->addresses != NULL && i < PG_HOSTS_MAX; i++) {
+        if ((connect->heard >> i & 1) != 0)
+            memcpy(connect->addresses->last[i], connect->answering.last[i], PG_ADDRESS_SIZE);
+    }
+}
+
 static void on_done(struct job *job)
 {
     struct pg_connect *connect = CONTAINER_OF(job, struct pg_connect, job);
 
     CHECK_OBJ(connect, CONNECT_MAGIC);
-    if (atomic_load(&connect->is_abandoned))
+    if (atomic_load(&connect->is_abandoned)) {
         PQfinish(connect->conn);
-    else
+    } else {
+        tell_addresses(connect);
         connect->done(connect->data, connect, connect->conn, connect->problem);
+    }
     free_connect(connect);
 }
 
@@ -364,6 +456,9 @@ struct pg_connect *pg_connect_start(struct helpers *helpers, const struct pg_opt
     connect->is_only = wish->is_only;
     connect->asks_limits = wish->asks_limits;
     connect->server = wish->first % connect->hosts.count;
+    connect->addresses = wish->addresses;
+    if (wish->addresses != NULL)
+        connect->answering = *wish->addresses;
     connect->done = done;
     connect->data = data;
     helper_run(helpers, &connect->job, on_thread, on_done);

@@ -15,6 +15,7 @@
 #define PG_CLIENT_CHECK_SQL "set client_connection_check_interval = '2s'"
 
 struct helpers;
+struct pg_addresses;
 struct pg_conn; /* libpq's PGconn */
 struct pg_connect;
 
@@ -39,10 +40,12 @@ struct pg_traits {
 
 /* Which server it is to be. */
 struct pg_wish {
-    uint32_t first;             /* index of the one that is tried first, modulo their number */
-    bool is_only;               /* and no other one, whatever target_session_attrs wants */
-    bool asks_limits;           /* pg_connect_limits() will be wanted */
-    const struct pg_conn *like; /* whose it is to be, whatever that is now; NULL: any */
+    uint32_t first;                 /* index of the one that is tried first, modulo their number */
+    bool is_only;                   /* and no other one, whatever target_session_attrs wants */
+    bool asks_limits;               /* pg_connect_limits() will be wanted */
+    const struct pg_conn *like;     /* whose it is to be, whatever that is now; NULL: any */
+    struct pg_addresses *addresses; /* where each name is begun with; brought up to date before
+                                       `done`, the caller's until then; NULL: at its first */
 };
 
 /* Runs once, on the loop, unless the attempt was abandoned: `conn` is the callee's, or NULL where
@@ -50,8 +53,10 @@ struct pg_wish {
 typedef void pg_connect_fn(void *data, struct pg_connect *connect, struct pg_conn *conn,
                            const char *problem);
 
-/* Starts an attempt: the servers one after the other, until one is there and is what
- * target_session_attrs wants. `options` and `wish` are not looked at after the call. */
+/* Starts an attempt: the servers one after the other, and the addresses of each, until one is there
+ * and is what target_session_attrs wants. A server that says no has said it for all its addresses,
+ * and for all servers, unless what it said is that it is just starting, or stopping. `options` and
+ * `wish` are not looked at after the call. */
 struct pg_connect *pg_connect_start(struct helpers *helpers, const struct pg_options *options,
                                     const struct pg_wish *wish, pg_connect_fn *done, void *data);
 

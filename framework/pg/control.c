@@ -368,7 +368,8 @@ void pg_control_deinit(struct pg_control *control)
 
 void pg_control_open(struct pg_control *control)
 {
-    const struct pg_wish wish = {.first = control->pool->server};
+    const struct pg_wish wish = {.first = control->pool->server,
+                                 .addresses = &control->pool->addresses};
 
     if (control->session != NULL || control->opening != NULL || timer_is_on(&control->open_timer) ||
         !pg_listener_is_wanted(&control->pool->listener))

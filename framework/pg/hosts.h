@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { PG_HOSTS_MAX = 16 };
+enum { PG_HOSTS_MAX = 16, PG_ADDRESS_SIZE = 64 };
 
 /* One server, as libpq's parameters of these names have it. */
 struct pg_host {
@@ -26,6 +26,12 @@ struct pg_host {
 struct pg_hosts {
     struct pg_host list[PG_HOSTS_MAX]; /* in the order given */
     uint32_t count;                    /* at least 1 */
+};
+
+/* What is known of the servers' addresses; zeroed: nothing. */
+struct pg_addresses {
+    char last[PG_HOSTS_MAX][PG_ADDRESS_SIZE]; /* by server, in digits: the one that answered last,
+                                                 where it is not its name's first; "": none */
 };
 
 /* Takes libpq's lists, separated by commas, apart; NULL is one that was not given. One port alone

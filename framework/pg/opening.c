@@ -8,7 +8,6 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "pg/connect.h"
-#include "pg/hosts.h"
 #include "pg/private.h"
 #include <errno.h>
 #include <sys/random.h>
@@ -129,7 +128,7 @@ static void on_connected(void *data, struct pg_connect *connect, struct pg_conn 
 void pg_pool_grow(struct pg_pool *pool)
 {
     const struct pg_pool_counts *counts = &pool->counts;
-    struct pg_wish wish = {.first = pool->server};
+    struct pg_wish wish = {.first = pool->server, .addresses = &pool->addresses};
 
     CHECK_OBJ(pool, PG_POOL_MAGIC);
     if (counts->sessions + counts->sessions_opening >= pool->options->sessions_max ||

@@ -63,7 +63,8 @@ static const struct field fields[] = {
      "The longest that a statement waits for a session; then 503."},
     {"connect_timeout", FIELD_MS, AT(connect_timeout_ms), "5s", 10, 3600000, NULL, FIELD_PER_WORKER,
      "The longest that one attempt to open a session may take, for each host, and each of the "
-     "first 8 addresses of its name."},
+     "first 8 addresses of its name; the one that answered last is begun with. A server that "
+     "refuses the login is asked no more, nor is another one, as with libpq."},
     {"statement_timeout", FIELD_MS, AT(statement_timeout_ms), "5s", 0, 86400000, NULL,
      FIELD_PER_WORKER,
      "The longest that a statement may run; the server ends it then: 504. A session that has not "

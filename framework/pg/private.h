@@ -12,6 +12,7 @@
 #include "loop/timer.h"
 #include "pg/connect.h"
 #include "pg/control.h"
+#include "pg/hosts.h"
 #include "pg/limit.h"
 #include "pg/page.h"
 #include "pg/parameters.h"
@@ -332,6 +333,7 @@ struct pg_pool {
     struct pg_listener listener;                /* to whom it tells what it hears */
     struct pg_aim aim;                          /* which servers it wants */
     uint32_t server;                            /* index of the one that was there last */
+    struct pg_addresses addresses;              /* of all of them, which answered last */
     uint32_t plans_round; /* counts transactions that met a plan out of date */
     bool is_winding_up;   /* no session is kept that is not needed */
     bool is_holding;      /* the loop: somebody waits for a session of his own */
