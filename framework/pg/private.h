@@ -113,6 +113,16 @@ struct op *pg_query_start_as(struct scope *scope, const struct pg_call *call,
 /* The statement behind an op of this room, a stream's pulls included; NULL: none. */
 const struct pg_query *pg_query_behind(const struct op *op);
 
+/* ---- a session's two halves: session.c sends, reading.c reads ---- */
+
+enum { PG_SIZE_WORN = 1024 * 1024 }; /* bytes: libpq's buffers grow so far, and never shrink */
+
+/* The session is told from here on of what comes. */
+void pg_session_start_reading(struct pg_session *session);
+
+/* Nothing more is read; all that is in flight is answered with PG_LOST. */
+void pg_session_stop_reading(struct pg_session *session);
+
 /* ---- streams: stream.c, copy.c ---- */
 
 /* What lifts the server's limit for a statement, and what sets it as it was. */

@@ -1,4 +1,5 @@
-/* pg/session.c - one PostgreSQL session on the loop, in pipeline mode.
+/* pg/session.c - one PostgreSQL session on the loop, in pipeline mode: its life, its time, and what
+ * is sent on it. pg/reading.c has what it hears.
  *
  *   IDLE ──▶ BUSY (pg/flight.c has the ring) ──▶ IDLE     TAKEN: the same, by one user only
  *
@@ -10,23 +11,19 @@
  */
 #include "pg/session.h"
 #include "base/check.h"
-#include "base/log.h"
 #include "base/mem.h"
-#include "pg/pending.h"
 #include "pg/plans.h"
 #include "pg/private.h"
 #include <libpq-fe.h>
 #include <stdio.h>
 
 enum {
-    PLACES_PER_STATEMENT = 8,       /* DEALLOCATE, PREPARE and GUARD with their Syncs, and more */
-    PLACES_TO_CLEAN = 24,           /* with what is prepared for it, and a ROLLBACK */
-    PLACES_PER_UNDO = 4,            /* ROLLBACK TO and RELEASE with their Syncs */
-    NULLS_MAX = 4,                  /* an error at a Sync is followed by one */
-    RESULT_SIZE_WORN = 1024 * 1024, /* libpq's buffers grow and never shrink */
-    UNSENT_LOOK_SIZE = 64 * 1024,   /* from here on libpq sends by itself what the socket takes */
-    TICK_MS = 1000,                 /* of the timer */
-    DEAD_HEAD_MS = 10000            /* how long to wait for an answer that nobody wants */
+    PLACES_PER_STATEMENT = 8,     /* DEALLOCATE, PREPARE and GUARD with their Syncs, and more */
+    PLACES_TO_CLEAN = 24,         /* with what is prepared for it, and a ROLLBACK */
+    PLACES_PER_UNDO = 4,          /* ROLLBACK TO and RELEASE with their Syncs */
+    UNSENT_LOOK_SIZE = 64 * 1024, /* from here on libpq sends by itself what the socket takes */
+    TICK_MS = 1000,               /* of the timer */
+    DEAD_HEAD_MS = 10000          /* how long to wait for an answer that nobody wants */
 };
 
 /* Without a column and without a row, of which libpq would make a larger result than of most
@@ -247,7 +244,7 @@ static bool pile_up(struct pg_session *session)
         return true;
     if (!pg_session_flush(session))
         return false;
-    session->is_worn |= session->_unsent_bytes > RESULT_SIZE_WORN;
+    session->is_worn |= session->_unsent_bytes > PG_SIZE_WORN;
     return true;
 }
 
@@ -274,7 +271,7 @@ static bool append_run(struct pg_session *session, struct pg_query *query)
     flight->prepared = prepared;
     flight->is_stream = query->stream != NULL;
     session->load.statements++;
-    session->is_worn |= query->bytes > RESULT_SIZE_WORN;
+    session->is_worn |= query->bytes > PG_SIZE_WORN;
     session->_unsent_bytes += query->bytes + (prepared == NULL ? query->sql.len : 0);
     return pile_up(session);
 }
@@ -337,16 +334,6 @@ void pg_session_append_cleaning(struct pg_session *session, uint32_t count, bool
         if (!append_step(session, &session->_cleaning[i], must_work))
             return;
     (void)sync_up(session);
-}
-
-/* The transaction has not ended, or the server has lost what was prepared: then nothing else that
- * was is there any more. */
-static void note_unclean(struct pg_session *session)
-{
-    session->is_touched = true;
-    session->_must_renew = true;
-    for (uint32_t i = 0; i < PG_CLEANING_STEPS; i++)
-        session->_cleaning[i].state = PG_UNPREPARED;
 }
 
 bool pg_session_run(struct pg_session *session, struct pg_query *query, bool is_guarded)
@@ -437,307 +424,23 @@ void pg_session_end(struct pg_session *session, const char *reason)
     ready_start(session->loop, &session->_broken, on_broken);
 }
 
-/* Reading */
-
-static void on_answer(void *data, struct pg_query *query, const struct pg_answer *answer)
-{
-    struct pg_session *session = data;
-
-    query->session = NULL;
-    session->owner->on_answer(session, query, answer);
-}
-
-static void end_group(struct pg_session *session)
-{
-    uint64_t now_us = loop_now_us(session->loop);
-
-    session->load.statements -= pg_flights_end_group(
-        &session->_flights, now_us - session->load.head_since_us, on_answer, session);
-    session->load.head_since_us = now_us;
-}
-
-void pg_session_end_copy(struct pg_session *session)
-{
-    session->_flights.cursor++;
-    end_group(session);
-}
-
-/* Keeps the first result of a flight, unless nobody wants it. */
-static void keep(struct pg_session *session, struct pg_flight *flight, struct pg_result *result,
-                 bool is_ok)
-{
-    bool is_tombstone = flight->kind == PG_FLIGHT_RUN && flight->query == NULL;
-    size_t size = pg_result_size(result);
-
-    flight->is_answered = true;
-    if (!is_ok && flight->must_work)
-        pg_session_note_problem(session, pg_result_message(result));
-    if (!is_ok && flight->is_cleaning)
-        note_unclean(session);
-    flight->is_too_big |= is_ok && size > session->_result_max;
-    session->is_worn |= size > RESULT_SIZE_WORN || flight->is_too_big;
-    if (flight->result != NULL || (is_ok && (is_tombstone || flight->is_too_big))) {
-        pg_result_clear(result);
-        return;
-    }
-    flight->result = result;
-    flight->is_error = !is_ok;
-}
-
-/* A row for whoever streams. What came until now is no part of an answer that is half read. */
-static void take_row(struct pg_session *session, struct pg_flight *flight, struct pg_result *row)
-{
-    session->_half_place = session->_flights.cursor - 1;
-    if (pg_result_size(row) > RESULT_SIZE_WORN)
-        session->is_worn = true;
-    if (flight->query != NULL)
-        session->owner->on_row(session, flight->query, row);
-    else
-        pg_result_clear(row);
-}
-
-static bool out_of_step(struct pg_session *session)
-{
-    pg_session_note_problem(session, SPAN("answers are out of step"));
-    return false;
-}
-
-/* A NULL ends the answer of a flight. */
-static bool end_answer(struct pg_session *session, struct pg_flight *flight)
-{
-    if (flight->kind != PG_FLIGHT_SYNC && flight->is_answered) {
-        session->_flights.cursor++;
-        session->_nulls = 0;
-        return true;
-    }
-    return ++session->_nulls <= NULLS_MAX || out_of_step(session);
-}
-
-static bool end_sync(struct pg_session *session, struct pg_flight *flight)
-{
-    if (flight->kind != PG_FLIGHT_SYNC)
-        return out_of_step(session);
-    end_group(session);
-    return true;
-}
-
-/* False: the session cannot go on. */
-static bool take(struct pg_session *session, struct pg_result *result)
-{
-    struct pg_flight *flight = pg_flight_at(&session->_flights, session->_flights.cursor);
-    enum pg_result_kind kind;
-
-    if (result == NULL)
-        return end_answer(session, flight);
-    kind = pg_result_kind(result);
-    switch (kind) {
-    case PG_RESULT_OK:
-    case PG_RESULT_ERROR:
-        if (flight->is_stream && PQntuples(result) > 0)
-            break; /* they are to come one by one */
-        keep(session, flight, result, kind == PG_RESULT_OK);
-        return true;
-    case PG_RESULT_ROW:
-        take_row(session, flight, result);
-        return true;
-    case PG_RESULT_ABORTED:
-        flight->is_answered = true;
-        pg_result_clear(result);
-        return true;
-    case PG_RESULT_SYNC:
-        pg_result_clear(result);
-        return end_sync(session, flight);
-    case PG_RESULT_FATAL:
-        pg_session_note_problem(session, pg_result_message(result));
-        break;
-    case PG_RESULT_UNWANTED:
-        pg_session_note_problem(session, SPAN("COPY on a session for statements"));
-        break;
-    }
-    pg_result_clear(result);
-    return out_of_step(session);
-}
-
-/* What has come. libpq before 17 may leave what TLS has decrypted where no epoll sees it. */
-static bool read_input(struct pg_session *session)
-{
-    PGconn *conn = session->conn;
-
-    do {
-        if (PQconsumeInput(conn) == 0)
-            return pg_session_broke(session);
-    } while (PQsslInUse(conn) && pg_has_pending(PQgetssl(conn)));
-    return true;
-}
-
-/* Before libpq looks at the answer of a stream, it has to know that the rows are wanted one by one.
- * It refuses where there will be none, since the server has skipped the statement. */
-static void begin_stream(struct pg_session *session)
-{
-    struct pg_flight *flight;
-
-    if (pg_session_is_idle(session))
-        return;
-    flight = pg_flight_at(&session->_flights, session->_flights.cursor);
-    if (!flight->is_stream || flight->has_begun)
-        return;
-    flight->has_begun = true;
-    (void)PQsetSingleRowMode(session->conn);
-}
-
-static bool take_answers(struct pg_session *session)
-{
-    while (!session->_is_paused) {
-        begin_stream(session);
-        /* Also has libpq look at what came while nothing was in flight. */
-        if (PQisBusy(session->conn) || pg_session_is_idle(session))
-            break;
-        if (!take(session, PQgetResult(session->conn)))
-            return false;
-    }
-    return true;
-}
-
-/* All rows that are there were told. */
-static void rest(struct pg_session *session)
-{
-    const struct pg_flight *flight;
-
-    if (pg_session_is_idle(session))
-        return;
-    flight = pg_flight_at(&session->_flights, session->_flights.cursor);
-    if (flight->is_stream && flight->query != NULL)
-        session->owner->on_rest(session, flight->query);
-}
-
-/* After a read: is the answer that it left half read too big by now? All that came since the cursor
- * has moved is of that answer. What is short costs nothing here: only the second read of an answer
- * in a row is counted. */
-static bool is_flooded(struct pg_session *session)
-{
-    uint32_t place = session->_flights.cursor;
-
-    if (pg_session_is_idle(session) || session->_half_place != place) {
-        session->_half_place = place;
-        session->_half_reads = 0;
-        return false;
-    }
-    if (session->_half_reads < 2 && ++session->_half_reads == 1)
-        pg_intake_begin(&session->_intake, PQsocket(session->conn));
-    return session->_half_reads == 2 && pg_intake_bytes(&session->_intake) > session->_result_max;
-}
-
-/* Whose answer it is hears of it; the session cannot go on. */
-static void end_flooded(struct pg_session *session)
-{
-    struct pg_flight *flight = pg_flight_at(&session->_flights, session->_flights.cursor);
-    const struct pg_answer answer = {.outcome = PG_TOO_BIG};
-    struct pg_query *query = flight->query;
-
-    pg_session_note_problem(session, SPAN("an answer is larger than result_max"));
-    session->is_overfull = true;
-    if (query == NULL)
-        return;
-    flight->query = NULL;
-    on_answer(session, query, &answer);
-}
-
-/* Most sessions listen to nothing, unless a function of the database's has them do so. */
-static void take_notifications(struct pg_session *session)
-{
-    PGnotify *notify;
-
-    while ((notify = PQnotifies(session->conn)) != NULL) {
-        if (session->owner->on_notify != NULL)
-            session->owner->on_notify(session, span_of(notify->relname), span_of(notify->extra));
-        PQfreemem(notify);
-    }
-}
-
-/* Takes what libpq holds, and tells whom it concerns. False for `is_fine`: the connection has
- * ended; what came before that is good. */
-static void go_on(struct pg_session *session, bool is_fine)
-{
-    uint32_t head = session->_flights.head;
-
-    if (pg_session_is_copying(session))
-        is_fine = pg_copying_go_on(session) && is_fine;
-    else
-        is_fine = take_answers(session) && is_fine;
-    take_notifications(session);
-    if (is_fine && is_flooded(session))
-        end_flooded(session);
-    if (!is_fine || session->_problem[0] != '\0' || !pg_session_flush(session)) {
-        session->owner->on_lost(session, session->_problem);
-        return;
-    }
-    pg_gather_next(&session->gather, pg_session_awaited(session));
-    rest(session);
-    if (session->_flights.head != head)
-        session->owner->on_room(session);
-}
-
-static void on_socket(struct io *io, uint32_t events)
-{
-    struct pg_session *session = CONTAINER_OF(io, struct pg_session, _io);
-
-    CHECK_OBJ(session, PG_SESSION_MAGIC);
-    (void)events;
-    pg_copying_look(session);
-    pg_gather_look(&session->gather, pg_session_awaited(session));
-    go_on(session, read_input(session));
-}
-
-static void on_resume(struct ready *ready)
-{
-    struct pg_session *session = CONTAINER_OF(ready, struct pg_session, _resume);
-
-    CHECK_OBJ(session, PG_SESSION_MAGIC);
-    if (!io_is_on(&session->_io))
-        io_start(session->loop, &session->_io, PQsocket(session->conn), IO_READ, on_socket);
-    go_on(session, true);
-}
-
-void pg_session_step(struct pg_session *session)
-{
-    if (!session->_is_paused)
-        ready_start(session->loop, &session->_resume, on_resume);
-}
-
-/* Without its socket in the loop: a peer that is gone would wake us again and again. */
-void pg_session_pause(struct pg_session *session)
-{
-    CHECK_OBJ(session, PG_SESSION_MAGIC);
-    session->_is_paused = true;
-    io_stop(&session->_io);
-    ready_stop(&session->_resume);
-}
-
-void pg_session_resume(struct pg_session *session)
-{
-    CHECK_OBJ(session, PG_SESSION_MAGIC);
-    if (!session->_is_paused)
-        return;
-    session->_is_paused = false;
-    ready_start(session->loop, &session->_resume, on_resume);
-}
-
-/* What comes unasked: harmless notices, and the last words of a server that closes the session,
- * which libpq hands on as a notice where nothing is in flight. */
-static void on_notice(void *data, const PGresult *result)
-{
-    struct pg_session *session = data;
-    const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
-    struct span message = pg_result_message(result);
-
-    if (severity == NULL || strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0 ||
-        strcmp(severity, "ERROR") == 0)
-        pg_session_note_problem(session, message);
-    else
-        log_debug("pg session %u: %s: %.*s", session->number, severity, SPAN_ARG(message));
-}
-
 /* Life */
+
+/* What it is given: nothing has been sent or read. */
+static void set(struct pg_session *session, const struct pg_session_options *options)
+{
+    CHECK(options->depth_max > 0);
+    CHECK(options->result_max > 0);
+    session->stall_ms = options->stall_ms;
+    session->_result_max = options->result_max;
+    session->number = options->number;
+    session->has_prepared = options->is_prepared;
+    session->is_direct = options->is_direct;
+    session->checks_client = options->checks_client;
+    pg_flights_init(&session->_flights, (options->depth_max + 1) * PLACES_PER_STATEMENT +
+                                            2 * PG_STALE_MAX + PLACES_PER_UNDO * PG_NESTED_MAX +
+                                            PLACES_TO_CLEAN);
+}
 
 struct pg_session *pg_session_create(struct loop *loop, struct pg_conn *conn,
                                      const struct pg_session_options *options,
@@ -746,32 +449,21 @@ struct pg_session *pg_session_create(struct loop *loop, struct pg_conn *conn,
     struct pg_session *session = mem_alloc(sizeof *session);
 
     CHECK(conn != NULL);
-    CHECK(options->depth_max > 0);
-    CHECK(options->result_max > 0);
     session->magic = PG_SESSION_MAGIC;
     session->loop = loop;
     session->conn = conn;
     session->owner = owner;
     session->data = data;
-    session->stall_ms = options->stall_ms;
-    session->_result_max = options->result_max;
-    session->number = options->number;
-    session->has_prepared = options->is_prepared;
-    session->is_direct = options->is_direct;
-    session->checks_client = options->checks_client;
+    set(session, options);
     session->canceled_place = PG_NOWHERE;
     session->_guard.sql = span_of(guard_sql);
     list_init(&session->batch_queries);
     pg_cork_init(&session->cork, PQsocket(conn));
     pg_gather_init(&session->gather, loop, PQsocket(conn));
     pg_prepared_set_init(&session->_prepared);
-    pg_flights_init(&session->_flights, (options->depth_max + 1) * PLACES_PER_STATEMENT +
-                                            2 * PG_STALE_MAX + PLACES_PER_UNDO * PG_NESTED_MAX +
-                                            PLACES_TO_CLEAN);
-    (void)PQsetNoticeReceiver(conn, on_notice, session);
     CHECK(PQsetnonblocking(conn, 1) == 0);
     CHECK(PQenterPipelineMode(conn) == 1);
-    io_start(loop, &session->_io, PQsocket(conn), IO_READ, on_socket);
+    pg_session_start_reading(session);
     timer_start(loop, &session->_timer, TICK_MS, on_tick);
     return session;
 }
@@ -782,12 +474,9 @@ void pg_session_destroy(struct pg_session *session)
         return;
     CHECK_OBJ(session, PG_SESSION_MAGIC);
     CHECK(list_is_empty(&session->batch_queries));
-    io_stop(&session->_io);
-    pg_gather_deinit(&session->gather);
     timer_stop(&session->_timer);
     ready_stop(&session->_broken);
-    ready_stop(&session->_resume);
-    pg_flights_lose(&session->_flights, on_answer, session);
+    pg_session_stop_reading(session);
     PQfinish(session->conn);
     pg_copying_deinit(&session->_copying);
     pg_flights_deinit(&session->_flights);
