@@ -76,6 +76,14 @@ bool pg_flights_is_head_dead(const struct pg_flights *flights)
     return true;
 }
 
+bool pg_flights_are_dead(const struct pg_flights *flights)
+{
+    for (uint32_t place = flights->head; place != flights->tail; place++)
+        if (pg_flight_at(flights, place)->query != NULL)
+            return false;
+    return true;
+}
+
 bool pg_flights_has_dead(const struct pg_flights *flights)
 {
     for (uint32_t place = flights->head; place != flights->tail; place++) {

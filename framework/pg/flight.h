@@ -93,6 +93,9 @@ static inline bool pg_flights_is_empty(const struct pg_flights *flights)
 /* Does nobody want the answers up to the next Sync? */
 bool pg_flights_is_head_dead(const struct pg_flights *flights);
 
+/* Does nobody want any of the answers in flight? */
+bool pg_flights_are_dead(const struct pg_flights *flights);
+
 /* Does nobody want one of the answers in flight, be it far behind? */
 bool pg_flights_has_dead(const struct pg_flights *flights);
 

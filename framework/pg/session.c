@@ -56,6 +56,19 @@ static bool has_passed(const struct pg_session *session, uint64_t since_us, uint
     return loop_now_us(session->loop) - since_us > ms * 1000ull;
 }
 
+/* Is what runs now waited for, though its own op may have gone? A transaction that somebody holds
+ * waits for it, and so does whoever stands behind; not what is rolled back, be it by a stream that
+ * was given up. */
+static bool is_awaited(const struct pg_session *session)
+{
+    if (!pg_session_is_head_dead(session))
+        return true;
+    if (!session->is_pinned || session->is_rolling_back)
+        return false;
+    return session->transaction != NULL ? !session->transaction->is_spoiled
+                                        : !pg_flights_are_dead(&session->_flights);
+}
+
 /* Where the server has a limit, it is to have answered. Else the op's deadline counts, or whatever
  * else makes nobody want the answer: only from there on. */
 static bool is_stalled(const struct pg_session *session)
@@ -68,7 +81,7 @@ static bool is_stalled(const struct pg_session *session)
         return has_passed(session, since_us, session->stall_ms);
     if (session->_left_us > since_us)
         since_us = session->_left_us;
-    return pg_session_is_head_dead(session) && has_passed(session, since_us, DEAD_HEAD_MS);
+    return !is_awaited(session) && has_passed(session, since_us, DEAD_HEAD_MS);
 }
 
 static void on_tick(struct timer *timer)
@@ -403,6 +416,14 @@ void pg_session_forget(struct pg_session *session, struct pg_query *query)
     pg_session_resume(session);
     if (pg_session_is_copying(session))
         pg_copying_give_up(session);
+}
+
+void pg_session_roll_back(struct pg_session *session)
+{
+    CHECK_OBJ(session, PG_SESSION_MAGIC);
+    CHECK(session->is_pinned);
+    session->is_rolling_back = true;
+    session->_left_us = loop_now_us(session->loop);
 }
 
 bool pg_session_is_copying(const struct pg_session *session)

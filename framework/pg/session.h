@@ -115,7 +115,7 @@ struct pg_session {
     uint32_t _half_place;           /* whose that is */
     uint32_t _half_reads;           /* how often something of it came, at most 2 */
     uint32_t _nulls;                /* ends of answers in a row that ended nothing */
-    uint64_t _left_us;              /* when something in flight was last forgotten */
+    uint64_t _left_us;              /* when something in flight was last forgotten, or all of it */
     bool _was_idle;                 /* at the timer's last run, and since */
     char _problem[PG_PROBLEM_SIZE]; /* what the server said as it closed the session */
 };
@@ -187,6 +187,9 @@ void pg_session_append_cleaning(struct pg_session *session, uint32_t count, bool
 
 /* Takes the op's statement out of the ring: a tombstone stays. */
 void pg_session_forget(struct pg_session *session, struct pg_query *query);
+
+/* A ROLLBACK is sent, or about to be: nobody waits for anything before it from here on. */
+void pg_session_roll_back(struct pg_session *session);
 
 /* ---- for copying.c ---- */
 

@@ -272,7 +272,7 @@ void pg_transaction_end(struct pg_transaction *transaction)
     (void)let_go(transaction);
     if (session == NULL)
         return;
-    session->is_rolling_back = true;
+    pg_session_roll_back(session);
     pg_session_command(session, "rollback");
     clean(session);
     pg_control_notice(&transaction->pool->control);
@@ -372,7 +372,7 @@ static void note_sent(struct pg_transaction *transaction, const struct pg_query 
 {
     switch (query->what) {
     case PG_DO_ROLLBACK:
-        transaction->session->is_rolling_back = true;
+        pg_session_roll_back(transaction->session);
         pg_control_notice(&transaction->pool->control);
         clean(let_go(transaction));
         break;

@@ -6,6 +6,7 @@
 #include "lib/test.h"
 #include "pg/private.h"
 
+#include <signal.h>
 #include <stdio.h>
 
 enum { LONG_MS = 20000 }; /* longer than any patience of a session's */
@@ -286,13 +287,13 @@ static void test_its_own_limit_is_undone_where_it_was_set(void **state)
 
 /* Patience */
 
-static void start_ahead(bool is_prepared)
+static void start_ahead(bool is_prepared, uint32_t limit_ms)
 {
     pg_world_deinit(&world);
     pg_world_init_ahead(&world, &server);
     world.options.sessions_max = 1;
     world.options.is_prepared = is_prepared;
-    world.options.statement_timeout_ms = 200;
+    world.options.statement_timeout_ms = limit_ms;
     world.options.queue_timeout_ms = 600000;
     pg_world_start(&world);
 }
@@ -318,7 +319,7 @@ static void test_patience_with_a_limit_of_its_own(void **state)
 
     (void)state;
     pg_server_need(&server);
-    start_ahead(true);
+    start_ahead(true, 200);
     transaction = begin();
     run_on(transaction, "set local statement_timeout = '60s'");
     expect_well(start_on(transaction, "select pg_sleep(1)"));
@@ -331,7 +332,7 @@ static void test_patience_without_a_limit_of_ours(void **state)
 {
     (void)state;
     pg_server_need(&server);
-    start_ahead(false);
+    start_ahead(false, 200);
     expect_well(pg_world_start_sql(&world, "select pg_sleep(1)", 0, NULL));
 }
 
@@ -343,7 +344,7 @@ static void test_patience_ends(void **state)
 
     (void)state;
     pg_server_need(&server);
-    start_ahead(false);
+    start_ahead(false, 200);
     scope = scope_child(world.scope, LONG_MS, 0);
     op = pg_query_start(
         scope, &(struct pg_call){.pool = world.pool, .sql = SPAN("select pg_sleep(3600)")});
@@ -356,6 +357,141 @@ static void test_patience_ends(void **state)
     assert_int_equal(pg_pool_counts(world.pool)->sessions_lost, 1);
     pg_world_check(pg_world_run(&world, "select 'next'"), "next");
     scope_finish(scope, SCOPE_REPLIED);
+}
+
+/* A transaction on a session without a limit of ours, at the head of which stands what nobody waits
+ * for any more: for a second, or for ever. */
+static struct pg_transaction *begin_with_dead_head(const char *seconds)
+{
+    char sql[64];
+    struct pg_transaction *transaction;
+    struct op *op;
+
+    (void)snprintf(sql, sizeof sql, "select pg_sleep(%s)", seconds);
+    start_ahead(false, 0); /* nothing is canceled there */
+    transaction = begin();
+    op = start_on(transaction, sql);
+    run_turns(world.loop, 2);
+    assert_int_equal(pg_pool_counts(world.pool)->in_flight, 1);
+    op_cancel(op);
+    return transaction;
+}
+
+static void test_patience_in_a_transaction_that_is_held(void **state)
+{
+    struct pg_transaction *transaction;
+
+    (void)state;
+    pg_server_need(&server);
+    transaction = begin_with_dead_head("1");
+    expect_well(start_on(transaction, "select 'behind'"));
+    assert_int_equal(await(pg_commit(transaction)), ERR_OK);
+}
+
+static void test_patience_with_a_limit_that_a_held_one_has_set(void **state)
+{
+    struct pg_transaction *transaction;
+    struct op *op;
+
+    (void)state;
+    pg_server_need(&server);
+    start_ahead(true, 200);
+    transaction = begin();
+    run_on(transaction, "set local statement_timeout = 0");
+    op = start_on(transaction, "select pg_sleep(1)");
+    run_turns(world.loop, 2);
+    op_cancel(op);
+    jump(LONG_MS); /* and nothing behind it yet */
+    assert_int_equal(pg_pool_counts(world.pool)->sessions_lost, 0);
+    assert_int_equal(pg_pool_counts(world.pool)->cancels_sent, 0);
+    run_on(transaction, "select 'behind'");
+    assert_int_equal(await(pg_commit(transaction)), ERR_OK);
+}
+
+static void test_patience_of_who_commits(void **state)
+{
+    (void)state;
+    pg_server_need(&server);
+    expect_well(pg_commit(begin_with_dead_head("1")));
+}
+
+/* Once nobody waits for the COMMIT either, nobody waits for the session. */
+static void test_patience_ends_with_who_commits(void **state)
+{
+    struct op *op;
+
+    (void)state;
+    pg_server_need(&server);
+    op = pg_commit(begin_with_dead_head("3600"));
+    jump(LONG_MS);
+    assert_int_equal(pg_pool_counts(world.pool)->sessions_lost, 0);
+    op_cancel(op);
+    jump(8000);
+    assert_int_equal(pg_pool_counts(world.pool)->sessions_lost, 0);
+    jump(5000);
+    assert_int_equal(pg_pool_counts(world.pool)->sessions_lost, 1);
+}
+
+/* However a transaction ends, its session has ten seconds from there on. */
+static void end_by_rollback(struct pg_transaction *transaction, struct op **ended)
+{
+    *ended = pg_rollback(transaction);
+}
+
+static void end_by_release(struct pg_transaction *transaction, struct op **ended)
+{
+    (void)transaction;
+    (void)ended;
+    pg_world_renew(&world);
+}
+
+static void test_patience_ends_with_a_rollback(void **state)
+{
+    static void (*const ends[])(struct pg_transaction *, struct op **) = {end_by_rollback,
+                                                                          end_by_release};
+
+    (void)state;
+    pg_server_need(&server);
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
+        struct pg_transaction *transaction = begin_with_dead_head("3600");
+        struct op *ended = NULL;
+
+        jump(LONG_MS);
+        assert_int_equal(pg_pool_counts(world.pool)->sessions_lost, 0);
+        ends[i](transaction, &ended);
+        jump(8000);
+        assert_int_equal(pg_pool_counts(world.pool)->sessions_lost, 0);
+        jump(5000);
+        assert_int_equal(pg_pool_counts(world.pool)->sessions_lost, 1);
+        if (ended != NULL)
+            assert_int_equal(await(ended), ERR_OK);
+        pg_world_check(pg_world_run(&world, "select 'next'"), "next");
+    }
+}
+
+/* It has spoiled the transaction, whoever still holds that; and a backend that stands still hears of
+ * no cancel. */
+static void test_patience_ends_with_a_stream(void **state)
+{
+    struct pg_transaction *transaction;
+    struct op *stream;
+    int backend;
+
+    (void)state;
+    pg_server_need(&server);
+    start_ahead(true, 0);
+    transaction = begin();
+    stream = pg_stream_start(world.scope, &(struct pg_call){.transaction = transaction,
+                                                            .sql = SPAN("select pg_sleep(3600)")});
+    run_turns(world.loop, 2);
+    backend = pg_session_backend(world.pool->sessions[0]);
+    assert_int_equal(kill(backend, SIGSTOP), 0);
+    op_cancel(stream);
+    jump(8000);
+    assert_int_equal(pg_pool_counts(world.pool)->sessions_lost, 0);
+    jump(5000);
+    assert_int_equal(kill(backend, SIGCONT), 0);
+    assert_int_equal(pg_pool_counts(world.pool)->sessions_lost, 1);
 }
 
 int main(void)
@@ -374,6 +510,12 @@ int main(void)
         TEST(test_patience_with_a_limit_of_its_own),
         TEST(test_patience_without_a_limit_of_ours),
         TEST(test_patience_ends),
+        TEST(test_patience_in_a_transaction_that_is_held),
+        TEST(test_patience_with_a_limit_that_a_held_one_has_set),
+        TEST(test_patience_of_who_commits),
+        TEST(test_patience_ends_with_who_commits),
+        TEST(test_patience_ends_with_a_rollback),
+        TEST(test_patience_ends_with_a_stream),
     };
 #undef TEST
 
