@@ -1,11 +1,11 @@
-/* pg/control.c - a pool's own session: it cancels what nobody waits for any more, and listens.
+/* pg/control.c - a pool's own sessions: they cancel what nobody waits for any more, and listen.
  *
  *   CALM ──▶ LOOKING ──▶ SENT (pg_cancel_backend) ──▶ LOOKING, or CALM
  *              │  ▲
  *              └──┘ not yet for long; or a session is opened first
  *
  * The session that listens is opened beside that, by the pool's aim, for as long as it takes: no
- * cancel waits for it.
+ * cancel waits for it. Once it is there, it does what the other one has done, which goes.
  *
  * The signal hits whatever the backend runs when it arrives, which may be a good while after
  * pg_cancel_backend() has answered: it is taken when the backend next gets to run. So until the
@@ -54,6 +54,16 @@ static void close_one(struct pg_control *control, struct pg_session *session)
         control->errand = NULL;
     }
     pg_session_destroy(session);
+}
+
+/* The one that listens can do all that the other one is there for. */
+static void close_spare(struct pg_control *control)
+{
+    bool is_busy = control->state == PG_CONTROL_SENT && control->canceler == control->errand;
+
+    if (control->errand != NULL && control->session != NULL && !is_busy &&
+        pg_session_is_beside(control->session, control->errand))
+        close_one(control, control->errand);
 }
 
 static void release_victim(struct pg_control *control)
@@ -206,6 +216,7 @@ static void on_connected(void *data, struct pg_connect *connect, struct pg_conn 
         open_later(control);
         return;
     }
+    close_spare(control);
     pg_listener_opened(&pool->listener);
     if (control->state == PG_CONTROL_LOOKING)
         look_in(control, 0); /* it may cancel as well */
@@ -221,8 +232,9 @@ static void on_errand_connected(void *data, struct pg_connect *connect, struct p
     CHECK(control->errand == NULL);
     control->errand_opening = NULL;
     control->errand = make_session(pool, conn, problem);
+    close_spare(control);
     if (control->state == PG_CONTROL_LOOKING)
-        look_in(control, control->errand != NULL ? 0 : open_again_ms(control));
+        look_in(control, conn != NULL ? 0 : open_again_ms(control));
 }
 
 static void on_open_timer(struct timer *timer)
@@ -329,6 +341,7 @@ static void look(struct pg_control *control)
     bool is_young;
     struct pg_session *victim = find_victim(control->pool, &is_young);
 
+    close_spare(control);
     if (victim != NULL)
         reach(control, victim);
     else if (is_young)

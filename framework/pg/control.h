@@ -1,11 +1,13 @@
-/* pg/control.h - a pool's own session: it cancels what nobody waits for any more, and listens.
+/* pg/control.h - a pool's own sessions: they cancel what nobody waits for any more, and listen.
  *
  * A statement whose op was given up while it ran would run on, and all behind it on its session
  * would wait. So the pool has a session of its own for pg_cancel_backend(), opened when it is
- * needed, outside of its limit. One statement is canceled at a time. Notifications come to the same
- * session (pg/listen.h), which stays open as long as somebody listens.
+ * needed, outside of its limit. One statement is canceled at a time. Notifications come to another
+ * one (pg/listen.h), which stays open as long as somebody listens, and cancels as well.
  * Loop:   of the pool's loop.
  * Memory: the pool's.
+ * Limits: PG_CONTROL_SESSIONS: both are there where the one that listens is just being opened, or
+ *         is on another server than what is to be canceled.
  */
 #ifndef WEFT_PG_CONTROL_H
 #define WEFT_PG_CONTROL_H
@@ -18,6 +20,8 @@ struct pg_connect;
 struct pg_pool;
 struct pg_query;
 struct pg_session;
+
+enum { PG_CONTROL_SESSIONS = 2 };
 
 /* Where it is; see control.c. */
 enum pg_control_state { PG_CONTROL_CALM, PG_CONTROL_LOOKING, PG_CONTROL_SENT };

@@ -45,9 +45,9 @@ static const struct field fields[] = {
      "Instead of all of the above: a connection string or URI as libpq knows it, "
      "\"host=a,b port=5432,5433 target_session_attrs=read-write\"."},
     {"sessions", FIELD_UINT, AT(sessions_max), "4", 1, 1024, NULL, FIELD_PER_WORKER,
-     "Sessions, opened as needed, one ahead of need, and one more to cancel what nobody waits for. "
-     "Two to four for each core of the database server, over all workers, is plenty; its "
-     "max_connections is the limit."},
+     "Sessions, opened as needed, one ahead of need; up to two more cancel what nobody waits for, "
+     "and listen. Two to four for each core of the database server, over all workers, is plenty; "
+     "its max_connections is the limit."},
     {"sessions_min", FIELD_UINT, AT(sessions_min), "1", 0, 1024, NULL, FIELD_PER_WORKER,
      "So many of these are opened at the start and kept open."},
     {"idle_timeout", FIELD_MS, AT(idle_timeout_ms), "5m", 0, 86400000, NULL, FIELD_PER_WORKER,

@@ -13,6 +13,7 @@
 #include "loop/loop.h"
 #include "loop/timer.h"
 #include "pg/connect.h"
+#include "pg/control.h"
 #include "pg/hosts.h"
 #include "pg/parameters.h"
 #include <inttypes.h>
@@ -59,7 +60,7 @@ struct pg_sizing {
 struct sum {
     uint32_t workers;       /* of this generation */
     uint64_t sessions;      /* of the pools of one of them */
-    uint32_t pools;         /* how many these are */
+    uint32_t control;       /* what these may have beside that, to cancel and to listen */
     uint64_t beside;        /* what another generation has, control sessions included */
     uint32_t limit;         /* for all of them */
     uint64_t warned;        /* see struct place */
@@ -102,12 +103,13 @@ static void add_name(struct sum *sum, const char *name)
 static void add_claim(struct sum *sum, const struct pg_claim *claim)
 {
     if (claim->is_beside) {
-        sum->beside += (uint64_t)claim->workers * (claim->options->sessions_max + 1);
+        sum->beside +=
+            (uint64_t)claim->workers * (claim->options->sessions_max + PG_CONTROL_SESSIONS);
         return;
     }
     sum->workers = claim->workers;
     sum->sessions += claim->options->sessions_max;
-    sum->pools++;
+    sum->control += PG_CONTROL_SESSIONS;
     add_name(sum, claim->name);
 }
 
@@ -133,7 +135,7 @@ static bool add_up(const struct pg_sizing *sizing, const struct place *first, en
             add_claim(sum, &sizing->claims[place->claim]);
         last_claim = place->claim;
     }
-    return sum->pools > 0;
+    return sum->control > 0;
 }
 
 static const char *name_limit(const struct place *place, enum kind kind, char text[NAMES_SIZE])
@@ -149,7 +151,7 @@ static const char *name_limit(const struct place *place, enum kind kind, char te
  * its own. What the next reload brings nobody knows: as much as there is now. */
 static void compare(struct place *place, enum kind kind, const struct sum *sum)
 {
-    uint64_t at_most = sum->workers * (sum->sessions + sum->pools);
+    uint64_t at_most = sum->workers * (sum->sessions + sum->control);
     bool is_beside_more = sum->beside > at_most;
     uint64_t with_reload = at_most + (is_beside_more ? sum->beside : at_most);
     char text[NAMES_SIZE];
@@ -157,11 +159,11 @@ static void compare(struct place *place, enum kind kind, const struct sum *sum)
     if (with_reload <= sum->limit || with_reload <= sum->warned)
         return;
     place->warned[kind] = with_reload;
-    log_warn("pg %s: %u workers x (%" PRIu64 " sessions + %u to cancel and listen) = %" PRIu64
+    log_warn("pg %s: %u workers x (%" PRIu64 " sessions + up to %u to cancel and listen) = %" PRIu64
              ", and up to %" PRIu64 " while a reload goes on%s; %s allows %u: %s",
-             sum->names, sum->workers, sum->sessions, sum->pools, at_most, with_reload,
+             sum->names, sum->workers, sum->sessions, sum->control, at_most, with_reload,
              is_beside_more ? ", as it does" : "", name_limit(place, kind, text), sum->limit,
-             at_most > sum->limit ? "some sessions will be refused" : "some may be refused then");
+             at_most > sum->limit ? "some sessions may be refused" : "some may be refused then");
 }
 
 static void compare_all(struct pg_sizing *sizing)
