@@ -8,11 +8,13 @@ from workloads import WORKLOADS
 
 NAME = "cost"
 CONNECTIONS = 64
+WARM = 200    # requests, one after the other
 
-# What the database must have counted for each request: a column of pg_stat_user_tables, the table, and how often.
-_DATABASE = {"W3": ("idx_scan", "world", 1), "W4": ("idx_scan", "world", 20), "W5": ("seq_scan", "fortune", 1),
-             "W6": ("idx_scan", "world", 20), "W8": ("n_tup_ins + n_tup_upd", "quote", 1),
-             "W9": ("idx_scan", "world", 1)}
+# What the database must have counted for each request: columns of pg_stat_user_tables, the table, and how often. An update
+# looks for its row, too.
+_DATABASE = {"W3": [("idx_scan", "world", 1)], "W4": [("idx_scan", "world", 20)], "W5": [("seq_scan", "fortune", 1)],
+             "W6": [("idx_scan", "world", 40), ("n_tup_upd", "world", 20)],
+             "W8": [("n_tup_ins + n_tup_upd", "quote", 1)], "W9": [("idx_scan", "world", 1)]}
 _UPSTREAM = ("W7", "W8", "W9")
 
 
@@ -23,30 +25,24 @@ class Sample:
         self.load, self.cpu_us, self.postgres_us = load, cpu_us, postgres_us
 
 
-def _database_count(stage, workload):
-    if workload not in _DATABASE:
-        return 0
-    column, table, _ = _DATABASE[workload]
-    return int(stage.cluster.run(f"select {column} from pg_stat_user_tables where relname = '{table}'",
-                                 database="weft")[0][0])
+def _database_counts(stage, workload):
+    return [int(stage.cluster.run(f"select {column} from pg_stat_user_tables where relname = '{table}'",
+                                  database="weft")[0][0]) for column, table, _ in _DATABASE.get(workload, [])]
 
 
-def check_database(workload, count, counted, nudge, patience_s=10):
-    """Raises where the database has not done what so many requests take. A backend reports its counters once a second
-    at most, and when it has something to do: nudge() gives it that, and counted() is asked again. Nudges are requests,
-    too: nudge() says how many it made, and they count for nothing, whether they were reported or not."""
-    times, end, nudged = _DATABASE.get(workload, (None, None, 0))[2], time.monotonic() + patience_s, 0
-    while (found := counted() - times * nudged) < 0.9 * times * count:
+def check_database(workload, count, before, counts, patience_s=10):
+    """Raises where the database has not done what so many requests take. counts() has its counters, which were `before`.
+    A backend reports its own once a second at most, and all of them when it ends: those of a server that has ended are
+    about to."""
+    end, wants = time.monotonic() + patience_s, [times * count for _, _, times in _DATABASE.get(workload, [])]
+    while True:
+        found = [now - then for now, then in zip(counts(), before)]
+        if all(done >= 0.98 * want for done, want in zip(found, wants)):
+            return
         if time.monotonic() > end:
-            raise RuntimeError(f"{workload}: the database has counted {found} of {times} x {count}")
-        nudged += nudge()
-
-
-def _nudge(stage, server, path):
-    """Something to do for every session, some time after the last; returns the requests that it takes."""
-    time.sleep(0.3)
-    stage.warm(server, path, 8)
-    return 8
+            said = ", ".join(f"{done} of {want}" for done, want in zip(found, wants))
+            raise RuntimeError(f"{workload}: the database has counted {said} for {count} requests")
+        time.sleep(0.02)
 
 
 def check_upstream(workload, count, asked):
@@ -58,15 +54,26 @@ def check_upstream(workload, count, asked):
 def measure(stage, server, workload, seconds):
     """Loads one workload of a server that is warm, a Host or a Program."""
     path, in_flight, _ = WORKLOADS[workload]
-    counted, asked = _database_count(stage, workload), stage.upstream_asked()
+    asked = stage.upstream_asked()
     before, postgres = stage.cpu_s(server.pid), stage.postgres_cpu_s()
     load = stage.wrk(server.port, path, CONNECTIONS, seconds, in_flight)
     cpu_us = (stage.cpu_s(server.pid) - before) * 1e6 / max(1, load.requests)
     postgres_us = (stage.postgres_cpu_s() - postgres) * 1e6 / max(1, load.requests)
     check_upstream(workload, load.requests, stage.upstream_asked() - asked)
-    check_database(workload, load.requests, lambda: _database_count(stage, workload) - counted,
-                   lambda: _nudge(stage, server, path))
     return Sample(load, cpu_us, postgres_us)
+
+
+def measure_alone(stage, start, workload, quick):
+    """The same of a server of its own, and whether the database has done all of it."""
+    path, in_flight, _ = WORKLOADS[workload]
+    counted, server, warmed = _database_counts(stage, workload), start(), WARM
+    stage.warm(server, path, WARM)
+    if not quick:
+        warmed += stage.wrk(server.port, path, CONNECTIONS, 1, in_flight).requests
+    sample = measure(stage, server, workload, 1 if quick else 4)
+    stage.end(server)
+    check_database(workload, warmed + sample.load.requests, counted, lambda: _database_counts(stage, workload))
+    return sample
 
 
 def _one_round(stage, quick, samples):
@@ -76,15 +83,8 @@ def _one_round(stage, quick, samples):
     for name, (start, workloads) in servers.items():
         if quick and name == "nginx":
             continue
-        server = start()
         for workload in workloads:
-            path, in_flight, _ = WORKLOADS[workload]
-            stage.warm(server, path)
-            if not quick:
-                stage.wrk(server.port, path, CONNECTIONS, 1, in_flight)
-            sample = measure(stage, server, workload, 1 if quick else 4)
-            samples.setdefault((name, workload), []).append(sample)
-        stage.end(server)
+            samples.setdefault((name, workload), []).append(measure_alone(stage, start, workload, quick))
 
 
 def _row(server, workload, samples, limit_us, bar):

@@ -265,26 +265,25 @@ def test_nginx_has_what_it_is_compared_by(made):
 
 
 def test_work_that_was_not_done_is_told():
-    nudges = []
-
-    def nudge():
-        nudges.append(1)
-        return 8
-
-    with pytest.raises(RuntimeError, match=re.escape("W4: the database has counted 17999 of 20 x 1000")):
-        cost.check_database("W4", 1000, lambda: 17999 + 20 * 8 * len(nudges), nudge, 0.1)  # all of these are nudges
-    assert nudges
+    with pytest.raises(RuntimeError, match=re.escape("W4: the database has counted 19599 of 20000 for 1000 requests")):
+        cost.check_database("W4", 1000, [5], lambda: [19604], 0.1)
+    with pytest.raises(RuntimeError, match=re.escape("counted 40000 of 40000, 0 of 20000 for 1000 requests")):
+        cost.check_database("W6", 1000, [0, 7], lambda: [40000, 7], 0.1)   # read, and never written
     with pytest.raises(RuntimeError, match="W7: the upstream was asked 900 times for 1000 requests"):
         cost.check_upstream("W7", 1000, 900)
 
 
 def test_work_that_is_reported_late_counts():
-    reports = [10, 500, 900]
-    cost.check_database("W3", 1000, reports.pop, lambda: 0, 0)
-    reports = [924, 907, 10]
-    cost.check_database("W3", 1000, reports.pop, lambda: 8, 60)
+    reports = [[980], [979], [10]]
+    cost.check_database("W3", 1000, [0], reports.pop, 60)
     assert not reports
     cost.check_upstream("W3", 1000, 0)
+
+
+def test_all_that_a_server_has_asked_is_counted(made):
+    """Its backends have told it when they have ended."""
+    asked = cost.measure_alone(made, lambda: made.weft(name="alone"), "W3", True).load.requests
+    assert asked > 0
 
 
 def test_k1_counts_heads_that_come_in_pieces(made):
