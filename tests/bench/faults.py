@@ -3,7 +3,6 @@ clients read slowly, a plugin crashes: routes that have nothing to do with it ar
 that has, 2,000 times a second. The p99 of those is beside that of the same load just before. nginx and node have beside
 it what they can have."""
 import contextlib
-import functools
 import os
 import shutil
 import signal
@@ -14,7 +13,7 @@ import time
 
 import faults_pg
 from openloop import Loader, judge
-from stage import HERE, ROOT, Row, left_out, place
+from stage import HERE, ROOT, Row, left_out, place, process_tree
 from support.client import Client, Closed
 
 NAME = "faults"
@@ -24,7 +23,7 @@ SLOW_CLIENTS, BIG_BYTES = 200, 64 << 20
 ARRIVAL_S = 0.001                 # between two of them: how slowly they read is measured, not how many come at once
 TIMES, SLACK_MS = 2, 1.0          # the bar: twice the p99 before it; of a p99 below a millisecond, one more is no news
 LATE_MS = SLACK_MS / 2            # a generator that is later than that says nothing about such times
-WARM_S, START_S = 0.2, 0.1        # before anything counts; what a generator may need to start
+WARM_S = 0.2                      # before anything counts
 BEFORE, WHILE, AFTERWARDS = range(3)   # the thirds of a run
 UNMEASURED = ("kore", "drogon_ctl")
 
@@ -34,6 +33,7 @@ class Fault:
     do with it; `hit`: one that has, and is asked meanwhile, or None."""
     what, watched, hit = "", (), None
     loses = 0          # connections that may be lost by it
+    ends_processes = False   # that serve what is watched
     is_peer = False    # what is measured is another server, which nothing is asked of
 
     def begin(self):
@@ -100,7 +100,7 @@ class SlowClients(Fault):
 
 class PluginCrashes(Fault):
     """A handler writes where it may not: its worker dies, with what it had under way; there is another one."""
-    what = "a plugin crashes"
+    what, ends_processes = "a plugin crashes", True
 
     def __init__(self, port, watched=("/json", "/db")):
         self.port, self.watched = port, watched
@@ -130,22 +130,25 @@ def _big_file(stage):
     return root / "big"
 
 
-def _load(loader, port, fault, seconds):
+def _load(loader, port, fault, put_first, seconds):
     """Asks all that is watched, and what is hit; in the second third of the time with the fault. What came of each that
-    is watched, and of what is hit or None; each in three windows."""
+    is watched, and of what is hit or None; each in three windows. put_first(): see _Measure."""
     more = {"timeout_ms": 3000, "windows": 3, "warm": WARM_S}
     loads = [loader.start(port, path, seconds, rate=RATE, connections=CONNECTIONS, seed=number, **more)
              for number, path in enumerate(fault.watched)]
     if fault.hit:
-        loads.append(loader.start(port, fault.hit, seconds, rate=HIT_RATE, connections=HIT_CONNECTIONS, **more))
+        loads.append(loader.start(port, fault.hit, seconds, rate=HIT_RATE, connections=HIT_CONNECTIONS, is_first=False,
+                                  **more))
     try:
-        # By the generators' clocks, which began a little later, the second third has just begun; so for its end.
-        time.sleep(WARM_S + seconds / 3 + START_S)
+        # By the clocks of all generators the second third has begun, by the first one's a little more; so for its end.
+        time.sleep(WARM_S + seconds / 3)
         end = time.monotonic() + seconds / 3
         try:
             fault.begin()
             while time.monotonic() < end:
                 fault.tick()
+                if fault.ends_processes:
+                    put_first()
                 time.sleep(faults_pg.TICK_S)
         finally:
             fault.end()
@@ -206,12 +209,25 @@ def _settle(port, paths):
         time.sleep(0.02)
 
 
-def _measure(loader, port, fault, rounds, seconds):
-    found = []
-    for _ in range(rounds):
-        _settle(port, [*fault.watched, *([fault.hit] if fault.hit else [])])
-        found.append(_load(loader, port, fault, seconds))
-    return _rows(fault, found)
+class _Measure:
+    """measure(port, fault, serving): the rows of a fault. serving() has the processes that serve what is watched there;
+    they and what they ask wait for nobody: neither for the rest of the machine, nor for what is broken and shares a CPU
+    with the load."""
+
+    def __init__(self, stage, rounds, seconds):
+        self._stage, self._loader, self._rounds, self._seconds = stage, Loader(stage), rounds, seconds
+
+    def _put_first(self, serving):
+        sessions = self._stage.cluster.run("select pid from pg_stat_activity where application_name = 'weft'")
+        self._stage.put_first([*serving(), self._stage.upstream.pid, *(pid for pid, in sessions)])
+
+    def __call__(self, port, fault, serving):
+        found = []
+        for _ in range(self._rounds):
+            _settle(port, [*fault.watched, *([fault.hit] if fault.hit else [])])
+            self._put_first(serving)
+            found.append(_load(self._loader, port, fault, lambda: self._stage.put_first(serving()), self._seconds))
+        return _rows(fault, found)
 
 
 def _database_faults(stage, measure):
@@ -220,7 +236,7 @@ def _database_faults(stage, measure):
         settings = {"server": {"workers": 2, "request_timeout": "2s"}, "pg.main": database.settings}
         host, rows = stage.weft(settings, name="broken"), []
         for cause in faults_pg.causes(database):
-            rows += measure(host.port, DatabaseFault(cause))
+            rows += measure(host.port, DatabaseFault(cause), host.workers)
         stage.end(host)
     return rows
 
@@ -231,30 +247,31 @@ def _other_faults(stage, measure):
                        "plugin.crash": {"path": str(_crash_plugin(stage))}}, name="faults")
     rows = []
     for fault in (UpstreamStalls(stage.upstream.pid), SlowClients(host.port), PluginCrashes(host.port)):
-        rows += measure(host.port, fault)
+        rows += measure(host.port, fault, host.workers)
     stage.end(host)
     return rows
 
 
-def _peer_rows(name, measure, port, faults):
+def _peer_rows(name, measure, server, faults):
+    """`server`: a Program; processes below it serve, where there are any."""
     rows = []
     for fault in faults:
         fault.what, fault.is_peer = f"{name}: {fault.what}", True
-        rows += measure(port, fault)
+        rows += measure(server.port, fault, lambda: process_tree(server.pid)[1:] or [server.pid])
     return rows
 
 
 def _peers(stage, measure):
     """What others make of it, where they are installed; nothing is asked of them."""
     nginx = stage.nginx()
-    rows = _peer_rows("nginx", measure, nginx.port, [UpstreamStalls(stage.upstream.pid, ("/plaintext",))])
+    rows = _peer_rows("nginx", measure, nginx, [UpstreamStalls(stage.upstream.pid, ("/plaintext",))])
     stage.end(nginx)
     node = shutil.which("node")
     if node:
         port = place.free_port()
         command = [node, HERE / "peer.js", str(port), str(stage.upstream.port), _big_file(stage)]
         made = stage.program(command, port, "node.log", stage.server_cpus)
-        rows += _peer_rows("node", measure, port, [UpstreamStalls(stage.upstream.pid, ("/json",)),
+        rows += _peer_rows("node", measure, made, [UpstreamStalls(stage.upstream.pid, ("/json",)),
                                                    SlowClients(port, ("/json",)), PluginCrashes(port, ("/json",))])
         stage.end(made)
     else:
@@ -271,7 +288,7 @@ def run(stage, quick):
         os.sched_setaffinity(0, map(int, stage.load_cpus.split(",")))
     try:
         rounds, seconds = (1, 1.2) if quick else (3, 4.5)
-        measure = functools.partial(_measure, Loader(stage), rounds=rounds, seconds=seconds)
+        measure = _Measure(stage, rounds, seconds)
         rows = _other_faults(stage, measure) + _database_faults(stage, measure)
         return rows + (left_out(NAME, "nginx, node") if quick else _peers(stage, measure))
     finally:

@@ -2,6 +2,8 @@
  *
  *   openloop [OPTION...] ADDRESS:PORT PATH     GETs over HTTP/1.1; prints what came of them as JSON
  *
+ * A line "begun" on standard error says that it is connected, and asks from now on.
+ *
  *     -r RATE      requests a second; 0: as many as the connections carry, a closed loop (0)
  *     -d SECONDS   how long (5), behind
  *     -w SECONDS   that do not count (0)
@@ -444,6 +446,7 @@ static void open_all(void)
 static void run(void)
 {
     open_all();
+    fprintf(stderr, "begun\n");
     read_clock();
     begun_ns = now_ns;
     end_ns = begun_ns + (uint64_t)((wish.warm_s + wish.seconds) * 1e9);
