@@ -91,24 +91,142 @@ static bool may_set(const struct pg_query *query)
            (pg_begins_with(query->sql, "set") || pg_begins_with(query->sql, "do"));
 }
 
-bool pg_limit_note(struct pg_limit *limit, const struct pg_query *query, uint32_t savepoint)
+/* Savepoints */
+
+/* As the server compares names: in quotes byte for byte, else as lower case. */
+static uint32_t hash(struct span name)
 {
-    if (query->what != PG_DO_RUN)
-        return false;
-    if (may_set(query)) {
-        if (!limit->is_own || savepoint < limit->own_savepoint)
-            limit->own_savepoint = savepoint;
-        limit->is_own = true;
-        return true;
+    bool is_quoted = name.len > 1 && name.ptr[0] == '"';
+    uint32_t sum = 2166136261u; /* FNV-1a */
+
+    if (is_quoted)
+        name = (struct span){name.ptr + 1, name.len - 2};
+    for (size_t i = 0; i < name.len; i++) {
+        unsigned char c = (unsigned char)name.ptr[i];
+
+        if (!is_quoted && c >= 'A' && c <= 'Z')
+            c |= 0x20;
+        sum = (sum ^ c) * 16777619u;
     }
-    if (limit->was_set && pg_begins_with(query->sql, "rollback"))
-        limit->is_unknown = true; /* to a savepoint of the transaction's own */
+    return sum;
+}
+
+static uint32_t known(const struct pg_limit *limit)
+{
+    return limit->depth < PG_LIMIT_MARKS_MAX ? limit->depth : PG_LIMIT_MARKS_MAX;
+}
+
+static void make(struct pg_limit *limit, uint32_t name)
+{
+    if (limit->depth < PG_LIMIT_MARKS_MAX)
+        limit->marks[limit->depth] =
+            (struct pg_limit_mark){.name = name, .savepoint = limit->savepoint};
+    limit->depth++;
+}
+
+/* What was set behind them counts as set before from here on. */
+static void shorten(struct pg_limit *limit, uint32_t depth)
+{
+    limit->depth = depth;
+    if (limit->own_depth > depth)
+        limit->own_depth = depth;
+}
+
+static void release(struct pg_limit *limit, uint32_t name)
+{
+    uint32_t depth = known(limit);
+
+    if (limit->depth > PG_LIMIT_MARKS_MAX) {
+        limit->depth--; /* of which it is one, perhaps with others */
+        return;
+    }
+    while (depth > 0 && limit->marks[depth - 1].name != name)
+        depth--;
+    if (depth > 0)
+        shorten(limit, depth - 1);
+}
+
+static void go_back(struct pg_limit *limit, uint32_t name)
+{
+    uint32_t count = known(limit), first = 0, last = count;
+
+    while (first < count && limit->marks[first].name != name)
+        first++;
+    while (last > first && limit->marks[last - 1].name != name)
+        last--;
+    limit->is_unknown |= limit->was_set || (limit->is_own && first == count);
+    if (first == count || limit->own_depth > first)
+        limit->is_own = false;
+    if (first < count)
+        limit->depth = last;
+}
+
+/* It and its savepoints are gone. */
+static void leave(struct pg_limit *limit, uint32_t savepoint)
+{
+    uint32_t depth = known(limit);
+
+    while (depth > 0 && limit->marks[depth - 1].savepoint >= savepoint)
+        depth--;
+    if (depth < known(limit))
+        shorten(limit, depth);
+}
+
+/* Notes */
+
+static bool note_text(struct pg_limit *limit, const struct pg_query *query)
+{
+    struct span name;
+
+    switch (pg_savepoint_step(query->sql, &name)) {
+    case PG_SAVEPOINT_NONE:
+        break;
+    case PG_SAVEPOINT_MADE:
+        make(limit, hash(name));
+        return false;
+    case PG_SAVEPOINT_RELEASED:
+        release(limit, hash(name));
+        return false;
+    case PG_SAVEPOINT_GONE_BACK_TO:
+        go_back(limit, hash(name));
+        return false;
+    }
+    if (!may_set(query))
+        return false;
+    if (!limit->is_own) { /* else that one is undone later, if at all */
+        limit->own_savepoint = limit->savepoint;
+        limit->own_depth = limit->depth;
+    }
+    limit->is_own = true;
+    return true;
+}
+
+bool pg_limit_note(struct pg_limit *limit, const struct pg_query *query)
+{
+    switch (query->what) {
+    case PG_DO_RUN:
+        return note_text(limit, query);
+    case PG_DO_SAVEPOINT:
+        limit->savepoint = query->begins->savepoint;
+        break;
+    case PG_DO_RELEASE:
+        leave(limit, query->savepoint);
+        break;
+    case PG_DO_UNDO:
+        pg_limit_undo(limit, query->savepoint);
+        break;
+    case PG_DO_BEGIN:
+    case PG_DO_COMMIT:
+    case PG_DO_ROLLBACK:
+        break;
+    }
     return false;
 }
 
 void pg_limit_undo(struct pg_limit *limit, uint32_t savepoint)
 {
-    if (limit->is_own && limit->own_savepoint >= savepoint)
+    if (limit->own_savepoint >= savepoint)
         limit->is_own = false;
-    limit->is_unknown = limit->was_set;
+    limit->is_unknown |= limit->was_set;
+    leave(limit, savepoint);
 }

@@ -102,6 +102,17 @@ bool pg_is_copy(struct span sql);
 /* Does it begin with this keyword? */
 bool pg_begins_with(struct span sql, const char *keyword);
 
+/* What a text does to savepoints. */
+enum pg_savepoint_step {
+    PG_SAVEPOINT_NONE,        /* nothing */
+    PG_SAVEPOINT_MADE,        /* SAVEPOINT */
+    PG_SAVEPOINT_RELEASED,    /* RELEASE */
+    PG_SAVEPOINT_GONE_BACK_TO /* ROLLBACK TO */
+};
+
+/* But with NONE, *name is that of the savepoint as it is written, in quotes where it has some. */
+enum pg_savepoint_step pg_savepoint_step(struct span sql, struct span *name);
+
 /* Is all that it does undone by its error? Not of what may commit in the middle: CALL, DO, CREATE
  * INDEX CONCURRENTLY, and whatever is not known to be a SELECT or a change of rows. */
 bool pg_is_undone_by_error(struct span sql);

@@ -267,20 +267,27 @@ static bool has_temp(struct span sql)
     return false;
 }
 
+/* What is behind ROLLBACK [WORK | TRANSACTION] TO; absent: it is another ROLLBACK. */
+static struct span behind_to(struct span rest)
+{
+    struct span next = next_word(&rest);
+
+    if (is_word(next, "work") || is_word(next, "transaction"))
+        next = next_word(&rest);
+    return is_word(next, "to") ? rest : (struct span){NULL, 0};
+}
+
 /* SET LOCAL, SET TRANSACTION and SET CONSTRAINTS end with the transaction; ROLLBACK TO stays in
  * it. */
 static bool ends_with_transaction(struct span word, struct span rest)
 {
-    struct span next = next_word(&rest);
+    struct span next;
 
-    if (is_word(word, "set"))
-        return is_word(next, "local") || is_word(next, "transaction") ||
-               is_word(next, "constraints");
-    if (!is_word(word, "rollback"))
-        return false;
-    if (is_word(next, "work") || is_word(next, "transaction"))
-        next = next_word(&rest);
-    return is_word(next, "to");
+    if (is_word(word, "rollback"))
+        return behind_to(rest).ptr != NULL;
+    next = next_word(&rest);
+    return is_word(word, "set") &&
+           (is_word(next, "local") || is_word(next, "transaction") || is_word(next, "constraints"));
 }
 
 /* Behind SAVEPOINT, RELEASE or ROLLBACK: is a name among the words that pg/transaction.c gives? */
@@ -321,6 +328,32 @@ static const char *refused(struct span sql, bool in_transaction)
         return refusals[i].text;
     }
     return !in_transaction && has_temp(sql) && makes_temporary(sql) ? is_temporary : NULL;
+}
+
+/* A savepoint's name, behind the word SAVEPOINT unless that is itself the name. */
+static struct span savepoint_in(struct span rest)
+{
+    struct span word = next_token(&rest), name = next_token(&rest);
+
+    return is_word(word, "savepoint") && name.len > 0 ? name : word;
+}
+
+enum pg_savepoint_step pg_savepoint_step(struct span sql, struct span *name)
+{
+    struct span word = next_word(&sql);
+
+    if (is_word(word, "savepoint")) {
+        *name = next_token(&sql);
+        return PG_SAVEPOINT_MADE;
+    }
+    if (is_word(word, "release")) {
+        *name = savepoint_in(sql);
+        return PG_SAVEPOINT_RELEASED;
+    }
+    if (!is_word(word, "rollback") || (sql = behind_to(sql)).ptr == NULL)
+        return PG_SAVEPOINT_NONE;
+    *name = savepoint_in(sql);
+    return PG_SAVEPOINT_GONE_BACK_TO;
 }
 
 bool pg_begins_with(struct span sql, const char *keyword)

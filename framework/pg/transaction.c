@@ -361,9 +361,7 @@ static void limit_time(struct pg_transaction *root, const struct pg_query *query
 
 static void note_limit(struct pg_transaction *root, const struct pg_query *query)
 {
-    const struct pg_transaction *innermost = transaction_in(list_last(&root->nested));
-
-    if (pg_limit_note(&root->limit, query, innermost != NULL ? innermost->savepoint : 0))
+    if (pg_limit_note(&root->limit, query))
         root->session->has_own_limit = true;
 }
 
@@ -380,10 +378,6 @@ static void note_sent(struct pg_transaction *transaction, const struct pg_query 
         clean(let_go(transaction));
         break;
     case PG_DO_UNDO:
-        pg_limit_undo(&transaction->root->limit, transaction->savepoint);
-        fail_waiting(transaction->root, transaction, ERR_STATE, "pg_error");
-        leave(transaction);
-        break;
     case PG_DO_RELEASE:
         fail_waiting(transaction->root, transaction, ERR_STATE, "pg_error");
         leave(transaction);

@@ -212,7 +212,9 @@ static inline weft_op *weft_run_sql(weft_ctx *ctx, weft_pg *db, const char *sql,
  * ctx ends or the op is released, unless it was ended before. Each statement in it has the deadline
  * of its own ctx as its statement_timeout where that is sooner than that of [pg.NAME], until a
  * statement of yours sets another one (SET LOCAL, set_config(), DO), which then stands, and may be
- * later. What a function sets is not seen. One that is given up (canceled, or it lost a
+ * later, until it is undone by the weft_rollback() of a nested one or your own ROLLBACK TO; give
+ * your savepoints different names: with two of one name, it counts as undone by a ROLLBACK TO of
+ * either. What a function sets is not seen. One that is given up (canceled, or it lost a
  * weft_race()) while the transaction goes on is not canceled in the server, which would abort all
  * of it: it runs to its end, what it does counts, and what follows waits for it; with
  * weft_rollback(), or the end of the transaction's op, it is canceled. Errors as of weft_run();

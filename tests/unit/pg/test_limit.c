@@ -285,6 +285,185 @@ static void test_its_own_limit_is_undone_where_it_was_set(void **state)
     assert_int_equal(limit_within(transaction, 3000), 200);
 }
 
+/* Nor does it outlive the savepoint of the text's own behind which it was set; what was set before
+ * does. */
+static void test_its_own_limit_and_its_own_savepoints(void **state)
+{
+    static const struct {
+        const char *texts[8];
+        int64_t limit_ms; /* behind the texts, without a deadline; 5000 is the pool's */
+    } cases[] = {
+        {{"savepoint a", "set local statement_timeout = 100", "rollback to a"}, 5000},
+        {{"SAVEPOINT A", "set local statement_timeout = 100", "rollback to \"a\""}, 5000},
+        {{"savepoint a", "set local statement_timeout = 100", "release a"}, 100},
+        {{"savepoint a", "set local statement_timeout = 100", "savepoint b", "rollback to b"}, 100},
+        {{"set local statement_timeout = 200", "savepoint a", "set local statement_timeout = 100",
+          "rollback work to savepoint a"},
+         200},
+        {{"savepoint a", "savepoint b", "set local statement_timeout = 100", "release savepoint b",
+          "rollback to a"},
+         5000},
+        {{"savepoint a", "savepoint b", "rollback to a", "set local statement_timeout = 100",
+          "savepoint b", "rollback to b"},
+         100},
+        {{"savepoint a", "release a", "set local statement_timeout = 100", "savepoint a",
+          "rollback to a"},
+         100},
+        {{"savepoint a", "set local statement_timeout = 100", "release a", "savepoint b",
+          "rollback to b"},
+         100},
+        {{"savepoint \"A\"", "set local statement_timeout = 100", "savepoint a", "rollback to a"},
+         100},
+    };
+
+    (void)state;
+    pg_server_need(&server);
+    pg_world_start(&world);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct pg_transaction *transaction = begin();
+        int64_t limit_ms;
+
+        (void)limit_within(transaction, 3000); /* ours was set */
+        for (size_t j = 0; cases[i].texts[j] != NULL; j++)
+            run_on(transaction, cases[i].texts[j]);
+        limit_ms = limit_within(transaction, 0);
+        if (limit_ms != cases[i].limit_ms)
+            fail_msg("%zu: %lld ms", i, (long long)limit_ms);
+        if (limit_ms == 5000)
+            assert_in_range(limit_within(transaction, 3000), 1, 3001);
+        assert_int_equal(await(pg_rollback(transaction)), ERR_OK);
+    }
+}
+
+static void expect_failure(struct pg_transaction *transaction, const char *sql)
+{
+    if (await(start_on(transaction, sql)) == ERR_OK)
+        fail_msg("%s: OK", sql);
+}
+
+/* A SET that fails sets nothing, and a SAVEPOINT that fails makes none. */
+static void test_its_own_limit_that_was_refused(void **state)
+{
+    struct pg_transaction *transaction;
+
+    (void)state;
+    pg_server_need(&server);
+    pg_world_start(&world);
+    transaction = begin();
+    run_on(transaction, "savepoint a");
+    expect_failure(transaction, "set local statement_timeout = 'long'");
+    run_on(transaction, "rollback to a");
+    assert_in_range(limit_within(transaction, 3000), 1, 3001);
+    run_on(transaction, "set local statement_timeout = 100");
+    expect_failure(transaction, "select nothing");
+    expect_failure(transaction, "savepoint a");
+    run_on(transaction, "rollback to a"); /* the first one */
+    assert_in_range(limit_within(transaction, 3000), 101, 3001);
+    run_on(transaction, "savepoint b");
+    run_on(transaction, "set local statement_timeout = 100");
+    expect_failure(transaction, "select nothing");
+    expect_failure(transaction, "release b");
+    run_on(transaction, "rollback to b");
+    assert_in_range(limit_within(transaction, 3000), 101, 3001);
+    assert_int_equal(await(pg_rollback(transaction)), ERR_OK);
+}
+
+/* What counts is what was sent, not what was asked for by then. */
+static void test_its_own_limit_and_a_begin_in_one_turn(void **state)
+{
+    (void)state;
+    pg_server_need(&server);
+    pg_world_start(&world);
+    for (int is_behind = 0; is_behind < 2; is_behind++) {
+        struct pg_transaction *transaction = begin();
+        struct op *nested = is_behind ? pg_begin_nested(world.scope, transaction) : NULL;
+        struct op *set = start_on(transaction, "set local statement_timeout = 100");
+
+        if (!is_behind)
+            nested = pg_begin_nested(world.scope, transaction);
+        assert_int_equal(await(set), ERR_OK);
+        assert_int_equal(await(nested), ERR_OK);
+        assert_int_equal(limit_within(transaction, 3000), 100);
+        assert_int_equal(await(pg_rollback(pg_transaction_of(nested))), ERR_OK);
+        if (is_behind)
+            assert_in_range(limit_within(transaction, 3000), 101, 3001);
+        else
+            assert_int_equal(limit_within(transaction, 3000), 100);
+        assert_int_equal(await(pg_rollback(transaction)), ERR_OK);
+    }
+}
+
+static void test_a_nested_one_takes_its_savepoints_along(void **state)
+{
+    struct pg_transaction *transaction, *nested;
+
+    (void)state;
+    pg_server_need(&server);
+    pg_world_start(&world);
+    transaction = begin();
+    nested = nest(transaction);
+    run_on(nested, "savepoint a");
+    assert_int_equal(await(pg_commit(nested)), ERR_OK);
+    run_on(transaction, "set local statement_timeout = 100");
+    run_on(transaction, "savepoint a");
+    run_on(transaction, "rollback to a");
+    assert_int_equal(limit_within(transaction, 3000), 100);
+    assert_int_equal(await(pg_rollback(transaction)), ERR_OK);
+}
+
+/* A nested one that is undone since its commit was refused leaves what was set before it. */
+static void test_its_own_limit_and_a_release_that_fails(void **state)
+{
+    struct pg_transaction *transaction, *nested;
+
+    (void)state;
+    pg_server_need(&server);
+    pg_world_start(&world);
+    transaction = begin();
+    run_on(transaction, "set local statement_timeout = 100");
+    nested = nest(transaction);
+    run_on(nested, "savepoint a");
+    expect_failure(nested, "select nothing");
+    assert_int_not_equal(await(pg_commit(nested)), ERR_OK);
+    assert_int_equal(limit_within(transaction, 3000), 100);
+    run_on(transaction, "savepoint b");
+    run_on(transaction, "rollback to b");
+    assert_int_equal(limit_within(transaction, 3000), 100);
+    assert_int_equal(await(pg_rollback(transaction)), ERR_OK);
+}
+
+/* Beyond those that are counted its own limit may be taken for undone, never ours for its own. */
+static void test_many_savepoints(void **state)
+{
+    enum { COUNT = PG_LIMIT_MARKS_MAX + 3 };
+    struct pg_transaction *transaction;
+    char sql[64];
+
+    (void)state;
+    pg_server_need(&server);
+    pg_world_start(&world);
+    transaction = begin();
+    for (int i = 0; i < COUNT; i++) {
+        if (i == COUNT - 1)
+            run_on(transaction, "set local statement_timeout = 100");
+        (void)snprintf(sql, sizeof sql, "savepoint a%d", i);
+        run_on(transaction, sql);
+    }
+    run_on(transaction, "rollback to a18");
+    assert_int_equal(limit_within(transaction, 0), 5000); /* though it was set before */
+    run_on(transaction, "set local statement_timeout = 100");
+    run_on(transaction, "release a17");
+    run_on(transaction, "rollback to a3");
+    assert_in_range(limit_within(transaction, 3000), 101, 3001);
+    run_on(transaction, "set local statement_timeout = 100");
+    run_on(transaction, "savepoint b");
+    run_on(transaction, "rollback to b");
+    assert_int_equal(limit_within(transaction, 3000), 100);
+    run_on(transaction, "rollback to a0");
+    assert_in_range(limit_within(transaction, 3000), 101, 3001);
+    assert_int_equal(await(pg_rollback(transaction)), ERR_OK);
+}
+
 /* Patience */
 
 static void start_ahead(bool is_prepared, uint32_t limit_ms)
@@ -507,6 +686,12 @@ int main(void)
         TEST(test_one_whose_name_is_a_parameter),
         TEST(test_who_only_looks_sets_none),
         TEST(test_its_own_limit_is_undone_where_it_was_set),
+        TEST(test_its_own_limit_and_its_own_savepoints),
+        TEST(test_its_own_limit_that_was_refused),
+        TEST(test_its_own_limit_and_a_begin_in_one_turn),
+        TEST(test_a_nested_one_takes_its_savepoints_along),
+        TEST(test_its_own_limit_and_a_release_that_fails),
+        TEST(test_many_savepoints),
         TEST(test_patience_with_a_limit_of_its_own),
         TEST(test_patience_without_a_limit_of_ours),
         TEST(test_patience_ends),

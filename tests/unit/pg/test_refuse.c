@@ -267,9 +267,39 @@ static void test_what_is_undone_by_its_error(void **state)
             fail_msg("%s", *text);
 }
 
+static void check_step(const char *sql, enum pg_savepoint_step expected, const char *expected_name)
+{
+    struct span name = SPAN("?");
+
+    if (pg_savepoint_step(span_of(sql), &name) != expected)
+        fail_msg("another step: %s", sql);
+    if (!span_equal(name, span_of(expected_name)))
+        fail_msg("%s: %.*s", sql, SPAN_ARG(name));
+}
+
+static void test_what_a_text_does_to_savepoints(void **state)
+{
+    (void)state;
+    check_step("select 1", PG_SAVEPOINT_NONE, "?");
+    check_step("", PG_SAVEPOINT_NONE, "?");
+    check_step("rollback", PG_SAVEPOINT_NONE, "?");
+    check_step("rollback work", PG_SAVEPOINT_NONE, "?");
+    check_step("savepoint a", PG_SAVEPOINT_MADE, "a");
+    check_step("/* x */ SAVEPOINT A;", PG_SAVEPOINT_MADE, "A");
+    check_step("savepoint \"a b\"", PG_SAVEPOINT_MADE, "\"a b\"");
+    check_step("release a", PG_SAVEPOINT_RELEASED, "a");
+    check_step("Release Savepoint a;", PG_SAVEPOINT_RELEASED, "a");
+    check_step("release savepoint;", PG_SAVEPOINT_RELEASED, "savepoint");
+    check_step("rollback to a", PG_SAVEPOINT_GONE_BACK_TO, "a");
+    check_step("ROLLBACK /**/ WORK to -- x\n savepoint b1", PG_SAVEPOINT_GONE_BACK_TO, "b1");
+    check_step("rollback transaction to savepoint", PG_SAVEPOINT_GONE_BACK_TO, "savepoint");
+    check_step("savepoint", PG_SAVEPOINT_MADE, "");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_a_text_does_to_savepoints),
         cmocka_unit_test(test_what_changes_a_session_is_refused),
         cmocka_unit_test(test_keywords_cannot_be_hidden),
         cmocka_unit_test(test_no_statement_is_refused),
