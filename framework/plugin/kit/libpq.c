@@ -120,6 +120,13 @@ PQnoticeReceiver PQsetNoticeReceiver(PGconn *conn, PQnoticeReceiver receiver, vo
     return NULL; /* there are no notices */
 }
 
+PGVerbosity PQsetErrorVerbosity(PGconn *conn, PGVerbosity verbosity)
+{
+    (void)conn;
+    (void)verbosity;
+    return PQERRORS_DEFAULT; /* a step's message has no parts */
+}
+
 int PQsslInUse(PGconn *conn)
 {
     (void)conn;
