@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "loop/helper.h"
+#include "pg/files.h"
 #include "pg/hosts.h"
 #include "pg/parameters.h"
 #include <errno.h>
@@ -379,7 +380,12 @@ static void on_thread(struct job *job)
     uint32_t first = connect->server;
     bool is_picky =
         connect->hosts.count > 1 && pg_parameters_is_target(parameters, "prefer-standby");
+    char problem[INI_PROBLEM_SIZE];
 
+    if (!pg_files_check(parameters, problem)) { /* they were there at the start */
+        (void)fail(connect, problem);
+        return;
+    }
     if (connect->is_only) {
         pg_parameters_set(parameters, "target_session_attrs", "any");
         (void)try_server(connect, first);

@@ -1,6 +1,7 @@
 /* pg/options.c - the settings of a [pg.NAME] section. */
 #include "pg/options.h"
 #include "base/check.h"
+#include "pg/files.h"
 #include "pg/parameters.h"
 #include <assert.h>
 #include <stdio.h>
@@ -152,4 +153,17 @@ enum err pg_options_check(const struct pg_options *options, char problem[INI_PRO
         return ERR_INVALID;
     }
     return pg_parameters_parse(options, problem) ? ERR_OK : ERR_INVALID;
+}
+
+enum err pg_options_check_files(const struct pg_options *options, const char **key,
+                                char problem[INI_PROBLEM_SIZE])
+{
+    struct pg_parameters parameters;
+    bool can;
+
+    pg_parameters_init(&parameters, options);
+    can = pg_files_check(&parameters, problem);
+    pg_parameters_deinit(&parameters);
+    *key = options->conninfo[0] != '\0' ? "conninfo" : "sslrootcert";
+    return can ? ERR_OK : ERR_IO;
 }

@@ -72,4 +72,9 @@ const char *pg_option_target(uint32_t target);
 enum err pg_options_check(const struct pg_options *options, char problem[INI_PROBLEM_SIZE])
     __attribute__((warn_unused_result));
 
+/* Can this process, as it is now, read the files that they name? ERR_IO: `key` is the setting's,
+ * and `problem` says which file, and why not, without file and line. */
+enum err pg_options_check_files(const struct pg_options *options, const char **key,
+                                char problem[INI_PROBLEM_SIZE]) __attribute__((warn_unused_result));
+
 #endif

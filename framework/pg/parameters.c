@@ -156,6 +156,16 @@ void pg_parameters_init(struct pg_parameters *parameters, const struct pg_option
         add_session_settings(parameters, options);
 }
 
+const char *pg_parameters_file(const struct pg_parameters *parameters, const char *keyword)
+{
+    const char *path = find(parameters, keyword);
+
+    if (path == NULL || strcmp(path, no_file) == 0 || strcmp(path, system_authorities) == 0)
+        return NULL;
+    /* Libpq 16 knows one word that is no path. */
+    return strcmp(keyword, "sslrootcert") == 0 && strcmp(path, "system") == 0 ? NULL : path;
+}
+
 void pg_parameters_be_like(struct pg_parameters *parameters, const struct pg_conn *conn)
 {
     pg_parameters_set(parameters, "host", PQhost(conn));

@@ -39,6 +39,9 @@ void pg_parameters_deinit(struct pg_parameters *parameters);
 /* Sets one, in place of what it was; "" removes it. */
 void pg_parameters_set(struct pg_parameters *parameters, const char *keyword, const char *value);
 
+/* The path of a file that `keyword` was given; NULL: it was not. */
+const char *pg_parameters_file(const struct pg_parameters *parameters, const char *keyword);
+
 /* The server of that connection, whatever it is now, and no other one. */
 void pg_parameters_be_like(struct pg_parameters *parameters, const struct pg_conn *conn);
 

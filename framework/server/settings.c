@@ -524,6 +524,30 @@ static enum err load_server(struct settings *settings, char *problem)
     return ERR_OK;
 }
 
+static enum err check_files_of(const struct settings *settings, const struct settings_pg *pg,
+                               char *problem)
+{
+    char what[INI_PROBLEM_SIZE];
+    const char *key;
+    enum err err = pg_options_check_files(&pg->options, &key, what);
+
+    if (err == ERR_OK)
+        return ERR_OK;
+    struct ini_section *section = ini_section(settings->file, "pg", pg->name);
+    struct ini_entry *entry = ini_entry(section, key);
+    return refuse(settings, entry != NULL ? entry->line : section->line, problem, "[pg.%s]: %s%s",
+                  pg->name, strcmp(key, "conninfo") == 0 ? "conninfo: " : "", what);
+}
+
+enum err settings_check_files(const struct settings *settings, char problem[INI_PROBLEM_SIZE])
+{
+    enum err err = ERR_OK;
+
+    for (uint32_t i = 0; i < settings->pg_count && err == ERR_OK; i++)
+        err = check_files_of(settings, &settings->pgs[i], problem);
+    return err;
+}
+
 static enum err load_pg(struct settings *settings, struct ini_section *section, char *problem)
 {
     char what[INI_PROBLEM_SIZE];
@@ -541,7 +565,7 @@ static enum err load_pg(struct settings *settings, struct ini_section *section, 
         err = refuse(settings, conninfo != NULL ? conninfo->line : section->line, problem,
                      "[pg.%s]: %s", section->name, what);
     }
-    return err;
+    return err == ERR_OK ? check_files_of(settings, pg, problem) : err;
 }
 
 static enum err load_upstream(struct settings *settings, struct ini_section *section, char *problem)

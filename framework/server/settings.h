@@ -95,6 +95,11 @@ enum err settings_for_plugin(const char *path, const char *const *overrides,
                              struct settings **settings, char problem[INI_PROBLEM_SIZE])
     __attribute__((warn_unused_result));
 
+/* A worker, once it has given up rights: can it, too, read the files that its databases' sections
+ * name? ERR_SYNTAX: `problem` says which it cannot, and why, as above. */
+enum err settings_check_files(const struct settings *settings, char problem[INI_PROBLEM_SIZE])
+    __attribute__((warn_unused_result));
+
 /* NULL is fine. */
 void settings_free(struct settings *settings);
 

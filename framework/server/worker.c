@@ -368,7 +368,7 @@ static enum err give_up_rights(struct worker *worker, char *problem)
     orphan_watch(worker->setup->master); /* the kernel forgets it with the user */
     if (err == ERR_OK && settings->server.syscall_filter)
         err = filter_install(settings->server.syscalls_allowed, problem);
-    return err;
+    return err == ERR_OK ? settings_check_files(settings, problem) : err;
 }
 
 /* All that comes before the first connection. */

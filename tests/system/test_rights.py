@@ -132,6 +132,21 @@ def test_who_is_not_root_stays_who_they_are(open_folder):
 
 
 @is_root
+def test_a_database_s_files_are_for_the_user(start_weft, open_folder):
+    """The master, which is root, can read all of them; the worker, which opens the sessions, says that it cannot."""
+    authority = open_folder / "ca.pem"
+    authority.write_text("")
+    authority.chmod(0o600)
+    sections = {"server": {"user": "nobody"}, "pg.main": {"host": "127.0.0.1", "sslrootcert": authority}, **HELLO}
+    host = start_weft(sections, wait=False)
+    assert host.wait() == 1
+    assert re.search(r"server.ini:\d+: \[pg.main\]: sslrootcert: cannot read .*: Permission denied", host.log), host.log
+    host.process = None
+    authority.chmod(0o644)
+    start_weft(sections)
+
+
+@is_root
 def test_a_worker_of_another_user_ends_with_its_master(start):
     """The kernel forgets the signal of the parent's death with the user."""
     host = start({"user": "nobody"}, **{"plugin.lab": {"path": LAB}})

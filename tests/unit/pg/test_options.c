@@ -1,5 +1,6 @@
 /* Goal: the table's defaults are the documented ones and in order, and what contradicts itself is
  *       said so. */
+#include "lib/temp_dir.h"
 #include "lib/test.h"
 #include "pg/options.h"
 
@@ -164,6 +165,85 @@ static void test_a_conninfo_that_libpq_cannot_parse(void **state)
     }
 }
 
+/* Files: each stands in a folder of the test's own as "a file", "a folder" and "a list". */
+
+static struct temp_dir dir;
+
+/* The keyword with that path in a conninfo; what is said of it, "" if nothing. */
+static const char *check_file(const char *keyword, const char *path)
+{
+    static char problem[INI_PROBLEM_SIZE];
+    struct pg_options options;
+    const char *key = "";
+    enum err err;
+
+    field_defaults(&pg_option_table, &options);
+    free(options.conninfo);
+    assert_true(asprintf(&options.conninfo, "host=a %s='%s'", keyword, path) > 0);
+    problem[0] = '\0';
+    assert_int_equal(pg_options_check(&options, problem), ERR_OK);
+    err = pg_options_check_files(&options, &key, problem);
+    assert_string_equal(key, "conninfo");
+    assert_int_equal(err, problem[0] == '\0' ? ERR_OK : ERR_IO);
+    field_clear(&pg_option_table, &options);
+    return problem;
+}
+
+static void expect(const char *keyword, const char *path, const char *reason)
+{
+    const char *problem = check_file(keyword, path);
+
+    if (reason == NULL && problem[0] == '\0')
+        return;
+    if (reason == NULL || strstr(problem, reason) == NULL || strstr(problem, keyword) != problem ||
+        strstr(problem, path) == NULL)
+        fail_msg("%s=%s: %s, not %s", keyword, path, problem, reason);
+}
+
+static void test_files_that_cannot_be_read(void **state)
+{
+    static const char *const keywords[] = {"sslrootcert", "sslcert", "sslkey",
+                                           "passfile",    "sslcrl",  "sslcrldir"};
+    char file[256], nowhere[256];
+
+    (void)state;
+    temp_dir_init(&dir);
+    (void)snprintf(nowhere, sizeof nowhere, "%s/nowhere", dir.path);
+    (void)snprintf(file, sizeof file, "%s/a file", dir.path);
+    (void)temp_dir_write(&dir, "a file", "text", 4);
+    for (size_t i = 0; i < sizeof keywords / sizeof keywords[0]; i++) {
+        bool is_folder = strcmp(keywords[i], "sslcrldir") == 0;
+        bool is_list = strcmp(keywords[i], "sslcrl") == 0;
+
+        expect(keywords[i], nowhere, "No such file or directory");
+        expect(keywords[i], dir.path, is_folder ? NULL : "it is a folder");
+        expect(keywords[i], file,
+               is_folder ? "it is no folder"
+               : is_list ? "there is no revocation list in it"
+                         : NULL);
+    }
+    expect("sslkey", "engine:key", NULL);
+    temp_dir_deinit(&dir);
+}
+
+/* By the setting of its own it is said so; and what is not given is not looked for. */
+static void test_the_authority_cannot_be_read(void **state)
+{
+    char problem[INI_PROBLEM_SIZE] = "";
+    struct pg_options options;
+    const char *key;
+
+    (void)state;
+    assert_int_equal(bind("[pg.main]\nsslrootcert = /nowhere/ca.pem\n", &options, problem), ERR_OK);
+    assert_int_equal(pg_options_check_files(&options, &key, problem), ERR_IO);
+    assert_string_equal(key, "sslrootcert");
+    assert_non_null(strstr(problem, "/nowhere/ca.pem: No such file or directory"));
+    field_clear(&pg_option_table, &options);
+    assert_int_equal(bind("[pg.main]\nsslmode = verify-full\n", &options, problem), ERR_OK);
+    assert_int_equal(pg_options_check_files(&options, &key, problem), ERR_OK);
+    field_clear(&pg_option_table, &options);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -175,6 +255,8 @@ int main(void)
         cmocka_unit_test(test_nothing_is_overlooked_beside_a_conninfo),
         cmocka_unit_test(test_servers_that_do_not_fit),
         cmocka_unit_test(test_a_conninfo_that_libpq_cannot_parse),
+        cmocka_unit_test(test_files_that_cannot_be_read),
+        cmocka_unit_test(test_the_authority_cannot_be_read),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -446,6 +446,22 @@ static void test_a_revoked_certificate_is_not_trusted(void **state)
     }
 }
 
+/* It could be read at the start, and libpq would say nothing. */
+static void test_a_list_that_goes_keeps_sessions_from_being_opened(void **state)
+{
+    static const char *const ways[] = {"rm -f ca.crl", ": >ca.crl", "rm -f ca.crl && mkdir ca.crl"};
+
+    (void)state;
+    need_tls();
+    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+        revoke("good");
+        ask_for("ca.crl", NULL);
+        run_there(ways[i]);
+        expect_distrust("sslcrl: cannot read ");
+        run_there("rm -rf ca.crl");
+    }
+}
+
 /* The lists can be read, and the one that is shown is not in them. */
 static void test_the_revocation_of_another_one_does_not_matter(void **state)
 {
@@ -474,6 +490,7 @@ int main(void)
         TEST(test_files_at_home_keep_nobody_out),
         TEST(test_an_authority_at_home_is_none),
         TEST(test_a_revoked_certificate_is_not_trusted),
+        TEST(test_a_list_that_goes_keeps_sessions_from_being_opened),
         TEST(test_the_revocation_of_another_one_does_not_matter),
     };
 #undef TEST
