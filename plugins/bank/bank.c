@@ -53,6 +53,9 @@ static weft_status transfer_once(weft_ctx *ctx, weft_pg *tx, void *data)
     weft_op *added = weft_run(ctx, tx, add_transfer, WEFT_ARGS(from, to, amount));
 
     WEFT_TRY(weft_await(moved));
+    if (weft_affected(moved) != 2) /* "1" and "01" are one account, too */
+        return weft_explain(transfer->ctx, WEFT_E_DB_CONSTRAINT,
+                            "from and to are two accounts, of those that exist");
     WEFT_TRY(weft_await(added));
     transfer->made = weft_fmt(transfer->ctx, "%s", weft_col_text(added, 0, 0).ptr);
     return WEFT_OK;

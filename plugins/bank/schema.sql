@@ -12,7 +12,8 @@ create table transfers (
     at timestamptz not null default now(),
     source int not null references accounts,
     target int not null references accounts,
-    amount bigint not null check (amount > 0)
+    amount bigint not null check (amount > 0),
+    check (source <> target)
 );
 
 insert into accounts values (1, 'Ada', 1000), (2, 'Grace', 1000), (3, 'Hedy', 1000);

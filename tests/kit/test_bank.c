@@ -37,6 +37,7 @@ static void write_transfer(weft_test *t, const char *sqlstate)
         weft_test_query(t, "rollback", WEFT_NO_ARGS);
         return;
     }
+    weft_test_affected(moved, 2);
     added = a_statement(t, "add_transfer");
     weft_test_columns(added, "row_to_json json, pg_notify");
     weft_test_row(added, "{\"id\":7}", "");
@@ -123,6 +124,26 @@ static void is_not_where_it_may_not_be(void **state)
     (void)state;
     write_transfer(t, "23514");
     weft_test_is(transfer(t), 409, NULL);
+    assert_int_equal(weft_test_end(t), 0);
+}
+
+/* Whatever else the database would say to it: the money would be gone, or come from nowhere. */
+static void is_not_within_one_account(void **state)
+{
+    weft_test *t = start();
+    weft_test_step *added;
+    weft_test_request *request;
+
+    (void)state;
+    weft_test_query(t, "begin", WEFT_NO_ARGS);
+    weft_test_affected(a_statement(t, "move_money"), 1);
+    added = a_statement(t, "add_transfer");
+    weft_test_columns(added, "row_to_json json, pg_notify");
+    weft_test_row(added, "{\"id\":7}", "");
+    weft_test_query(t, "rollback", WEFT_NO_ARGS);
+    request = transfer(t);
+    weft_test_is(request, 409, NULL);
+    assert_non_null(strstr(weft_test_body(request).ptr, "from and to are two accounts"));
     assert_int_equal(weft_test_end(t), 0);
 }
 
@@ -388,6 +409,7 @@ int main(void)
         cmocka_unit_test(is_given_up_after_ten_runs),
         cmocka_unit_test(is_well_in_its_tenth_run),
         cmocka_unit_test(is_not_where_it_may_not_be),
+        cmocka_unit_test(is_not_within_one_account),
         cmocka_unit_test(an_export_comes_as_it_is),
         cmocka_unit_test(an_export_that_fails),
         cmocka_unit_test(an_import_is_written_as_it_came),

@@ -298,6 +298,31 @@ def many_files():
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+def test_no_account_pays_itself(start_weft, database):
+    """The bank's transfers, by form and by CSV: refused by the plugin where the table does not, too."""
+    database.run("set role weft; " + (place.ROOT / "plugins/bank/schema.sql").read_text())
+    host = start_weft({"pg.main": database.settings, "plugin.bank": {"path": "bank.so"}})
+
+    def transfer(source, target):
+        return host.post("/bank/transfers", f"from={source}&to={target}&amount=100".encode(),
+                         {"Content-Type": "application/x-www-form-urlencoded"})
+
+    def balances():
+        return [balance for balance, in database.run("select balance from accounts order by id")]
+
+    assert host.post("/bank/transfers.csv", b"1,2,5\n3,3,100\n", {"Content-Type": "text/csv"}).status == 409
+    for table in ("with its check", "without"):
+        for source, target in (("1", "1"), ("1", "01"), ("1", "9"), ("9", "1")):
+            answer = transfer(source, target)
+            assert answer.status == 409, (table, source, target)
+            assert "two accounts" in answer.json()["detail"]
+            assert balances() == [1000, 1000, 1000], (table, source, target)
+        database.run("alter table transfers drop constraint if exists transfers_check")
+    assert transfer("1", "2").status == 201
+    assert balances() == [900, 1100, 1000]
+    assert database.run("select count(*) from transfers") == [(1,)]
+
+
 @pytest.mark.limit(LIMIT_S)
 def test_thousands_hear_one_session(start_weft, database, many_files):
     """The bank's events: all who follow on a worker are told of each transfer, from one LISTEN."""
