@@ -21,6 +21,7 @@ struct group {
     uint32_t runs;             /* statements, tombstones included */
     uint32_t took_us;          /* a statement of it */
     bool has_prepared;         /* one of them was prepared first */
+    struct pg_flight *guard;   /* before its statements, or NULL */
     struct pg_flight *failure; /* the first that failed, or NULL */
     struct pg_flight *sync;    /* its end */
     pg_flight_fn *fn;          /* who is told */
@@ -155,6 +156,8 @@ static struct group sum_up(const struct pg_flights *flights, uint64_t took_us)
 
         group.runs += flight->kind == PG_FLIGHT_RUN;
         group.has_prepared |= flight->kind == PG_FLIGHT_PREPARE;
+        if (flight->kind == PG_FLIGHT_GUARD)
+            group.guard = flight;
         if (group.failure == NULL && is_error(flight))
             group.failure = flight;
     }
@@ -174,11 +177,25 @@ static struct pg_result *take_error(const struct group *group, struct pg_flight 
     return NULL;
 }
 
+/* Was the guard lost, or could not be prepared? That is no error of those behind it. */
+static bool is_unguarded(const struct group *group)
+{
+    const struct pg_flight *guard = group->guard, *failure = group->failure;
+
+    return guard != NULL && failure != NULL && guard->prepared != NULL &&
+           guard->prepared == failure->prepared &&
+           pg_result_plan_fault(failure->result) == PG_PLAN_STALE;
+}
+
 static struct pg_answer answer_of(const struct group *group, struct pg_flight *flight,
                                   struct pg_flight *before)
 {
     struct pg_answer answer = {.outcome = PG_ANSWERED, .took_us = group->took_us};
 
+    if (is_unguarded(group)) {
+        answer.outcome = PG_UNGUARDED;
+        return answer;
+    }
     if (flight->result != NULL && (is_error(flight) || !is_error(group->sync))) {
         answer.result = take_result(flight);
         answer.is_typical =

@@ -51,10 +51,11 @@ struct pg_flights {
 
 /* How a statement ended. */
 enum pg_outcome {
-    PG_ANSWERED, /* `result` says how */
-    PG_TOO_BIG,  /* it ran, unless the session broke; its result was larger than result_max */
-    PG_ABORTED,  /* it did not run, or was undone, since another one under its Sync failed */
-    PG_LOST      /* the session broke: nobody knows */
+    PG_ANSWERED,  /* `result` says how */
+    PG_TOO_BIG,   /* it ran, unless the session broke; its result was larger than result_max */
+    PG_ABORTED,   /* it did not run, or was undone, since another one under its Sync failed */
+    PG_UNGUARDED, /* it did not run: the server has no guard under the name that it was given */
+    PG_LOST       /* the session broke: nobody knows */
 };
 
 struct pg_answer {

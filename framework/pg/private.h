@@ -59,7 +59,8 @@ struct pg_query {
     bool wants_own;                       /* session: waits in the pool's line for these */
     bool must_run_alone;                  /* it was aborted by a neighbour, or is run again */
     bool is_again;                        /* queued again: stands before all others in its line */
-    bool was_renewed;                     /* run again, unprepared: its plan was out of date */
+    bool was_renewed;                     /* run again, unprepared, its guard too: a plan was out of
+                                           * date, or lost */
     bool is_maybe_applied;                /* see pg_maybe_applied() */
     uint32_t savepoint;                   /* RELEASE: of which; 0: none */
     uint32_t aborted_count;               /* by neighbours */

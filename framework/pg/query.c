@@ -348,6 +348,13 @@ static void aborted(struct pg_query *query, const struct pg_session *session)
     pg_query_settle(query, ERR_DB, "pg_error");
 }
 
+/* Once only: then the guard goes unprepared, too. */
+static void unguarded(struct pg_query *query)
+{
+    query->was_renewed = true;
+    run_again(query);
+}
+
 /* It has run, as far as anybody knows. */
 static void too_big(struct pg_query *query, const struct pg_session *session)
 {
@@ -552,6 +559,9 @@ void pg_query_answered(struct pg_query *query, struct pg_session *session,
         return;
     case PG_ABORTED:
         aborted(query, session);
+        return;
+    case PG_UNGUARDED:
+        unguarded(query);
         return;
     case PG_TOO_BIG:
         too_big(query, session);

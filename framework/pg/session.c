@@ -235,17 +235,17 @@ static bool append_prepared(struct pg_session *session, struct pg_prepared *prep
     return true;
 }
 
-static bool append_guard(struct pg_session *session)
+static bool append_guard(struct pg_session *session, bool is_prepared)
 {
     static const struct pg_query plain; /* without parameters */
     struct pg_flight *flight;
 
-    if (session->has_prepared ? !append_prepared(session, &session->_guard, &plain)
-                              : !append_text(session, guard_sql))
+    if (is_prepared ? !append_prepared(session, &session->_guard, &plain)
+                    : !append_text(session, guard_sql))
         return false;
     flight = pg_flight_push(&session->_flights, PG_FLIGHT_GUARD);
-    flight->prepared = session->has_prepared ? &session->_guard : NULL;
-    session->_guard.users += session->has_prepared;
+    flight->prepared = is_prepared ? &session->_guard : NULL;
+    session->_guard.users += is_prepared;
     return true;
 }
 
@@ -299,7 +299,9 @@ static void take_back(struct pg_session *session, struct pg_query *query)
 /* The statement and what goes with it, under one Sync. */
 static bool append_group(struct pg_session *session, struct pg_query *query, bool is_guarded)
 {
-    return pg_plans_tidy(session) && (!is_guarded || append_guard(session)) &&
+    bool is_prepared = session->has_prepared && !query->was_renewed;
+
+    return pg_plans_tidy(session) && (!is_guarded || append_guard(session, is_prepared)) &&
            append_run(session, query) && sync_up(session);
 }
 
@@ -382,7 +384,7 @@ bool pg_session_run_batch(struct pg_session *session)
     CHECK_OBJ(session, PG_SESSION_MAGIC);
     CHECK(!list_is_empty(&session->batch_queries));
     empty_batch(session);
-    is_fine = pg_plans_tidy(session) && append_guard(session);
+    is_fine = pg_plans_tidy(session) && append_guard(session, session->has_prepared);
     LIST_EACH (&session->batch_queries, link)
         is_fine = is_fine && append_run(session, CONTAINER_OF(link, struct pg_query, link));
     is_fine = is_fine && sync_up(session);

@@ -337,6 +337,7 @@ void pg_stream_answered(struct pg_stream *stream, struct pg_session *session,
         end(stream, ERR_DB, "pg_result_too_big", too_big);
         break;
     case PG_ABORTED:
+    case PG_UNGUARDED:
         end(stream, ERR_DB, "pg_error", SPAN("the server did not run it to its end"));
         break;
     case PG_LOST:

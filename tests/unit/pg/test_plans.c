@@ -456,6 +456,81 @@ static void test_a_guard_is_renewed_with_the_rest(void **state)
     assert_int_equal(pg_pool_counts(world.pool)->run_again, 0);
 }
 
+/* Two reads that are not prepared, in one turn or one after the other, with a guard that the server
+ * has no longer, or cannot have since its name is taken. */
+static void expect_guard(const char *breaking, bool is_together)
+{
+    static char sql[PG_AD_HOC_TEXT_MAX + 64];
+    const struct pg_call call = {
+        .pool = world.pool, .sql = {sql, sizeof sql - 1}, .flags = PG_READ_ONLY};
+    uint64_t run_again = pg_pool_counts(world.pool)->run_again;
+    struct op *ops[2];
+
+    (void)snprintf(sql, sizeof sql, "select 'well'%*s", (int)(sizeof sql - 1 - 13), "");
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pg_world_await(&world, pg_query_start(world.scope, &call)), ERR_OK);
+    pg_world_run(&world, breaking);
+    for (int i = 0; i < 2; i++) {
+        ops[i] = pg_query_start(world.scope, &call);
+        if (!is_together)
+            (void)pg_world_await(&world, ops[i]);
+    }
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(pg_world_await(&world, ops[i]), ERR_OK);
+        pg_world_check(ops[i], "well");
+    }
+    assert_int_equal(pg_pool_counts(world.pool)->run_again - run_again, is_together ? 2 : 1);
+    assert_int_equal(pg_pool_counts(world.pool)->failed, 0);
+}
+
+/* What it guards is not told of it: neither where that has a plan nor where it has none. */
+static void test_a_guard_that_the_server_has_lost_is_nobodys_error(void **state)
+{
+    (void)state;
+    pg_server_need(&server);
+    start();
+    expect_guard("call deallocates_all()", false);
+    expect_guard("call deallocates_all( )", true); /* has a plan of its own */
+}
+
+/* Its first name, and the next one. */
+static void test_a_guard_whose_name_is_taken_is_nobodys_error(void **state)
+{
+    struct op *op;
+
+    (void)state;
+    pg_server_need(&server);
+    start();
+    take_the_names();
+    op = pg_query_start(
+        world.scope,
+        &(struct pg_call){.pool = world.pool, .sql = SPAN("select 'well'"), .flags = PG_READ_ONLY});
+    assert_int_equal(pg_world_await(&world, op), ERR_OK);
+    pg_world_check(op, "well");
+    assert_int_equal(pg_pool_counts(world.pool)->run_again, 1);
+}
+
+/* Renewed, it still guards. */
+static void test_who_runs_again_for_its_guard_cannot_write(void **state)
+{
+    struct pg_call call = {.sql = SPAN("insert into runs values (1)"), .flags = PG_READ_ONLY};
+    struct op *op;
+
+    (void)state;
+    pg_server_need(&server);
+    start();
+    call.pool = world.pool;
+    for (int i = 0; i < 2; i++) {
+        op = pg_query_start(world.scope, &call);
+        assert_int_equal(pg_world_await(&world, op), ERR_DB);
+        assert_string_equal(pg_sqlstate(op).ptr, "25006");
+        if (i == 0)
+            deallocate_all();
+    }
+    assert_int_equal(pg_pool_counts(world.pool)->run_again, 1);
+    expect_runs("0");
+}
+
 /* As often as a savepoint can be rolled back to. */
 static void test_plans_that_get_out_of_date_in_a_transaction(void **state)
 {
@@ -497,6 +572,9 @@ int main(void)
         TEST(test_a_long_transaction_leaves_few_plans),
         TEST(test_texts_are_bounded_in_bytes_as_well),
         TEST(test_a_guard_is_renewed_with_the_rest),
+        TEST(test_a_guard_that_the_server_has_lost_is_nobodys_error),
+        TEST(test_a_guard_whose_name_is_taken_is_nobodys_error),
+        TEST(test_who_runs_again_for_its_guard_cannot_write),
         TEST(test_plans_that_get_out_of_date_in_a_transaction),
     };
 #undef TEST
