@@ -156,7 +156,10 @@ static inline WEFT_MUST_USE weft_status weft_find_pool(weft_host *host, const ch
 
 /* Declares a statement for `db`, a pool: prepared on each session when first used, `name` is for
  * logs and metrics, `flags` are WEFT_STMT_.... WEFT_E_INVALID: the name has another text in this
- * pool, or the text would change a session that others share (BEGIN, SET, LISTEN ...). [init] */
+ * pool, or the text can be run nowhere (BEGIN, SET, LISTEN ...). What would change a session that
+ * others share (SET LOCAL, LOCK, DO, a temporary table ...) is declared, too, for transactions:
+ * elsewhere its op fails with WEFT_E_INVALID, as the same text would. What is run on a temporary
+ * table is not to be declared: `weft check` and a reload would not find the table. [init] */
 static inline WEFT_MUST_USE weft_status weft_declare(weft_host *host, weft_pg *db, const char *name,
                                                      const char *sql, uint32_t flags,
                                                      weft_stmt **stmt)
@@ -168,8 +171,8 @@ static inline WEFT_MUST_USE weft_status weft_declare(weft_host *host, weft_pg *d
 
 /* Runs a declared statement on its pool or on a transaction of that pool. WEFT_E_DB_... and
  * WEFT_E_DB as weft.h has them; WEFT_E_DEADLINE: statement_timeout of [pg.NAME], too;
- * WEFT_E_INVALID: more than 64 parameters, or a statement of another pool; WEFT_E_STATE: the
- * transaction has ended.
+ * WEFT_E_INVALID: more than 64 parameters, a statement of another pool, or one for transactions
+ * outside of one; WEFT_E_STATE: the transaction has ended.
  * Statements on a pool run in any order beside one another; those on a transaction in theirs.
  * Parameters too large for the ctx's memory cancel it. A result larger than result_max of [pg.NAME]
  * fails with WEFT_E_DB and no weft_sqlstate(); the statement has run then, unless a transaction

@@ -675,7 +675,7 @@ enum err pg_pool_declare(struct pg_pool *pool, const char *name, const char *sql
 
     CHECK_OBJ(pool, PG_POOL_MAGIC);
     CHECK(name != NULL && sql != NULL);
-    if (pg_is_refused(span_of(sql)) != NULL)
+    if (pg_is_refused_in_transaction(span_of(sql)) != NULL)
         return ERR_INVALID;
     err = pg_statements_declare(&pool->statements, pool, name, sql, flags, &declared);
     if (err == ERR_OK)

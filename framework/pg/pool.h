@@ -77,7 +77,8 @@ uint32_t pg_pool_back_off_ms(struct pg_pool *pool, uint32_t failures);
 
 /* Makes a statement known: dense id, name for metrics. Texts are copied; the statement is the
  * pool's. The same name and text again: the same statement. ERR_EXISTS: the name has another text
- * or other flags; ERR_INVALID: pg_is_refused(), or a NUL in it. */
+ * or other flags; ERR_INVALID: pg_is_refused_in_transaction(), or a NUL in it. What pg_is_refused()
+ * alone refuses can be declared, and is refused where it is run outside of a transaction. */
 enum err pg_pool_declare(struct pg_pool *pool, const char *name, const char *sql, uint32_t flags,
                          const struct pg_statement **statement) __attribute__((warn_unused_result));
 

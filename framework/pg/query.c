@@ -239,6 +239,10 @@ static enum err check_call(const struct pg_call *call, const char **problem)
         *problem = "the statement was declared on another pool";
         return ERR_INVALID;
     }
+    if (call->statement != NULL && call->transaction == NULL && call->statement->advice != NULL) {
+        *problem = call->statement->advice;
+        return ERR_INVALID;
+    }
     if (call->statement == NULL && check_sql(call, problem) != ERR_OK)
         return ERR_INVALID;
     return check_values(call, problem);

@@ -46,6 +46,7 @@ enum err pg_statements_declare(struct pg_statements *statements, struct pg_pool 
     known->pool = pool;
     known->name = mem_copy(span_of(name));
     known->sql = span_of(mem_copy(span_of(sql)));
+    known->advice = pg_is_refused(known->sql);
     statements->list =
         mem_realloc(statements->list, (statements->count + 1) * sizeof *statements->list);
     statements->list[statements->count++] = known;

@@ -29,6 +29,7 @@ struct pg_statement {
     struct pg_pool *pool;   /* whose */
     char *name;             /* for logs and metrics */
     struct span sql;        /* with a NUL behind it */
+    const char *advice; /* only a transaction can run it: what to say elsewhere; NULL: any can */
 };
 
 #define PG_STATEMENT_MAGIC 0x70677374u

@@ -76,7 +76,7 @@ static weft_status declare(weft_host *host, weft_pg *db, const char *name, const
     made->pool = found;
     err = pg_pool_declare(found, name, sql, flags, &made->statement);
     if (err != ERR_OK) {
-        const char *refused = pg_is_refused(span_of(sql));
+        const char *refused = pg_is_refused_in_transaction(span_of(sql));
 
         instance_fail(instance, 0, "statement %s: %s", name,
                       refused != NULL ? refused : "another text has this name in the pool");

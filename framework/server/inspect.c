@@ -54,9 +54,10 @@ static void on_declared(void *data, const char *pool, const char *name, const ch
     struct buf line;
 
     buf_init(&line, NULL);
-    buf_format(&line, "%-9s %-24s [pg.%s]%s%s%s:", "statement", name, pool,
+    buf_format(&line, "%-9s %-24s [pg.%s]%s%s%s%s:", "statement", name, pool,
                (flags & PG_READ_ONLY) != 0 ? ", read only" : "",
-               (flags & PG_SLOW) != 0 ? ", slow" : "", (flags & PG_BINARY) != 0 ? ", binary" : "");
+               (flags & PG_SLOW) != 0 ? ", slow" : "", (flags & PG_BINARY) != 0 ? ", binary" : "",
+               pg_is_refused(span_of(sql)) != NULL ? ", in transactions" : "");
     while (*(sql += strspn(sql, " \t\r\n\v\f")) != '\0') {
         size_t len = strcspn(sql, " \t\r\n\v\f");
 

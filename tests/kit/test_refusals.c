@@ -1,14 +1,17 @@
 /* Goal: what would change a session that others share is refused with what to use instead, in
- * these words, as a text that is run and as one that is declared, which names the statement. */
+ * these words, as a text that is run and as one that is declared: there already, naming the
+ * statement, where no transaction can run it either. */
 #include "lib/test.h"
 #include "weft_test.h"
 
 static weft_pg *db;
+static weft_stmt *stmt;
 
 /* Runs the body, and answers what is wrong with it. */
 static weft_status run(weft_ctx *ctx, void *self)
 {
-    weft_op *done = weft_run_sql(ctx, db, weft_body(ctx).ptr, 0, WEFT_NO_ARGS);
+    weft_op *done = stmt != NULL ? weft_run(ctx, db, stmt, WEFT_NO_ARGS)
+                                 : weft_run_sql(ctx, db, weft_body(ctx).ptr, 0, WEFT_NO_ARGS);
     weft_status status = weft_await(done);
 
     (void)self;
@@ -20,10 +23,10 @@ static weft_status run(weft_ctx *ctx, void *self)
 /* Declares the statement of its settings. */
 static weft_status init(weft_host *host, void **self)
 {
-    weft_stmt *stmt;
     weft_str sql;
 
     (void)self;
+    stmt = NULL;
     WEFT_TRY(weft_find_pool(host, "main", &db));
     WEFT_TRY(weft_setting(host, "sql", "", &sql));
     if (sql.len > 0)
@@ -50,36 +53,37 @@ static const char empty[] = "there is no statement in it";
 
 static const struct {
     const char *sql, *advice;
+    int is_for_transactions;
 } refusals[] = {
-    {"begin", transactions},
-    {"start transaction", transactions},
-    {"commit", transactions},
-    {"end", transactions},
-    {"abort", transactions},
-    {"rollback", transactions},
-    {"savepoint a", pinned},
-    {"release a", pinned},
-    {"lock table t", pinned},
-    {"declare c cursor for select 1", pinned},
-    {"fetch c", pinned},
-    {"move c", pinned},
-    {"close c", pinned},
-    {"set search_path to x", local},
-    {"SET local search_path to x", local},
-    {"reset all", local},
-    {"discard all", local},
-    {"load 'x'", local},
-    {"listen x", listening},
-    {"unlisten *", listening},
-    {"copy t to stdout", copying},
-    {"prepare p as select 1", preparing},
-    {"execute p", preparing},
-    {"deallocate p", preparing},
-    {"do $$ begin end $$", pinned},
-    {"create temp table t (i int)", temporary},
-    {"select 1 into temp x", temporary},
-    {"create table pg_temp.y (a int)", temporary},
-    {"/* nothing */", empty},
+    {"begin", transactions, 0},
+    {"start transaction", transactions, 0},
+    {"commit", transactions, 0},
+    {"end", transactions, 0},
+    {"abort", transactions, 0},
+    {"rollback", transactions, 0},
+    {"savepoint a", pinned, 1},
+    {"release a", pinned, 1},
+    {"lock table t", pinned, 1},
+    {"declare c cursor for select 1", pinned, 1},
+    {"fetch c", pinned, 1},
+    {"move c", pinned, 1},
+    {"close c", pinned, 1},
+    {"set search_path to x", local, 0},
+    {"SET local search_path to x", local, 1},
+    {"reset all", local, 0},
+    {"discard all", local, 0},
+    {"load 'x'", local, 0},
+    {"listen x", listening, 0},
+    {"unlisten *", listening, 0},
+    {"copy t to stdout", copying, 0},
+    {"prepare p as select 1", preparing, 0},
+    {"execute p", preparing, 0},
+    {"deallocate p", preparing, 0},
+    {"do $$ begin end $$", pinned, 1},
+    {"create temp table t (i int)", temporary, 1},
+    {"select 1 into temp x", temporary, 1},
+    {"create table pg_temp.y (a int)", temporary, 1},
+    {"/* nothing */", empty, 0},
 };
 
 static void each_is_told_what_to_use(void **state)
@@ -93,21 +97,43 @@ static void each_is_told_what_to_use(void **state)
     assert_int_equal(weft_test_end(t), 0);
 }
 
+/* A test with the statement of that number declared. */
+static weft_test *start_with(size_t number)
+{
+    char settings[128];
+
+    (void)snprintf(settings, sizeof settings, "sql = %s\n", refusals[number].sql);
+    return weft_test_start(settings);
+}
+
 static void a_declared_one_is_named(void **state)
 {
-    char settings[128], wanted[256];
+    char wanted[256];
 
     (void)state;
     for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
-        const char *problem;
+        weft_test *t = start_with(i);
+        const char *problem = weft_test_problem(t);
+
+        (void)snprintf(wanted, sizeof wanted, "statement its_name: %s", refusals[i].advice);
+        if (refusals[i].is_for_transactions)
+            assert_null(problem);
+        else if (problem == NULL || strstr(problem, wanted) == NULL)
+            fail_msg("%s: %s, not %s", refusals[i].sql, problem, wanted);
+        assert_int_equal(weft_test_end(t), 0);
+    }
+}
+
+static void one_for_transactions_is_refused_elsewhere(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
         weft_test *t;
 
-        (void)snprintf(settings, sizeof settings, "sql = %s\n", refusals[i].sql);
-        (void)snprintf(wanted, sizeof wanted, "statement its_name: %s", refusals[i].advice);
-        t = weft_test_start(settings);
-        problem = weft_test_problem(t);
-        if (problem == NULL || strstr(problem, wanted) == NULL)
-            fail_msg("%s: %s, not %s", refusals[i].sql, problem, wanted);
+        if (!refusals[i].is_for_transactions)
+            continue;
+        t = start_with(i);
+        weft_test_is(weft_test_ask(t, "POST", "/run", NULL, ""), 200, refusals[i].advice);
         assert_int_equal(weft_test_end(t), 0);
     }
 }
@@ -126,6 +152,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_is_told_what_to_use),
         cmocka_unit_test(a_declared_one_is_named),
+        cmocka_unit_test(one_for_transactions_is_refused_elsewhere),
         cmocka_unit_test(all_else_is_declared),
     };
 

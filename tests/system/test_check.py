@@ -32,6 +32,7 @@ static weft_status init(weft_host *host, void **self)
     WEFT_TRY(weft_declare(host, db, "one", "select 1", WEFT_STMT_READ_ONLY, &statement));
     WEFT_TRY(weft_declare(host, db, "add", "\\n  insert into t\\n  values ($1)\\n", 0, &statement));
     WEFT_TRY(weft_declare(host, db, "all", "select\\t*", WEFT_STMT_READ_ONLY | WEFT_STMT_SLOW, &statement));
+    WEFT_TRY(weft_declare(host, db, "alone", "lock table t", 0, &statement));
     WEFT_TRY(weft_find_upstream(host, "main", &api));
     return weft_route(host, "GET", "/it/:id", it);
 }
@@ -48,6 +49,7 @@ pool [pg.other]
 statement one [pg.main], read only: select 1
 statement add [pg.main]: insert into t values ($1)
 statement all [pg.main], read only, slow: select *
+statement alone [pg.main], in transactions: lock table t
 upstream [upstream.main]
 route GET /it/:id it"""
 

@@ -420,6 +420,8 @@ static void test_declaring_refuses_what_running_would(void **state)
     pg_server_need(&server);
     pg_world_start(&world);
     assert_int_equal(pg_pool_declare(world.pool, "a", "set x = 1", 0, &statement), ERR_INVALID);
+    assert_int_equal(pg_pool_declare(world.pool, "a", "savepoint weft_s1", 0, &statement),
+                     ERR_INVALID);
     assert_null(statement);
     (void)declare("a", "select 1", 0);
     assert_int_equal(pg_pool_declare(world.pool, "a", "select 2", 0, &statement), ERR_EXISTS);

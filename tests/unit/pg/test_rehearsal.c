@@ -115,6 +115,32 @@ static void test_what_is_right_is_accepted(void **state)
     assert_string_equal(pg_server_run(&server, "select count(*) from books"), "0");
 }
 
+static void test_what_is_for_transactions_is_tried_outside_of_one(void **state)
+{
+    static const char *const texts[] = {
+        "lock table books",
+        "savepoint mine",
+        "rollback to mine",
+        "set local lock_timeout = 100",
+        "do $$ begin perform 1; end $$",
+        "declare c cursor for select title from books",
+        "fetch c",
+        "close c",
+        "create temp table made (a int) on commit drop",
+        "select title into temp made from books",
+    };
+    char name[16];
+
+    (void)state;
+    pg_server_need(&server);
+    make_pool();
+    for (uint32_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        snprintf(name, sizeof name, "s%u", i);
+        declare_as(name, texts[i], i % 2 == 0 ? PG_BINARY : 0);
+    }
+    rehearse(ERR_OK, "");
+}
+
 static void test_columns_of_binary_rows_are_looked_at(void **state)
 {
     (void)state;
@@ -281,6 +307,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(test_what_is_right_is_accepted),
+        TEST(test_what_is_for_transactions_is_tried_outside_of_one),
         TEST(test_columns_of_binary_rows_are_looked_at),
         TEST(test_without_statements_the_server_is_enough),
         TEST(test_what_is_refused_is_named),

@@ -620,6 +620,79 @@ static void test_a_deadline_rolls_it_back(void **state)
     expect_rows("0");
 }
 
+static const struct pg_statement *declare(const char *name, const char *sql)
+{
+    const struct pg_statement *statement = NULL;
+
+    assert_int_equal(pg_pool_declare(world.pool, name, sql, 0, &statement), ERR_OK);
+    return statement;
+}
+
+static struct op *run_declared(struct pg_transaction *transaction,
+                               const struct pg_statement *statement)
+{
+    struct pg_call call = {.transaction = transaction, .statement = statement};
+    struct op *op;
+
+    if (transaction == NULL)
+        call.pool = world.pool;
+    op = pg_query_start(world.scope, &call);
+    (void)pg_world_await(&world, op);
+    return op;
+}
+
+/* Outside of one it is refused with what to use instead, and nothing of it reaches a session. */
+static void test_declared_for_transactions(void **state)
+{
+    static const char *const texts[] = {
+        "create temp table made (a int) on commit drop",
+        "insert into made values (7)",
+        "select a into temp copied from made",
+        "do $$ begin perform set_config('weft.done', a::text, true) from copied; end $$",
+        "lock table made",
+        "set local statement_timeout = 4321",
+        "savepoint mine",
+        "rollback to mine",
+    };
+    const struct pg_statement *statements[sizeof texts / sizeof texts[0]];
+    uint32_t count = sizeof texts / sizeof texts[0];
+    char name[16];
+
+    (void)state;
+    pg_server_need(&server);
+    for (uint32_t i = 0; i < count; i++) {
+        (void)snprintf(name, sizeof name, "s%u", i);
+        statements[i] = declare(name, texts[i]);
+    }
+    for (int run = 0; run < 2; run++) { /* prepared by the second time */
+        struct op *begun = pg_begin(world.scope, world.pool, 0);
+        struct pg_transaction *transaction;
+
+        for (uint32_t i = 0; i < count; i++) {
+            const char *advice = pg_is_refused(span_of(texts[i]));
+            struct op *op = advice != NULL ? run_declared(NULL, statements[i]) : NULL;
+
+            if (op != NULL &&
+                (op->status != ERR_INVALID || !span_equal(op->error, span_of(advice))))
+                fail_msg("%s: %s", texts[i], err_name(op->status));
+        }
+        assert_int_equal(pg_world_await(&world, begun), ERR_OK);
+        transaction = pg_transaction_of(begun);
+        for (uint32_t i = 0; i < count; i++) {
+            struct op *op = run_declared(transaction, statements[i]);
+
+            if (op->status != ERR_OK)
+                fail_msg("%s: %.*s", texts[i], SPAN_ARG(op->error));
+        }
+        pg_world_check(run_declared(transaction, declare("done", "select current_setting("
+                                                                 "'weft.done')")),
+                       "7");
+        pg_world_check(run_declared(transaction, declare("limit", "show statement_timeout")),
+                       "4321ms");
+        assert_int_equal(pg_world_await(&world, pg_commit(transaction)), ERR_OK);
+    }
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -648,6 +721,7 @@ int main(void)
         TEST(test_one_session_serves_both),
         TEST(test_more_than_fits_is_sent_bit_by_bit),
         TEST(test_a_deadline_rolls_it_back),
+        TEST(test_declared_for_transactions),
     };
 #undef TEST
 
