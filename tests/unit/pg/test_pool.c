@@ -3,7 +3,7 @@
  *       those that share a Sync never feel it, and whatever becomes of the server, the pool
  *       recovers without help. */
 #include "lib/loop_driver.h"
-#include "lib/pg_server.h"
+#include "lib/pg_fixture.h"
 #include "lib/test.h"
 #include "pg/private.h"
 
@@ -14,46 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-
-static struct pg_server server;
-static struct pg_world world;
-
-static int start_server(void **state)
-{
-    (void)state;
-    pg_server_init(&server, "--tcp");
-    return 0;
-}
-
-static int stop_server(void **state)
-{
-    (void)state;
-    pg_server_deinit(&server);
-    return 0;
-}
-
-static int set_up(void **state)
-{
-    (void)state;
-    if (!server.is_missing)
-        pg_world_init(&world, &server);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    if (!server.is_missing)
-        pg_world_deinit(&world);
-    return 0;
-}
-
-/* Shorthands */
-
-static const struct pg_pool_counts *counts(void)
-{
-    return pg_pool_counts(world.pool);
-}
 
 static const struct pg_statement *declare(const char *name, const char *sql, uint32_t flags)
 {
@@ -707,7 +667,7 @@ static void test_a_retry_waits_for_longer_each_time(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, pg_set_up, pg_tear_down)
     const struct CMUnitTest tests[] = {
         TEST(test_a_session_is_set_up_as_the_options_say),
         TEST(test_a_conninfo_may_say_more),
@@ -741,5 +701,5 @@ int main(void)
     };
 #undef TEST
 
-    return cmocka_run_group_tests(tests, start_server, stop_server);
+    return cmocka_run_group_tests(tests, pg_start_tcp_server, pg_stop_server);
 }

@@ -1,7 +1,7 @@
 /* Goal: ad-hoc text that keeps running for long is kept off shared sessions, as a declared
  *       statement is, and is let back when it no longer does; what is quick is not even watched. */
 #include "base/clock.h"
-#include "lib/pg_server.h"
+#include "lib/pg_fixture.h"
 #include "lib/test.h"
 #include "pg/dispatch.h"
 #include "pg/private.h"
@@ -11,39 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static struct pg_server server;
-static struct pg_world world;
 static struct pg_suspects suspects;
-
-static int start_server(void **state)
-{
-    (void)state;
-    pg_server_init(&server, "");
-    return 0;
-}
-
-static int stop_server(void **state)
-{
-    (void)state;
-    pg_server_deinit(&server);
-    return 0;
-}
-
-static int set_up(void **state)
-{
-    (void)state;
-    if (!server.is_missing)
-        pg_world_init_ahead(&world, &server);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    if (!server.is_missing)
-        pg_world_deinit(&world);
-    return 0;
-}
 
 static int begin(void **state)
 {
@@ -263,7 +231,7 @@ static void until_sent(const struct op *op)
 }
 
 /* What was given up ends in the server. */
-static void until_idle(void)
+static void until_the_session_is_idle(void)
 {
     uint64_t end_us = clock_monotonic_us() + 20000000;
 
@@ -293,7 +261,7 @@ static void test_what_is_given_up_has_taken_as_long_at_least(void **state)
     op_cancel(behind);
     assert_int_equal(sleep_us(), 0);
     assert_int_equal(pg_world_await(&world, first), ERR_OK);
-    until_idle();
+    until_the_session_is_idle();
 
     first = start_sleep("30");
     until_sent(first);
@@ -301,7 +269,7 @@ static void test_what_is_given_up_has_taken_as_long_at_least(void **state)
     op_cancel(first);
     so_far_us = sleep_us();
     assert_in_range(so_far_us, 100000 / 8, 10000000);
-    until_idle();
+    until_the_session_is_idle();
 
     first = start_sleep("30");
     assert_true(pg_query_of(first)->wants_own);
@@ -335,7 +303,7 @@ static void test_begin_and_commit_are_not_watched(void **state)
 int main(void)
 {
 #define TABLE(name) cmocka_unit_test_setup_teardown(name, begin, end)
-#define POOL(name)  cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define POOL(name)  cmocka_unit_test_setup_teardown(name, pg_set_up_ahead, pg_tear_down)
     const struct CMUnitTest tests[] = {
         TABLE(test_what_is_quick_is_not_watched),
         TABLE(test_one_long_run_is_none_yet),
@@ -353,5 +321,5 @@ int main(void)
 #undef TABLE
 #undef POOL
 
-    return cmocka_run_group_tests(tests, start_server, stop_server);
+    return cmocka_run_group_tests(tests, pg_start_server, pg_stop_server);
 }
