@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "pg/connect.h"
 #include "pg/private.h"
+#include <assert.h>
 #include <errno.h>
 #include <sys/random.h>
 
@@ -19,6 +20,8 @@ enum {
     RETRY_MIN_MS = 5,       /* of transactions */
     RETRY_DOUBLINGS = 7
 };
+
+static_assert(PG_POOL_HELPERS == PG_OPENING_MAX + PG_CONTROL_SESSIONS, "a thread for each");
 
 static uint32_t random_below(struct pg_pool *pool, uint32_t limit)
 {

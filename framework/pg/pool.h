@@ -29,6 +29,10 @@ enum {
     PG_BINARY = 4     /* its rows come in binary form; see pg/binary.h */
 };
 
+/* What a pool opens at once, at most, each on a thread for as long as the server says nothing: with
+ * so many threads none of it waits for the rest. */
+enum { PG_POOL_HELPERS = 4 };
+
 /* What a pool has done, for metrics. */
 struct pg_pool_counts {
     uint64_t statements;       /* settled */
@@ -48,8 +52,9 @@ struct pg_pool_counts {
     uint32_t in_flight;        /* now, those whose op is gone included */
 };
 
-/* `name` (copied) for logs and metrics; `options` is the caller's and outlives the pool. Opens
- * nothing yet. */
+/* `helpers` open its sessions: a pool that shares them waits wherever another one's server is
+ * silent. `name` (copied) for logs and metrics; `options` is the caller's and outlives the pool.
+ * Opens nothing yet. */
 struct pg_pool *pg_pool_create(struct loop *loop, struct helpers *helpers, const char *name,
                                const struct pg_options *options);
 

@@ -23,7 +23,7 @@
 #include <sys/resource.h>
 
 enum {
-    HELPERS_MAX = 4,         /* threads: a few connects to PostgreSQL at once */
+    SIZING_HELPERS_MAX = 1,  /* threads: it asks one server after the other */
     OFFLOAD_HELPERS_MAX = 4, /* threads of their own, lest a plugin's work keeps sessions out */
     FILES_RESERVED = 64,     /* descriptors for logs, plugins, helpers and the host itself */
 };
@@ -36,7 +36,7 @@ static struct pg_pool *find_pool(void *data, const char *name)
         if (strcmp(parts->settings->pgs[i].name, name) == 0)
             return parts->pools[i];
     if (parts->inspection != NULL)
-        return inspection_pool(parts->inspection, parts->loop, parts->helpers, name);
+        return inspection_pool(parts->inspection, parts->loop, parts->sizing_helpers, name);
     return NULL;
 }
 
@@ -79,9 +79,12 @@ static enum err make_peers(struct parts *parts, char problem[INI_PROBLEM_SIZE])
     const struct settings *settings = parts->settings;
 
     parts->pools = mem_calloc(settings->pg_count + 1, sizeof *parts->pools);
-    for (uint32_t i = 0; i < settings->pg_count; i++)
-        parts->pools[i] = pg_pool_create(parts->loop, parts->helpers, settings->pgs[i].name,
+    parts->pool_helpers = mem_calloc(settings->pg_count + 1, sizeof *parts->pool_helpers);
+    for (uint32_t i = 0; i < settings->pg_count; i++) {
+        parts->pool_helpers[i] = helpers_create(parts->loop, PG_POOL_HELPERS);
+        parts->pools[i] = pg_pool_create(parts->loop, parts->pool_helpers[i], settings->pgs[i].name,
                                          &settings->pgs[i].options);
+    }
     parts->upstreams = mem_calloc(settings->upstream_count + 1, sizeof *parts->upstreams);
     for (uint32_t i = 0; i < settings->upstream_count; i++) {
         parts->upstreams[i] =
@@ -112,7 +115,8 @@ static void start_sizing(struct parts *parts)
     add_claims(claims, parts->settings, false);
     if (parts->beside != NULL)
         add_claims(claims + count, parts->beside, true);
-    parts->sizing = pg_sizing_start(parts->loop, parts->helpers, claims, count + count_beside);
+    parts->sizing =
+        pg_sizing_start(parts->loop, parts->sizing_helpers, claims, count + count_beside);
     mem_free(claims);
 }
 
@@ -196,7 +200,7 @@ enum err parts_init(struct parts *parts, const struct worker_setup *setup,
                                                      .on_sleep = on_sleep,
                                                      .on_turn_data = parts,
                                                      .coalesces = settings->server.coalesce});
-    parts->helpers = helpers_create(parts->loop, HELPERS_MAX);
+    parts->sizing_helpers = helpers_create(parts->loop, SIZING_HELPERS_MAX);
     parts->offload_helpers = helpers_create(parts->loop, OFFLOAD_HELPERS_MAX);
     parts->tasks = tasks_create(parts->loop, &fibers, setup->blame);
     parts->resolver = resolver_create(
@@ -216,7 +220,7 @@ static void check_files(const struct settings *settings)
     uint64_t needed = FILES_RESERVED + settings->http.connections_max;
 
     for (uint32_t i = 0; i < settings->pg_count; i++)
-        needed += settings->pgs[i].options.sessions_max;
+        needed += settings->pgs[i].options.sessions_max + 1; /* and how its helpers wake us */
     for (uint32_t i = 0; i < settings->upstream_count; i++)
         needed += settings->upstreams[i].options.connections_max;
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < needed)
@@ -271,6 +275,14 @@ bool parts_are_busy(const struct parts *parts)
     return parts->tasks->scopes_count > 0 || !plugins_are_stopped(parts->plugins);
 }
 
+/* All that they did has been given up by now: none is waited for longer than another. */
+static void destroy_helpers(struct parts *parts)
+{
+    helpers_destroy(parts->sizing_helpers);
+    for (uint32_t i = 0; parts->pool_helpers != NULL && i < parts->settings->pg_count; i++)
+        helpers_destroy(parts->pool_helpers[i]);
+}
+
 void parts_deinit(struct parts *parts)
 {
     http_server_destroy(parts->http);
@@ -279,16 +291,17 @@ void parts_deinit(struct parts *parts)
     stop_sizing(parts);
     for (uint32_t i = 0; parts->pools != NULL && i < parts->settings->pg_count; i++)
         pg_pool_destroy(parts->pools[i]);
+    destroy_helpers(parts);
     for (uint32_t i = 0; parts->upstreams != NULL && i < parts->settings->upstream_count; i++)
         upstream_destroy(parts->upstreams[i]);
     mem_free(parts->pools);
+    mem_free(parts->pool_helpers);
     mem_free(parts->upstreams);
     router_destroy(parts->router);
     if (parts->is_shared_own)
         shared_destroy(parts->shared);
     resolver_destroy(parts->resolver);
     tasks_destroy(parts->tasks);
-    helpers_destroy(parts->helpers);
     helpers_destroy(parts->offload_helpers);
     access_close(parts->access);
     hook_stop(&parts->flush);

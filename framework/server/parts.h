@@ -28,13 +28,15 @@ struct worker_setup;
 struct parts {
     const struct settings *settings; /* the master's */
     struct loop *loop;               /* the worker's one loop */
-    struct helpers *helpers;         /* threads for what blocks of ours: connects of sessions */
-    struct helpers *offload_helpers; /* for what plugins offload, however long it takes */
+    struct helpers *offload_helpers; /* threads for what plugins offload, however long it takes */
     struct tasks *tasks;             /* scopes, ops, fibers */
     struct resolver *resolver;       /* names of upstreams */
     struct pg_pool **pools;          /* one for each of settings->pgs */
+    struct helpers **pool_helpers;   /* threads of each, which open its sessions: none waits for the
+                                      * silent server of another */
     const struct settings *beside;   /* of another generation that lives; the master's, or NULL */
     struct pg_sizing *sizing;        /* of the pools: in the first worker, until it is wound up */
+    struct helpers *sizing_helpers;  /* a thread of its own */
     struct upstream **upstreams;     /* one for each of settings->upstreams */
     struct shared *shared;           /* what plugins of all workers share */
     struct router *router;           /* every plugin's routes */

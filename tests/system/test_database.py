@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import time
 import urllib.parse
 
@@ -558,3 +559,35 @@ def test_a_statement_that_loses_a_race(start_weft, books):
     assert host.get(sql("select pg_sleep(50)", "&ms=300", "/lab/race")).body == b"1 -201 1"
     wait_for_statement(books, "select pg_sleep(50)", count=0)
     assert host.get(served_by).json() == before
+
+
+# a server that is silent
+
+@pytest.fixture
+def silent():
+    """It takes connections, and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(20)
+        yield listening
+
+
+def test_a_silent_server_is_not_in_the_way_of_others(start_weft, books, silent):
+    """Two pools hold all the threads that they may, for as long as it goes on; a third one opens a session whenever it
+    needs one."""
+    lab = place.BUILD / "tests/plugins/lab.so"
+    to_silent = {"host": "127.0.0.1", "port": silent.getsockname()[1], "sessions_min": 0, "connect_timeout": "60s",
+                 "queue_timeout": "60s"}
+    made = sections(books, server={"request_timeout": "60s"}, pool={"sessions_min": 0, "idle_timeout": "10ms"})
+    host = start_weft({**made, "pg.one": to_silent, "pg.two": to_silent,
+                       "plugin.one": {"path": lab, "database": "one", "mount": "/one"},
+                       "plugin.two": {"path": lab, "database": "two", "mount": "/two"}})
+    with contextlib.ExitStack() as left:
+        for mount in ("/one", "/two") * 4:
+            left.enter_context(host.connect()).request("GET", mount + sql("select 1"))
+            assert host.get("/hello").status == 200  # a turn of the loop later: it opens one in each
+        for _ in range(4):
+            left.enter_context(silent.accept()[0])
+        for _ in range(3):
+            assert is_well(host)
+            wait_until(lambda: books.run("select count(*) from pg_stat_activity where datname = current_database()"
+                                         " and pid <> pg_backend_pid()") == [(0,)])
