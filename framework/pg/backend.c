@@ -1,5 +1,6 @@
 /* pg/backend.c - a session's other end, as far as libpq knows it: where it is, which process, and
- * whether it is within a transaction; and for how long it has been at a statement. */
+ * whether it is within a transaction or takes writes; and for how long it has been at a
+ * statement. */
 #include "base/check.h"
 #include "loop/loop.h"
 #include "pg/private.h"
@@ -11,6 +12,21 @@ bool pg_session_is_clean(const struct pg_session *session)
 {
     CHECK(pg_session_is_idle(session));
     return PQtransactionStatus(session->conn) == PQTRANS_IDLE;
+}
+
+/* Version 14 and later report both of themselves, and each change before they are ready for what
+ * comes next: so the answer to a statement that met it is told after that. */
+static bool is_off(const struct pg_session *session, const char *parameter)
+{
+    const char *status = PQparameterStatus(session->conn, parameter);
+
+    return status != NULL && strcmp(status, "off") == 0;
+}
+
+bool pg_session_takes_writes(const struct pg_session *session)
+{
+    return session->is_direct && is_off(session, "in_hot_standby") &&
+           is_off(session, "default_transaction_read_only");
 }
 
 bool pg_session_is_beside(const struct pg_session *session, const struct pg_session *other)

@@ -445,11 +445,13 @@ static enum err renew(struct pg_query *query, struct pg_session *session,
 }
 
 /* The server takes no writes any more, though the pool wants one that does: it was demoted. Who
- * says by itself that it only reads is refused for that. */
+ * says by itself that it only reads is refused for that; of old servers and behind a pooler only
+ * what was said at the beginning is known. */
 static bool is_demoted(const struct pg_query *query, const struct pg_session *session,
                        struct span sqlstate)
 {
-    if (!query->pool->aim.wants_writer || !span_equal(sqlstate, SPAN("25006")))
+    if (!query->pool->aim.wants_writer || !span_equal(sqlstate, SPAN("25006")) ||
+        pg_session_takes_writes(session))
         return false;
     if (session->is_pinned)
         return session->transaction != NULL && !session->transaction->is_read_only;

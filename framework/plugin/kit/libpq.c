@@ -127,6 +127,13 @@ PGVerbosity PQsetErrorVerbosity(PGconn *conn, PGVerbosity verbosity)
     return PQERRORS_DEFAULT; /* a step's message has no parts */
 }
 
+const char *PQparameterStatus(const PGconn *conn, const char *name)
+{
+    (void)conn;
+    (void)name;
+    return NULL; /* nothing is reported */
+}
+
 int PQsslInUse(PGconn *conn)
 {
     (void)conn;

@@ -264,12 +264,16 @@ static struct pg_transaction *begin(uint32_t flags)
     return pg_transaction_of(op);
 }
 
-static enum err insert_in(struct pg_transaction *transaction)
+static enum err run_in(struct pg_transaction *transaction, const char *sql)
 {
     return pg_world_await(
-        &world, pg_query_start(world.scope, &(struct pg_call){.transaction = transaction,
-                                                              .sql = SPAN("insert into t "
-                                                                          "values (1)")}));
+        &world, pg_query_start(world.scope,
+                               &(struct pg_call){.transaction = transaction, .sql = span_of(sql)}));
+}
+
+static enum err insert_in(struct pg_transaction *transaction)
+{
+    return run_in(transaction, "insert into t values (1)");
 }
 
 /* Its statements before may be of use no more: it is for its user to run it again. */
@@ -292,6 +296,14 @@ static void test_a_transaction_is_to_be_run_again(void **state)
     assert_string_equal(pg_server_run(&servers[1], "select count(*) from t"), "1");
 }
 
+static void expect_none_has_moved(void)
+{
+    (void)pg_world_run(&world, "insert into t values (1)");
+    expect_server(0);
+    for (uint32_t i = 0; i < pg_pool_counts(world.pool)->sessions; i++)
+        assert_false(world.pool->sessions[i]->load.is_taken);
+}
+
 /* Who has said that it only reads is refused, and nothing moves. */
 static void test_a_wrong_declaration_moves_nothing(void **state)
 {
@@ -309,10 +321,36 @@ static void test_a_wrong_declaration_moves_nothing(void **state)
     transaction = begin(PG_TX_READ_ONLY);
     assert_int_equal(insert_in(transaction), ERR_DB);
     pg_world_renew(&world);
-    (void)pg_world_run(&world, "insert into t values (1)");
-    expect_server(0);
-    for (uint32_t i = 0; i < pg_pool_counts(world.pool)->sessions; i++)
-        assert_false(world.pool->sessions[i]->load.is_taken);
+    expect_none_has_moved();
+}
+
+/* Whatever has said so, and whenever: the server is the one that knows whether it takes writes. */
+static void test_who_only_reads_by_own_will_moves_nothing(void **state)
+{
+    static const char *const texts[] = {
+        "set transaction read only", "set local transaction_read_only to on",
+        "select set_config('transaction_read_only', 'on', true)", "select only_read()"};
+    struct pg_transaction *transaction;
+
+    (void)state;
+    aim("read-write");
+    make_table();
+    (void)pg_server_run(&servers[0],
+                        "create or replace function only_read() returns void language plpgsql as "
+                        "$$ begin set local transaction_read_only = on; end $$; "
+                        "create or replace function contradict() returns void language plpgsql as "
+                        "$$ begin perform only_read(); insert into t values (1); end $$");
+    pg_world_start(&world);
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        transaction = begin(0);
+        assert_int_equal(run_in(transaction, texts[i]), ERR_OK);
+        assert_int_equal(insert_in(transaction), ERR_DB);
+        assert_int_equal(pg_world_await(&world, pg_rollback(transaction)), ERR_OK);
+        expect_none_has_moved();
+    }
+    assert_int_equal(
+        pg_world_await(&world, pg_world_start_sql(&world, "select contradict()", 0, NULL)), ERR_DB);
+    expect_none_has_moved();
 }
 
 /* Where nobody has asked for a writer, a server that only reads is what it is. */
@@ -437,6 +475,7 @@ int main(void)
         TEST(test_writes_follow_the_writer),
         TEST(test_a_transaction_is_to_be_run_again),
         TEST(test_a_wrong_declaration_moves_nothing),
+        TEST(test_who_only_reads_by_own_will_moves_nothing),
         TEST(test_without_an_aim_nothing_moves),
         TEST(test_who_listens_moves_too),
         TEST(test_a_cancel_finds_its_server),
