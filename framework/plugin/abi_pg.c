@@ -14,7 +14,8 @@
 
 enum {
     JSON_KEPT_MAX = 256 * 1024, /* bytes of abi->json that are kept for the next result */
-    RUNS_MAX = 10               /* of a transaction that others do not let through */
+    RUNS_MAX = 10,              /* of a transaction that others do not let through */
+    PARAMS_FEW = 8              /* as most calls have at most */
 };
 
 static_assert(WEFT_STMT_READ_ONLY == PG_READ_ONLY && WEFT_STMT_SLOW == PG_SLOW &&
@@ -113,18 +114,39 @@ static weft_op *refuse(struct scope *scope, enum err err, const char *why)
 /* What starts a call: pg_query_start() or pg_stream_start(). */
 typedef struct op *start_fn(struct scope *scope, const struct pg_call *call);
 
-static weft_op *start(struct scope *scope, struct pg_call *call, uint32_t count,
-                      const weft_value *values, start_fn *fn)
+/* `taken` has room for as many values as call->count says. */
+static weft_op *start_with(struct scope *scope, struct pg_call *call, const weft_value *values,
+                           struct pg_value *taken, start_fn *fn)
 {
-    struct pg_value taken[PG_PARAMS_MAX];
     const char *why = NULL;
-    enum err err = abi_take_values(values, count, taken, &why);
+    enum err err = abi_take_values(values, call->count, taken, &why);
 
     if (err != ERR_OK)
         return refuse(scope, err, why);
     call->values = taken;
-    call->count = count;
     return abi_handle(fn(scope, call));
+}
+
+/* Not within start(), whose frame would be as large then. More than PG_PARAMS_MAX are refused
+ * before any is taken. */
+static __attribute__((noinline)) weft_op *start_many(struct scope *scope, struct pg_call *call,
+                                                     const weft_value *values, start_fn *fn)
+{
+    struct pg_value taken[PG_PARAMS_MAX];
+
+    return start_with(scope, call, values, taken, fn);
+}
+
+/* A handler waits behind this, and what it has used of its stack stays in memory as long: most
+ * calls have few parameters, and use little. */
+static weft_op *start(struct scope *scope, struct pg_call *call, uint32_t count,
+                      const weft_value *values, start_fn *fn)
+{
+    struct pg_value taken[PARAMS_FEW];
+
+    call->count = count;
+    return count <= PARAMS_FEW ? start_with(scope, call, values, taken, fn)
+                               : start_many(scope, call, values, fn);
 }
 
 /* Fills in where a declared statement runs, and which. NULL; or why not, which was told. */

@@ -34,6 +34,13 @@ def test_arrays_where_none_can_be(host):
     assert host.get("/misplaced").body == b"-101 -101"
 
 
+def test_few_parameters_and_many(host):
+    for count in (0, 1, 8, 9, 64):
+        assert host.get(f"/sum?count={count}").body == str(sum(range(count + 1))).encode()
+    assert host.get("/sum?count=65").status == 500
+    host.wait_log("too many parameters")
+
+
 def test_rows_as_json(host):
     row = {"i": -2**63, "t": "grüß", "b": True, "d": 0.1, "x": "\\x0001ff", "j": {"a": [1]}, "n": None}
     answer = host.get("/json")

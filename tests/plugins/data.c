@@ -139,6 +139,24 @@ static weft_status misplace(weft_ctx *ctx, void *self)
                       weft_fmt(ctx, "%d %d", (int)status[0], (int)status[1]));
 }
 
+/* The sum of ?count= parameters, 1 and 2 and so on. */
+static weft_status sum_many(weft_ctx *ctx, void *self)
+{
+    uint32_t many = (uint32_t)strtoul(weft_query(ctx, "count").ptr, NULL, 10);
+    weft_str sql = weft_cstr("select 0::int8");
+    weft_value numbers[100];
+    weft_op *done;
+
+    (void)self;
+    for (uint32_t i = 0; i < many && i < 100; i++) {
+        sql = weft_fmt(ctx, "%s + $%u", sql.ptr, i + 1);
+        numbers[i] = weft_int(i + 1);
+    }
+    done = weft_run_sql(ctx, db, sql.ptr, 0, many, numbers);
+    WEFT_TRY(weft_await(done));
+    return weft_reply(ctx, 200, "text/plain", weft_col_text(done, 0, 0));
+}
+
 /* A group of which the second fails in the database. */
 static weft_status fail_in_group(weft_ctx *ctx, void *self)
 {
@@ -225,6 +243,7 @@ static weft_status init(weft_host *host, void **self)
     WEFT_TRY(weft_route(host, "GET", "/failure", show_failure));
     WEFT_TRY(weft_route(host, "GET", "/group", fail_in_group));
     WEFT_TRY(weft_route(host, "GET", "/misplaced", misplace));
+    WEFT_TRY(weft_route(host, "GET", "/sum", sum_many));
     WEFT_TRY(weft_route(host, "PUT", "/call", call));
     return weft_route(host, "GET", "/mixed", mix_up);
 }
