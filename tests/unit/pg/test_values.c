@@ -235,6 +235,48 @@ static void test_doubles_come_back(void **state)
     }
 }
 
+/* A number of up to 17 digits, of which up to 9 stand behind the point. */
+static double random_decimal(void)
+{
+    uint64_t digits = random_next(&dice) % 100000000000000000;
+    double number;
+
+    for (uint32_t less = random_below(&dice, 18); less > 0; less--)
+        digits /= 10;
+    number = (double)digits;
+    for (uint32_t places = random_below(&dice, 10); places > 0; places--)
+        number /= 10;
+    return random_below(&dice, 2) == 0 ? number : -number;
+}
+
+/* Most are written without printf(), and to the same digits. */
+static void test_doubles_are_written_as_printf_does(void **state)
+{
+    static const double some[] = {0.0001, 0.0002,           0.00009, 1e-6,      999999999999999,
+                                  1e15,   99999999.9999999, 0.5,     1e14 + .5, 0.1 + 0.2};
+
+    (void)state;
+    for (int i = 0; i < rounds * 20; i++) {
+        struct pg_value value = {.kind = PG_DOUBLE, .as.d = random_decimal()};
+        char expected[64], text[64];
+
+        if (i % 4 == 0)
+            value.as.d = random_double();
+        if ((size_t)i < sizeof some / sizeof some[0])
+            value.as.d = some[i];
+        if (isnan(value.as.d) || isinf(value.as.d))
+            continue;
+        for (int digits = 15; digits <= 17; digits++) {
+            (void)snprintf(expected, sizeof expected, "%.*g", digits, value.as.d);
+            if (strtod(expected, NULL) == value.as.d)
+                break;
+        }
+        assert_true(pg_value_size(&value) <= sizeof text);
+        pg_value_write(&value, text);
+        assert_string_equal(text, expected);
+    }
+}
+
 /* As a numeric, too, which is more strict. */
 static void test_numbers_that_are_none(void **state)
 {
@@ -523,6 +565,7 @@ int main(void)
         TEST(test_times_come_back),
         TEST(test_zones_and_dates_of_the_server),
         TEST(test_doubles_come_back),
+        cmocka_unit_test(test_doubles_are_written_as_printf_does),
         TEST(test_numbers_that_are_none),
         TEST(test_ints_and_bools_come_back),
         TEST(test_texts_and_json_come_back),
