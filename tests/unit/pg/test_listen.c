@@ -269,6 +269,29 @@ static void test_cancels_go_on(void **state)
     assert_int_equal(pg_pool_counts(world.pool)->cancels_sent, 3);
 }
 
+/* A session that says nothing for long is closed, but not the one that somebody listens on. */
+static void test_heard_after_a_long_silence(void **state)
+{
+    static const char who[] = "select pid from pg_stat_activity where application_name = 'weft' "
+                              "and query like 'listen%'";
+    struct op *listening;
+    char before[32];
+
+    (void)state;
+    pg_server_need(&server);
+    pg_world_deinit(&world);
+    pg_world_init_ahead(&world, &server);
+    pg_world_start(&world);
+    listening = listen_to("news");
+    (void)snprintf(before, sizeof before, "%s", pg_server_run(&server, who));
+    assert_string_not_equal(before, "");
+    for (int i = 0; i < 60; i++)
+        pg_world_jump(&world, 1000);
+    notify("news", "at last");
+    expect_next(listening, "at last");
+    assert_string_equal(pg_server_run(&server, who), before);
+}
+
 /* ---- missed ---- */
 
 static void test_after_the_session_broke(void **state)
@@ -562,6 +585,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_many_who_listen, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_with_the_transaction, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_cancels_go_on, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_heard_after_a_long_silence, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_after_the_session_broke, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_after_the_server_was_gone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_who_is_slow, set_up, tear_down),
