@@ -4,6 +4,7 @@
 #include "lib/loop_driver.h"
 #include "lib/pg_server.h"
 #include "lib/test.h"
+#include "pg/copy.h"
 #include "pg/private.h"
 
 #include <stdio.h>
@@ -376,24 +377,58 @@ static struct pg_transaction *begin_in_the_end(void)
     return begin();
 }
 
-/* What is to clean was itself deallocated. */
+/* What is to clean was itself deallocated. A rollback leaves the lock, a commit the setting, too;
+ * it may fail for its own plan, and is a rollback then. */
 static void test_nor_where_all_plans_are_lost(void **state)
 {
     (void)state;
     pg_server_need(&server);
     start_with_one();
     run_in_transaction("select 1");
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 6; i++) {
         struct pg_transaction *transaction = begin_in_the_end();
         struct op *op = pg_query_start(
             world.scope,
             &(struct pg_call){.transaction = transaction,
                               .sql = SPAN("do $$ begin perform set_config('search_path', 'x', "
-                                          "false); execute 'deallocate all'; end $$")});
+                                          "false), pg_advisory_lock(80); "
+                                          "execute 'deallocate all'; end $$")});
 
         assert_int_equal(pg_world_await(&world, op), ERR_OK);
-        assert_int_equal(pg_world_await(&world, pg_rollback(transaction)), ERR_OK);
+        if (i % 2 == 0)
+            assert_int_equal(pg_world_await(&world, pg_rollback(transaction)), ERR_OK);
+        else
+            (void)pg_world_await(&world, pg_commit(transaction));
         pg_world_check(pg_world_run(&world, "show search_path"), "\"$user\", public");
+        pg_world_check(pg_world_run(&world, "select count(*) from pg_locks where objid = 80"), "0");
+    }
+    assert_int_equal(counts()->sessions_opened, 1);
+}
+
+/* Behind a COPY nothing can be sent with the end of the transaction. */
+static void test_nor_where_a_copy_is_under_way(void **state)
+{
+    static const char *const copies[] = {"copy touched from stdin",
+                                         "copy (select generate_series(1, 300000)) to stdout"};
+
+    (void)state;
+    pg_server_need(&server);
+    start_with_one();
+    for (int is_out = 0; is_out < 2; is_out++) {
+        struct pg_transaction *transaction = begin();
+        struct op *op = pg_query_start(
+            world.scope, &(struct pg_call){.transaction = transaction,
+                                           .sql = SPAN("select pg_advisory_lock(81)")});
+        struct pg_call call;
+        struct op *copy;
+
+        assert_int_equal(pg_world_await(&world, op), ERR_OK);
+        call = (struct pg_call){
+            .transaction = transaction, .sql = span_of(copies[is_out]), .is_copy = true};
+        copy = is_out ? pg_copy_out(world.scope, &call) : pg_copy_in(world.scope, &call);
+        assert_int_equal(pg_world_await(&world, copy), ERR_OK);
+        pg_world_renew(&world);
+        pg_world_check(pg_world_run(&world, "select count(*) from pg_locks where objid = 81"), "0");
     }
     assert_int_equal(counts()->sessions_opened, 1);
 }
@@ -477,6 +512,7 @@ int main(void)
         TEST(test_what_cleaning_costs),
         TEST(test_nor_where_nothing_is_prepared),
         TEST(test_nor_where_all_plans_are_lost),
+        TEST(test_nor_where_a_copy_is_under_way),
     };
 #undef TEST
 
