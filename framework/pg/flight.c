@@ -19,6 +19,7 @@
 /* What a group's flights say together. */
 struct group {
     uint32_t runs;             /* statements, tombstones included */
+    uint32_t group_us;         /* all of it */
     uint32_t took_us;          /* a statement of it */
     bool has_prepared;         /* one of them was prepared first */
     struct pg_flight *guard;   /* before its statements, or NULL */
@@ -161,8 +162,8 @@ static struct group sum_up(const struct pg_flights *flights, uint64_t took_us)
         if (group.failure == NULL && is_error(flight))
             group.failure = flight;
     }
-    took_us /= group.runs > 0 ? group.runs : 1;
-    group.took_us = took_us < UINT32_MAX ? (uint32_t)took_us : UINT32_MAX;
+    group.group_us = took_us < UINT32_MAX ? (uint32_t)took_us : UINT32_MAX;
+    group.took_us = group.group_us / (group.runs > 0 ? group.runs : 1);
     return group;
 }
 
@@ -190,7 +191,8 @@ static bool is_unguarded(const struct group *group)
 static struct pg_answer answer_of(const struct group *group, struct pg_flight *flight,
                                   struct pg_flight *before)
 {
-    struct pg_answer answer = {.outcome = PG_ANSWERED, .took_us = group->took_us};
+    struct pg_answer answer = {
+        .outcome = PG_ANSWERED, .group_us = group->group_us, .took_us = group->took_us};
 
     if (is_unguarded(group)) {
         answer.outcome = PG_UNGUARDED;

@@ -61,7 +61,8 @@ enum pg_outcome {
 struct pg_answer {
     enum pg_outcome outcome;  /* see above */
     struct pg_result *result; /* PG_ANSWERED: the callee's now; else NULL */
-    uint32_t took_us;         /* PG_ANSWERED: since its group came to the head of the ring */
+    uint32_t group_us;        /* PG_ANSWERED: since its group came to the head of the ring */
+    uint32_t took_us;         /* PG_ANSWERED: its share of that */
     bool is_typical; /* and says something about its next run: nothing was prepared first, and
                       * nothing else failed */
 };

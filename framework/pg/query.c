@@ -372,7 +372,7 @@ static void too_big(struct pg_query *query, const struct pg_session *session)
 
 /* Did our cancel of another statement hit this one, before it could apply anything? Not where its
  * time may have been up: the server's clock starts when that reads it, ours when we read the answer
- * before it, which may be later. */
+ * before it, which may be later. Under one Sync any of them may have had all the time. */
 static bool was_hit(const struct pg_query *query, const struct pg_session *session,
                     const struct pg_answer *answer, struct span sqlstate)
 {
@@ -380,7 +380,7 @@ static bool was_hit(const struct pg_query *query, const struct pg_session *sessi
 
     if (!session->is_canceling || session->is_pinned || !span_equal(sqlstate, SPAN("57014")))
         return false;
-    return timeout_us == 0 || answer->took_us < timeout_us - timeout_us / 8;
+    return timeout_us == 0 || answer->group_us < timeout_us - timeout_us / 8;
 }
 
 /* May it have committed something before it was hit? A CALL may, or a CREATE INDEX CONCURRENTLY. */

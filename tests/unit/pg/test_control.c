@@ -140,6 +140,29 @@ static void test_a_neighbour_that_runs_is_run_again(void **state)
     assert_int_equal(counts()->run_again, 1);
 }
 
+/* While a cancel is under way that is not for it: it is no neighbour's fault, nor run once more. */
+static void test_a_neighbour_whose_time_is_up_is_told_so(void **state)
+{
+    const struct pg_statement *sleep, *add;
+    struct op *op, *behind;
+
+    (void)state;
+    pg_server_need(&server);
+    world.options.sessions_max = 1;
+    world.options.statement_timeout_ms = 500;
+    pg_world_start(&world);
+    sleep = declare_short("sleep", "select 7 from pg_sleep($1::int)");
+    add = declare_short("add", "select 100 + $1::int");
+    op = start_shared(sleep, 60);
+    behind = start_shared(add, 0);
+    run_turns(world.loop, 1);
+    assert_int_equal(counts()->in_flight, 2);
+    world.pool->sessions[0]->is_canceling = true;
+    assert_int_equal(pg_world_await(&world, op), ERR_DEADLINE);
+    assert_int_equal(pg_world_await(&world, behind), ERR_OK);
+    assert_int_equal(counts()->run_again, 1); /* who was behind it */
+}
+
 /* As the server does while it prepares for a statement: it forgets a cancel of that time. */
 static void test_a_cancel_that_comes_to_nothing(void **state)
 {
@@ -546,6 +569,7 @@ int main(void)
         TEST(test_what_nobody_waits_for_is_canceled),
         TEST(test_a_neighbour_under_its_sync_does_not_protect_it),
         TEST(test_a_neighbour_that_runs_is_run_again),
+        TEST(test_a_neighbour_whose_time_is_up_is_told_so),
         TEST(test_a_cancel_that_comes_to_nothing),
         TEST(test_what_ends_by_itself_is_not_canceled),
         TEST(test_what_is_given_up_behind_another_is_canceled),
