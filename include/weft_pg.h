@@ -173,7 +173,9 @@ static inline WEFT_MUST_USE weft_status weft_declare(weft_host *host, weft_pg *d
  * WEFT_E_DB as weft.h has them; WEFT_E_DEADLINE: statement_timeout of [pg.NAME], too;
  * WEFT_E_INVALID: more than 64 parameters, a statement of another pool, or one for transactions
  * outside of one; WEFT_E_STATE: the transaction has ended.
- * Statements on a pool run in any order beside one another; those on a transaction in theirs.
+ * Statements on a pool run in any order beside one another; those on a transaction in theirs. Where
+ * one has failed, those behind it are refused with WEFT_E_DB, or with WEFT_E_DB_RETRY where that is
+ * what the first one failed with, and so is weft_commit().
  * Parameters too large for the ctx's memory cancel it. A result larger than result_max of [pg.NAME]
  * fails with WEFT_E_DB and no weft_sqlstate(); the statement has run then, unless a transaction
  * undoes it: see weft_maybe_applied().
@@ -582,11 +584,11 @@ static inline weft_status weft_transact_told(weft_ctx *ctx, weft_pg *db, uint32_
 /* Runs `fn` in a transaction and commits, on the caller's stack. Where the database says that two
  * transactions cannot both be, that a statement's plan is out of date after a change of the schema,
  * or that it takes no writes any more where target_session_attrs wants a server that does
- * (WEFT_E_DB_RETRY, which `fn` must hand on), waits for a moment and runs it again, up to 10 times
- * in all and as long as the ctx has time. Each run has a ctx of its own,
- * whose memory, ops and results go with it: what is to stay is copied to `data`. In a
- * transaction (`db`) it is a nested one, and the outermost alone is run again. The statuses of
- * weft_begin(), `fn` and weft_commit(). [loop] */
+ * (WEFT_E_DB_RETRY, which `fn` must hand on, be it of that statement or of one behind it), waits
+ * for a moment and runs it again, up to 10 times in all and as long as the ctx has time. Each run
+ * has a ctx of its own, whose memory, ops and results go with it: what is to stay is copied to
+ * `data`. In a transaction (`db`) it is a nested one, and the outermost alone is run again. The
+ * statuses of weft_begin(), `fn` and weft_commit(). [loop] */
 static inline weft_status weft_transact(weft_ctx *ctx, weft_pg *db, uint32_t flags, weft_tx_fn *fn,
                                         void *data)
 {

@@ -116,6 +116,10 @@ const struct pg_query *pg_query_behind(const struct op *op);
 
 /* ---- a session's two halves: session.c sends, reading.c reads ---- */
 
+/* What the server says of a statement that it refuses since another one has aborted the
+ * transaction. */
+#define PG_REFUSED_IN_ABORTED SPAN("25P02")
+
 enum { PG_SIZE_WORN = 1024 * 1024 }; /* bytes: libpq's buffers grow so far, and never shrink */
 
 /* The session is told from here on of what comes. */

@@ -489,6 +489,16 @@ static bool is_overcome(struct pg_query *query, struct pg_session *session,
     return !session->is_pinned && query->stream == NULL && may_run_again(query, session);
 }
 
+/* What was refused only since another one has aborted the transaction is to be run again where that
+ * is: so whoever hands on the failure that he met last says so, too. */
+static enum err follow(struct pg_session *session, struct span sqlstate, enum err err)
+{
+    if (span_equal(sqlstate, PG_REFUSED_IN_ABORTED))
+        return session->is_pinned && session->aborted_by == ERR_DB_RETRY ? ERR_DB_RETRY : err;
+    session->aborted_by = err;
+    return err;
+}
+
 static void failed(struct pg_query *query, struct pg_session *session,
                    const struct pg_answer *answer)
 {
@@ -500,6 +510,7 @@ static void failed(struct pg_query *query, struct pg_session *session,
         pg_result_clear(result);
         return;
     }
+    err = follow(session, sqlstate, err);
     if (err == ERR_DEADLINE && answer->is_typical)
         learn_longer(query, answer->took_us);
     (void)snprintf(query->sqlstate, sizeof query->sqlstate, "%.*s", SPAN_ARG(sqlstate));
@@ -542,7 +553,8 @@ static void succeeded(struct pg_query *query, const struct pg_session *session,
         pg_transaction_begun(query->begins, true);
     if (query->what == PG_DO_COMMIT && !span_equal(pg_result_tag(answer->result), SPAN("COMMIT"))) {
         op_explain(&query->op, SPAN("rolled back, since a statement had failed"));
-        pg_query_settle(query, ERR_DB, "pg_error");
+        pg_query_settle(query, session->aborted_by == ERR_DB_RETRY ? ERR_DB_RETRY : ERR_DB,
+                        "pg_error");
         return;
     }
     pg_query_settle(query, ERR_OK, NULL);

@@ -63,10 +63,11 @@ struct pg_call {
 /* Runs a statement. Errors: ERR_DB_BUSY (reason pg_queue_full, pg_queue_timeout), ERR_DB_DOWN
  * (pg_down: no session, pg_lost: it broke), ERR_DB (pg_error; pg_result_too_big: it ran, or may
  * have; pg_misfit: it has run, and not all of its binary form can be read), ERR_DB_CONSTRAINT,
- * ERR_DB_RETRY, ERR_DB_VALUE (pg_error), ERR_DEADLINE (pg_timeout: the server's statement_timeout
- * or somebody's pg_cancel_backend(), SQLSTATE 57014), ERR_INVALID (too many parameters, another
- * pool's statement, pg_is_refused()), ERR_STATE (the transaction has ended), and those of
- * op_init(); parameters beyond scope_room() cancel the scope. */
+ * ERR_DB_RETRY (25P02, too, where that had aborted the transaction), ERR_DB_VALUE (pg_error),
+ * ERR_DEADLINE (pg_timeout: the server's statement_timeout or somebody's pg_cancel_backend(),
+ * SQLSTATE 57014), ERR_INVALID (too many parameters, another pool's statement, pg_is_refused()),
+ * ERR_STATE (the transaction has ended), and those of op_init(); parameters beyond scope_room()
+ * cancel the scope. */
 struct op *pg_query_start(struct scope *scope, const struct pg_call *call);
 
 /* Is it a statement's op (the rest may be called for any other op and answers as for no result)? */

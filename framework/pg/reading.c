@@ -34,12 +34,6 @@ static void end_group(struct pg_session *session)
     session->load.head_since_us = now_us;
 }
 
-void pg_session_end_copy(struct pg_session *session)
-{
-    session->_flights.cursor++;
-    end_group(session);
-}
-
 /* The transaction has not ended, or the server has lost what was prepared: then nothing else that
  * was is there any more. */
 static void note_unclean(struct pg_session *session)
@@ -50,6 +44,25 @@ static void note_unclean(struct pg_session *session)
         session->_cleaning[i].state = PG_UNPREPARED;
 }
 
+/* Also where nobody waits for the answer: what stands behind it is refused. */
+static void note_failure(struct pg_session *session, const struct pg_result *result)
+{
+    struct span sqlstate = pg_result_sqlstate(result);
+
+    if (!span_equal(sqlstate, PG_REFUSED_IN_ABORTED))
+        session->aborted_by = pg_sqlstate_error(sqlstate);
+}
+
+void pg_session_end_copy(struct pg_session *session)
+{
+    const struct pg_flight *flight = pg_flight_at(&session->_flights, session->_flights.cursor);
+
+    if (flight->is_error)
+        note_failure(session, flight->result);
+    session->_flights.cursor++;
+    end_group(session);
+}
+
 /* Keeps the first result of a flight, unless nobody wants it. */
 static void keep(struct pg_session *session, struct pg_flight *flight, struct pg_result *result,
                  bool is_ok)
@@ -58,6 +71,8 @@ static void keep(struct pg_session *session, struct pg_flight *flight, struct pg
     size_t size = pg_result_size(result);
 
     flight->is_answered = true;
+    if (!is_ok)
+        note_failure(session, result);
     if (!is_ok && flight->must_work)
         pg_session_note_problem(session, pg_result_message(result));
     if (!is_ok && flight->is_cleaning)

@@ -12,6 +12,7 @@
 #ifndef WEFT_PG_SESSION_H
 #define WEFT_PG_SESSION_H
 
+#include "base/error.h"
 #include "base/list.h"
 #include "loop/loop.h"
 #include "loop/timer.h"
@@ -85,6 +86,7 @@ struct pg_session {
     bool has_own_limit;                   /* pinned: a limit of time may be set that is not the
                                            * pool's, and the head is as old as that allows */
     bool is_touched;                      /* pinned: it is to be cleaned before it is lent again */
+    enum err aborted_by;                  /* pinned: the last failure but 25P02; ERR_OK: none */
     uint64_t idle_since_ms;               /* see on_idle() */
     uint64_t expires_ms;                  /* it is old then, and closed when idle; 0: never */
     bool is_worn;                         /* its buffers grew huge: to be closed when idle */

@@ -139,6 +139,7 @@ void pg_transaction_pin(struct pg_transaction *transaction, struct pg_session *s
     session->transaction = transaction;
     session->is_pinned = true;
     session->is_touched = session->is_direct; /* a pooler's are cleaned by that */
+    session->aborted_by = ERR_OK;
     session->load.is_taken = true;
     transaction->pool->counts.sessions_pinned++;
     hold(transaction, true);
