@@ -18,12 +18,13 @@ SECTIONS = ["guard", "cost", "scale", "overload", "faults"]
 GUARD = """./run bench guard: instructions of a request against the stored ones (guard.json); 5 % more is a failure.
 
     ./run bench guard                       those of W1, W3, W7, W8 and W9; exit code 1 where one has become dearer
-    ./run bench guard --store [CHANGE]      the same, and the figures are the stored ones from now on; before and after
-                                            are printed as rows of README.md
+    ./run bench guard --strict              the same, and 1 where nothing can be compared, too
+    ./run bench guard --store [CHANGE]      those of all workloads are the stored ones from now on; before and after are
+                                            printed as rows of README.md
     ./run bench guard --split W3 [W6 ...]   where the instructions of any workload are: by part and function
 
 Only the worker counts, PostgreSQL and upstream are real. An allocation counts for 100 instructions, whatever it took.
-The figures hold for one compiler: with another one they are printed, and nothing fails.
+The figures hold for one compiler, libc and libpq: with others they are printed, and nothing fails but with --strict.
 """
 
 
@@ -34,8 +35,10 @@ def _make_parser():
     parser.add_argument("--only", metavar="SECTION,...", type=_sections, default=SECTIONS)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     guard = commands.add_parser("guard", description=GUARD, formatter_class=argparse.RawDescriptionHelpFormatter)
-    guard.add_argument("--store", nargs="?", const="this change", metavar="CHANGE")
-    guard.add_argument("--split", nargs="+", metavar="WORKLOAD", type=_workload, default=[])
+    ways = guard.add_mutually_exclusive_group()
+    ways.add_argument("--strict", action="store_true")
+    ways.add_argument("--store", nargs="?", const="this change", metavar="CHANGE")
+    ways.add_argument("--split", nargs="+", metavar="WORKLOAD", type=_workload, default=[])
     syscalls = commands.add_parser("syscalls")
     syscalls.add_argument("workloads", nargs="*", metavar="WORKLOAD", type=_workload)
     commands.add_parser("table")

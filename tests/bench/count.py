@@ -13,8 +13,11 @@ _MALLOC = re.compile(r"(__libc_)?(malloc|calloc|realloc|free|memalign|posix_mema
                      r"|_int_(malloc|free)")
 _CONTROL_S = 60
 _IDLE_S = 2   # some of what ticks does so once a second
-# What looks like a stall, or like an overload, is the doing of callgrind or strace.
-NEVER_STALLED = {"server": {"stall_warn": 0, "stall_kill": 0, "shed_after": 0}}
+_IDLE_WINDOWS = 10
+_AT_REST = 500_000   # instructions a second: there are some 60,000; a session that is opened takes 50 million
+# What looks like a stall, or like an overload, is the doing of callgrind or strace. What a worker does is as ever: it is
+# the master that looks for stalls, and whether there is an overload is asked for each request, but with 0.
+UNHURRIED = {"server": {"stall_warn": 0, "stall_kill": 0, "shed_after": "10s"}}
 
 
 ALLOCATIONS = ("calls", "malloc")   # among parse()'s functions: no instructions, but how often memory was asked for
@@ -77,6 +80,28 @@ def parse(text):
     return found
 
 
+def put_first(made, *counted):
+    """Has what is counted run before what else the machine does, and the sessions that there are and the upstream: on a
+    busy one a turn's time would be over with less done, and answers come in more pieces, so that there are more turns
+    for the same."""
+    sessions = made.cluster.run("select pid from pg_stat_activity where application_name = 'weft'")
+    made.put_first([*counted, made.upstream.pid, *(pid for pid, in sessions)])
+
+
+def quietest(window):
+    """Of windows (functions, seconds) of a worker that nobody asks, the quieter of the first two that are of a worker at
+    rest. One in which sessions of the database are opened is not: that is not what goes on all the time."""
+    found = []
+    for _ in range(_IDLE_WINDOWS):
+        functions, seconds = window()
+        total = sum(functions.values())
+        if total <= _AT_REST * seconds:
+            found.append((total, functions, seconds))
+        if len(found) == 2:
+            return min(found, key=lambda one: one[0])[1:]
+    raise RuntimeError(f"the worker that nobody asks has no rest: {total / seconds:,.0f} instructions a second")
+
+
 class Counter:
     """A host under callgrind, of the stage that it was given; count() as often as you like. `changes` are sections, as
     for Stage.weft(); `env` is for it alone, such as LD_PRELOAD."""
@@ -90,7 +115,7 @@ class Counter:
                    f"--vgdb-prefix={self.prefix}", f"--callgrind-out-file={made.folder}/callgrind.out.%p"]
         if env:
             wrapper = ["env", *(f"{name}={value}" for name, value in env.items()), *wrapper]
-        self.host = made.weft({**NEVER_STALLED, **(changes or {})}, name="counted", wrapper=wrapper, cpus=None)
+        self.host = made.weft({**UNHURRIED, **(changes or {})}, name="counted", wrapper=wrapper, cpus=None)
         self.worker = self.host.workers()[0]
         self._dumps = 0
         self._idle = None   # by function, instructions a second of a worker that nobody asks
@@ -115,8 +140,7 @@ class Counter:
     def _begin(self):
         self._control("--instr=on")
         self._during(time.sleep, 0.1)
-        # The quieter of two: a session of the database that is opened meanwhile is not what goes on all the time.
-        found, seconds = min((self._during(time.sleep, _IDLE_S) for _ in range(2)), key=lambda it: sum(it[0].values()))
+        found, seconds = quietest(lambda: self._during(time.sleep, _IDLE_S))
         self._idle = {key: instructions / seconds for key, instructions in found.items()}
 
     def _batch(self, client, ask, requests):
@@ -135,6 +159,7 @@ class Counter:
         """The same of whatever ask(client, times) does so many times."""
         with self.host.connect(30) as client:
             ask(client, 300)
+            put_first(self.stage, self.worker)
             if self._idle is None:
                 self._begin()
             ask(client, 20)
@@ -165,6 +190,7 @@ def syscalls(made, host, workload, connections=1):
         while "attached" not in (line := strace.stderr.readline()):
             if not line:
                 raise RuntimeError("strace cannot attach to the worker")
+        put_first(made, worker, strace.pid)
         try:
             requests = _ask_traced(made, host, client, workload, connections)
         finally:
@@ -177,7 +203,7 @@ def syscalls(made, host, workload, connections=1):
 def main(options):
     """What `./run bench syscalls W3 W8` does."""
     with stage.Stage("syscalls") as made:
-        host = made.weft(NEVER_STALLED)
+        host = made.weft(UNHURRIED)
         for workload in options.workloads or cost.WORKLOADS:
             for connections in (1, cost.CONNECTIONS) if cost.WORKLOADS[workload][1] == 1 else (cost.CONNECTIONS,):
                 found = syscalls(made, host, workload, connections)

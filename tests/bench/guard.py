@@ -1,6 +1,8 @@
 """./run bench guard, and the section of the table: instructions of a request against the stored ones; arguments.py has
 what may be asked for, and what the figures are."""
+import ctypes
 import json
+import os
 import pathlib
 import platform
 import re
@@ -11,7 +13,7 @@ import stage
 import table
 
 NAME = "guard"
-WORKLOADS = ["W1", "W3", "W7", "W8", "W9"]
+WORKLOADS = ["W1", "W3", "W7", "W8", "W9"]   # that are judged; table.WORKLOADS are stored
 SHARE = 0.05            # of the stored figure that it may grow
 STORED = stage.HERE / "guard.json"
 _NAMED = 8              # functions that a failure names
@@ -28,16 +30,26 @@ def compiler(build=stage.place.BUILD):
     return f"{named}, {kind}, {platform.machine()}"
 
 
-def to_json(counts, calls, made_by):
-    """What is stored of a run; `calls`: as table.take_calls() has them."""
+def made_of(build=stage.place.BUILD):
+    """What figures of a build hold for: what it was compiled with, and whose instructions they are beside its own."""
+    linked = subprocess.run(["ldd", pathlib.Path(build, "weft")], capture_output=True, text=True, check=True).stdout
+    libpq = ctypes.CDLL(re.search(r"libpq\.so\S* => (\S+)", linked)[1]).PQlibVersion()
+    return {"compiler": compiler(build), "libc": os.confstr("CS_GNU_LIBC_VERSION") or "another than glibc",
+            "libpq": f"libpq {libpq // 10000}.{libpq % 10000}"}
+
+
+def to_json(counts, calls, made):
+    """What is stored of a run; `calls`: as table.take_calls() has them. Functions are for what a failure says."""
     workloads = {}
     for workload, found in counts.items():
-        functions = {f"{part} {name}": round(cost) for (part, name), cost in found.functions.items() if cost >= _KEPT}
         parts = {part: round(cost) for part, cost in table.parts_of(found).items()}
         workloads[workload] = {"total": round(found.even), "parts": parts,
-                               "calls": [round(number, 2) for number in calls[workload]],
-                               "functions": dict(sorted(functions.items()))}
-    return {"compiler": made_by, "workloads": workloads}
+                               "calls": [round(number, 2) for number in calls[workload]]}
+        if workload in WORKLOADS:
+            functions = {f"{part} {name}": round(cost) for (part, name), cost in found.functions.items()
+                         if cost >= _KEPT}
+            workloads[workload]["functions"] = dict(sorted(functions.items()))
+    return {"made of": made, "workloads": workloads}
 
 
 def grown(stored, found):
@@ -62,18 +74,32 @@ def judge(workload, stored, found):
     return True, text
 
 
-def compare(stored, counts, made_by):
-    """Whether all is well, and the lines to print."""
-    if stored["compiler"] != made_by:
+def differences(stored, made):
+    """What another compiler, or another library, the stored figures are of: lines, none where they can be compared."""
+    kept = stored.get("made of", {})
+    return [f"{key}: {now}; the stored figures are of {kept.get(key, 'nobody')}" for key, now in made.items()
+            if kept.get(key) != now]
+
+
+def compare(stored, counts, made, is_strict=False):
+    """Whether all is well, and the lines to print. Where the figures are of something else nothing can be said, and to be
+    strict is to take that for a failure."""
+    others = differences(stored, made)
+    if others:
         lines = [f"{workload}: {found.even:,.0f} instructions a request" for workload, found in counts.items()]
-        return True, [*lines, f"compiled with {made_by}; the stored figures are of {stored['compiler']}: not compared"]
+        lines += [*others, "not compared"]
+        if is_strict:
+            lines += ["and that is a failure (--strict): nothing guards what a request costs until figures of these are",
+                      "stored, from a tree whose costs are known to be right (the last one that passed, built here):",
+                      '    ./run bench guard --store "another compiler or library" && git add tests/bench/guard.json']
+        return not is_strict, lines
     judged = [judge(workload, stored["workloads"][workload], found) for workload, found in counts.items()]
     return all(is_fine for is_fine, _ in judged), [text for _, text in judged]
 
 
 def read_stored():
     if not STORED.exists():
-        return {"compiler": "nobody", "workloads": {}}
+        return {"made of": {}, "workloads": {}}
     return json.loads(STORED.read_text(encoding="utf-8"))
 
 
@@ -84,11 +110,12 @@ def take(made, workloads, requests=300, batches=3):
 
 def store(change, counts, calls):
     """Makes these the stored figures; returns what has changed, as rows of README.md."""
-    made_by = compiler()
-    before, now = read_stored(), to_json(counts, calls, made_by)
+    made = made_of()
+    before, now = read_stored(), to_json(counts, calls, made)
     STORED.write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")
-    if before["compiler"] != made_by:
-        return [f"stored; those before were of {before['compiler']}: not compared"]
+    others = differences(before, made)
+    if others:
+        return ["stored, and not compared with those before", *others]
     return table.of_change(change, before["workloads"], now["workloads"])
 
 
@@ -108,11 +135,11 @@ def print_split(counts):
 
 def run(made, quick):
     """The section of the table."""
-    stored, made_by = read_stored(), compiler()
-    is_same = stored["compiler"] == made_by
+    stored = read_stored()
+    is_same = not differences(stored, made_of())
     rows = []
     for workload, found in take(made, WORKLOADS, 100 if quick else 300, 1 if quick else 3).items():
-        most = stored["workloads"][workload]["total"] * (1 + SHARE)
+        most = stored["workloads"][workload]["total"] * (1 + SHARE) if is_same else 0
         whole = sum(cost for part, cost in found.parts.items() if part.startswith("weft/"))
         value = f"{found.even:,.0f} instructions, {whole:,.0f} of them weft's own"
         rows.append(stage.Row(NAME, f"weft {workload}", value, f"<= {most:,.0f}" if is_same else "",
@@ -122,15 +149,15 @@ def run(made, quick):
 
 def main(options):
     with stage.Stage(NAME) as made:
-        counts = take(made, options.split or WORKLOADS)
-        calls = table.take_calls(made, WORKLOADS) if options.store else None
+        counts = take(made, options.split or (table.WORKLOADS if options.store else WORKLOADS))
+        calls = table.take_calls(made, table.WORKLOADS) if options.store else None
     if options.split:
         print_split(counts)
         return 0
     if options.store:
         print("\n".join(store(options.store, counts, calls)))
         return 0
-    is_fine, lines = compare(read_stored(), counts, compiler())
+    is_fine, lines = compare(read_stored(), counts, made_of(), options.strict)
     print("\n".join(lines))
     return 0 if is_fine else 1
 

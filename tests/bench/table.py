@@ -5,7 +5,10 @@ import stage
 
 PARTS = ["llhttp", "libpq", "libc", "malloc", "plugin"]
 ROOMS = ["base", "loop", "observe", "task", "net", "http", "pg", "upstream", "plugin", "server"]
+# Those of which each request is one of its own.
+WORKLOADS = [workload for workload, (_, in_flight, _) in cost.WORKLOADS.items() if in_flight == 1]
 _SAME, _SAME_SHARE = 0.1, 0.005   # what is no change: of a count of calls, and of instructions
+_TOLD = 0.01                      # of a request's instructions: from what change on a workload has a row
 
 
 def _line(cells):
@@ -39,20 +42,29 @@ def _change(before, now, form):
     return f"{before:{form}} → {now:{form}}"
 
 
+def is_told(before, now):
+    """Has a change done something to a workload? malloc's calls count, and not what they took; calls on many connections
+    come as requests happen to meet."""
+    least = _TOLD * before["total"]
+    return (abs(now["total"] - before["total"]) > least or abs(now["calls"][0] - before["calls"][0]) > _SAME or
+            any(abs(now["parts"][part] - before["parts"][part]) > least for part in now["parts"] if part != "malloc"))
+
+
 def of_change(change, before, now):
-    """A row for each workload of what a change does; `before` and `now`: {workload: {"parts": ..., "calls": ...}}, the
-    parts as parts_of() has them, and system calls on one connection and on many."""
+    """A row for each workload to which a change does something; `before` and `now`: {workload: {"total": ..., "parts":
+    ..., "calls": ...}}, the parts as parts_of() has them, and system calls on one connection and on many."""
     lines = [_line(["change", "", "weft", *PARTS, "**instructions**", "calls, 1", f"calls, {cost.CONNECTIONS}"]),
              "|---|---|" + "---:|" * (len(PARTS) + 4)]
     for workload, found in now.items():
-        if workload not in before:
+        if workload not in before or not is_told(before[workload], found):
             continue
         old, new = before[workload]["parts"], found["parts"]
         cells = [_change(old[part], new[part], ",.0f") for part in ("weft", *PARTS)]
         whole = _change(sum(old.values()), sum(new.values()), ",.0f")
         cells += [f"**{whole}**", *(_change(*pair, ".2f") for pair in zip(before[workload]["calls"], found["calls"]))]
         lines.append(_line([change, workload, *cells]))
-    return lines
+        change = ""
+    return lines if not change else [*lines, _line([change, "none", *[""] * (len(PARTS) + 4)])]
 
 
 def by_room(counts):
@@ -65,17 +77,16 @@ def by_room(counts):
 
 def take_calls(made, workloads):
     """System calls a request on one connection and on many, by workload."""
-    host = made.weft(count.NEVER_STALLED)
+    host = made.weft(count.UNHURRIED)
     return {workload: [sum(count.syscalls(made, host, workload, connections).values())
                        for connections in (1, cost.CONNECTIONS)] for workload in workloads}
 
 
 def main(_):
-    workloads = [workload for workload, (_, in_flight, _) in cost.WORKLOADS.items() if in_flight == 1]
     with stage.Stage("table") as made:
         counter = count.Counter(made)
-        counts = {workload: counter.count(workload) for workload in workloads}
+        counts = {workload: counter.count(workload) for workload in WORKLOADS}
         made.end(counter.host)
-        calls = take_calls(made, workloads)
+        calls = take_calls(made, WORKLOADS)
     print("\n".join([*by_part(counts, calls), "", *by_room(counts)]))
     return 0

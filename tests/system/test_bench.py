@@ -117,7 +117,8 @@ def test_what_was_measured_is_kept_at_once(work, sections):
 
 
 @pytest.mark.parametrize("given", [["--only", "nothing"], ["--fast"], ["cost"], ["guard", "--fast"],
-                                       ["--quick", "guard"], ["table", "W1"], ["guard", "--split", "W0"]])
+                                       ["--quick", "guard"], ["table", "W1"], ["guard", "--split", "W0"],
+                                       ["guard", "--strict", "--store"]])
 def test_wrong_arguments_are_refused(given, capsys):
     with pytest.raises(SystemExit) as ended:
         bench.main(given)
@@ -306,14 +307,14 @@ def counted(**functions):
 def stored(tmp_path, monkeypatch):
     """A function that stores figures and has the guard find others: the outcome of its main()."""
     monkeypatch.setattr(guard, "STORED", tmp_path / "guard.json")
-    monkeypatch.setattr(guard, "compiler", lambda: "gcc 12")
+    monkeypatch.setattr(guard, "made_of", lambda: {"compiler": "gcc 12", "libpq": "libpq 15.1"})
     monkeypatch.setattr(stage, "WORK", tmp_path)
 
     def judge(before, now, *asked):
         for counts, given in ((before, ["--store"]), (now, asked)):
-            found = {workload: counts for workload in guard.WORKLOADS}
-            monkeypatch.setattr(guard, "take", lambda *_, found=found: found)
-            monkeypatch.setattr(table, "take_calls", lambda *_: {name: [6, 3.14159] for name in guard.WORKLOADS})
+            monkeypatch.setattr(guard, "take",
+                                lambda _, workloads, counts=counts: {workload: counts for workload in workloads})
+            monkeypatch.setattr(table, "take_calls", lambda _, workloads: {name: [6, 3.14159] for name in workloads})
             status = bench.main(["guard", *given])
         return status
     return judge
@@ -329,6 +330,13 @@ def test_what_has_become_dearer_fails_and_is_named(stored, capsys):
         assert f"{workload}: 10,510 instructions a request, 10,000 stored (+5.1%): more than 5% dearer" in told
     assert told.index("weft/http route: 3,000 -> 3,310") < told.index("weft/http hash: 0 -> 210")
     assert "weft/http parse" not in told and "weft/http write" not in told
+
+
+def test_what_a_worker_does_at_rest_is_taken_from_a_quiet_time():
+    seen = iter([({"connect": total}, 2) for total in (54_000_000, 54_000_000, 60_000, 54_000_000, 56_000, 1)])
+    assert count.quietest(seen.__next__) == ({"connect": 56_000}, 2)
+    with pytest.raises(RuntimeError, match="no rest: 27,000,000 instructions"):
+        count.quietest(lambda: ({"connect": 54_000_000}, 2))
 
 
 def test_an_allocation_has_a_fixed_price(stored):
@@ -351,35 +359,73 @@ def test_what_has_become_cheaper_is_to_be_stored(stored, capsys):
 
 def test_what_is_stored_is_told_as_rows(stored, capsys):
     before, now = counted(parse=6000, route=4000), counted(parse=6000, route=3000)
-    assert stored(before, before) == 0
-    capsys.readouterr()
-    bench.main(["guard", "--store", "routes are found sooner"])
-    assert ("| routes are found sooner | W3 | 10,000 | 0 | 0 | 0 | 0 | 0 | **10,000** | 6.00 | 3.14 |"
-            in capsys.readouterr().out)
     stored(before, now, "--store", "routes are found sooner")
     lines = capsys.readouterr().out.splitlines()
-    assert ("| routes are found sooner | W3 | 10,000 → 9,000 | 0 | 0 | 0 | 0 | 0 | **10,000 → 9,000** | 6.00 | 3.14 |"
+    assert ("| routes are found sooner | W1 | 10,000 → 9,000 | 0 | 0 | 0 | 0 | 0 | **10,000 → 9,000** | 6.00 | 3.14 |"
             in lines)
+    assert "|  | W6 | 10,000 → 9,000 | 0 | 0 | 0 | 0 | 0 | **10,000 → 9,000** | 6.00 | 3.14 |" in lines
+    assert len([line for line in lines if " | W" in line]) == 9
     assert len({line.count("|") for line in lines if line.startswith("|")}) == 1
 
 
-def test_another_compiler_is_told_and_not_compared(stored, capsys, monkeypatch):
-    assert stored(counted(parse=1000), counted(parse=1000)) == 0
-    monkeypatch.setattr(guard, "compiler", lambda: "gcc 13")
-    monkeypatch.setattr(guard, "take", lambda *_: {workload: counted(parse=2000) for workload in guard.WORKLOADS})
-    assert bench.main(["guard"]) == 0
-    assert "compiled with gcc 13; the stored figures are of gcc 12: not compared" in capsys.readouterr().out
+def test_a_change_has_rows_of_what_it_changes(stored, capsys):
+    def told(now, **of_it):
+        before = {"total": 10000, "parts": {"weft": 6000, "libpq": 3000, "malloc": 1000}, "calls": [6.0, 3.0]}
+        return table.is_told(before, {**before, **now, "parts": {**before["parts"], **of_it}})
+    assert not told({"total": 10100, "calls": [6.1, 9.0]}, weft=6100, libpq=2950, malloc=5000)
+    assert told({"total": 9899})
+    assert told({"calls": [5.8, 3.0]})
+    assert told({}, weft=5899, libpq=3101)
+    same = counted(parse=6000)
+    stored(same, counted(parse=6050), "--store", "what nobody sees")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].startswith("| what nobody sees | none |") and lines[-1].count("|") == lines[-2].count("|")
+    assert len(lines) == 3 + 3   # what is stored first is told in other words
+
+
+def test_another_compiler_or_library_is_not_compared_and_fails_where_that_is_strict(stored, capsys, monkeypatch):
+    assert stored(counted(parse=1000), counted(parse=1000), "--strict") == 0
+    monkeypatch.setattr(guard, "take", lambda _, workloads: {workload: counted(parse=2000) for workload in workloads})
+    for made in ({"compiler": "gcc 13", "libpq": "libpq 15.1"}, {"compiler": "gcc 12", "libpq": "libpq 15.2"}):
+        monkeypatch.setattr(guard, "made_of", lambda made=made: made)
+        capsys.readouterr()
+        assert bench.main(["guard"]) == 0
+        told = capsys.readouterr().out
+        assert "W1: 2,000 instructions a request" in told and told.endswith("not compared\n")
+        assert ("compiler: gcc 13; the stored figures are of gcc 12" in told) == (made["compiler"] == "gcc 13")
+        assert ("libpq: libpq 15.2; the stored figures are of libpq 15.1" in told) == (made["libpq"] == "libpq 15.2")
+        assert bench.main(["guard", "--strict"]) == 1
+        told = capsys.readouterr().out
+        assert "that is a failure (--strict)" in told and "./run bench guard --store" in told
+    bench.main(["guard", "--store"])
+    assert "libpq: libpq 15.2; the stored figures are of libpq 15.1" in capsys.readouterr().out
+    assert bench.main(["guard", "--strict"]) == 0
+
+
+def test_what_ci_runs_is_strict():
+    assert "\ncheck guard ./run bench guard --strict\n" in (place.ROOT / ".ci" / "run").read_text()
+
+
+def test_the_guard_counts_with_the_settings_of_a_host_in_use():
+    """But for the master's look-out for stalls. A worker that sheds nothing (0) does not look for an overload, either."""
+    assert count.UNHURRIED["server"].keys() == {"stall_warn", "stall_kill", "shed_after"}
+    assert count.UNHURRIED["server"]["shed_after"] != 0
 
 
 def test_the_compiler_is_the_build_s(made):
-    assert re.match(r"gcc \(.*\) [\d.]+, Debug, \w+$|.*clang version", guard.compiler(made.build))
+    found = guard.made_of(made.build)
+    assert re.match(r"gcc \(.*\) [\d.]+, Debug, \w+$|.*clang version", found["compiler"])
+    assert re.match(r"libpq \d\d\.\d+$", found["libpq"]) and re.match(r"glibc 2\.\d+$|another", found["libc"])
 
 
 def test_the_stored_figures_are_whole():
     kept = guard.read_stored()
-    assert list(kept["workloads"]) == guard.WORKLOADS
+    assert list(kept["workloads"]) == table.WORKLOADS and set(guard.WORKLOADS) < set(table.WORKLOADS)
+    assert all(kept["made of"][key] for key in ("compiler", "libc", "libpq"))
     for one in kept["workloads"].values():
         assert len(one["calls"]) == 2 and list(one["parts"]) == ["weft", *table.PARTS]
+    for workload in guard.WORKLOADS:
+        one = kept["workloads"][workload]
         assert 0.8 * one["total"] < sum(one["functions"].values()) <= one["total"]
 
 
