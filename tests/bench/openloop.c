@@ -15,6 +15,10 @@
  *     -p           arrivals by chance (Poisson) instead of at equal gaps
  *     -s SEED      of chance (1)
  *
+ * Of connections it says how many were open when the first request was sent and when the last one
+ * was over, how many attempts to open one came to nothing, and how many the server has ended of
+ * itself, idle ones too; one that it ends with "Connection: close" is opened again and is none.
+ *
  * SIGTERM ends it sooner, at the end of the seconds that have passed (for one window).
  *
  * A time is measured from the moment at which a request was meant to be sent: where no connection
@@ -42,7 +46,8 @@
 #include <unistd.h>
 
 enum { HEAD_MAX = 4096, EVENTS_MAX = 512, CONNECTIONS_MAX = 100000, WINDOWS_MAX = 1000 };
-enum { CALM_NS = 10000000 }; /* before one that broke is opened again */
+enum { CALM_NS = 10000000 };                /* before one that broke is opened again */
+static const uint64_t open_ns = 5000000000; /* how long all are waited for; a fifth of it for one */
 
 enum state { CONNECTING, IDLE, BUSY, BROKEN };
 
@@ -86,6 +91,14 @@ static struct {
     uint32_t conns, windows;
     bool is_poisson;
 } wish = {.seconds = 5, .timeout_ns = 5000000000, .seed = 1, .conns = 64, .windows = 1};
+
+/* Connections, of the warm-up, too. */
+static struct {
+    uint32_t begun;   /* open when the first request was sent */
+    uint32_t ended;   /* open when the last one was over */
+    uint64_t refused; /* attempts that came to nothing */
+    uint64_t lost;    /* that the server has ended, idle or with an answer due */
+} held;
 
 static struct conn *conns;
 static struct conn lists[BROKEN + 1]; /* heads; the one that came in first stands first */
@@ -174,6 +187,7 @@ static void lose(struct conn *conn, bool is_timeout)
 {
     struct window *window = conn->state == BUSY ? window_of(conn->meant_ns) : NULL;
 
+    held.lost += !is_timeout;
     if (window != NULL && is_timeout)
         window->unanswered++;
     else if (window != NULL)
@@ -194,6 +208,7 @@ static void open_conn(struct conn *conn)
     move(conn, CONNECTING);
     if (connect(conn->fd, (struct sockaddr *)&wish.addr, sizeof wish.addr) < 0 &&
         errno != EINPROGRESS) {
+        held.refused++;
         break_off(conn);
         return;
     }
@@ -313,10 +328,12 @@ static void on_event(struct conn *conn, uint32_t events)
     if (conn->fd < 0)
         return;
     if (conn->state == CONNECTING) {
-        if ((events & (EPOLLERR | EPOLLHUP)) != 0)
+        if ((events & (EPOLLERR | EPOLLHUP)) != 0) {
+            held.refused++;
             break_off(conn);
-        else if ((events & EPOLLOUT) != 0)
+        } else if ((events & EPOLLOUT) != 0) {
             move(conn, IDLE);
+        }
         return;
     }
     if ((events & EPOLLIN) != 0)
@@ -353,6 +370,7 @@ static void send_due(void)
                 return;
             send_one(conn, next_ns);
             next_ns = begun_ns + arrivals_next(&arrivals);
+            read_clock(); /* the next one may be late because of this one */
         } else {
             if (now_ns >= end_ns)
                 return;
@@ -422,7 +440,16 @@ static bool goes_on(void)
     return now_ns < end_ns || first(BUSY) != NULL || (wish.rate > 0 && next_ns < end_ns);
 }
 
-/* Opens all connections, for a second at most; those that are not open by then come later. */
+static uint32_t count_idle(void)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < wish.conns; i++)
+        count += conns[i].state == IDLE;
+    return count;
+}
+
+/* Opens all connections. Those that are not open in time come later; one must be. */
 static void open_all(void)
 {
     read_clock();
@@ -433,7 +460,8 @@ static void open_all(void)
         if (i % 256 == 255)
             wait_events(now_ns);
     }
-    while ((first(CONNECTING) != NULL || first(BROKEN) != NULL) && now_ns < begun_ns + 1000000000) {
+    while ((first(CONNECTING) != NULL || first(BROKEN) != NULL) &&
+           now_ns < begun_ns + (first(IDLE) != NULL ? open_ns : open_ns / 5)) {
         wait_events(now_ns + CALM_NS);
         end_late();
     }
@@ -441,6 +469,7 @@ static void open_all(void)
         errno = 0;
         die("cannot connect");
     }
+    held.begun = count_idle();
 }
 
 static void run(void)
@@ -461,6 +490,7 @@ static void run(void)
         end_late();
         end_sooner();
     }
+    held.ended = count_idle();
 }
 
 /* ---- telling ---- */
@@ -527,7 +557,9 @@ static void tell_all(void)
         printf("%s\n ", i > 0 ? "," : "");
         tell(&windows[i], wish.seconds / wish.windows);
     }
-    printf("]}\n");
+    printf("],\n \"connections\": {\"begun\": %u, \"ended\": %u, \"refused\": %llu, \"lost\": "
+           "%llu}}\n",
+           held.begun, held.ended, (unsigned long long)held.refused, (unsigned long long)held.lost);
     free(all);
 }
 
@@ -627,7 +659,7 @@ int main(int argc, char **argv)
         set_option(letter);
     if (argc - optind != 2 || argv[optind + 1][0] != '/') {
         fprintf(stderr, "usage: openloop [-r RATE] [-d SECONDS] [-w SECONDS] [-c CONNECTIONS] "
-                        "[-t MS] [-n WINDOWS] [-p] [-s SEED] ADDRESS:PORT PATH\n");
+                        "[-t MS] [-a MS] [-n WINDOWS] [-p] [-s SEED] ADDRESS:PORT PATH\n");
         return 2;
     }
     set_target(argv[optind]);

@@ -109,6 +109,20 @@ def test_what_comes_too_late_or_never(peer):
     assert counts(total) == [50, 0, 0, 0, 0]
 
 
+def test_connections_are_counted(peer):
+    """Those that are open, and those that the server has ended."""
+    peer.on("GET", "/", fixed(body="x"))
+    assert load(peer, "/", "-r", 50, "-d", 0.5, "-c", 3)["connections"] == {
+        "begun": 3, "ended": 3, "refused": 0, "lost": 0}
+    peer.on("GET", "/reset", lambda exchange: exchange.reset())
+    told = load(peer, "/reset", "-r", 50, "-d", 0.5, "-w", 0.5, "-c", 2)
+    assert told["connections"]["begun"] == 2 and told["connections"]["lost"] == 50   # those of the warm-up, too
+    assert told["total"]["errors"] == 25
+    peer.on("GET", "/stall", lambda exchange: exchange.stall())
+    told = load(peer, "/stall", "-r", 10, "-d", 0.5, "-c", 20, "-t", 200)
+    assert told["connections"]["lost"] == 0   # given up here
+
+
 def test_a_closed_loop(peer):
     peer.on("GET", "/", fixed(body="x"))
     total = load(peer, "/", "-d", 0.5, "-c", 3)["total"]
