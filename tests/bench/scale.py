@@ -1,15 +1,19 @@
 """Section: how far it goes. What idle connections and waiting requests hold, thousands of active connections, how fast
 connections are taken, workers, sessions, many routes and header fields, and whether memory stays what it is."""
+import collections
 import contextlib
 import json
+import os
 import pathlib
 import re
+import signal
 import subprocess
 import time
 
 import count
 import stage
 from stage import Row
+from support.cluster import halt  # noqa: E402
 
 NAME = "scale"
 IDLE_BYTES_MAX = 525            # what nginx holds
@@ -129,24 +133,62 @@ def idle(made, number, workers=1):
                f"<= {IDLE_BYTES_MAX}, all", each <= IDLE_BYTES_MAX and living == number)
 
 
-def waiting(made, number, seconds=6, is_watched=False):
+@contextlib.contextmanager
+def _nothing_stops(_):
+    yield
+
+
+@contextlib.contextmanager
+def _database_stops(made):
+    """All of it stands still."""
+    made.cluster.pause()
+    try:
+        yield
+    finally:
+        made.cluster.resume()
+
+
+@contextlib.contextmanager
+def _upstream_stops(made):
+    halt(made.upstream.pid)
+    try:
+        yield
+    finally:
+        os.kill(made.upstream.pid, signal.SIGCONT)
+
+
+# What a request may wait for: a route, and what sees to it that none is answered meanwhile. Each leaves the handler at
+# another depth of its stack.
+Wait = collections.namedtuple("Wait", "what path stops")
+SLEEP = Wait("a sleep", "/wait/{ms}", _nothing_stops)
+STATEMENT = Wait("a statement", "/wait?ms=1", _database_stops)
+CALL = Wait("a call", "/api", _upstream_stops)
+# A line that is long enough for all of them, and nobody who gives up.
+PATIENT = {"pg.main": {"queue": 20000, "queue_timeout": "2m", "statement_timeout": "2m"},
+           "upstream.quotes": {"queue": 20000, "queue_timeout": "2m", "first_byte_timeout": "2m"}}
+
+
+def waiting(made, number, wait=SLEEP, seconds=6, is_watched=False):
     """Bytes of RSS for each request that waits so long on a fiber, its connection included; is_watched: and what
     becomes of them afterwards."""
-    host = made.weft(_with(WIDE, {"plugin.scale": {"path": _plugin(made)}}), name="waiting")
+    host = made.weft(_with(WIDE, PATIENT, {"plugin.scale": {"path": _plugin(made)}}), name="waiting")
     _warm(made, host)
+    for path in ("/db", "/api"):
+        made.warm(host, path, 20)
     before, _ = _memory(host.workers())
     with _hold(made, host, number) as (held,):
         time.sleep(1)
         idling, _ = _memory(host.workers())
-        begun = time.monotonic()
-        held.ask_all(f"/wait/{seconds * 1000}")
-        time.sleep(max(0, begun + seconds - 1 - time.monotonic()))
-        after, _ = _memory(host.workers())
+        with wait.stops(made):
+            begun = time.monotonic()
+            held.ask_all(wait.path.format(ms=seconds * 1000))
+            time.sleep(max(0, begun + seconds - 1 - time.monotonic()))
+            after, _ = _memory(host.workers())
         answered = held.take_all()
         rows = [_given_back(host, number, idling, after)] if is_watched else []
     made.end(host)
     each = (after - before) / number
-    row = Row(NAME, f"{number:,} requests that wait on a fiber",
+    row = Row(NAME, f"{number:,} requests that wait for {wait.what} on a fiber",
               f"{each:.0f} bytes of RSS each, {(idling - before) / number:.0f} of them the connection; "
               f"{answered:,} answered", f"<= {WAITING_BYTES_MAX:,}, all",
               each <= WAITING_BYTES_MAX and answered == number)
@@ -189,7 +231,19 @@ def switch(made, quick):
 def _openloop(made, host, path, *options):
     command = [*made.pinned(made.load_cpus), _tool(made, "openloop"), *options, f"127.0.0.1:{host.port}", path]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    return json.loads(done.stdout)["total"]
+    return json.loads(done.stdout)
+
+
+def active_row(what, number, told):
+    """All connections must be there from the first request to the last, and each request be answered with a 200."""
+    total, conns = told["total"], told["connections"]
+    bad = total["errors"] + total["timeouts"] + total["503"]["count"] + total["other"]["count"]
+    seen = total["2xx"]
+    is_whole = conns["begun"] == conns["ended"] == number and conns["refused"] == conns["lost"] == 0
+    return Row(NAME, f"{number:,} active connections, {what}",
+               f"{total['goodput']:,.0f}/s, p50 {seen['p50_us'] / 1000:.1f} ms, p99 {seen['p99_us'] / 1000:.1f} ms, "
+               f"{bad} bad; {conns['begun']:,} open at first, {conns['ended']:,} in the end, {conns['refused']} refused, "
+               f"{conns['lost']} lost", "0 bad, all open", bad == 0 and is_whole and seen["count"] > 0)
 
 
 def active(made, number, seconds):
@@ -197,17 +251,10 @@ def active(made, number, seconds):
     host = made.weft(WIDE, name="active")
     made.warm(host, "/plaintext")
     whole = _openloop(made, host, "/plaintext", "-c", str(number), "-w", "1", "-d", str(seconds))
-    half = _openloop(made, host, "/plaintext", "-c", str(number), "-w", "1", "-d", str(seconds),
-                     "-r", str(int(whole["goodput"] / 2)), "-p")
+    rate = max(1, int(whole["total"]["goodput"] / 2))
+    half = _openloop(made, host, "/plaintext", "-c", str(number), "-w", "1", "-d", str(seconds), "-r", str(rate), "-p")
     made.end(host)
-    rows = []
-    for what, found in (("as fast as they are answered", whole), ("at half that rate", half)):
-        bad = found["errors"] + found["timeouts"]
-        seen = found["2xx"]
-        rows.append(Row(NAME, f"{number:,} active connections, {what}",
-                        f"{found['goodput']:,.0f}/s, p50 {seen['p50_us'] / 1000:.1f} ms, "
-                        f"p99 {seen['p99_us'] / 1000:.1f} ms, {bad} bad", "0 bad", bad == 0))
-    return rows
+    return [active_row("as fast as they are answered", number, whole), active_row("at half that rate", number, half)]
 
 
 def _come_and_go(made, host, seconds, number=64):
@@ -366,10 +413,11 @@ def flat(made, seconds, warm):
 
 def _quick(made):
     """What a few seconds are enough for."""
-    return [idle(made, 5000), *waiting(made, 2000, seconds=2), switch(made, True), *active(made, 2000, 1),
-            accepts(made, 1),
-            *stage.left_out(NAME, "100,000 idle connections", "memory of requests that have waited", "two workers",
-                            "W3 by sessions", "instructions of a request by routes and by header fields",
+    return [idle(made, 5000), *waiting(made, 2000, seconds=2), *waiting(made, 2000, STATEMENT, seconds=2),
+            switch(made, True), *active(made, 2000, 1), accepts(made, 1),
+            *stage.left_out(NAME, "100,000 idle connections", "requests that wait for a call",
+                            "memory of requests that have waited", "two workers", "W3 by sessions",
+                            "instructions of a request by routes and by header fields",
                             "memory over ten minutes")]
 
 
@@ -377,6 +425,7 @@ def run(made, quick):
     if quick:
         return _quick(made)
     rows = [idle(made, 10000), idle(made, 19000), idle(made, 100000, workers=6), *waiting(made, 5000),
+            *waiting(made, 5000, STATEMENT), *waiting(made, 5000, CALL),
             *waiting(made, 10000, seconds=10, is_watched=True), switch(made, False), *active(made, 10000, 5),
             accepts(made, 5), workers(made, 1, 5), workers(made, 2, 5)]
     rows += [sessions(made, number, 5) for number in (1, 4, 16, 64)]

@@ -97,9 +97,37 @@ def test_a_server_that_is_not_there_is_told(tool, free_port):
     assert done.returncode == 1 and "connections: connect: Connection refused" in done.stderr
 
 
-def test_idle_connections_and_waiting_requests(made):
+def test_idle_connections(made):
     assert "200 still answer" in scale.idle(made, 200).value
-    assert "200 answered" in scale.waiting(made, 200, seconds=2)[0].value
+
+
+@pytest.mark.parametrize("wait", [scale.SLEEP, scale.STATEMENT, scale.CALL], ids=lambda wait: wait.what)
+def test_requests_that_wait(made, wait):
+    assert "200 answered" in scale.waiting(made, 200, wait, seconds=2)[0].value
+
+
+def test_active_connections_are_all_there(made):
+    for row in scale.active(made, 200, 1):
+        assert row.ok and "200 open at first, 200 in the end, 0 refused, 0 lost" in row.value, row
+
+
+def test_active_connections_that_do_not_fit_are_noticed(made, monkeypatch):
+    monkeypatch.setitem(scale.WIDE["server"], "connections_max", 100)
+    monkeypatch.setitem(scale.WIDE["server"], "connections_soft", 100)
+    rows = scale.active(made, 300, 1)
+    assert [row.ok for row in rows] == [False, False], rows
+
+
+@pytest.mark.parametrize("what, held", [
+    ({}, True), ({"503": 1}, False), ({"other": 1}, False), ({"errors": 1}, False), ({"timeouts": 1}, False),
+    ({"2xx": 0}, False), ({"begun": 9}, False), ({"ended": 9}, False), ({"refused": 1}, False), ({"lost": 1}, False)])
+def test_bars_of_active_connections(what, held):
+    classes = {name: {"count": what.get(name, count), "p50_us": 1, "p99_us": 1}
+               for name, count in (("2xx", 5), ("503", 0), ("other", 0))}
+    total = {"goodput": 5, "errors": what.get("errors", 0), "timeouts": what.get("timeouts", 0), **classes}
+    conns = {"begun": 10, "ended": 10, "refused": 0, "lost": 0}
+    conns.update({name: count for name, count in what.items() if name in conns})
+    assert scale.active_row("so", 10, {"total": total, "connections": conns}).ok is held
 
 
 def test_routes_of_the_plugin(made, start_weft):
