@@ -4,6 +4,7 @@
 #include "lib/loop_driver.h"
 #include "lib/pg_fixture.h"
 #include "lib/test.h"
+#include "pg/copy.h"
 #include "pg/private.h"
 #include "pg/transaction.h"
 
@@ -256,6 +257,49 @@ static void test_a_neighbour_that_commits_by_itself_runs_once(void **state)
     speed_up();
 }
 
+/* A signal that is late may as well hit what is sent in the end of a transaction or a COPY. When it
+ * does cannot be chosen: texts that fail as if it had take their place. */
+static const char hit[] = "do $$ begin raise exception using errcode = '57014'; end $$";
+
+static void test_a_rollback_that_is_hit_rolls_back(void **state)
+{
+    struct pg_transaction *transaction;
+    struct op *op;
+
+    (void)state;
+    pg_server_need(&server);
+    start_anew(1);
+    transaction = begin_transaction();
+    op = start_on(transaction, "insert into written values (1)");
+    assert_int_equal(pg_world_await(&world, op), ERR_OK);
+    op = pg_rollback(transaction);
+    pg_query_of(op)->sql = span_of(hit); /* before the turn ends, which sends it */
+    assert_int_equal(pg_world_await(&world, op), ERR_OK);
+    pg_world_check(pg_world_run(&world, "select count(*) from written"), "0");
+    assert_int_equal(counts()->sessions_lost, 0);
+}
+
+/* Its session would have no limit of time from there on. */
+static void test_a_session_is_closed_where_the_end_of_a_copy_is_hit(void **state)
+{
+    struct op *copy;
+
+    (void)state;
+    pg_server_need(&server);
+    world.options.sessions_max = 1;
+    pg_world_start(&world);
+    copy = pg_copy_in(world.scope, &(struct pg_call){.pool = world.pool,
+                                                     .sql = SPAN("copy written from stdin"),
+                                                     .is_copy = true});
+    assert_int_equal(pg_world_await(&world, copy), ERR_OK);
+    assert_string_equal(world.pool->sessions[0]->_copying.restore, "reset statement_timeout");
+    world.pool->sessions[0]->_copying.restore = hit;
+    assert_int_equal(pg_world_await(&world, pg_copy_end(copy)), ERR_OK);
+    until_idle();
+    pg_world_check(pg_world_run(&world, "show statement_timeout"), "5s");
+    assert_int_equal(counts()->sessions_lost, 1);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, pg_set_up_ahead, pg_tear_down)
@@ -265,6 +309,8 @@ int main(void)
         TEST(test_nor_is_one_whose_cancel_was_never_answered),
         TEST(test_a_neighbour_that_is_hit_late_is_run_again),
         TEST(test_a_neighbour_that_commits_by_itself_runs_once),
+        TEST(test_a_rollback_that_is_hit_rolls_back),
+        TEST(test_a_session_is_closed_where_the_end_of_a_copy_is_hit),
     };
 #undef TEST
 
