@@ -65,15 +65,19 @@ struct span pg_result_sqlstate(const struct pg_result *result)
     return span_of(PQresultErrorField(result, PG_DIAG_SQLSTATE));
 }
 
-/* One line, cut where it is very long. */
+/* One line, cut where it is very long, and not within a character. What is no UTF-8 loses no more
+ * than the longest character has. */
 static struct span cut(struct span text)
 {
-    for (size_t i = 0; i < text.len; i++) {
-        if (text.ptr[i] == '\n' || i == MESSAGE_MAX)
-            text.len = i;
+    size_t len = 0;
+
+    while (len < text.len && len < MESSAGE_MAX && text.ptr[len] != '\n')
+        len++;
+    if (len == MESSAGE_MAX && len < text.len) {
+        while (len > MESSAGE_MAX - 3 && ((unsigned char)text.ptr[len] & 0xc0) == 0x80)
+            len--;
     }
-    while (text.len == MESSAGE_MAX && ((unsigned char)text.ptr[text.len] & 0xc0) == 0x80)
-        text.len--; /* not within a character */
+    text.len = len;
     return text;
 }
 

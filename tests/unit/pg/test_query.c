@@ -463,6 +463,31 @@ static void test_a_very_long_error_is_cut(void **state)
     assert_in_range(world.scope->arena.bytes, 0, 10000);
 }
 
+/* Wherever the limit falls. */
+static void test_it_is_cut_behind_a_whole_character(void **state)
+{
+    static const char *const characters[] = {"x", "\xc3\xa4", "\xe2\x82\xac", "\xf0\x9f\x98\x80"};
+
+    (void)state;
+    pg_server_need(&server);
+    for (size_t size = 1; size <= 4; size++) {
+        for (size_t before = 0; before < size; before++) {
+            size_t whole = (2048 - before) / size;
+            char sql[128];
+            struct op *op;
+
+            (void)snprintf(sql, sizeof sql,
+                           "select raises('P0001', repeat('y', %zu) || repeat('%s', 2048))", before,
+                           characters[size - 1]);
+            op = pg_world_start_sql(&world, sql, 0, NULL);
+            assert_int_equal(pg_world_await(&world, op), ERR_DB);
+            assert_int_equal(op->error.len, before + whole * size);
+            for (size_t at = before; at < op->error.len; at += size)
+                assert_memory_equal(op->error.ptr + at, characters[size - 1], size);
+        }
+    }
+}
+
 /* Canceling */
 
 static void test_canceled_while_it_waits_it_is_never_sent(void **state)
@@ -581,6 +606,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_parameters_beyond_the_limit_of_memory, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_a_very_long_error_is_cut, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_it_is_cut_behind_a_whole_character, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_cannot_be_run_is_refused_at_once, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_canceled_while_it_waits_it_is_never_sent, set_up,
