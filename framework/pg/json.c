@@ -2,7 +2,8 @@
  *
  * Rows become objects with the columns in their order. The client encoding is UTF-8, and the server
  * sees to it, unless a function changes the setting: what is not UTF-8 then becomes U+FFFD, so that
- * the text is JSON in every case. */
+ * the text is JSON in every case. One is left: values of type JSON are not parsed, and an encoding
+ * that has the byte of a backslash within characters (SJIS, BIG5, GBK) may break their strings. */
 #include "base/check.h"
 #include "base/mem.h"
 #include "pg/binary.h"
@@ -10,7 +11,9 @@
 #include "pg/types.h"
 #include <stdio.h>
 
-enum style { AS_STRING, AS_IS, AS_BOOL, AS_NUMBER };
+enum style { AS_STRING, AS_IS, AS_JSON, AS_BOOL, AS_NUMBER };
+
+#define REPLACEMENT "\xef\xbf\xbd" /* U+FFFD */
 
 /* A column, made ready once for all rows. */
 struct column {
@@ -38,9 +41,10 @@ static enum style style_of(uint32_t type)
     case PG_OID_INT4:
     case PG_OID_INT8:
     case PG_OID_OID:
+        return AS_IS;
     case PG_OID_JSON:
     case PG_OID_JSONB:
-        return AS_IS;
+        return AS_JSON;
     case PG_OID_FLOAT4:
     case PG_OID_FLOAT8:
     case PG_OID_NUMERIC:
@@ -134,12 +138,54 @@ static void append_escaped(struct writer *out, struct span text)
         }
         put(out, (struct span){text.ptr + from, at - from});
         if (bytes[at] >= 0x80)
-            put(out, SPAN("\xef\xbf\xbd"));
+            put(out, SPAN(REPLACEMENT));
         else
             escape(out, bytes[at]);
         from = ++at;
     }
     put(out, (struct span){text.ptr + from, at - from});
+}
+
+/* How many of the bytes at `text` are UTF-8, up to the first one that is not. */
+static size_t good_len(const unsigned char *text, size_t len)
+{
+    size_t at = 0;
+
+    while (at < len) {
+        uint64_t eight;
+        size_t more;
+
+        if (len - at >= sizeof eight) {
+            memcpy(&eight, text + at, sizeof eight);
+            if ((eight & UINT64_C(0x8080808080808080)) == 0) {
+                at += sizeof eight;
+                continue;
+            }
+        }
+        more = text[at] < 0x80 ? 1 : utf8_len(text + at, len - at);
+        if (more == 0)
+            break;
+        at += more;
+    }
+    return at;
+}
+
+/* What the server has checked to be JSON, as it is, but for bytes that are not UTF-8: in JSON they
+ * are within strings. */
+static void append_json(struct writer *out, struct span text)
+{
+    size_t at = 0;
+
+    while (at < text.len) {
+        size_t good = good_len((const unsigned char *)text.ptr + at, text.len - at);
+
+        put(out, (struct span){text.ptr + at, good});
+        at += good;
+        if (at == text.len)
+            break;
+        put(out, SPAN(REPLACEMENT));
+        at++;
+    }
 }
 
 static void append_string(struct writer *out, struct span text)
@@ -164,6 +210,9 @@ static void append_value(struct writer *out, struct span value, enum style style
     switch (style) {
     case AS_IS:
         put(out, value);
+        return;
+    case AS_JSON:
+        append_json(out, value);
         return;
     case AS_BOOL:
         put(out, span_equal(value, SPAN("t")) ? SPAN("true") : SPAN("false"));

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define BAD "\xef\xbf\xbd" /* U+FFFD */
+
 static struct pg_server server;
 static struct pg_world world;
 
@@ -136,12 +138,63 @@ static void test_what_is_not_utf8_is_replaced(void **state)
                                    "convert_from('\\xf4908080', 'SQL_ASCII') as t"),
                 true, 100, &out));
     buf_append(&out, (struct span){"", 1});
-#define BAD "\xef\xbf\xbd"
     assert_string_equal(out.data,
                         "{\"t\":\"A" BAD "ä" BAD BAD BAD BAD BAD BAD BAD BAD BAD BAD "\"}");
-#undef BAD
     buf_release(&out);
     pg_world_deinit(&raw);
+}
+
+/* Nothing else in it is touched: what was escaped stays so, and is not escaped again. */
+static void test_nor_what_is_not_utf8_in_json(void **state)
+{
+    static const char *const types[] = {"json", "jsonb"};
+    struct pg_world raw;
+
+    (void)state;
+    pg_server_need(&server);
+    (void)pg_server_run(&server, "drop database if exists raw");
+    (void)pg_server_run(&server, "create database raw template template0 encoding 'SQL_ASCII'");
+    pg_world_init(&raw, &server);
+    strcpy(raw.options.dbname, "raw");
+    raw.options.sessions_max = 1;
+    pg_world_start(&raw);
+    pg_world_run(&raw, "select set_config('client_encoding', 'SQL_ASCII', false)");
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        char sql[256];
+        struct buf out = {0};
+
+        (void)snprintf(
+            sql, sizeof sql,
+            "select convert_from('{\"\\377t\": \"\\\\\"12345678 \\303\\303\\244\\377\"}', "
+            "'SQL_ASCII')::%s as t",
+            types[i]);
+        assert_true(pg_json(pg_world_run(&raw, sql), true, 100, &out));
+        buf_append(&out, (struct span){"", 1});
+        assert_string_equal(out.data, "{\"t\":{\"" BAD "t\": \"\\\"12345678 " BAD "ä" BAD "\"}}");
+        buf_release(&out);
+    }
+    pg_world_deinit(&raw);
+}
+
+/* As a function may set it, whatever the database has. */
+static void test_latin1_in_json_is_replaced(void **state)
+{
+    struct pg_world latin;
+    struct buf out = {0};
+
+    (void)state;
+    pg_server_need(&server);
+    pg_world_init(&latin, &server);
+    latin.options.sessions_max = 1;
+    pg_world_start(&latin);
+    pg_world_run(&latin, "select set_config('client_encoding', 'LATIN1', false)");
+    assert_true(pg_json(pg_world_run(&latin, "select jsonb_build_array(chr(228), 1) as t, "
+                                             "json_build_object('k', chr(223)) as u"),
+                        true, 100, &out));
+    buf_append(&out, (struct span){"", 1});
+    assert_string_equal(out.data, "{\"t\":[\"" BAD "\", 1],\"u\":{\"k\" : \"" BAD "\"}}");
+    buf_release(&out);
+    pg_world_deinit(&latin);
 }
 
 /* To the byte. */
@@ -185,6 +238,8 @@ int main(void)
         cmocka_unit_test(test_no_more_is_written_than_may_be),
         cmocka_unit_test(test_the_server_reads_back_what_was_written),
         cmocka_unit_test(test_what_is_not_utf8_is_replaced),
+        cmocka_unit_test(test_nor_what_is_not_utf8_in_json),
+        cmocka_unit_test(test_latin1_in_json_is_replaced),
     };
 
     return cmocka_run_group_tests(tests, start_server, stop_server);
