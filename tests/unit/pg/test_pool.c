@@ -487,6 +487,32 @@ static void test_idle_sessions_that_end_are_replaced(void **state)
     pg_world_check(pg_world_run(&world, "select 'well'"), "well");
 }
 
+/* However often all are lost, as many as may be are opened again when they are needed. */
+static void test_all_that_were_lost_can_be_had_again(void **state)
+{
+    (void)state;
+    pg_server_need(&server);
+    world.options.depth_max = 1;
+    world.options.queue_timeout_ms = 20000;
+    pg_world_start(&world);
+    for (uint32_t round = 0; round < 3; round++) {
+        struct op *ops[4];
+
+        for (int i = 0; i < 4; i++)
+            ops[i] = pg_world_start_sql(&world, "select pg_sleep(60)", 0, NULL);
+        pg_world_until_sessions(&world, 4);
+        assert_int_equal(counts()->sessions, 4);
+        for (int i = 0; i < 4; i++)
+            op_cancel(ops[i]);
+        kill_sessions();
+        for (int i = 0; i < 2000 && counts()->sessions_lost < 4 * (round + 1); i++)
+            loop_turn(world.loop, 10);
+        assert_int_equal(counts()->sessions_lost, 4 * (round + 1));
+        pg_world_renew(&world);
+    }
+    pg_world_check(pg_world_run(&world, "select 'well'"), "well");
+}
+
 static void test_a_session_that_breaks_answers_for_what_runs(void **state)
 {
     const struct pg_statement *reads;
@@ -691,6 +717,7 @@ int main(void)
         TEST(test_the_last_run_has_no_neighbours),
         TEST(test_a_wrong_declaration_is_refused),
         TEST(test_idle_sessions_that_end_are_replaced),
+        TEST(test_all_that_were_lost_can_be_had_again),
         TEST(test_a_session_that_breaks_answers_for_what_runs),
         TEST(test_the_server_stops_and_starts),
         TEST(test_who_waits_through_a_restart_is_served),
