@@ -327,14 +327,24 @@ static void test_ints_and_bools_come_back(void **state)
 
 /* Texts, bytes, arrays */
 
+/* Any bytes, or characters of each length, among them all that mean something in an array. */
 static struct span random_text(char *out, bool may_be_any)
 {
-    static const char letters[] = "ab,{}\"\\ '\nNULLx\t[]=;%$\xc3\xa4";
-    size_t len = random_below(&dice, 3) == 0 ? 0 : random_below(&dice, TEXT_MAX);
+    static const char *const letters[] = {
+        "a", "b",  ",", "{", "}", "\"", "\\", " ", "'",        "\n",           "NULL",
+        "x", "\t", "[", "]", "=", ";",  "%",  "$", "\xc3\xa4", "\xe2\x82\xac", "\xf0\x9f\x98\x80"};
+    size_t most = random_below(&dice, 3) == 0 ? 0 : random_below(&dice, TEXT_MAX), len = 0;
 
-    for (size_t i = 0; i < len; i++) {
-        out[i] = may_be_any ? (char)random_below(&dice, 256)
-                            : letters[random_below(&dice, sizeof letters - 3)];
+    while (len < most) {
+        const char *letter = letters[random_below(&dice, sizeof letters / sizeof letters[0])];
+
+        if (may_be_any)
+            out[len++] = (char)random_below(&dice, 256);
+        else if (len + strlen(letter) > most)
+            break;
+        else
+            for (; *letter != '\0'; letter++)
+                out[len++] = *letter;
     }
     return (struct span){out, len};
 }
