@@ -38,6 +38,8 @@ enum {
 
 #define CONNECT_MAGIC 0x7067636eu
 
+static const char pooler_problem[] = "a pooler wants prepared = off";
+
 /* Where an attempt goes on that has failed with an address. */
 enum course { TO_NEXT_ADDRESS, TO_NEXT_SERVER, TO_NOBODY };
 
@@ -204,42 +206,70 @@ static bool ask_limits(struct pg_connect *connect, uint64_t end_us)
     return true;
 }
 
-/* A server on another system may refuse the setting: it is only a net. */
-static bool check_client(struct pg_connect *connect, uint64_t end_us)
+/* Is it answered by the process that the login has told of? */
+static bool is_same_process(const struct pg_connect *connect, const PGresult *result)
 {
-    PGresult *result;
+    return strtol(PQgetvalue(result, 0, 0), NULL, 10) == PQbackendPID(connect->conn);
+}
 
-    if (PQserverVersion(connect->conn) < VERSION_CLIENT_CHECK)
+/* Who answers, when its server was started, and the net is put up, all in one round trip; not for
+ * the session of others that a pooler has lent for this. */
+static bool look_behind(struct pg_connect *connect, uint64_t end_us, PGresult **result)
+{
+    bool may_check = connect->is_prepared && PQserverVersion(connect->conn) >= VERSION_CLIENT_CHECK;
+    char sql[512];
+
+    (void)snprintf(sql, sizeof sql,
+                   "select pg_catalog.pg_backend_pid(), (extract(epoch from"
+                   " pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint,"
+                   " case pg_catalog.pg_backend_pid() when %d then"
+                   " pg_catalog.set_config('%s', '%s', false) is not null end",
+                   may_check ? PQbackendPID(connect->conn) : 0, PG_CLIENT_CHECK_NAME,
+                   PG_CLIENT_CHECK_TIME);
+    if (!ask(connect, sql, end_us, result))
+        return false;
+    if (PQresultStatus(*result) != PGRES_TUPLES_OK || PQntuples(*result) != 1)
         return true;
-    if (!ask(connect, PG_CLIENT_CHECK_SQL, end_us, &result))
-        return false;
-    connect->traits.checks_client = PQresultStatus(result) == PGRES_COMMAND_OK;
-    PQclear(result);
+    connect->traits.server_us = strtoull(PQgetvalue(*result, 0, 1), NULL, 10);
+    connect->traits.checks_client = strcmp(PQgetvalue(*result, 0, 2), "t") == 0;
     return true;
 }
 
-/* A pooler that hands out sessions by transactions tells of a process that there is not. */
-static bool look_behind(struct pg_connect *connect, uint64_t end_us)
+/* A server on another system may refuse the setting, which is only a net, or not know when it was
+ * started: it is asked for the least then. */
+static bool find_traits(struct pg_connect *connect, uint64_t end_us)
 {
     PGresult *result;
+    bool is_told;
 
-    if (!ask(connect, "select pg_catalog.pg_backend_pid()", end_us, &result))
+    if (!look_behind(connect, end_us, &result))
         return false;
-    connect->traits.is_direct =
-        PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1 &&
-        strtol(PQgetvalue(result, 0, 0), NULL, 10) == PQbackendPID(connect->conn);
+    if (PQresultStatus(result) != PGRES_TUPLES_OK) {
+        PQclear(result);
+        if (!ask(connect, "select pg_catalog.pg_backend_pid()", end_us, &result))
+            return false;
+    }
+    is_told = PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1;
+    connect->traits.is_direct = is_told ? is_same_process(connect, result) : connect->is_prepared;
     PQclear(result);
     return true;
 }
 
+/* A pooler tells of a process that there is not: what is prepared would be on another session the
+ * next time, a cancel would hit nobody, and what is listened to would be heard by nobody. */
 static bool set_up(struct pg_connect *connect, uint64_t end_us)
 {
-    if (!connect->is_prepared)
-        return look_behind(connect, end_us);
-    connect->traits.is_direct = true;
-    if (connect->asks_limits)
+    connect->traits.is_direct = connect->is_prepared;
+    if (connect->is_prepared && connect->asks_limits)
         return ask_limits(connect, end_us); /* and is not used for more */
-    return check_client(connect, end_us);
+    if (PQserverVersion(connect->conn) == 0)
+        return true; /* the test kit's, which answers to plugins only */
+    if (!find_traits(connect, end_us))
+        return false;
+    if (connect->traits.is_direct || !connect->is_prepared)
+        return true;
+    connect->course = TO_NOBODY;
+    return fail(connect, pooler_problem);
 }
 
 static void ignore_notice(void *data, const PGresult *result)
@@ -265,7 +295,7 @@ static bool open_conn(struct pg_connect *connect, const struct pg_parameters *pa
     }
     /* PgBouncer before 1.20. */
     if (strstr(connect->problem, "unsupported startup parameter") != NULL)
-        return fail(connect, "a pooler wants prepared = off");
+        return fail(connect, pooler_problem);
     return false;
 }
 

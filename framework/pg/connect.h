@@ -12,7 +12,9 @@
 #include "pg/options.h"
 
 /* A net: the server looks now and then whether the client of a running statement is still there. */
-#define PG_CLIENT_CHECK_SQL "set client_connection_check_interval = '2s'"
+#define PG_CLIENT_CHECK_NAME "client_connection_check_interval"
+#define PG_CLIENT_CHECK_TIME "2s"
+#define PG_CLIENT_CHECK_SQL  "set " PG_CLIENT_CHECK_NAME " = '" PG_CLIENT_CHECK_TIME "'"
 
 struct helpers;
 struct pg_addresses;
@@ -36,6 +38,7 @@ struct pg_limits {
 struct pg_traits {
     bool is_direct;     /* it is one session of the server's all the time: no pooler hands it out */
     bool checks_client; /* PG_CLIENT_CHECK_SQL was run on it */
+    uint64_t server_us; /* when the server was started, by its own clock; 0: it does not say */
 };
 
 /* Which server it is to be. */

@@ -197,3 +197,16 @@ def test_without_prepared_off_the_log_says_what_to_do(start_weft, sections):
     host = start_weft(sections)
     assert host.get("/books/1", timeout=30).status == 503
     host.wait_log("cannot open a session: .*prepared = off")
+
+
+def test_nor_does_a_pooler_that_says_nothing_stay_unnoticed(start_weft, sections, cluster, free_port):
+    """It takes the settings that come with a session's start, and throws them away: what is prepared would be on
+    another session of the server, nothing could be canceled, and nobody would hear what he listens to."""
+    pooler = Pooler(free_port(), cluster, SESSIONS, "ignore_startup_parameters = options")
+    try:
+        sections["pg.main"].update(prepared="on", port=pooler.port, queue_timeout="2s")
+        host = start_weft(sections)
+        assert host.get("/books/1", timeout=30).status == 503
+        host.wait_log("cannot open a session: a pooler wants prepared = off")
+    finally:
+        pooler.end()

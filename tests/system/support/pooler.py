@@ -13,9 +13,9 @@ PROGRAM = shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbi
 
 class Pooler:
     """Listens on 127.0.0.1:port until end(). Role weft needs no password; `sessions` is how many sessions of the
-    server all clients of a database share."""
+    server all clients of a database share; `settings` are further lines of its file."""
 
-    def __init__(self, port, cluster, sessions):
+    def __init__(self, port, cluster, sessions, settings=""):
         self.port = port
         # It refuses to run as root: who runs it instead has to reach its files.
         owner = pwd.getpwnam("postgres") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
@@ -31,6 +31,7 @@ auth_type = trust
 auth_file = {self._folder}/users
 pool_mode = transaction
 default_pool_size = {sessions}
+{settings}
 """)
         for path in (self._folder, *self._folder.iterdir()):
             os.chown(path, owner.pw_uid, owner.pw_gid)
