@@ -33,8 +33,8 @@ bool pg_session_is_beside(const struct pg_session *session, const struct pg_sess
 {
     const PGconn *one = session->conn, *two = other->conn;
 
-    return strcmp(PQhost(one), PQhost(two)) == 0 && strcmp(PQport(one), PQport(two)) == 0 &&
-           strcmp(PQhostaddr(one), PQhostaddr(two)) == 0;
+    return session->server_us == other->server_us && strcmp(PQhost(one), PQhost(two)) == 0 &&
+           strcmp(PQport(one), PQport(two)) == 0 && strcmp(PQhostaddr(one), PQhostaddr(two)) == 0;
 }
 
 int pg_session_backend(const struct pg_session *session)

@@ -14,6 +14,10 @@
  * applied. What may commit by itself, as a CALL, is not: it fails, and may have been applied
  * (pg/query.c). An idle backend takes the signal before anything else.
  *
+ * An address may lead to another server each time, where process ids are those of strangers: a
+ * session that is not beside the victim goes, and another one is opened, a few times. Then the
+ * victim is let be: the server's own limits end what it runs.
+ *
  * Where the session that asked for the cancel is lost before the answer, nobody hears when, or
  * whether, the signal is sent: the victim is lent to nobody any more, and closed once it is idle.
  */
@@ -30,7 +34,8 @@ enum {
     CANCEL_AGAIN_MS = 100, /* what goes on all the same */
     STALL_MS = 1000,       /* how long it may take to answer */
     OPEN_AGAIN_MS = 1000,  /* after an attempt that failed, more or less */
-    OPEN_AGAIN_DOUBLINGS = 7
+    OPEN_AGAIN_DOUBLINGS = 7,
+    ERRANDS_MAX = 8 /* to one session's server, where a balancer leads to others */
 };
 
 static void on_timer(struct timer *timer);
@@ -188,11 +193,13 @@ static const struct pg_session_owner session_owner = {
 };
 
 /* What was opened; NULL: nothing was. */
-static struct pg_session *make_session(struct pg_pool *pool, struct pg_conn *conn,
-                                       const char *problem)
+static struct pg_session *make_session(struct pg_pool *pool, const struct pg_connect *connect,
+                                       struct pg_conn *conn, const char *problem)
 {
-    const struct pg_session_options options = {
-        .result_max = pool->options->result_max, .depth_max = 1, .stall_ms = STALL_MS};
+    const struct pg_session_options options = {.result_max = pool->options->result_max,
+                                               .depth_max = 1,
+                                               .stall_ms = STALL_MS,
+                                               .server_us = pg_connect_traits(connect)->server_us};
 
     CHECK_OBJ(pool, PG_POOL_MAGIC);
     if (conn != NULL)
@@ -210,7 +217,7 @@ static void on_connected(void *data, struct pg_connect *connect, struct pg_conn 
     CHECK(control->opening == connect);
     CHECK(control->session == NULL);
     control->opening = NULL;
-    control->session = make_session(pool, conn, problem);
+    control->session = make_session(pool, connect, conn, problem);
     if (control->session == NULL) {
         pg_listener_refused(&pool->listener, problem);
         open_later(control);
@@ -231,7 +238,7 @@ static void on_errand_connected(void *data, struct pg_connect *connect, struct p
     CHECK(control->errand_opening == connect);
     CHECK(control->errand == NULL);
     control->errand_opening = NULL;
-    control->errand = make_session(pool, conn, problem);
+    control->errand = make_session(pool, connect, conn, problem);
     close_spare(control);
     if (control->state == PG_CONTROL_LOOKING)
         look_in(control, conn != NULL ? 0 : open_again_ms(control));
@@ -302,6 +309,8 @@ static struct pg_session *find_victim(const struct pg_pool *pool, bool *is_young
         struct pg_session *session = pool->sessions[i];
         uint64_t age_us = loop_now_us(pool->loop) - session->load.head_since_us;
 
+        if (session->is_out_of_reach)
+            continue;
         if (!is_given_up(session)) {
             *is_young |= has_given_up(session);
             continue;
@@ -318,9 +327,32 @@ static void open_errand(struct pg_control *control, const struct pg_session *vic
 {
     const struct pg_wish wish = {.first = control->pool->server, .like = victim->conn};
 
-    if (control->errand_opening == NULL)
-        control->errand_opening = pg_connect_start(control->pool->helpers, control->pool->options,
-                                                   &wish, on_errand_connected, control->pool);
+    control->errand_for = victim->number;
+    control->errand_opening = pg_connect_start(control->pool->helpers, control->pool->options,
+                                               &wish, on_errand_connected, control->pool);
+}
+
+static void let_be(struct pg_control *control, struct pg_session *victim)
+{
+    log_warn("pg %s: session %u runs what nobody waits for, and its server cannot be reached to "
+             "cancel that: its address leads to others; statement_timeout is left",
+             control->pool->name, victim->number);
+    victim->is_out_of_reach = true;
+    victim->expires_ms = loop_now_ms(control->pool->loop); /* another one may be better off */
+    look_in(control, 0);
+}
+
+/* One more, unless enough of them have gone astray. */
+static void send_errand(struct pg_control *control, struct pg_session *victim)
+{
+    bool was_sent = control->errand != NULL && control->errand_for == victim->number;
+
+    control->errands_astray = was_sent ? control->errands_astray + 1 : 0;
+    close_one(control, control->errand);
+    if (control->errands_astray < ERRANDS_MAX)
+        open_errand(control, victim);
+    else
+        let_be(control, victim);
 }
 
 /* Process ids are a server's own: the cancel is asked for on that of the victim. */
@@ -330,9 +362,8 @@ static void reach(struct pg_control *control, struct pg_session *victim)
         cancel(control, control->session, victim);
     } else if (control->errand != NULL && pg_session_is_beside(control->errand, victim)) {
         cancel(control, control->errand, victim);
-    } else {
-        close_one(control, control->errand);
-        open_errand(control, victim);
+    } else if (control->errand_opening == NULL) {
+        send_errand(control, victim);
     }
 }
 

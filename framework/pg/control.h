@@ -32,6 +32,8 @@ struct pg_control {
     struct pg_session
         *session;              /* its own, which listens, and cancels where it is; NULL: not open */
     struct pg_session *errand; /* to cancel where that is not; NULL: not open */
+    uint32_t errand_for;       /* number of the session that it was opened for last */
+    uint32_t errands_astray;   /* opened for that one in a row, which came to other servers */
     struct pg_session *canceler;       /* which of them has canceled last */
     struct pg_connect *opening;        /* of the one that listens, under way; NULL: not */
     struct timer open_timer;           /* its next attempt */

@@ -569,6 +569,7 @@ void pg_pool_add(struct pg_pool *pool, struct pg_conn *conn, const struct pg_tra
         .is_prepared = options->is_prepared,
         .is_direct = traits->is_direct,
         .checks_client = traits->checks_client,
+        .server_us = traits->server_us,
     };
     struct pg_session *session;
 

@@ -460,6 +460,7 @@ static void set(struct pg_session *session, const struct pg_session_options *opt
     session->has_prepared = options->is_prepared;
     session->is_direct = options->is_direct;
     session->checks_client = options->checks_client;
+    session->server_us = options->server_us;
     pg_flights_init(&session->_flights, (options->depth_max + 1) * PLACES_PER_STATEMENT +
                                             2 * PG_STALE_MAX + PLACES_PER_UNDO * PG_NESTED_MAX +
                                             PLACES_TO_CLEAN);

@@ -83,6 +83,7 @@ struct pg_session {
                                            * is idle, and what is hit is run again */
     uint32_t canceled_place;              /* the head that was canceled last, or PG_NOWHERE */
     uint64_t canceled_ms;                 /* and when, on the loop's scale */
+    bool is_out_of_reach;                 /* no session of pg/control.c comes to its server */
     bool has_own_limit;                   /* pinned: a limit of time may be set that is not the
                                            * pool's, and the head is as old as that allows */
     bool is_touched;                      /* pinned: it is to be cleaned before it is lent again */
@@ -104,6 +105,7 @@ struct pg_session {
     struct pg_prepared_set _prepared;     /* what the server has prepared */
     bool is_direct;                       /* it is one session of the server's all the time */
     bool checks_client;                   /* PG_CLIENT_CHECK_SQL was run on it */
+    uint64_t server_us;                   /* see struct pg_traits */
     struct pg_prepared _cleaning[PG_CLEANING_STEPS]; /* for clean.c */
     struct pg_prepared _guard;                       /* the guard's */
     uint32_t _stale[PG_STALE_MAX];  /* numbers of names to deallocate with the next send */
@@ -132,6 +134,7 @@ struct pg_session_options {
     uint32_t number;     /* for logs */
     bool is_direct;      /* it is one session of the server's all the time */
     bool checks_client;  /* PG_CLIENT_CHECK_SQL was run on it */
+    uint64_t server_us;  /* see struct pg_traits */
     bool is_prepared;    /* false: nothing is prepared on it, which costs the server more */
 };
 
@@ -246,7 +249,7 @@ bool pg_session_is_clean(const struct pg_session *session);
  * by SET TRANSACTION, or what a function has set. */
 bool pg_session_takes_writes(const struct pg_session *session);
 
-/* Are both sessions of one server? */
+/* Are both sessions of one server? One address may be that of several: a balancer's. */
 bool pg_session_is_beside(const struct pg_session *session, const struct pg_session *other);
 
 /* The server's process, for pg_cancel_backend(). */

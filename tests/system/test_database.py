@@ -18,6 +18,7 @@ from support import place
 from support.client import Client
 from support.cluster import Cluster, Database
 from support.host import run_weft
+from support.proxy import Proxy
 from support.wait import wait_until
 
 SERVER = {"request_timeout": "2s"}
@@ -591,3 +592,45 @@ def test_a_silent_server_is_not_in_the_way_of_others(start_weft, books, silent):
             assert is_well(host)
             wait_until(lambda: books.run("select count(*) from pg_stat_activity where datname = current_database()"
                                          " and pid <> pg_backend_pid()") == [(0,)])
+
+
+# a balancer before several servers
+
+@pytest.fixture
+def other_on_tcp(cluster_on_tcp):
+    """Another one, where the same password counts."""
+    made = Cluster(place.BUILD / "tests" / "pg" / f"other-{place.free_port()}", "--tcp")
+    made.start()
+    made.run("alter role weft password %s", cluster_on_tcp.env["PGPASSWORD"])
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def balancer(cluster_on_tcp, free_port):
+    made = Proxy(free_port(), ("127.0.0.1", int(cluster_on_tcp.env["PGPORT"])))
+    yield made
+    made.end()
+
+
+@pytest.mark.parametrize("gone_astray", [2, 1000])
+def test_a_cancel_behind_a_balancer(start_weft, cluster_on_tcp, other_on_tcp, balancer, gone_astray):
+    """It is asked for on the victim's server alone, since elsewhere the process's number is a stranger's; and that
+    server is not looked for without end."""
+    here, there = (("127.0.0.1", int(one.env["PGPORT"])) for one in (cluster_on_tcp, other_on_tcp))
+    database = Database(cluster_on_tcp, "weft")
+    host = start_weft(sections(database, server={"request_timeout": "60s"}, pool={
+        "host": "127.0.0.1", "port": balancer.port, "password": cluster_on_tcp.env["PGPASSWORD"], "sessions": 1,
+        "statement_timeout": "60s"}))
+    assert is_well(host)
+    with host.connect() as leaving:
+        leaving.request("GET", sql("select pg_sleep(3600)"))
+        wait_for_statement(database, "select pg_sleep")
+        balancer.lead(*[there] * gone_astray, here)
+    if gone_astray == 2:
+        wait_for_statement(database, "select pg_sleep", count=0)
+        assert is_well(host)
+    else:
+        host.wait_log("cannot be reached to cancel")
+        wait_for_statement(database, "select pg_sleep", count=1)
+        assert 1000 - balancer.left() < 20

@@ -27,6 +27,7 @@ class Proxy:
     def __init__(self, port, target):
         self.port = port
         self.target = target
+        self._next = []                  # targets, see lead()
         self._is_ending = False
         self._refuses = False
         self._lock = threading.Lock()
@@ -73,6 +74,17 @@ class Proxy:
         """New connections are broken off at once."""
         self._refuses = refuses
 
+    def lead(self, *targets):
+        """As a balancer does: the next connections go to these, one each, and all after them to the last one."""
+        with self._lock:
+            self._next = list(targets)
+            self.target = targets[-1]
+
+    def left(self):
+        """How many of these are still to be led to."""
+        with self._lock:
+            return len(self._next)
+
     def count(self):
         """How many connections it carries, silent ones too."""
         with self._lock:
@@ -99,8 +111,9 @@ class Proxy:
         if self._refuses:
             near.close()
             return
+        target = self._next.pop(0) if self._next else self.target
         try:
-            far = socket.create_connection(self.target, timeout=5)
+            far = socket.create_connection(target, timeout=5)
         except OSError:
             near.close()
             return
