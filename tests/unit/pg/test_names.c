@@ -377,6 +377,32 @@ static void test_who_refuses_a_login_is_known(void **state)
     assert_int_equal(stranger_stop(&first), 1);
 }
 
+/* To cancel */
+
+/* Where the statement runs, that is: the name's first address is not asked for it. */
+static void test_a_cancel_goes_to_the_address_of_its_session(void **state)
+{
+    struct stranger first;
+    struct op *op;
+
+    (void)state;
+    pg_server_need(&server);
+    aim("127.0.0.2", "127.0.0.1", NULL);
+    stranger_start(&first, "127.0.0.2", "");
+    world.options.statement_timeout_ms = 0;
+    pg_world_start(&world);
+    assert_int_equal(atomic_load(&first.count), 1);
+    op = pg_world_start_sql(&world, "select pg_sleep(3600)", 0, NULL);
+    while (pg_pool_counts(world.pool)->in_flight == 0)
+        loop_turn(world.loop, 10);
+    op_cancel(op);
+    for (int i = 0; i < 100 * DRIVER_SECONDS && pg_pool_counts(world.pool)->in_flight > 0; i++)
+        loop_turn(world.loop, 10);
+    assert_int_equal(pg_pool_counts(world.pool)->in_flight, 0);
+    assert_int_equal(pg_pool_counts(world.pool)->sessions_lost, 0);
+    assert_int_equal(stranger_stop(&first), 1);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -391,6 +417,7 @@ int main(void)
         TEST(test_the_known_one_is_no_address_of_the_name),
         TEST(test_the_known_one_is_the_last_of_many),
         TEST(test_who_refuses_a_login_is_known),
+        TEST(test_a_cancel_goes_to_the_address_of_its_session),
     };
 
     return cmocka_run_group_tests(tests, start_server, stop_server);
