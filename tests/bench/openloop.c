@@ -6,7 +6,7 @@
  *
  *     -r RATE      requests a second; 0: as many as the connections carry, a closed loop (0)
  *     -d SECONDS   how long (5), behind
- *     -w SECONDS   that do not count (0)
+ *     -w SECONDS   before that, which count apart, as "warm" (0)
  *     -c COUNT     connections (64)
  *     -t MS        a request that takes longer has failed (5000)
  *     -a MS        one that was sent has so long for its answer, however long it waited before
@@ -102,7 +102,7 @@ static struct {
 
 static struct conn *conns;
 static struct conn lists[BROKEN + 1]; /* heads; the one that came in first stands first */
-static struct window *windows;
+static struct window *windows;        /* and behind the last one that of the warm-up */
 static struct arrivals arrivals;
 static char request[HEAD_MAX];
 static size_t request_len;
@@ -128,14 +128,14 @@ static void read_clock(void)
 
 /* ---- what came of it ---- */
 
-/* Where a request counts; NULL: nowhere, it is of the warm-up. */
+/* Where a request counts. */
 static struct window *window_of(uint64_t meant_ns)
 {
     double at_s = (double)(meant_ns - begun_ns) / 1e9 - wish.warm_s;
     double index = at_s / wish.seconds * wish.windows;
 
     if (at_s < 0)
-        return NULL;
+        return &windows[wish.windows];
     return &windows[index < wish.windows ? (uint32_t)index : wish.windows - 1];
 }
 
@@ -146,8 +146,6 @@ static void note_answer(const struct conn *conn)
                        : conn->status == 503   ? ANSWERED_503
                                                : ANSWERED_OTHER;
 
-    if (window == NULL)
-        return;
     latencies_add(&window->seen[class], (now_ns - conn->meant_ns) / 1000);
     latencies_add(&window->held, (now_ns - conn->sent_ns) / 1000);
 }
@@ -220,10 +218,8 @@ static void send_one(struct conn *conn, uint64_t meant_ns)
 {
     struct window *window = window_of(meant_ns);
 
-    if (window != NULL) {
-        window->offered++;
-        latencies_add(&window->lag, was_free ? (now_ns - meant_ns) / 1000 : 0);
-    }
+    window->offered++;
+    latencies_add(&window->lag, was_free ? (now_ns - meant_ns) / 1000 : 0);
     conn->meant_ns = meant_ns;
     conn->sent_ns = now_ns;
     conn->is_in_body = conn->must_close = false;
@@ -269,7 +265,7 @@ static void note_advice(const struct conn *conn)
 {
     struct window *window = window_of(conn->meant_ns);
 
-    if (window != NULL && conn->status == 503 && field(conn->head, "retry-after:") != NULL)
+    if (conn->status == 503 && field(conn->head, "retry-after:") != NULL)
         window->advised++;
 }
 
@@ -350,10 +346,8 @@ static void drop_late(void)
     while (next_ns < end_ns && next_ns + wish.timeout_ns <= now_ns) {
         struct window *window = window_of(next_ns);
 
-        if (window != NULL) {
-            window->offered++;
-            window->unsent++;
-        }
+        window->offered++;
+        window->unsent++;
         next_ns = begun_ns + arrivals_next(&arrivals);
     }
 }
@@ -557,7 +551,9 @@ static void tell_all(void)
         printf("%s\n ", i > 0 ? "," : "");
         tell(&windows[i], wish.seconds / wish.windows);
     }
-    printf("],\n \"connections\": {\"begun\": %u, \"ended\": %u, \"refused\": %llu, \"lost\": "
+    printf("],\n \"warm\": ");
+    tell(&windows[wish.windows], wish.warm_s > 0 ? wish.warm_s : 1);
+    printf(",\n \"connections\": {\"begun\": %u, \"ended\": %u, \"refused\": %llu, \"lost\": "
            "%llu}}\n",
            held.begun, held.ended, (unsigned long long)held.refused, (unsigned long long)held.lost);
     free(all);
@@ -645,7 +641,7 @@ static void prepare(void)
     for (uint32_t i = CONNECTING; i <= BROKEN; i++)
         lists[i].next = lists[i].prev = &lists[i];
     conns = calloc(wish.conns, sizeof *conns);
-    windows = calloc(wish.windows, sizeof *windows);
+    windows = calloc(wish.windows + 1, sizeof *windows);
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (conns == NULL || windows == NULL || epoll_fd < 0)
         die("preparing");

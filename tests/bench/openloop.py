@@ -61,7 +61,7 @@ class Loaded:
     machine does not move; failures are added up."""
 
     def __init__(self, told):
-        self.total, self.windows = told["total"], told["windows"]
+        self.total, self.windows, self.warm = told["total"], told["windows"], told.get("warm")
         self.goodput = statistics.median(part["goodput"] for part in self.windows)
         self.offered = self.total["offered"]
         self.failed = self.total["errors"] + self.total["timeouts"]
@@ -74,3 +74,7 @@ class Loaded:
         """The median of the windows that have such answers; 0: none has."""
         times = [part[kind][f"{quantile}_us"] for part in self.windows if part[kind]["count"] > 0]
         return statistics.median(times) / 1000 if times else 0.0
+
+    def worst_ms(self):
+        """The p99 of the worst window."""
+        return max(part["2xx"]["p99_us"] for part in self.windows) / 1000

@@ -1,5 +1,5 @@
 """Section: what becomes of load beyond capacity, with the settings that a user has who sets none. For the worker's CPU,
-a pool's sessions and an upstream's connections: how much can be done is measured by a closed loop; then 50, 90, 120 and
+a pool's sessions and an upstream's connections: how much can be done is measured by closed loops; then 50, 90, 120 and
 200 % of that come by chance, whatever the server does. As much must be done as can be, what is done must be done in
 time, and the rest must be told so early."""
 import collections
@@ -13,6 +13,12 @@ CLIENTS = 1000
 # Bars, in ms: shed_after is 200, of which a quarter is the aim once it is on; the turn goes on top of that.
 ANSWERED_MS, REFUSED_MS = 250, 250
 LATE_MS = 25    # a generator that is later than that itself says nothing about these times, nor about refusals
+# Of the first second of a load. Of a line that is offered twice what it serves, who is served after 400 ms is the first
+# to have waited for shed_after; a window of 100 ms later, at 600 at the latest, newcomers are refused; who came just
+# before that waits as long. And what chance adds.
+START_MS = 750
+# A load that more of is answered than so many times what the closed loops found: their capacity is none.
+DOUBT = 1.1
 # How many may be refused, by the load's share of what can be done: nobody as long as there is plenty.
 REFUSED_SHARE = {50: 0, 90: 0.01}
 
@@ -32,6 +38,26 @@ def _slow_upstream(stage):
                          stage.load_cpus)
 
 
+def _start_row(what, part):
+    """Of the first second, in which the refusing has to begin."""
+    lost = part["errors"] + part["timeouts"] + part["other"]["count"]
+    slowest = max(part["2xx"]["p99_us"], part["503"]["p99_us"]) / 1000
+    return Row(NAME, f"{what}: in the first second", f"p99 of those answered {part['2xx']['p99_us'] / 1000:.1f} ms, "
+               f"refused {part['503']['p99_us'] / 1000:.1f} ms; {lost} neither", f"<= {START_MS} ms, 0",
+               slowest <= START_MS and lost == 0)
+
+
+def _doubted(rows, why):
+    return [Row(row.section, row.what, f"{row.value}; {why}", f"{row.bar} (not judged)", None) for row in rows]
+
+
+def _judged(rows, peak, possible):
+    """The rows of a load; where more is possible than the peak says, they are too easy, and not judged."""
+    if possible <= DOUBT * peak:
+        return rows
+    return _doubted(rows, f"{possible:.0f}/s are possible")
+
+
 def _rows(case, share, peak, loaded):
     """What one load came to."""
     what = f"{case.name}, {share} % of {peak:.0f}/s"
@@ -43,15 +69,35 @@ def _rows(case, share, peak, loaded):
     done = loaded.goodput / min(peak, peak * share / 100)
     # By chance more may come than fits for a while, at 90 % too.
     add("answered", f"{loaded.goodput:.0f}/s, {done:.0%} of what can be", "> 90 %", done > 0.9)
-    add("answered, p50 p99", f"{loaded.ms('p50'):.1f} {loaded.ms():.1f} ms", f"<= {ANSWERED_MS} ms",
-        loaded.ms() <= ANSWERED_MS)
-    most = REFUSED_SHARE.get(share, 1) * loaded.total["requests"]
+    add("answered, p50 p99", f"{loaded.ms('p50'):.1f} {loaded.ms():.1f} ms; p99 of the worst window "
+        f"{loaded.worst_ms():.1f} ms", f"<= {ANSWERED_MS} ms", loaded.ms() <= ANSWERED_MS)
+    least, most = int(share == 200), REFUSED_SHARE.get(share, 1) * loaded.total["requests"]
     add("refused, p50 p99", f"{loaded.refused} of {loaded.total['requests']}, {loaded.ms('p50', '503'):.1f} "
         f"{loaded.ms(kind='503'):.1f} ms",
         f"<= {REFUSED_SHARE[share]:.0%}" if share in REFUSED_SHARE else f"<= {REFUSED_MS} ms, with Retry-After",
-        loaded.refused <= most and loaded.ms(kind="503") <= REFUSED_MS and loaded.advised == loaded.refused)
+        least <= loaded.refused <= most and loaded.ms(kind="503") <= REFUSED_MS and loaded.advised == loaded.refused)
     add("neither", f"{loaded.failed + loaded.others}", "0", loaded.failed + loaded.others == 0)
+    if loaded.warm is not None:
+        rows.append(judge(_start_row(what, loaded.warm), loaded.warm["lag"]["p99_us"] / 1000, LATE_MS))
     return rows
+
+
+def _peak(loader, host, case, quick):
+    """What can be done: the best of some closed loops, since whatever else the machine does makes one worse."""
+    return max(loader.run(host.port, case.path, 0.6 if quick else 2, connections=case.connections,
+                          windows=3 if quick else 5).goodput for _ in range(2 if quick else 3))
+
+
+def _offer(loader, host, case, peak, quick):
+    """{share: Loaded}"""
+    return {share: loader.run(host.port, case.path, 1.2 if quick else 6, rate=peak * share / 100, connections=CLIENTS,
+                              windows=3 if quick else 6, warm=1)
+            for share in ((200,) if quick else (50, 90, 120, 200))}
+
+
+def _possible(loader, host, case, seen, quick):
+    """The most that anything was answered at, afterwards and under load."""
+    return max(_peak(loader, host, case, quick), *(loaded.goodput for loaded in seen.values()))
 
 
 def _run_case(stage, loader, case, upstream, quick):
@@ -59,15 +105,17 @@ def _run_case(stage, loader, case, upstream, quick):
     changes.setdefault("upstream.quotes", {})["url"] = f"http://127.0.0.1:{upstream.port}"
     host = stage.weft(changes, name="overload")
     stage.warm(host, case.path, 20)
-    windows = 3 if quick else 5
-    peak = loader.run(host.port, case.path, 0.6 if quick else 2, connections=case.connections, windows=windows).goodput
-    rows = left_out(NAME, f"{case.name}, 50, 90 and 120 %") if quick else []
-    for share in (200,) if quick else (50, 90, 120, 200):
-        seconds = 1 if quick else 5
-        loaded = loader.run(host.port, case.path, seconds, rate=peak * share / 100, connections=CLIENTS,
-                            windows=windows, warm=1.2 if quick else 2)
-        rows += _rows(case, share, peak, loaded)
+    peak = _peak(loader, host, case, quick)
+    seen = _offer(loader, host, case, peak, quick)
+    possible = _possible(loader, host, case, seen, quick)
+    if possible > DOUBT * peak:    # all again, with what was seen
+        peak = possible
+        seen = _offer(loader, host, case, peak, quick)
+        possible = _possible(loader, host, case, seen, quick)
     stage.end(host)
+    rows = left_out(NAME, f"{case.name}, 50, 90 and 120 %") if quick else []
+    for share, loaded in seen.items():
+        rows += _judged(_rows(case, share, peak, loaded), peak, possible)
     return rows
 
 

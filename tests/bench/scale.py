@@ -242,8 +242,9 @@ def active_row(what, number, told):
     is_whole = conns["begun"] == conns["ended"] == number and conns["refused"] == conns["lost"] == 0
     return Row(NAME, f"{number:,} active connections, {what}",
                f"{total['goodput']:,.0f}/s, p50 {seen['p50_us'] / 1000:.1f} ms, p99 {seen['p99_us'] / 1000:.1f} ms, "
-               f"{bad} bad; {conns['begun']:,} open at first, {conns['ended']:,} in the end, {conns['refused']} refused, "
-               f"{conns['lost']} lost", "0 bad, all open", bad == 0 and is_whole and seen["count"] > 0)
+               f"{bad} bad; {conns['begun']:,} open at first, {conns['ended']:,} in the end, "
+               f"{conns['refused']} refused, {conns['lost']} lost", "0 bad, all open",
+               bad == 0 and is_whole and seen["count"] > 0)
 
 
 def active(made, number, seconds):

@@ -50,6 +50,7 @@ def test_each_request_is_counted_once(peer, by_chance):
     if not by_chance:
         assert total["requests"] == 150 and seen[0] == 200
         assert [part["requests"] for part in told["windows"]] == [50, 50, 50]
+        assert counts(told["warm"]) == [20, 20, 10, 0, 0] and told["warm"]["offered"] == 100
         assert counts(total) == [60, 60, 30, 0, 0] and total["retry_after"] == 30
         assert total["offered"] == 100 and total["answered"] == 100 and total["goodput"] == 40
     assert 50 < total["requests"] < 300 and sum(counts(total)) == total["requests"]
@@ -168,7 +169,9 @@ def test_medians_of_windows():
 
 @pytest.mark.parametrize("share, what, held", [
     (200, {"refused": 5}, [True] * 4),
-    (200, {"goodput": 90}, [False, True, True, True]),
+    (200, {"goodput": 90, "refused": 5}, [False, True, True, True]),
+    (200, {}, [True, True, False, True]),
+    (200, {"goodput": 110, "refused": 5}, [True] * 4),
     (50, {"goodput": 46}, [True] * 4),
     (50, {"goodput": 45}, [False, True, True, True]),
     (120, {"p99_us": 251000}, [True, False, True, True]),
@@ -182,6 +185,65 @@ def test_medians_of_windows():
 def test_bars_of_overload(share, what, held):
     # pylint: disable=protected-access
     assert [row.ok for row in overload._rows(overload.CASES[0], share, 100, loaded(**what))] == held
+
+
+@pytest.mark.parametrize("possible, held", [(100, False), (110, False), (111, None)])
+def test_a_peak_that_was_none_judges_nothing(possible, held):
+    # pylint: disable=protected-access
+    rows = overload._rows(overload.CASES[0], 200, 100, loaded(goodput=80, errors=1, p99_us=251000))
+    found = overload._judged(rows, 100, possible)
+    assert [row.ok for row in found] == [held] * 4
+    assert all(("not judged" in row.bar and "111/s are possible" in row.value) == (held is None) for row in found)
+
+
+class Rates:
+    """A generator that answers with these, closed loops and loads each in turn."""
+
+    def __init__(self, closed, offered):
+        self.closed, self.offered, self.asked = closed, offered, []
+
+    def run(self, _port, _path, _seconds, rate=0, **_):
+        self.asked.append(rate)
+        told = part((self.offered if rate else self.closed).pop(0), refused=5)
+        return Loaded({"windows": [told], "total": told, "warm": part()})
+
+
+class Anything:
+    """A stage, and a host of it."""
+
+    port = 1
+
+    def weft(self, *_, **__):
+        return self
+
+    def warm(self, *_):
+        pass
+
+    def end(self, _):
+        pass
+
+
+@pytest.mark.parametrize("closed, offered, rates, held", [
+    ([90, 100, 95, 95], [100], [200], True),                       # the best of them counts
+    ([90, 100, 95, 200, 190, 190], [100, 195], [200, 400], True),  # afterwards it is more: all again
+    ([90, 100, 95, 95, 95, 95], [300, 290], [200, 600], True),     # the load is answered: it was none
+    ([90, 100, 95, 200, 250, 190], [100, 195], [200, 400], None)])
+def test_a_peak_is_taken_anew(closed, offered, rates, held):
+    loader = Rates(closed, offered)
+    # pylint: disable=protected-access
+    rows = overload._run_case(Anything(), loader, overload.CASES[0], Anything(), True)
+    assert [rate for rate in loader.asked if rate > 0] == rates and not closed and not offered
+    assert [row.ok for row in rows[1:]] == [held] * 5, rows
+
+
+@pytest.mark.parametrize("what, held", [
+    ({}, True), ({"p99_us": 750000, "refused": 5, "refused_us": 750000}, True), ({"p99_us": 751000}, False),
+    ({"refused": 5, "refused_us": 751000}, False), ({"errors": 1}, False), ({"lag_us": 25001, "errors": 1}, None)])
+def test_bars_of_the_first_second(what, held):
+    told = {"windows": [part(refused=5)] * 3, "total": part(refused=5), "warm": part(**what)}
+    # pylint: disable=protected-access
+    rows = overload._rows(overload.CASES[0], 200, 100, Loaded(told))
+    assert [row.ok for row in rows] == [True] * 4 + [held] and "first second" in rows[4].what
 
 
 @pytest.mark.parametrize("before, during, whole, loses, held", [
