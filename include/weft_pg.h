@@ -436,7 +436,8 @@ static inline weft_str weft_stream_json(weft_op *page) { return weft__api->pg->s
 
 /* Opens a COPY ... TO STDOUT on a pool or on a transaction: OK once the server is ready;
  * weft_affected() once the end was read. Errors as of weft_stream(), WEFT_E_INVALID for another
- * statement, and for COPY FROM STDIN. Never make the text from what came from outside. [loop] */
+ * statement, for COPY FROM STDIN, and where it is to a file or a PROGRAM of the server's: of that
+ * nothing has happened. Never make the text from what came from outside. [loop] */
 static inline weft_op *weft_copy_out(weft_ctx *ctx, weft_pg *db, const char *sql)
 {
     return weft__api->pg->copy_out(ctx, db, sql);
@@ -446,7 +447,8 @@ static inline weft_op *weft_copy_out(weft_ctx *ctx, weft_pg *db, const char *sql
  * Otherwise as weft_stream_next(). [loop] */
 static inline weft_op *weft_copy_read(weft_op *copy) { return weft__api->pg->copy_read(copy); }
 
-/* Opens a COPY ... FROM STDIN in the same way: OK once the server wants rows. [loop] */
+/* Opens a COPY ... FROM STDIN in the same way, and not from a file or a PROGRAM: OK once the server
+ * wants rows. [loop] */
 static inline weft_op *weft_copy_in(weft_ctx *ctx, weft_pg *db, const char *sql)
 {
     return weft__api->pg->copy_in(ctx, db, sql);
@@ -454,7 +456,8 @@ static inline weft_op *weft_copy_in(weft_ctx *ctx, weft_pg *db, const char *sql)
 
 /* Writes bytes, copied, cut anywhere; absent or empty ones do nothing. OK once all that was written
  * has left: who awaits it is held back as the database is. The op is good until the next write. The
- * server's errors, as soon as it tells (weft_op_error() says the line): WEFT_E_DB_VALUE,
+ * server's errors, as soon as it tells (weft_op_error() says the line), or, on a session with TLS,
+ * by weft_copy_end() alone, after all else was sent in vain: WEFT_E_DB_VALUE,
  * WEFT_E_DB_CONSTRAINT, WEFT_E_DB ...; WEFT_E_OVERLOAD: more than 1 MiB would wait; WEFT_E_STATE:
  * not open, or ended. [loop] */
 static inline weft_op *weft_copy_write(weft_op *copy, weft_str bytes)

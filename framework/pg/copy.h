@@ -17,7 +17,7 @@ enum { PG_COPY_UNSENT_MAX = 1024 * 1024 };
 
 /* Opens a COPY TO STDOUT: OK once the server is ready. Of `call` count pool or transaction, and
  * sql, without parameters; is_copy is set. Errors as of pg_stream_start(), ERR_INVALID for another
- * statement or direction. */
+ * statement or direction, and for a file or a program of the server's: nothing has happened. */
 struct op *pg_copy_out(struct scope *scope, const struct pg_call *call);
 
 /* Pulls the next piece as op->piece: whole rows, some 64 KB, or what has come; absent: the end.
@@ -29,7 +29,8 @@ struct op *pg_copy_in(struct scope *scope, const struct pg_call *call);
 
 /* Writes `bytes`, which are copied, as they are: a row may be cut anywhere. OK once all that was
  * written has left, and more is welcome. Canceled it goes all the same. The op is good until the
- * next write. Errors: those of the statement as soon as the server tells, then of each write;
+ * next write. Errors: those of the statement as soon as the server tells, with TLS at the end alone, then of
+ * each write;
  * ERR_OVERLOAD: more than PG_COPY_UNSENT_MAX would wait; ERR_STATE: not open, or ended. */
 struct op *pg_copy_write(struct op *open, struct span bytes);
 

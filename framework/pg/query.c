@@ -216,7 +216,7 @@ static enum err check_sql(const struct pg_call *call, const char **problem)
     if (memchr(call->sql.ptr, '\0', call->sql.len) != NULL)
         *problem = "a statement with a NUL in it";
     else if (call->is_copy)
-        *problem = pg_is_copy(call->sql) ? NULL : "no COPY, which alone is possible here";
+        *problem = pg_is_refused_copy(call->sql);
     else if (call->transaction != NULL)
         *problem = pg_is_refused_in_transaction(call->sql);
     else

@@ -1,8 +1,8 @@
 /* pg/refuse.c - which statements would change a session that others share.
  *
  * The leading keyword is looked at, behind blanks, comments and empty statements, as the server's
- * own scanner would find it, and of a text with "temp" in it all words. What a function does is not
- * seen. */
+ * own scanner would find it, and of a text with "temp" in it, or of a COPY, all words. What a
+ * function does is not seen. */
 #include "base/check.h"
 #include "pg/pool.h"
 #include <stdint.h>
@@ -26,6 +26,10 @@ static const char is_temporary[] =
     "weft_transact() or weft_begin()";
 static const char is_ours[] =
     "savepoints named weft_s... are those of nested transactions: another name, or weft_begin()";
+static const char is_no_copy[] = "no COPY, which alone is possible here";
+static const char is_elsewhere[] =
+    "COPY from or to a file or a program of the server's, of which nothing comes here: FROM STDIN "
+    "and TO STDOUT do";
 static const char is_empty[] = "there is no statement in it";
 
 /* Keywords, and whether a transaction may use them nevertheless. */
@@ -361,9 +365,25 @@ bool pg_begins_with(struct span sql, const char *keyword)
     return is_word(next_word(&sql), keyword);
 }
 
-bool pg_is_copy(struct span sql)
+/* FROM and TO are reserved: outside of a query in parentheses, and but for s.to, the first of these
+ * is what it is. Without one the server refuses it. */
+const char *pg_is_refused_copy(struct span sql)
 {
-    return pg_begins_with(sql, "copy");
+    static const char *const ways[] = {"from", "to", NULL}, *const ends[] = {"stdin", "stdout",
+                                                                             NULL};
+    struct span token = next_token(&sql), before = {sql.ptr, 0};
+    uint32_t depth = 0;
+
+    if (!is_word(token, "copy"))
+        return is_no_copy;
+    for (; token.len > 0; token = next_token(&sql)) {
+        depth += span_equal(token, SPAN("("));
+        depth -= depth > 0 && span_equal(token, SPAN(")"));
+        if (depth == 0 && is_one_of(token, ways) && !span_equal(before, SPAN(".")))
+            return is_one_of(next_token(&sql), ends) ? NULL : is_elsewhere;
+        before = token;
+    }
+    return NULL;
 }
 
 bool pg_is_undone_by_error(struct span sql)

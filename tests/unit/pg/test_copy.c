@@ -403,6 +403,9 @@ static void test_refused_at_once(void **state)
     pg_world_start(&world);
     assert_int_equal(start_out("select 1")->status, ERR_INVALID);
     assert_int_equal(start_in("")->status, ERR_INVALID);
+    assert_int_equal(start_out("copy t to program 'cat > /dev/null'")->status, ERR_INVALID);
+    assert_int_equal(start_in("copy t from program 'echo 1'")->status, ERR_INVALID);
+    assert_int_equal(start_in("copy t from '/dev/null'")->status, ERR_INVALID);
     op = start_out("copy nowhere to stdout");
     assert_int_equal(pg_world_await(&world, op), ERR_DB);
     assert_string_equal(pg_sqlstate(op).ptr, "42P01");

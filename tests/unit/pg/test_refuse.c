@@ -296,6 +296,52 @@ static void test_what_a_text_does_to_savepoints(void **state)
     check_step("savepoint", PG_SAVEPOINT_MADE, "");
 }
 
+/* It would be done by the server alone, and then nobody could be written to, or read. */
+static void test_copies_that_go_elsewhere(void **state)
+{
+    static const char *const fine[] = {
+        "copy t to stdout",
+        "COPY t FROM STDIN (format csv)",
+        "copy/**/t(a, b)/* to 'x' */from -- 'x'\nstdin",
+        "copy (select a from t) to stdout",
+        "copy (select ')' from t where a in (select 1 from u)) to stdout",
+        "copy binary s.t from stdin",
+        "copy s.to from stdin",
+        "copy s . from to stdout",
+        "copy \"from\" to stdout",
+        "copy t from stdout", /* which is STDIN, as the server sees it */
+        "copy t from stdin where a > 'to'",
+        "; copy t from stdin",
+        "copy t", /* for the server to refuse */
+        NULL,
+    };
+    static const char *const elsewhere[] = {
+        "copy t to 'file'",
+        "copy t from 'file' (format csv)",
+        "copy t from e'file'",
+        "copy t to $$file$$",
+        "copy t to program 'cat > file'",
+        "COPY t FROM/**/Program 'cat file'",
+        "copy (select 1 from stdin) to 'file'",
+        "copy (select a from (select 1 as a) as stdin) to program 'cat'",
+        "copy t (a) from 'stdin'",
+        "copy s.to to 'file'",
+        "copy \"t to stdout\" to 'file'",
+        "copy t from \"stdin\"",
+        "select 1",
+        "",
+        NULL,
+    };
+
+    (void)state;
+    for (const char *const *text = fine; *text != NULL; text++)
+        if (pg_is_refused_copy(span_of(*text)) != NULL)
+            fail_msg("%s: %s", *text, pg_is_refused_copy(span_of(*text)));
+    for (const char *const *text = elsewhere; *text != NULL; text++)
+        if (pg_is_refused_copy(span_of(*text)) == NULL)
+            fail_msg("%s", *text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -306,6 +352,7 @@ int main(void)
         cmocka_unit_test(test_all_else_is_fine),
         cmocka_unit_test(test_temp_is_a_name_like_others),
         cmocka_unit_test(test_our_savepoints_are_ours),
+        cmocka_unit_test(test_copies_that_go_elsewhere),
         cmocka_unit_test(test_what_is_undone_by_its_error),
     };
 
