@@ -15,8 +15,8 @@ _CONTROL_S = 60
 _IDLE_S = 2   # some of what ticks does so once a second
 _IDLE_WINDOWS = 10
 _AT_REST = 500_000   # instructions a second: there are some 60,000; a session that is opened takes 50 million
-# What looks like a stall, or like an overload, is the doing of callgrind or strace. What a worker does is as ever: it is
-# the master that looks for stalls, and whether there is an overload is asked for each request, but with 0.
+# What looks like a stall, or like an overload, is the doing of callgrind or strace. What a worker does is as ever: it
+# is the master that looks for stalls, and whether there is an overload is asked for each request, but with 0.
 UNHURRIED = {"server": {"stall_warn": 0, "stall_kill": 0, "shed_after": "10s"}}
 
 
@@ -89,8 +89,8 @@ def put_first(made, *counted):
 
 
 def quietest(window):
-    """Of windows (functions, seconds) of a worker that nobody asks, the quieter of the first two that are of a worker at
-    rest. One in which sessions of the database are opened is not: that is not what goes on all the time."""
+    """Of windows (functions, seconds) of a worker that nobody asks, the quieter of the first two that are of a worker
+    at rest. One in which sessions of the database are opened is not: that is not what goes on all the time."""
     found = []
     for _ in range(_IDLE_WINDOWS):
         functions, seconds = window()

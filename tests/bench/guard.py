@@ -82,15 +82,15 @@ def differences(stored, made):
 
 
 def compare(stored, counts, made, is_strict=False):
-    """Whether all is well, and the lines to print. Where the figures are of something else nothing can be said, and to be
-    strict is to take that for a failure."""
+    """Whether all is well, and the lines to print. Where the figures are of something else nothing can be said, and to
+    be strict is to take that for a failure."""
     others = differences(stored, made)
     if others:
         lines = [f"{workload}: {found.even:,.0f} instructions a request" for workload, found in counts.items()]
         lines += [*others, "not compared"]
         if is_strict:
-            lines += ["and that is a failure (--strict): nothing guards what a request costs until figures of these are",
-                      "stored, from a tree whose costs are known to be right (the last one that passed, built here):",
+            lines += ["and that is a failure (--strict): nothing guards what a request costs until figures of these",
+                      "are stored, from a tree whose costs are known to be right, the last one that passed, built here:",
                       '    ./run bench guard --store "another compiler or library" && git add tests/bench/guard.json']
         return not is_strict, lines
     judged = [judge(workload, stored["workloads"][workload], found) for workload, found in counts.items()]

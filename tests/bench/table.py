@@ -8,7 +8,7 @@ ROOMS = ["base", "loop", "observe", "task", "net", "http", "pg", "upstream", "pl
 # Those of which each request is one of its own.
 WORKLOADS = [workload for workload, (_, in_flight, _) in cost.WORKLOADS.items() if in_flight == 1]
 _SAME, _SAME_SHARE = 0.1, 0.005   # what is no change: of a count of calls, and of instructions
-_TOLD = 0.01                      # of a request's instructions: from what change on a workload has a row
+_TOLD, _TOLD_CALLS = 0.01, 0.2    # of a request's instructions, and calls: from what change on a workload has a row
 
 
 def _line(cells):
@@ -43,10 +43,10 @@ def _change(before, now, form):
 
 
 def is_told(before, now):
-    """Has a change done something to a workload? malloc's calls count, and not what they took; calls on many connections
-    come as requests happen to meet."""
+    """Has a change done something to a workload? malloc's calls count, and not what they took; calls on many
+    connections come as requests happen to meet."""
     least = _TOLD * before["total"]
-    return (abs(now["total"] - before["total"]) > least or abs(now["calls"][0] - before["calls"][0]) > _SAME or
+    return (abs(now["total"] - before["total"]) > least or abs(now["calls"][0] - before["calls"][0]) > _TOLD_CALLS or
             any(abs(now["parts"][part] - before["parts"][part]) > least for part in now["parts"] if part != "malloc"))
 
 
