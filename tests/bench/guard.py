@@ -90,7 +90,7 @@ def compare(stored, counts, made, is_strict=False):
         lines += [*others, "not compared"]
         if is_strict:
             lines += ["and that is a failure (--strict): nothing guards what a request costs until figures of these",
-                      "are stored, from a tree whose costs are known to be right, the last one that passed, built here:",
+                      "are stored, from a tree whose costs are known, the last one that passed, built here:",
                       '    ./run bench guard --store "another compiler or library" && git add tests/bench/guard.json']
         return not is_strict, lines
     judged = [judge(workload, stored["workloads"][workload], found) for workload, found in counts.items()]

@@ -407,7 +407,7 @@ def test_what_ci_runs_is_strict():
 
 
 def test_the_guard_counts_with_the_settings_of_a_host_in_use():
-    """But for the master's look-out for stalls. A worker that sheds nothing (0) does not look for an overload, either."""
+    """But for the master's look-out for stalls. A worker that sheds nothing (0) does not look for an overload."""
     assert count.UNHURRIED["server"].keys() == {"stall_warn", "stall_kill", "shed_after"}
     assert count.UNHURRIED["server"]["shed_after"] != 0
 
