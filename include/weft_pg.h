@@ -185,10 +185,11 @@ static inline WEFT_MUST_USE weft_status weft_declare(weft_host *host, weft_pg *d
  * a transaction, or they hit whoever has the session next. Behind each transaction the session is
  * cleaned before it is anybody else's, as by DISCARD ALL: role, settings, advisory locks, temporary
  * tables, cursors, what it listens to. Behind a transaction pooler (prepared = off) nothing of that
- * is done by weft, since the session is another one by then; unless the pooler does it, whatever
- * outlives the transaction is found by whoever has that session next, of other programs, too. There
- * use what ends with the transaction alone: set_config(..., true), pg_advisory_xact_lock(), ON
- * COMMIT DROP, cursors without HOLD. [loop] */
+ * is done by weft, since the session is another one by then; unless the pooler does it (one in
+ * session mode does not, and is not to be used), whatever outlives the transaction is found by
+ * whoever has that session next, of other programs, too. There use what ends with the transaction
+ * alone: set_config(..., true), pg_advisory_xact_lock(), ON COMMIT DROP, cursors without HOLD.
+ * [loop] */
 static inline weft_op *weft_run(weft_ctx *ctx, weft_pg *db, weft_stmt *stmt, uint32_t count,
                                 const weft_value *values)
 {

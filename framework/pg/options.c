@@ -27,7 +27,8 @@ static const struct field fields[] = {
      "Which of several servers it may be: any, read-write, read-only, primary, standby, or "
      "prefer-standby. With read-write and primary, sessions move to the new primary after a "
      "failover, also where the old one goes on as a standby; with the others that only read, "
-     "sessions are spread over the servers."},
+     "sessions are spread over the servers that host names; several addresses of one name are "
+     "one of these, and the first that answers has all of its sessions."},
     {"port", FIELD_UINT, AT(port), "5432", 1, 65535, NULL, FIELD_PER_HOST,
      "TCP port, or the number in the Unix socket's name."},
     {"user", FIELD_TEXT, AT(user), "", 0, 255, NULL, FIELD_PER_HOST,
@@ -96,9 +97,11 @@ static const struct field fields[] = {
      "request. 0: none."},
     {"prepared", FIELD_BOOL, AT(is_prepared), "on", 0, 0, NULL, FIELD_PER_WORKER,
      "Prepare statements. Off for a pooler that hands each transaction to another session of the "
-     "server; the server then gets no settings from weft, statement_timeout included (but for "
-     "transactions, which set it for themselves), and what transactions leave in a session "
-     "(settings, advisory locks) is the pooler's to clean. A session that owes an answer 10 s "
+     "server; the server then gets no settings from weft: neither statement_timeout (but for "
+     "transactions, which set it for themselves) nor DateStyle, and times are read in style ISO "
+     "alone. What transactions leave in a session (settings, advisory locks) is the pooler's to "
+     "clean; one that does so only when its client leaves (pool_mode = session) will not do. A "
+     "session that owes an answer 10 s "
      "after the deadline of whoever asked is closed then."},
 };
 

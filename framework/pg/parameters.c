@@ -120,6 +120,7 @@ static void add_defaults(struct pg_parameters *parameters)
     add_default(parameters, "sslmode", "prefer");
     add_default(parameters, "sslrootcert", verifies ? system_authorities : no_file);
     add_default(parameters, "sslcert", no_file);
+    add_default(parameters, "sslkey", no_file);
     add_no_revocations(parameters);
     add_default(parameters, "passfile", no_file);
     add_default(parameters, "gssencmode", "disable");

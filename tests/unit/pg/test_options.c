@@ -3,6 +3,7 @@
 #include "lib/temp_dir.h"
 #include "lib/test.h"
 #include "pg/options.h"
+#include "pg/parameters.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -244,10 +245,35 @@ static void test_the_authority_cannot_be_read(void **state)
     field_clear(&pg_option_table, &options);
 }
 
+/* Of those in somebody's home, one would do for a certificate that was given without its key. */
+static void test_no_file_is_looked_for_at_home(void **state)
+{
+    static const char *const keywords[] = {"sslkey", "sslrootcert", "sslcrl", "passfile"};
+    struct pg_parameters parameters;
+    char problem[INI_PROBLEM_SIZE] = "";
+    struct pg_options options;
+
+    (void)state;
+    assert_int_equal(bind("[pg.main]\nconninfo = host=a sslcert=/a.crt\n", &options, problem),
+                     ERR_OK);
+    pg_parameters_init(&parameters, &options);
+    for (size_t i = 0; i < sizeof keywords / sizeof keywords[0]; i++) {
+        uint32_t at = 0;
+
+        while (at < parameters.count && strcmp(parameters.keywords[at], keywords[i]) != 0)
+            at++;
+        assert_true(at < parameters.count);
+        assert_string_equal(parameters.values[at], "/dev/null/none");
+    }
+    pg_parameters_deinit(&parameters);
+    field_clear(&pg_option_table, &options);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_no_file_is_looked_for_at_home),
         cmocka_unit_test(test_a_section_is_read),
         cmocka_unit_test(test_what_is_out_of_range_is_refused),
         cmocka_unit_test(test_conninfo_stands_alone),
