@@ -79,13 +79,28 @@ static weft_status offloading(weft_ctx *ctx, void *self)
     return weft_reply_text(ctx, 200, "worked\n");
 }
 
-/* Keeps the processor, and with it the loop, busy. */
+/* Waits until ?at=, milliseconds of the monotonic clock; without it not at all. */
+static weft_status wait_for_time(weft_ctx *ctx)
+{
+    weft_str at = weft_query(ctx, "at");
+    struct timespec now;
+    int64_t ms;
+
+    if (at.ptr == NULL)
+        return WEFT_OK;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    ms = strtoll(at.ptr, NULL, 10) - (now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000);
+    return ms > 0 ? weft_await(weft_sleep(ctx, (uint32_t)ms)) : WEFT_OK;
+}
+
+/* Keeps the processor, and with it the loop, busy; from ?at= on. */
 static weft_status burning(weft_ctx *ctx, void *self)
 {
     int64_t ms = number_in(ctx, "ms");
     struct timespec start, now;
 
     (void)self;
+    WEFT_TRY(wait_for_time(ctx));
     clock_gettime(CLOCK_MONOTONIC, &start);
     do
         clock_gettime(CLOCK_MONOTONIC, &now);
@@ -149,14 +164,16 @@ static weft_status logging(weft_ctx *ctx, void *self)
 
 /* ---- database and upstream ---- */
 
-/* Runs ?q=, whatever it is, with ?read_only as such and ?copy by way of the ctx's memory: for tests
- * only. */
+/* Runs ?q=, whatever it is, from ?at= on, with ?read_only as such and ?copy by way of the ctx's
+ * memory: for tests only. */
 static weft_status sql(weft_ctx *ctx, void *self)
 {
     uint32_t flags = weft_query(ctx, "read_only").ptr != NULL ? WEFT_STMT_READ_ONLY : 0;
-    weft_op *done = weft_run_sql(ctx, db, weft_query(ctx, "q").ptr, flags, WEFT_NO_ARGS);
+    weft_op *done;
 
     (void)self;
+    WEFT_TRY(wait_for_time(ctx));
+    done = weft_run_sql(ctx, db, weft_query(ctx, "q").ptr, flags, WEFT_NO_ARGS);
     WEFT_TRY(weft_await(done));
     if (weft_query(ctx, "copy").ptr != NULL)
         return weft_reply_json(ctx, 200, weft_rows_json(ctx, done));
