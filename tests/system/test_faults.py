@@ -24,7 +24,7 @@ from support import place
 from support.client import Client, Closed
 from support.cluster import Cluster, children, halt
 from support.gone import Watch
-from support.kept import Kept
+from support.kept import Kept, gauges
 from support.proxy import Proxy
 from support.wait import wait_until
 
@@ -34,6 +34,7 @@ SECONDS = 30 if IS_SOAK else 3
 SEED = int(os.environ.get("WEFT_SEED", random.randrange(1 << 32)))
 ACCOUNTS = 20
 EACH = 1000
+SESSIONS = 4      # of each worker
 CLIENTS = 6
 BUDGET_S = 2
 LATE_S = 4        # what the machine may be late by: it is slow, and busy with other tests
@@ -84,7 +85,7 @@ def start(start_weft, ledger, proxy, free_port):
                        "admin": f"{admin[0]}:{admin[1]}"},
             "pg.main": {"host": "127.0.0.1", "port": proxy.port, "user": "weft", "password": env["PGPASSWORD"],
                         "dbname": ledger.name, "statement_timeout": "1s", "queue_timeout": "1s",
-                        "connect_timeout": "2s", "idle_timeout": "1s", "idle_transaction_timeout": "3s", **pool},
+                        "connect_timeout": "2s", "idle_timeout": "1s", "idle_transaction_timeout": "3s", "sessions": SESSIONS, **pool},
             "plugin.ledger": {"path": place.BUILD / "tests/plugins/ledger.so"}}, env=ENV)
         host.admin = admin
         wait_until(lambda: is_quite_well(host, ledger))
@@ -278,6 +279,36 @@ def is_quite_well(host, ledger):
     return host.post("/ledger/transfer?id=0&from=1&to=2&amount=0").body.startswith(b"done")
 
 
+def sessions_of_workers(host):
+    """How many sessions each worker's pool has open."""
+    return [number for series, number in gauges(host).items() if series.startswith("weft_pg_sessions{")]
+
+
+def has_all_its_sessions(host, ledger):
+    """Transfers that wait for one row, each on a session of its own, until each worker has opened as many sessions as
+    it may have: none of those that were lost is missed for ever."""
+    env = ledger.cluster.env
+    counts = []
+    with contextlib.ExitStack() as stack:
+        held = stack.enter_context(contextlib.closing(psycopg2.connect(
+            host=env["PGHOST"], port=env["PGPORT"], user="postgres", dbname=ledger.name)))
+        held.cursor().execute("select from accounts where id = 1 for update")
+        clients = [stack.enter_context(host.connect(BUDGET_S + LATE_S + 10)) for _ in range(SESSIONS * 4)]
+        for client in clients:
+            client.request("POST", "/ledger/transfer?id=0&from=1&to=2&amount=0")
+        end = time.monotonic() + BUDGET_S / 2
+        while time.monotonic() < end:
+            counts = sessions_of_workers(host)
+            if all(number == SESSIONS for number in counts):
+                break
+            time.sleep(0.02)
+        held.rollback()
+        for client in clients:
+            client.read_answer()
+    assert all(number <= SESSIONS for number in counts), counts
+    return all(number == SESSIONS for number in counts)
+
+
 @contextlib.contextmanager
 def measured(host):
     """In a soak: how a route that needs no database does meanwhile, and how it did before, with the load and without
@@ -328,6 +359,7 @@ def under_load(host, ledger, wants=("done",), is_served=True):
         load.end()
     assert host.workers() == workers, host.log
     wait_until(lambda: is_quite_well(host, ledger))
+    wait_until(lambda: has_all_its_sessions(host, ledger), 60, "as many sessions as before")
     ledger.run("delete from transfers where id = 0")
     reconcile(ledger, load)
     for what in wants:
@@ -483,7 +515,8 @@ def test_the_server_is_in_recovery(host, ledger, cluster):
 
 
 def test_who_leaves_is_canceled_in_the_server(host, ledger):
-    """Within 300 ms each time, and neighbours on the same session are unharmed."""
+    """Within 300 ms each time, also in a transaction, whose session is its own; others are served afterwards, perhaps
+    by that session. (Those that share it: test_copies.py.)"""
     ledger.run("create function sleepy() returns int language sql as 'select 1 from pg_sleep(20)'")
     ledger.run("create rule slow as on update to accounts where new.balance = old.balance do also select sleepy()")
     running = "select count(*) from pg_stat_activity where state = 'active' and query like 'update accounts%' and" \
