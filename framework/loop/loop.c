@@ -353,6 +353,11 @@ void loop_step_ended(struct loop *loop, uint64_t took_us)
     coalesce_ended(&loop->coalesce, took_us);
 }
 
+bool loop_coalesces(const struct loop *loop)
+{
+    return loop->options.coalesces;
+}
+
 void loop_hold(struct loop *loop)
 {
     loop->coalesce.holds++;

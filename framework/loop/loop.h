@@ -101,6 +101,9 @@ uint64_t loop_now_us(const struct loop *loop);
  * statement or a call of it. What a loop that coalesces judges its load by. */
 void loop_step_ended(struct loop *loop, uint64_t took_us);
 
+/* Was it made to coalesce? */
+bool loop_coalesces(const struct loop *loop);
+
 /* Somebody waits for what only a next turn sets free: no pauses until each hold was released. */
 void loop_hold(struct loop *loop);
 void loop_release(struct loop *loop);

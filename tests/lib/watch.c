@@ -5,7 +5,8 @@
  * from is where it is called from each time. A line goes to the file that WEFT_WATCH names for each
  * call that could wait elsewhere: epoll, poll or select with another timeout than 0; connect,
  * accept, read or write on a socket or pipe that blocks; a look-up of a name; a sleep; a wait for a
- * process, a disk or a lock of a file. What the compiler or the C library makes of these calls is
+ * process, a disk or a lock of a file. The loop's own pause under load (loop/coalesce.h) is meant: one
+ * of just that length before each of its waits, and called from where the loop is. What the compiler or the C library makes of these calls is
  * watched, too: __poll_chk() and its like, sendfile64(). When the process ends, a line says how
  * many calls were looked at. */
 #include <arpa/inet.h>
@@ -31,13 +32,15 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { FRAMES = 12 };
+enum { FRAMES = 12, PAUSE_NS = 250000 };
 
 static int report_fd = -1;   /* of the file that WEFT_WATCH names */
 static pid_t watched;        /* this process, once its loop runs; the first thread has this id */
 static int loop_fd = -1;     /* the loop's epoll descriptor */
 static void *loop_site;      /* where the loop waits */
 static unsigned long turns;  /* waits of the loop */
+static unsigned long pauses; /* of the loop */
+static unsigned long paused; /* `turns` at the last one, and one more */
 static unsigned long looked; /* other calls that were looked at */
 
 /* The function of the same name that would have been called without us. */
@@ -57,7 +60,7 @@ static void __attribute__((constructor)) start(void)
 static void __attribute__((destructor)) end(void)
 {
     if (watched != 0 && watched == getpid())
-        dprintf(report_fd, "watched: turns=%lu calls=%lu\n", turns, looked);
+        dprintf(report_fd, "watched: turns=%lu calls=%lu pauses=%lu\n", turns, looked, pauses);
 }
 
 static bool is_watched(void)
@@ -423,10 +426,25 @@ int getnameinfo(const struct sockaddr *address, socklen_t len, char *host, sockl
     return next(address, len, host, host_size, service, service_size, flags);
 }
 
+/* The loop's own, and the first since it waited last. */
+static bool is_pause(const struct timespec *duration, void *site)
+{
+    Dl_info from, loop;
+
+    if (!is_watched() || duration->tv_sec != 0 || duration->tv_nsec != PAUSE_NS ||
+        paused == turns + 1 || dladdr(site, &from) == 0 || dladdr(loop_site, &loop) == 0 ||
+        from.dli_fbase != loop.dli_fbase)
+        return false;
+    paused = turns + 1;
+    pauses++;
+    return true;
+}
+
 int nanosleep(const struct timespec *duration, struct timespec *left)
 {
     NEXT(nanosleep);
-    look_at_wait("nanosleep", true);
+    if (!is_pause(duration, __builtin_return_address(0)))
+        look_at_wait("nanosleep", true);
     return next(duration, left);
 }
 

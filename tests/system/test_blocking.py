@@ -113,8 +113,7 @@ def sections(books, cluster, peer):
     tcp = {**books.settings, "host": "localhost", "password": cluster.env["PGPASSWORD"]}
     secure = {**tcp, "sslmode": "verify-full", "sslrootcert": cluster.authority} if cluster.authority else tcp
     return {
-        "server": {"request_timeout": "2s", "access_log": "access.log", "drain_timeout": "5s",
-                   "coalesce": "off"},  # its pauses are meant
+        "server": {"request_timeout": "2s", "access_log": "access.log", "drain_timeout": "5s"},
         "pg.main": {**books.settings, "queue_timeout": "1s"},
         "pg.tcp": {**tcp, "queue_timeout": "1s", "sslmode": "disable"},
         "pg.secure": {**secure, "queue_timeout": "1s"},
