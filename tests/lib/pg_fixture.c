@@ -82,25 +82,40 @@ void until_idle(void)
     pg_world_go_on(&world);
 }
 
-const char *count_running(const char *text)
+static const char *count_those(const char *text, const char *condition)
 {
     char sql[256];
 
     (void)snprintf(sql, sizeof sql,
                    "select count(*) from pg_stat_activity where application_name = 'weft' and "
-                   "state = 'active' and query like '%s%%'",
-                   text);
+                   "state = 'active' and query like '%s%%' %s",
+                   text, condition);
     return pg_server_run(&server, sql);
+}
+
+const char *count_running(const char *text)
+{
+    return count_those(text, "");
+}
+
+static void until(const char *text, const char *condition, const char *count)
+{
+    uint64_t end_us = clock_monotonic_us() + DRIVER_SECONDS * 1000000ull;
+
+    while (strcmp(count_those(text, condition), count) != 0 && clock_monotonic_us() < end_us)
+        for (int i = 0; i < 10; i++)
+            loop_turn(world.loop, 1);
+    assert_string_equal(count_those(text, condition), count);
 }
 
 void until_running(const char *text, const char *count)
 {
-    uint64_t end_us = clock_monotonic_us() + DRIVER_SECONDS * 1000000ull;
+    until(text, "", count);
+}
 
-    while (strcmp(count_running(text), count) != 0 && clock_monotonic_us() < end_us)
-        for (int i = 0; i < 10; i++)
-            loop_turn(world.loop, 1);
-    assert_string_equal(count_running(text), count);
+void until_asleep(const char *text)
+{
+    until(text, "and wait_event = 'PgSleep'", "1");
 }
 
 struct pg_transaction *begin_transaction(void)

@@ -49,13 +49,17 @@ const char *count_running(const char *text);
 /* Turns until these are `count`. */
 void until_running(const char *text, const char *count);
 
+/* Turns until a session of the world's is within the pg_sleep() of a statement that begins so: from
+ * then on a cancel ends it. While a statement is prepared for, the server forgets one. */
+void until_asleep(const char *text);
+
 /* A transaction of the world's pool. */
 struct pg_transaction *begin_transaction(void);
 
 /* Starts a statement in it. */
 struct op *start_on(struct pg_transaction *transaction, const char *sql);
 
-/* Gives up what runs, and lets so much time pass that it is canceled; then time stands still until
+/* Gives up what sleeps, and lets so much time pass that it is canceled; then time stands still until
  * until_idle(): however slow the machine is, it is canceled once. A world that is ahead. */
 void give_up(struct op *op);
 
