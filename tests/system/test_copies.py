@@ -244,8 +244,9 @@ def in_flight(host):
 
 @pytest.mark.limit(LIMIT_S)
 def test_neighbours_on_the_same_session(start, database, free_port):
-    """All of them go on in one turn of the loop, and are sent, behind one who sleeps in the server, and leaves: that one
-    is gone within 300 ms also with them behind it, and they are served, each write once."""
+    """All of them go on in one turn of the loop, and are sent, behind one who sleeps in the server, and leaves: that
+    one is gone within 300 ms also with them behind it, and they are served, each write once. The sleeper's text is
+    another one each time: one that is known as slow has a session of its own."""
     port = free_port()
     host = start({"sessions": 1, "statement_timeout": "60s", "queue_timeout": "60s"},
                  {"request_timeout": "60s", "workers": 1, "admin": f"127.0.0.1:{port}"})
@@ -259,11 +260,11 @@ def test_neighbours_on_the_same_session(start, database, free_port):
             others = [host.connect(60) for _ in range(8)]
             at = time.monotonic_ns() // 1000000 + 500
             busy.request("GET", f"/lab/burn/100?at={at - 50}")
-            sleeper.request("GET", f"/lab/sql?q=select%20pg_sleep(50),{rounds}&at={at}")  # a text that is not known as slow
+            sleeper.request("GET", f"/lab/sql?q=select%20pg_sleep(50),{rounds}&at={at}")
             for index, other in enumerate(others):
                 line = f"{rounds}.{index}"
-                other.request("GET", f"/lab/sql?q=insert%20into%20lines%20values('{line}')&at={at + 5}" if index % 2 else
-                              f"/lab/sql?q=select%20{index}%20as%20x&read_only&at={at + 5}")
+                what = f"insert%20into%20lines%20values('{line}')" if index % 2 else f"select%20{index}%20as%20x&read_only"
+                other.request("GET", f"/lab/sql?q={what}&at={at + 5}")
             assert busy.read_answer().status == 200
             wait_until(lambda: watch.count() == 1)
             if in_flight(host) == 9:

@@ -85,7 +85,8 @@ def start(start_weft, ledger, proxy, free_port):
                        "admin": f"{admin[0]}:{admin[1]}"},
             "pg.main": {"host": "127.0.0.1", "port": proxy.port, "user": "weft", "password": env["PGPASSWORD"],
                         "dbname": ledger.name, "statement_timeout": "1s", "queue_timeout": "1s",
-                        "connect_timeout": "2s", "idle_timeout": "1s", "idle_transaction_timeout": "3s", "sessions": SESSIONS, **pool},
+                        "connect_timeout": "2s", "idle_timeout": "1s", "idle_transaction_timeout": "3s",
+                        "sessions": SESSIONS, **pool},
             "plugin.ledger": {"path": place.BUILD / "tests/plugins/ledger.so"}}, env=ENV)
         host.admin = admin
         wait_until(lambda: is_quite_well(host, ledger))
