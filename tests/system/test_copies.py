@@ -263,8 +263,8 @@ def test_neighbours_on_the_same_session(start, database, free_port):
             sleeper.request("GET", f"/lab/sql?q=select%20pg_sleep(50),{rounds}&at={at}")
             for index, other in enumerate(others):
                 line = f"{rounds}.{index}"
-                what = f"insert%20into%20lines%20values('{line}')" if index % 2 else f"select%20{index}%20as%20x&read_only"
-                other.request("GET", f"/lab/sql?q={what}&at={at + 5}")
+                write, read = f"insert%20into%20lines%20values('{line}')", f"select%20{index}%20as%20x&read_only"
+                other.request("GET", f"/lab/sql?q={write if index % 2 else read}&at={at + 5}")
             assert busy.read_answer().status == 200
             wait_until(lambda: watch.count() == 1)
             if in_flight(host) == 9:
