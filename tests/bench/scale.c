@@ -2,7 +2,9 @@
  *
  *   /wait/1000                   waits so many milliseconds
  *   /many/0/x, /many/1/x, ...    a route each: as many as the setting `routes` says
+ *   /heap                        how many bytes this worker has from malloc()
  */
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <weft.h>
@@ -22,6 +24,16 @@ static weft_status one_of_many(weft_ctx *ctx, void *self)
     return weft_reply(ctx, 200, "text/plain", weft_param(ctx, "id"));
 }
 
+static weft_status tell_heap(weft_ctx *ctx, void *self)
+{
+    struct mallinfo2 heap = mallinfo2();
+    char text[32];
+
+    (void)self;
+    (void)snprintf(text, sizeof text, "%zu", heap.uordblks + heap.hblkhd);
+    return weft_reply_text(ctx, 200, text);
+}
+
 static weft_status init(weft_host *host, void **self)
 {
     int64_t count = 0;
@@ -33,6 +45,7 @@ static weft_status init(weft_host *host, void **self)
         (void)snprintf(pattern, sizeof pattern, "/many/%lld/:id", (long long)i);
         WEFT_TRY(weft_route(host, "GET", pattern, one_of_many));
     }
+    WEFT_TRY(weft_route(host, "GET", "/heap", tell_heap));
     return weft_route(host, "GET", "/wait/:ms", wait_a_while);
 }
 

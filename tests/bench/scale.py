@@ -50,13 +50,9 @@ def _with(changes, *more):
 
 
 def _memory(pids):
-    """RSS, and how much of it is memory of the processes' own, in bytes."""
-    rss = own = 0
-    for pid in pids:
-        text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
-        rss += int(re.search(r"^Rss:\s+(\d+)", text, re.MULTILINE)[1]) * 1024
-        own += int(re.search(r"^Anonymous:\s+(\d+)", text, re.MULTILINE)[1]) * 1024
-    return rss, own
+    """RSS, in bytes."""
+    return sum(int(re.search(r"^Rss:\s+(\d+)", pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii"),
+                             re.MULTILINE)[1]) * 1024 for pid in pids)
 
 
 # ---- connections that are held ----
@@ -115,22 +111,25 @@ def _warm(made, host):
 
 
 def idle(made, number, workers=1):
-    """Bytes of RSS for each idle connection, and how many still answer."""
-    host = made.weft(_with(WIDE, {"server": {"workers": workers}}), name="idle")
+    """Bytes for each idle connection, as RSS and, of one worker, as allocated; and how many still answer."""
+    host = made.weft(_with(WIDE, {"server": {"workers": workers}, "plugin.scale": {"path": _plugin(made)}}),
+                     name="idle")
     _warm(made, host)
-    before, own_before = _memory(host.workers())
+    before, allocated_before = _memory(host.workers()), int(host.get("/heap").body)
     with _hold(made, host, number, clients=-(-number // PER_ADDRESS)) as held:
         time.sleep(1)
-        after, own_after = _memory(host.workers())
+        after, allocated = _memory(host.workers()), int(host.get("/heap").body)
         for each in held:
             each.ask_all("/plaintext")
         living = sum(each.take_all() for each in held)
     made.end(host)
-    each, own = (after - before) / number, (own_after - own_before) / number
-    where = "one worker" if workers == 1 else f"{workers} workers"
+    each = (after - before) / number
+    where, more = f"{workers} workers", ""
+    if workers == 1:
+        where, more = "one worker", f" ({(allocated - allocated_before) / number:.0f} of malloc's)"
     return Row(NAME, f"{number:,} idle connections, {where}",
-               f"{each:.0f} bytes of RSS each ({own:.0f} of them memory of its own), {living:,} still answer",
-               f"<= {IDLE_BYTES_MAX}, all", each <= IDLE_BYTES_MAX and living == number)
+               f"{each:.0f} bytes of RSS each{more}, {living:,} still answer", f"<= {IDLE_BYTES_MAX}, all",
+               each <= IDLE_BYTES_MAX and living == number)
 
 
 @contextlib.contextmanager
@@ -175,15 +174,15 @@ def waiting(made, number, wait=SLEEP, seconds=6, is_watched=False):
     _warm(made, host)
     for path in ("/db", "/api"):
         made.warm(host, path, 20)
-    before, _ = _memory(host.workers())
+    before = _memory(host.workers())
     with _hold(made, host, number) as (held,):
         time.sleep(1)
-        idling, _ = _memory(host.workers())
+        idling = _memory(host.workers())
         with wait.stops(made):
             begun = time.monotonic()
             held.ask_all(wait.path.format(ms=seconds * 1000))
             time.sleep(max(0, begun + seconds - 1 - time.monotonic()))
-            after, _ = _memory(host.workers())
+            after = _memory(host.workers())
         answered = held.take_all()
         rows = [_given_back(host, number, idling, after)] if is_watched else []
     made.end(host)
@@ -199,7 +198,7 @@ def _given_back(host, number, idling, waiting_rss):
     """How long it takes until what requests took that waited has gone back to the system."""
     begun = time.monotonic()
     while (seconds := time.monotonic() - begun) < GIVEN_BACK_S:
-        left = (_memory(host.workers())[0] - idling) / (waiting_rss - idling)
+        left = (_memory(host.workers()) - idling) / (waiting_rss - idling)
         if left <= 0.1:
             break
         time.sleep(1)
@@ -383,7 +382,7 @@ def _watch(host, seconds):
     samples, begun = [], time.monotonic()
     worker = host.workers()[0]
     while (at := time.monotonic() - begun) < seconds:
-        samples.append((at, _memory([worker])[0]))
+        samples.append((at, _memory([worker])))
         time.sleep(1)
     if host.workers() != [worker]:
         raise RuntimeError("the worker is another one")
