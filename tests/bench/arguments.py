@@ -18,13 +18,13 @@ SECTIONS = ["guard", "cost", "scale", "overload", "faults"]
 GUARD = """./run bench guard: instructions of a request against the stored ones (guard.json); 5 % more is a failure.
 
     ./run bench guard                       those of W1, W3, W7, W8 and W9; exit code 1 where one has become dearer
-    ./run bench guard --strict              the same, and 1 where nothing can be compared, too
+    ./run bench guard --strict              the same, with another compiler or library, too
     ./run bench guard --store [CHANGE]      those of all workloads are the stored ones from now on; before and after are
                                             printed as rows of README.md
     ./run bench guard --split W3 [W6 ...]   where the instructions of any workload are: by part and function
 
 Only the worker counts, PostgreSQL and upstream are real. An allocation counts for 100 instructions, whatever it took.
-The figures hold for one compiler, libc and libpq: with others they are printed, and nothing fails but with --strict.
+The figures hold for one compiler, libc and libpq: with others they are judged with --strict only.
 """
 
 
