@@ -312,6 +312,9 @@ enum err pg_transaction_check(const struct pg_transaction *transaction, const ch
 /* Adds a statement to query->transaction, which the pool sends at the end of the turn. */
 void pg_transaction_add(struct pg_query *query);
 
+/* `query` was canceled before it was sent: where it was to end its transaction, that goes on. */
+void pg_transaction_withdrawn(const struct pg_query *query);
+
 /* RELEASE failed, since a statement had: what was done since the savepoint is undone. */
 void pg_transaction_undo(struct pg_session *session, const struct pg_query *query);
 

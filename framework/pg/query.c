@@ -86,6 +86,7 @@ static void withdraw(struct op *op)
     CHECK(query->state != PG_QUERY_DONE);
     if (query->state == PG_QUERY_QUEUED) {
         pg_pool_withdraw(query->pool, query);
+        pg_transaction_withdrawn(query);
     } else {
         if (query->stream != NULL)
             pg_stream_leave(query->stream);

@@ -341,6 +341,23 @@ void pg_transaction_add(struct pg_query *query)
     pg_transaction_room(root);
 }
 
+void pg_transaction_withdrawn(const struct pg_query *query)
+{
+    switch (query->what) {
+    case PG_DO_COMMIT:
+    case PG_DO_ROLLBACK:
+    case PG_DO_RELEASE:
+    case PG_DO_UNDO:
+        CHECK(query->transaction != NULL); /* which would have failed it as it ended */
+        query->transaction->is_committing = false;
+        break;
+    case PG_DO_RUN:
+    case PG_DO_BEGIN:
+    case PG_DO_SAVEPOINT:
+        break;
+    }
+}
+
 /* A COPY wants the session for itself. */
 static bool is_turn(const struct pg_transaction *root)
 {

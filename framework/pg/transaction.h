@@ -43,7 +43,9 @@ struct op *pg_begin_nested(struct scope *scope, struct pg_transaction *outer);
  * op lives. */
 struct pg_transaction *pg_transaction_of(struct op *begin);
 
-/* COMMIT, or for a nested one RELEASE SAVEPOINT, as an op of the scope that began. ERR_DB_RETRY,
+/* COMMIT, or for a nested one RELEASE SAVEPOINT, as an op of the scope that began. Canceled before
+ * it was sent, which is at the end of the turn at the earliest, it is as if never asked for, as a
+ * ROLLBACK is: the transaction goes on. ERR_DB_RETRY,
  * ERR_DB_CONSTRAINT (deferred ones), ERR_DB where it was rolled back instead since a statement had
  * failed, ERR_DB_DOWN with pg_maybe_applied(). ERR_STATE where it has ended. */
 struct op *pg_commit(struct pg_transaction *transaction);

@@ -248,6 +248,25 @@ static void test_a_canceled_begin(void **state)
     expect("1");
 }
 
+static void test_an_end_that_is_canceled_before_it_is_sent(void **state)
+{
+    (void)state;
+    pg_server_need(&server);
+    for (int i = 0; i < 4; i++) {
+        struct pg_transaction *outer = begin(), *inner = nest(outer);
+        struct op *end = i % 2 == 0 ? pg_commit(inner) : pg_rollback(inner);
+
+        op_cancel(end);
+        assert_int_equal(end->status, ERR_CANCELED);
+        assert_int_equal(run_on(inner, "insert into t values (1)"), ERR_OK);
+        assert_int_equal(await(i < 2 ? pg_rollback(inner) : pg_commit(inner)), ERR_OK);
+        assert_int_equal(run_on(outer, "insert into t values (2)"), ERR_OK);
+        assert_int_equal(await(pg_commit(outer)), ERR_OK);
+        expect(i < 2 ? "2" : "1 2");
+        (void)pg_server_run(&server, "truncate t");
+    }
+}
+
 /* Its op lives on when the outer one's is no more. */
 static void test_one_that_was_born_canceled(void **state)
 {
@@ -399,6 +418,7 @@ int main(void)
         TEST(test_the_end_of_an_outer_one_ends_it),
         TEST(test_all_at_once),
         TEST(test_a_canceled_begin),
+        TEST(test_an_end_that_is_canceled_before_it_is_sent),
         TEST(test_one_that_was_born_canceled),
         TEST(test_as_many_as_may_be_and_all_let_go),
         TEST(test_scopes_that_end),

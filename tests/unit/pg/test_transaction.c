@@ -527,6 +527,28 @@ static void test_a_commit_that_is_canceled_before_it_is_sent_was_not(void **stat
     expect_late(&slow, "0");
 }
 
+/* Whatever end was canceled, the transaction goes on, and can be ended either way. */
+static void test_an_end_that_is_canceled_before_it_is_sent_is_none(void **state)
+{
+    (void)state;
+    pg_server_need(&server);
+    for (int i = 0; i < 4; i++) {
+        struct pg_transaction *transaction = begin_in(world.scope, 0);
+        struct op *end = i % 2 == 0 ? pg_commit(transaction) : pg_rollback(transaction);
+
+        op_cancel(end);
+        assert_int_equal(end->status, ERR_CANCELED);
+        assert_false(pg_maybe_applied(end));
+        assert_int_equal(run_on(transaction, "insert into t values (1)"), ERR_OK);
+        end = i < 2 ? pg_rollback(transaction) : pg_commit(transaction);
+        assert_int_equal(pg_world_await(&world, end), ERR_OK);
+        until_unpinned();
+        expect_rows(i < 2 ? "0" : "1");
+        (void)pg_server_run(&server, "truncate t");
+    }
+    assert_int_equal(pg_pool_counts(world.pool)->sessions_lost, 0);
+}
+
 static void test_a_commit_whose_deadline_passes_may_have_been_applied(void **state)
 {
     struct slow_commit slow;
@@ -716,6 +738,7 @@ int main(void)
         TEST(test_so_may_what_was_lost_with_it),
         TEST(test_a_canceled_commit_may_have_been_applied),
         TEST(test_a_commit_that_is_canceled_before_it_is_sent_was_not),
+        TEST(test_an_end_that_is_canceled_before_it_is_sent_is_none),
         TEST(test_a_commit_whose_deadline_passes_may_have_been_applied),
         TEST(test_transactions_leave_a_session_to_the_others),
         TEST(test_one_session_serves_both),
