@@ -24,7 +24,8 @@ struct pg_statement;
 
 /* What a statement is known to be; the ABI's WEFT_STMT_ numbers. */
 enum {
-    PG_READ_ONLY = 1, /* no side effects: may be run again, may share a Sync; a write is refused */
+    PG_READ_ONLY = 1, /* no side effects: may be run again, may share a Sync; a write is refused. In
+                       * a transaction it says nothing: that may read and write as it was begun */
     PG_SLOW = 2,      /* keep it off sessions that others share */
     PG_BINARY = 4     /* its rows come in binary form; see pg/binary.h */
 };

@@ -79,6 +79,14 @@ static void leave(struct pg_query *query)
     pg_session_forget(query->session, query);
 }
 
+/* In a transaction nobody has held it to what it says, and the transaction may be committed. */
+static bool may_apply(const struct pg_query *query)
+{
+    return query->what == PG_DO_COMMIT ||
+           (query->what == PG_DO_RUN &&
+            (query->session->is_pinned || (query->flags & PG_READ_ONLY) == 0));
+}
+
 static void withdraw(struct op *op)
 {
     struct pg_query *query = pg_query_of(op);
@@ -88,13 +96,12 @@ static void withdraw(struct op *op)
         pg_pool_withdraw(query->pool, query);
         pg_transaction_withdrawn(query);
     } else {
+        query->is_maybe_applied = may_apply(query);
         if (query->stream != NULL)
             pg_stream_leave(query->stream);
         else
             leave(query);
         pg_control_notice(&query->pool->control);
-        query->is_maybe_applied = (query->flags & PG_READ_ONLY) == 0 &&
-                                  (query->what == PG_DO_RUN || query->what == PG_DO_COMMIT);
     }
     query->state = PG_QUERY_DONE;
     pg_query_note_over(query);
@@ -288,8 +295,8 @@ static bool may_have_applied(const struct pg_query *query, const struct pg_sessi
 {
     switch (query->what) {
     case PG_DO_RUN:
-        /* In a transaction only a COMMIT applies anything. */
-        return (query->flags & PG_READ_ONLY) == 0 && (!session->is_pinned || session->is_returning);
+        /* In a transaction only a COMMIT applies anything, and nothing is held to what it says. */
+        return session->is_pinned ? session->is_returning : (query->flags & PG_READ_ONLY) == 0;
     case PG_DO_COMMIT:
         return true;
     case PG_DO_BEGIN:

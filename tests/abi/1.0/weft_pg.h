@@ -137,7 +137,9 @@ static inline WEFT_MUST_USE weft_status weft_find_pool(weft_host *host, const ch
 }
 
 /* Of a statement. No side effects: may share a batch with others and may be run again. pg_notify()
- * and advisory locks are side effects that nobody checks: they may be lost. */
+ * and advisory locks are side effects that nobody checks: they may be lost. Any other write is
+ * refused (25006), but not in a transaction, where the flag says nothing: what runs there may do
+ * what WEFT_TX_READ_ONLY leaves it. */
 #define WEFT_STMT_READ_ONLY 1u
 /* Slow: kept off sessions that others share. */
 #define WEFT_STMT_SLOW 2u

@@ -453,6 +453,25 @@ static void test_so_may_what_was_lost_with_it(void **state)
     expect_rows("0");
 }
 
+/* A write that is said to be none is one, and not to be taken for one that only read. */
+static void test_in_one_it_says_nothing_that_a_statement_only_reads(void **state)
+{
+    struct pg_call call = {.sql = SPAN("insert into t values (1)"), .flags = PG_READ_ONLY};
+    struct op *write;
+
+    (void)state;
+    pg_server_need(&server);
+    call.transaction = begin_in(world.scope, 0);
+    assert_int_equal(pg_world_await(&world, pg_query_start(world.scope, &call)), ERR_OK);
+    call.sql = SPAN("insert into t select 2 from pg_sleep(0.2)");
+    write = pg_query_start(world.scope, &call);
+    run_turns(world.loop, 2);
+    op_cancel(write);
+    assert_true(pg_maybe_applied(write));
+    assert_int_equal(pg_world_await(&world, pg_commit(call.transaction)), ERR_OK);
+    expect_rows("2");
+}
+
 /* A COMMIT that waits in the server until the lock's holder is rolled back, in a scope with a
  * deadline in an hour. */
 struct slow_commit {
@@ -736,6 +755,7 @@ int main(void)
         TEST(test_a_broken_session_ends_it),
         TEST(test_a_lost_commit_may_have_been_applied),
         TEST(test_so_may_what_was_lost_with_it),
+        TEST(test_in_one_it_says_nothing_that_a_statement_only_reads),
         TEST(test_a_canceled_commit_may_have_been_applied),
         TEST(test_a_commit_that_is_canceled_before_it_is_sent_was_not),
         TEST(test_an_end_that_is_canceled_before_it_is_sent_is_none),
