@@ -213,8 +213,16 @@ static void rest(struct pg_session *session)
         session->owner->on_rest(session, flight->query);
 }
 
+/* Of the answer that is half read, as far as it was looked at. */
+static uint64_t half_bytes(const struct pg_session *session)
+{
+    uint64_t bytes = pg_intake_bytes(&session->_intake);
+
+    return bytes > session->_noticed_bytes ? bytes - session->_noticed_bytes : 0;
+}
+
 /* After a read: is the answer that it left half read too big by now? All that came since the cursor
- * has moved is of that answer. What is short costs nothing here: only the second read of an answer
+ * has moved is of that answer, but for notices. What is short costs nothing here: only the second read of an answer
  * in a row is counted. */
 static bool is_flooded(struct pg_session *session)
 {
@@ -225,9 +233,11 @@ static bool is_flooded(struct pg_session *session)
         session->_half_reads = 0;
         return false;
     }
-    if (session->_half_reads < 2 && ++session->_half_reads == 1)
+    if (session->_half_reads < 2 && ++session->_half_reads == 1) {
         pg_intake_begin(&session->_intake, PQsocket(session->conn));
-    return session->_half_reads == 2 && pg_intake_bytes(&session->_intake) > session->_result_max;
+        session->_noticed_bytes = 0;
+    }
+    return session->_half_reads == 2 && half_bytes(session) > session->_result_max;
 }
 
 /* Whose answer it is hears of it; the session cannot go on. */
@@ -333,6 +343,7 @@ static void on_notice(void *data, const PGresult *result)
     const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
     struct span message = pg_result_message(result);
 
+    session->_noticed_bytes += pg_result_notice_size(result);
     if (severity == NULL || strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0 ||
         strcmp(severity, "ERROR") == 0)
         pg_session_note_problem(session, message);

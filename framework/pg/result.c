@@ -105,6 +105,30 @@ enum pg_plan_fault pg_result_plan_fault(const struct pg_result *result)
     return PG_PLAN_FINE;
 }
 
+size_t pg_result_notice_size(const struct pg_result *notice)
+{
+    static const char fields[] = {
+        PG_DIAG_SEVERITY,           PG_DIAG_SEVERITY_NONLOCALIZED,
+        PG_DIAG_SQLSTATE,           PG_DIAG_MESSAGE_PRIMARY,
+        PG_DIAG_MESSAGE_DETAIL,     PG_DIAG_MESSAGE_HINT,
+        PG_DIAG_STATEMENT_POSITION, PG_DIAG_INTERNAL_POSITION,
+        PG_DIAG_INTERNAL_QUERY,     PG_DIAG_CONTEXT,
+        PG_DIAG_SCHEMA_NAME,        PG_DIAG_TABLE_NAME,
+        PG_DIAG_COLUMN_NAME,        PG_DIAG_DATATYPE_NAME,
+        PG_DIAG_CONSTRAINT_NAME,    PG_DIAG_SOURCE_FILE,
+        PG_DIAG_SOURCE_LINE,        PG_DIAG_SOURCE_FUNCTION,
+    };
+    size_t size = 6; /* a type, a length, and the end of the fields */
+
+    for (size_t i = 0; i < sizeof fields; i++) {
+        const char *text = PQresultErrorField(notice, fields[i]);
+
+        if (text != NULL)
+            size += strlen(text) + 2; /* its code, and its end */
+    }
+    return size;
+}
+
 struct span pg_result_message(const struct pg_result *result)
 {
     struct span message = span_of(PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY));

@@ -55,6 +55,9 @@ enum pg_plan_fault pg_result_plan_fault(const struct pg_result *result);
 /* The error's message, one line, cut where it is very long; the result's. */
 struct span pg_result_message(const struct pg_result *result);
 
+/* Bytes that a notice had on the wire. */
+size_t pg_result_notice_size(const struct pg_result *notice);
+
 /* Where in what it was doing the error happened: "COPY t, line 3, column id"; one line, absent: not
  * told; the result's. */
 struct span pg_result_context(const struct pg_result *result);

@@ -116,6 +116,7 @@ struct pg_session {
     uint64_t _unsent_bytes;         /* appended since libpq had nothing left to send */
     uint64_t _result_max;           /* bytes of an answer */
     struct pg_intake _intake;       /* what has come of the answer that is half read */
+    uint64_t _noticed_bytes;        /* of that: notices, which are handed on at once */
     uint32_t _half_place;           /* whose that is */
     uint32_t _half_reads;           /* how often something of it came, at most 2 */
     uint32_t _nulls;                /* ends of answers in a row that ended nothing */

@@ -395,6 +395,35 @@ static void test_a_result_that_is_too_big_while_it_comes(void **state)
     }
 }
 
+/* They are handed on as they come: libpq holds none of them. */
+static void test_notices_are_no_part_of_a_result(void **state)
+{
+    struct op *noisy, *neighbour;
+
+    (void)state;
+    pg_server_need(&server);
+    (void)pg_server_run(&server,
+                        "create function noisy(times int) returns int language plpgsql as $$ begin "
+                        "for i in 1 .. times loop raise notice '%', repeat('x', 1000); "
+                        "if i % 500 = 0 then perform pg_sleep(0.02); end if; end loop; "
+                        "return times; end $$");
+    pg_world_again(&world);
+    world.options.sessions_max = 1;
+    world.options.result_max = 1024 * 1024;
+    pg_world_start(&world);
+    noisy = start_reading("select noisy(3000)");
+    neighbour = start_reading("select 'well'");
+    assert_int_equal(pg_world_await(&world, noisy), ERR_OK);
+    pg_world_check(noisy, "3000");
+    assert_int_equal(pg_world_await(&world, neighbour), ERR_OK);
+    assert_int_equal(pg_pool_counts(world.pool)->sessions_lost, 0);
+    expect_too_big(start_reading("select repeat('x', 4000), noisy(n % 2), "
+                                 "case when n % 1024 = 0 then pg_sleep(0.1) end "
+                                 "from generate_series(1, 8 * 1024) n"),
+                   false);
+    assert_int_equal(pg_pool_counts(world.pool)->sessions_lost, 1);
+}
+
 /* Nobody waits for it, and it must not fill the memory either. */
 static void test_a_tombstone_s_result_that_is_too_big(void **state)
 {
@@ -599,6 +628,7 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_a_result_that_is_too_big_while_it_comes, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(test_notices_are_no_part_of_a_result, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_tombstone_s_result_that_is_too_big, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_a_transaction_ends_with_a_result_that_is_too_big,
