@@ -7,6 +7,10 @@
 #include "task/scope.h"
 #include <stdio.h>
 
+/* Less than this is not worth a SET, and would end what is not the statement's: the SAVEPOINT behind
+ * it, a ROLLBACK. */
+enum { LEAST_MS = 50 };
+
 void pg_limit_init(struct pg_limit *limit, const struct pg_options *options)
 {
     *limit = (struct pg_limit){.ms = options->is_prepared ? options->statement_timeout_ms : 0};
@@ -22,7 +26,9 @@ static uint32_t wanted_ms(const struct pg_query *query)
         want_ms = most_ms;
     if (want_ms >= INT32_MAX)
         return 0;
-    return want_ms > 0 ? (uint32_t)want_ms : 1;
+    if (most_ms > 0 && most_ms < LEAST_MS)
+        return most_ms;
+    return want_ms > LEAST_MS ? (uint32_t)want_ms : LEAST_MS;
 }
 
 /* It costs a statement: a sooner end is worth that where much is gained, and not for a COMMIT. */
@@ -37,16 +43,30 @@ static bool must_change(const struct pg_limit *limit, const struct pg_query *que
            (limit->ms == 0 || want_ms < limit->ms - limit->ms / 4);
 }
 
+/* What takes back cannot wait for that: it may be refused, where a statement has failed. */
+static bool has_limit(const struct pg_query *query)
+{
+    switch (query->what) {
+    case PG_DO_RUN:
+        return query->stream == NULL; /* which lifts the limit: it is not for streams */
+    case PG_DO_COMMIT:
+    case PG_DO_SAVEPOINT:
+    case PG_DO_RELEASE:
+        return true;
+    case PG_DO_BEGIN:
+    case PG_DO_ROLLBACK:
+    case PG_DO_UNDO:
+        return false;
+    }
+    return false;
+}
+
 bool pg_limit_change(struct pg_limit *limit, const struct pg_query *query,
                      char sql[PG_LIMIT_SQL_SIZE])
 {
     uint32_t want_ms = wanted_ms(query);
 
-    if (query->what != PG_DO_RUN && query->what != PG_DO_COMMIT)
-        return false;
-    if (query->stream != NULL || limit->is_own)
-        return false; /* a stream lifts the limit, which is not for it */
-    if (!must_change(limit, query, want_ms))
+    if (!has_limit(query) || limit->is_own || !must_change(limit, query, want_ms))
         return false;
     limit->ms = want_ms;
     limit->was_set = true;

@@ -108,6 +108,17 @@ static int64_t limit_within(struct pg_transaction *transaction, uint32_t ms)
     return limit_ms;
 }
 
+static void start_ahead(bool is_prepared, uint32_t limit_ms)
+{
+    pg_world_deinit(&world);
+    pg_world_init_ahead(&world, &server);
+    world.options.sessions_max = 1;
+    world.options.is_prepared = is_prepared;
+    world.options.statement_timeout_ms = limit_ms;
+    world.options.queue_timeout_ms = 600000;
+    pg_world_start(&world);
+}
+
 static void test_who_has_more_time_gets_it(void **state)
 {
     struct pg_transaction *transaction;
@@ -155,6 +166,35 @@ static void test_a_commit_has_its_own_time(void **state)
     assert_in_range(limit_within(transaction, 300), 1, 301);
     assert_int_equal(await(pg_commit(transaction)), ERR_OK);
     assert_string_equal(pg_server_run(&server, "select what from seen"), "5s");
+}
+
+/* What is not a statement's own is not ended by its deadline: the pool's savepoints have their own
+ * time, and whatever takes back has a little at least. */
+static void test_savepoints_have_their_own_time(void **state)
+{
+    struct pg_transaction *transaction, *nested;
+    struct scope *hurried;
+    struct op *op;
+
+    (void)state;
+    pg_server_need(&server);
+    start_ahead(true, 5000);
+    transaction = begin();
+    pg_world_stand_still(&world);
+    assert_int_equal(limit_within(transaction, 1), 50);
+    nested = nest(transaction);
+    assert_int_equal(transaction->limit.ms, 5000);
+    assert_int_equal(limit_within(nested, 300), 300);
+    assert_int_equal(await(pg_commit(nested)), ERR_OK);
+    assert_int_equal(transaction->limit.ms, 5000);
+    pg_world_go_on(&world);
+    hurried = scope_child(world.scope, 1, 0);
+    op = pg_query_start(
+        hurried, &(struct pg_call){.transaction = transaction, .sql = SPAN("select pg_sleep(10)")});
+    assert_int_equal(await(op), ERR_DEADLINE);
+    scope_finish(hurried, SCOPE_REPLIED);
+    assert_int_equal(await(pg_rollback(transaction)), ERR_OK);
+    assert_int_equal(pg_pool_counts(world.pool)->sessions_lost, 0);
 }
 
 /* A savepoint's end may bring an older limit back. */
@@ -466,17 +506,6 @@ static void test_many_savepoints(void **state)
 
 /* Patience */
 
-static void start_ahead(bool is_prepared, uint32_t limit_ms)
-{
-    pg_world_deinit(&world);
-    pg_world_init_ahead(&world, &server);
-    world.options.sessions_max = 1;
-    world.options.is_prepared = is_prepared;
-    world.options.statement_timeout_ms = limit_ms;
-    world.options.queue_timeout_ms = 600000;
-    pg_world_start(&world);
-}
-
 static void jump(uint32_t ms)
 {
     for (uint32_t i = 0; i < ms; i += 1000)
@@ -680,6 +709,7 @@ int main(void)
         TEST(test_who_has_more_time_gets_it),
         TEST(test_a_pool_without_a_limit),
         TEST(test_a_commit_has_its_own_time),
+        TEST(test_savepoints_have_their_own_time),
         TEST(test_what_is_undone_leaves_no_limit),
         TEST(test_a_limit_takes_no_snapshot),
         TEST(test_its_own_limit_stands),
