@@ -380,6 +380,8 @@ static void on_lost(struct pg_session *session, const char *reason)
     pool->counts.sessions_lost++;
     close_session(pool, session);
     pg_pool_reopen(pool);
+    if (!list_is_empty(&pool->shared) || !list_is_empty(&pool->own))
+        pg_pool_wake(pool); /* what could not be sent here goes elsewhere */
 }
 
 /* Idle, it goes by itself: too large, too old, or not needed any more. */
