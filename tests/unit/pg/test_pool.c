@@ -223,6 +223,28 @@ static void test_who_waits_too_long_is_refused(void **state)
     assert_int_equal(await(slow), ERR_OK);
 }
 
+static void test_so_is_who_waits_for_a_session_of_his_own(void **state)
+{
+    struct op *holding, *waiting[2];
+
+    (void)state;
+    pg_server_need(&server);
+    world.options.queue_timeout_ms = 100;
+    world.options.sessions_max = 1;
+    pg_world_start(&world);
+    holding = pg_begin(world.scope, world.pool, 0);
+    assert_int_equal(await(holding), ERR_OK);
+    waiting[0] = pg_begin(world.scope, world.pool, 0);
+    waiting[1] = pg_query_start(
+        world.scope,
+        &(struct pg_call){.pool = world.pool, .sql = SPAN("select 1"), .flags = PG_SLOW});
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(await(waiting[i]), ERR_DB_BUSY);
+        assert_string_equal(world.scope->reason, "pg_queue_timeout");
+    }
+    assert_int_equal(await(pg_commit(pg_transaction_of(holding))), ERR_OK);
+}
+
 static void test_slow_statements_are_kept_off_the_others(void **state)
 {
     const struct pg_statement *slow;
@@ -705,6 +727,7 @@ int main(void)
         TEST(test_huge_buffers_are_not_kept),
         TEST(test_a_full_queue_refuses),
         TEST(test_who_waits_too_long_is_refused),
+        TEST(test_so_is_who_waits_for_a_session_of_his_own),
         TEST(test_slow_statements_are_kept_off_the_others),
         TEST(test_what_proves_slow_is_treated_so),
         TEST(test_declared_and_ad_hoc_are_prepared_once),
