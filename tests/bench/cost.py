@@ -10,7 +10,7 @@ NAME = "cost"
 CONNECTIONS = 64
 WARM = 200    # requests, one after the other
 
-# What the database must have counted for each request: columns of pg_stat_user_tables, the table, and how often. An update
+# What the database must have counted for each request: columns of pg_stat_user_tables, the table, how often. An update
 # looks for its row, too.
 _DATABASE = {"W3": [("idx_scan", "world", 1)], "W4": [("idx_scan", "world", 20)], "W5": [("seq_scan", "fortune", 1)],
              "W6": [("idx_scan", "world", 40), ("n_tup_upd", "world", 20)],
@@ -31,8 +31,8 @@ def _database_counts(stage, workload):
 
 
 def check_database(workload, count, before, counts, patience_s=10):
-    """Raises where the database has not done what so many requests take. counts() has its counters, which were `before`.
-    A backend reports its own once a second at most, and all of them when it ends: those of a server that has ended are
+    """Raises where the database has not done what so many requests take. counts(): its counters, which were `before`. A
+    backend reports its own once a second at most, and all of them when it ends: those of a server that has ended are
     about to."""
     end, wants = time.monotonic() + patience_s, [times * count for _, _, times in _DATABASE.get(workload, [])]
     while True:
