@@ -184,7 +184,7 @@ static void test_savepoints_have_their_own_time(void **state)
     assert_int_equal(limit_within(transaction, 1), 50);
     nested = nest(transaction);
     assert_int_equal(transaction->limit.ms, 5000);
-    assert_int_equal(limit_within(nested, 300), 300);
+    assert_in_range(limit_within(nested, 300), 1, 301);
     assert_int_equal(await(pg_commit(nested)), ERR_OK);
     assert_int_equal(transaction->limit.ms, 5000);
     pg_world_go_on(&world);
