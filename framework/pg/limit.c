@@ -7,8 +7,8 @@
 #include "task/scope.h"
 #include <stdio.h>
 
-/* Less than this is not worth a SET, and would end what is not the statement's: the SAVEPOINT behind
- * it, a ROLLBACK. */
+/* Less than this is not worth a SET, and would end what is not the statement's: the SAVEPOINT
+ * behind it, a ROLLBACK. */
 enum { LEAST_MS = 50 };
 
 void pg_limit_init(struct pg_limit *limit, const struct pg_options *options)

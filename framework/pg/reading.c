@@ -222,8 +222,8 @@ static uint64_t half_bytes(const struct pg_session *session)
 }
 
 /* After a read: is the answer that it left half read too big by now? All that came since the cursor
- * has moved is of that answer, but for notices. What is short costs nothing here: only the second read of an answer
- * in a row is counted. */
+ * has moved is of that answer, but for notices. What is short costs nothing here: only the second
+ * read of an answer in a row is counted. */
 static bool is_flooded(struct pg_session *session)
 {
     uint32_t place = session->_flights.cursor;

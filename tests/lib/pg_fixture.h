@@ -59,8 +59,8 @@ struct pg_transaction *begin_transaction(void);
 /* Starts a statement in it. */
 struct op *start_on(struct pg_transaction *transaction, const char *sql);
 
-/* Gives up what sleeps, and lets so much time pass that it is canceled; then time stands still until
- * until_idle(): however slow the machine is, it is canceled once. A world that is ahead. */
+/* Gives up what sleeps, and lets so much time pass that it is canceled; then time stands still
+ * until until_idle(): however slow the machine is, it is canceled once. A world that is ahead. */
 void give_up(struct op *op);
 
 #endif

@@ -5,10 +5,10 @@
  * from is where it is called from each time. A line goes to the file that WEFT_WATCH names for each
  * call that could wait elsewhere: epoll, poll or select with another timeout than 0; connect,
  * accept, read or write on a socket or pipe that blocks; a look-up of a name; a sleep; a wait for a
- * process, a disk or a lock of a file. The loop's own pause under load (loop/coalesce.h) is meant: one
- * of just that length before each of its waits, and called from where the loop is. What the compiler or the C library makes of these calls is
- * watched, too: __poll_chk() and its like, sendfile64(). When the process ends, a line says how
- * many calls were looked at. */
+ * process, a disk or a lock of a file. The loop's own pause under load (loop/coalesce.h) is meant:
+ * one of just that length before each of its waits, and called from where the loop is. What the
+ * compiler or the C library makes of these calls is watched, too: __poll_chk() and its like,
+ * sendfile64(). When the process ends, a line says how many calls were looked at. */
 #include <arpa/inet.h>
 #include <dlfcn.h>
 #include <execinfo.h>

@@ -677,8 +677,8 @@ static void test_patience_ends_with_a_rollback(void **state)
     }
 }
 
-/* It has spoiled the transaction, whoever still holds that; and a backend that stands still hears of
- * no cancel. */
+/* It has spoiled the transaction, whoever still holds that; and a backend that stands still hears
+ * of no cancel. */
 static void test_patience_ends_with_a_stream(void **state)
 {
     struct pg_transaction *transaction;
