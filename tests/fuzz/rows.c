@@ -1,6 +1,7 @@
 /* Goal: whatever result a server sends becomes JSON, or nothing: valid, with the values that came,
  *       in pieces the same as in one, and never longer than it may be; and a command's tag is a
- *       count of rows, or none.
+ *       count of rows, or none. Values of type JSON stay as they are and are JSON still where bytes
+ *       within their strings were no UTF-8.
  *
  * The result is made as libpq makes one, of the input's bytes; what is read back of the JSON is
  * read by a reader of this file's own. */
@@ -16,9 +17,19 @@
 #include <libpq-fe.h>
 #include <string.h>
 
-enum { COLUMNS_MAX = 5, ROWS_MAX = 20, NAME_SIZE = 24, TAG_MAX = 63, BYTES_MAX = 1 << 26 };
+enum {
+    COLUMNS_MAX = 5,
+    ROWS_MAX = 20,
+    NAME_SIZE = 24,
+    TAG_MAX = 63,
+    BYTES_MAX = 1 << 26,
+    DEPTH_MAX = 4 /* of what is within a JSON */
+};
 
-/* Half of them come as texts of any bytes; a number is written by the server itself. */
+#define REPLACEMENT "\xef\xbf\xbd" /* U+FFFD */
+
+/* Half of them come as texts of any bytes; a number is written by the server itself, and a JSON is
+ * one. The seeds have places in it: what comes new comes behind. */
 static const struct {
     uint32_t type;
     bool is_number; /* as a text it is one */
@@ -31,6 +42,7 @@ static const struct {
     {PG_OID_UUID, false},   {PG_OID_TIMESTAMPTZ, false},
     {PG_OID_DATE, false},   {PG_OID_VARCHARS, false},
     {PG_OID_CHAR, false},   {0, false},
+    {PG_OID_JSON, false},   {PG_OID_JSONB, false},
 };
 
 /* The input, taken from its front. */
@@ -94,6 +106,69 @@ static void set_number(PGresult *result, int row, int column, struct span bytes)
     set_value(result, row, column, span_of(text));
 }
 
+static bool is_json(uint32_t type)
+{
+    return type == PG_OID_JSON || type == PG_OID_JSONB;
+}
+
+/* Any bytes, but that the server would have refused a quote, a backslash or a control as it is. */
+static void write_json_string(struct buf *out, struct input *input)
+{
+    struct span bytes = take(input, take_byte(input) % 16);
+    char text[sizeof "\\u0000"];
+
+    buf_append(out, SPAN("\""));
+    for (size_t i = 0; i < bytes.len; i++) {
+        unsigned char c = (unsigned char)bytes.ptr[i];
+
+        if (c < 0x20)
+            (void)snprintf(text, sizeof text, "\\u%04x", c > 0 ? c : 1);
+        else
+            (void)snprintf(text, sizeof text, c == '"' || c == '\\' ? "\\%c" : "%c", c);
+        buf_append(out, span_of(text));
+    }
+    buf_append(out, SPAN("\""));
+}
+
+/* NOLINTNEXTLINE(misc-no-recursion): bounded by DEPTH_MAX */
+static void write_json(struct buf *out, struct input *input, int depth)
+{
+    static const char *const plain[] = {"null", "true", "false", "-12.5e+3", "0"};
+    uint8_t how = take_byte(input) % 12;
+    bool is_object = how == 10;
+
+    if (how < sizeof plain / sizeof plain[0])
+        buf_append(out, span_of(plain[how]));
+    else if (how < 10 || depth == DEPTH_MAX)
+        write_json_string(out, input);
+    if (how < 10 || depth == DEPTH_MAX)
+        return;
+    buf_append(out, is_object ? SPAN("{") : SPAN("["));
+    for (int i = 0, count = take_byte(input) % 4; i < count; i++) {
+        if (i > 0)
+            buf_append(out, SPAN(", "));
+        if (is_object) {
+            write_json_string(out, input);
+            buf_append(out, SPAN(": "));
+        }
+        write_json(out, input, depth + 1);
+    }
+    buf_append(out, is_object ? SPAN("}") : SPAN("]"));
+}
+
+/* What the server has checked to be JSON; in binary form jsonb has its version before it. */
+static void set_json(PGresult *result, int row, int column, struct span bytes)
+{
+    struct input input = {(const uint8_t *)bytes.ptr, bytes.len};
+    struct buf text = {0};
+
+    if (PQftype(result, column) == PG_OID_JSONB && PQfformat(result, column) == 1)
+        buf_append(&text, SPAN("\x01"));
+    write_json(&text, &input, 0);
+    set_value(result, row, column, buf_span(&text));
+    buf_release(&text);
+}
+
 static void add_row(PGresult *result, int row, struct input *input)
 {
     for (int column = 0; column < PQnfields(result); column++) {
@@ -105,6 +180,8 @@ static void add_row(PGresult *result, int row, struct input *input)
             is_number |= types[i].type == PQftype(result, column) && types[i].is_number;
         if (size == 255)
             MUST(PQsetvalue(result, row, column, NULL, -1));
+        else if (is_json(PQftype(result, column)))
+            set_json(result, row, column, bytes);
         else if (is_number && PQfformat(result, column) == 0)
             set_number(result, row, column, bytes);
         else
@@ -126,7 +203,7 @@ static PGresult *make_result(struct input *input)
         memcpy(names[i], name.ptr, name.len);
         names[i][name.len] = '\0';
         columns[i].name = names[i];
-        columns[i].typid = types[how % (sizeof types / sizeof types[0])].type;
+        columns[i].typid = types[how % 128 % (sizeof types / sizeof types[0])].type;
         columns[i].format = how >= 128;
         columns[i].typlen = -1;
     }
@@ -223,19 +300,50 @@ static void check_string(const struct reader *reader, struct span raw)
     if (whole != NULL)
         MUST(span_equal(buf_span(&reader->string), raw));
     else
-        MUST(memmem(reader->string.data, reader->string.len, "\xef\xbf\xbd", 3) != NULL);
+        MUST(memmem(reader->string.data, reader->string.len, REPLACEMENT, 3) != NULL);
     json_decref(whole);
+}
+
+/* The value as it came, but that a byte of no UTF-8 has become U+FFFD; and is that JSON? */
+static void read_json(struct reader *reader, struct span raw)
+{
+    const char *begin = reader->at;
+    json_t *whole = json_stringn(raw.ptr, raw.len), *json;
+
+    for (size_t at = 0; at < raw.len; at++) {
+        bool is_same =
+            whole != NULL || (raw.len - at >= 3 && memcmp(raw.ptr + at, REPLACEMENT, 3) == 0);
+
+        if (!is_same && next_is(reader, REPLACEMENT)) {
+            MUST((unsigned char)raw.ptr[at] >= 0x80);
+        } else {
+            MUST(reader->at < reader->end && *reader->at == raw.ptr[at]);
+            reader->at++;
+        }
+    }
+    json_decref(whole);
+    json = json_loadb(begin, (size_t)(reader->at - begin), JSON_DECODE_ANY, NULL);
+    MUST(json != NULL); /* which looks for UTF-8, too */
+    json_decref(json);
 }
 
 static void read_value(struct reader *reader, uint32_t row, uint32_t column)
 {
     struct span raw = pg_raw(&query.op, row, column);
-    bool is_null = next_is(reader, "null");
+    uint32_t type = pg_column_type(&query.op, column);
+    bool is_null;
 
+    if (raw.ptr != NULL && is_json(type)) {
+        bool has_version = type == PG_OID_JSONB && pg_is_binary(&query.op, column);
+
+        read_json(reader, (struct span){raw.ptr + has_version, raw.len - has_version});
+        return;
+    }
+    is_null = next_is(reader, "null");
     MUST(is_null == (raw.ptr == NULL));
     if (is_null)
         return;
-    if (pg_column_type(&query.op, column) == PG_OID_BOOL) {
+    if (type == PG_OID_BOOL) {
         bool is_true = next_is(reader, "true");
 
         MUST(is_true || next_is(reader, "false"));
