@@ -30,7 +30,8 @@ struct op *pg_copy_in(struct scope *scope, const struct pg_call *call);
 /* Writes `bytes`, which are copied, as they are: a row may be cut anywhere. OK once all that was
  * written has left, and more is welcome. Canceled it goes all the same. The op is good until the
  * next write. Errors: those of the statement as soon as the server tells, with TLS at the end
- * alone, then of each write; ERR_OVERLOAD: more than PG_COPY_UNSENT_MAX would wait; ERR_STATE: not open, or ended. */
+ * alone, then of each write; ERR_OVERLOAD: more than PG_COPY_UNSENT_MAX would wait; ERR_STATE: not
+ * open, or ended. */
 struct op *pg_copy_write(struct op *open, struct span bytes);
 
 /* Ends it: OK once the server has taken all of it, with pg_affected(). Otherwise it has done

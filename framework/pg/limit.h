@@ -3,11 +3,12 @@
  * Where a statement's deadline is sooner than the session's statement_timeout, that is set to it
  * with SET LOCAL, but not to less than 50 ms, and anew for who has more time. Once the
  * transaction's own text has set it, it is not touched any more, until that is undone: with the
- * nested transaction, or to the savepoint of the text's own, behind which it was set. Whether a statement succeeds is not known when the next
- * one is sent. So where two of the text's savepoints have one name, going back to it counts as
- * going back to the older one, and going back to a name that is not known as undoing all: a limit
- * of the text's own may be taken for undone that is not, and ours is set then; never one that is
- * undone for one that stands. What a function sets is not seen.
+ * nested transaction, or to the savepoint of the text's own, behind which it was set. Whether a
+ * statement succeeds is not known when the next one is sent. So where two of the text's savepoints
+ * have one name, going back to it counts as going back to the older one, and going back to a name
+ * that is not known as undoing all: a limit of the text's own may be taken for undone that is not,
+ * and ours is set then; never one that is undone for one that stands. What a function sets is not
+ * seen.
  * Loop:   of the pool's loop.
  * Memory: none of its own.
  */

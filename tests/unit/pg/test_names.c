@@ -1,6 +1,6 @@
 /* Goal: of a name with several addresses one that is silent costs its connect_timeout, once, and
- *       the next one is tried; one that refuses connections costs nothing; and what a server answers
- *       to a login it has answered for all of them. */
+ *       the next one is tried; one that refuses connections costs nothing; and what a server
+ *       answers to a login it has answered for all of them. */
 #include "base/mem.h"
 #include "lib/loop_driver.h"
 #include "lib/pg_server.h"
