@@ -3,9 +3,15 @@
  *
  * Setting database: the name of the pool. POST /ledger/transfer?id=&from=&to=&amount=, with &pipe
  * all of it in one piece, else with weft_transact(); GET /ledger/balance/:id; GET /ledger/ping,
- * which needs no database. */
+ * which needs no database; GET /ledger/heap: how many bytes its worker has allocated and not
+ * freed. */
 #include "weft.h"
+#include <malloc.h>
+#include <stddef.h>
 #include <stdlib.h>
+
+/* The sanitizers' allocator tells it, which does not count what it holds back after free(). */
+extern size_t __sanitizer_get_current_allocated_bytes(void) __attribute__((weak));
 
 static weft_pg *db;
 static weft_stmt *note, *take, *give, *balance;
@@ -83,6 +89,18 @@ static weft_status ping(weft_ctx *ctx, void *self)
     return weft_reply_text(ctx, 200, "pong\n");
 }
 
+static weft_status show_heap(weft_ctx *ctx, void *self)
+{
+    struct mallinfo2 heap;
+
+    (void)self;
+    if (__sanitizer_get_current_allocated_bytes != NULL)
+        return weft_reply_text(ctx, 200,
+                               weft_fmt(ctx, "%zu", __sanitizer_get_current_allocated_bytes()).ptr);
+    heap = mallinfo2();
+    return weft_reply_text(ctx, 200, weft_fmt(ctx, "%zu", heap.uordblks + heap.hblkhd).ptr);
+}
+
 static weft_status init(weft_host *host, void **self)
 {
     weft_str name;
@@ -101,6 +119,7 @@ static weft_status init(weft_host *host, void **self)
     WEFT_TRY(weft_declare(host, db, "balance", "select id, balance from accounts where id = $1",
                           WEFT_STMT_READ_ONLY, &balance));
     WEFT_TRY(weft_route(host, "GET", "/ledger/ping", ping));
+    WEFT_TRY(weft_route(host, "GET", "/ledger/heap", show_heap));
     WEFT_TRY(weft_route(host, "POST", "/ledger/transfer", transfer));
     return weft_route(host, "GET", "/ledger/balance/:id", show_balance);
 }

@@ -2,7 +2,8 @@
 a pause while sessions are thrown out, the server restarts, hangs, is full, is read only, and the network loses
 connections, under 2,000 requests a second that come whatever the host does. Each request that was sent is answered
 within its deadline; what the clients were told is what the database has, transfer by transfer, and what may have been
-applied is found out afterwards; the host recovers by itself and keeps nothing: no context, op, session or descriptor.
+applied is found out afterwards; the host recovers by itself and keeps nothing: no context, op, session or descriptor,
+nor memory beyond what a warm host has.
 That all of those requests were sent is checked in a soak, and there each answer's time counts from when its request
 was to be sent: a machine that does other things, too, may carry fewer, and is held to those that it has sent.
 
@@ -24,7 +25,7 @@ from support import place
 from support.client import Client, Closed
 from support.cluster import Cluster, children, halt
 from support.gone import Watch
-from support.kept import Kept, gauges
+from support.kept import Kept, gauges, handlers_high
 from support.proxy import Proxy
 from support.wait import wait_until
 
@@ -42,8 +43,11 @@ MAX_CONNECTIONS = 24
 RATE = 2000       # requests a second beside those of the clients
 CROWD = 5000 if IS_SOAK else 1000   # connections for them: in a soak enough for all of them to wait for BUDGET_S
 SENT = 0.2        # share of them that is sent at least, on a machine that does other things, too
-GROWN_KIB = 32 * 1024   # what the workers' memory may grow by under the load
-EACH_KIB = 64           # and by this for each handler that has lived at once: the memory of stacks and arenas is kept
+BUFFERS = 300           # connections that hold one at once: more than a worker keeps of them
+HEAP_BYTES = 1 << 20    # how much more a warm worker may have allocated after the load, whatever came,
+HANDLER_BYTES = 8192    # and so much for each handler more than ever lived at once before: arenas are kept
+GROWN_KIB = 32 * 1024   # what its memory may grow by: there are stacks, too, and holes in the heap,
+EACH_KIB = 64           # and by this for each of those handlers
 
 
 @pytest.fixture(scope="session")
@@ -76,8 +80,9 @@ def proxy(cluster, free_port):
 
 @pytest.fixture
 def start(start_weft, ledger, proxy, free_port):
-    """A function that starts the host, with further settings of its pool; its `keeps` is what it has while idle."""
-    def begin(**pool):
+    """A function that starts the host, warm if wanted, with further settings of its pool; its `keeps` is what it has
+    while idle."""
+    def begin(is_warm=False, **pool):
         env = ledger.cluster.env
         admin = "127.0.0.1", free_port()
         host = start_weft({
@@ -90,6 +95,8 @@ def start(start_weft, ledger, proxy, free_port):
             "plugin.ledger": {"path": place.BUILD / "tests/plugins/ledger.so"}}, env=ENV)
         host.admin = admin
         wait_until(lambda: is_quite_well(host, ledger))
+        if is_warm:
+            warm_up(host, ledger)
         wait_until(lambda: Kept(host, proxy.port).is_idle())
         host.keeps = Kept(host, proxy.port)
         return host
@@ -98,7 +105,7 @@ def start(start_weft, ledger, proxy, free_port):
 
 @pytest.fixture
 def host(start):
-    return start()
+    return start(is_warm=True)
 
 
 class Crowd:
@@ -140,6 +147,39 @@ class Crowd:
     def kill(self):
         self._process.kill()
         self._process.communicate()
+
+
+@contextlib.contextmanager
+def held(ledger, sql):
+    """What the statement locks, until the block ends or somebody calls the function that it gets."""
+    env = ledger.cluster.env
+    with contextlib.closing(psycopg2.connect(host=env["PGHOST"], port=env["PGPORT"], user="postgres",
+                                             dbname=ledger.name)) as connection:
+        connection.cursor().execute(sql)
+        yield connection.rollback
+
+
+def warm_up(host, ledger):
+    """Fills what the worker keeps for later, of which it has a maximum: buffers, with requests that all have begun, and
+    arenas, as the whole crowd waits, for no longer than a statement may take. What it allocates afterwards is told
+    from that."""
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(host.connect(BUDGET_S + LATE_S)) for _ in range(BUFFERS)]
+        for part in (b"GET /ledger/ping HT", b"TP/1.1\r\nHost: a\r\n\r\n"):
+            for client in clients:
+                client.send(part)
+            assert host.get("/ledger/ping").status in (200, 503)
+        for client in clients:
+            assert client.read_answer().status in (200, 503)
+    crowd = Crowd(host)
+    try:
+        with held(ledger, "lock accounts in access exclusive mode"):
+            end = time.monotonic() + 0.8
+            while handlers_high(host) < CROWD and time.monotonic() < end:
+                time.sleep(0.02)
+        crowd.stop()
+    finally:
+        crowd.kill()
 
 
 def was_shed(answer):
@@ -288,12 +328,9 @@ def sessions_of_workers(host):
 def has_all_its_sessions(host, ledger):
     """Transfers that wait for one row, each on a session of its own, until each worker has opened as many sessions as
     it may have: none of those that were lost is missed for ever."""
-    env = ledger.cluster.env
     counts = []
     with contextlib.ExitStack() as stack:
-        held = stack.enter_context(contextlib.closing(psycopg2.connect(
-            host=env["PGHOST"], port=env["PGPORT"], user="postgres", dbname=ledger.name)))
-        held.cursor().execute("select from accounts where id = 1 for update")
+        let_go = stack.enter_context(held(ledger, "select from accounts where id = 1 for update"))
         clients = [stack.enter_context(host.connect(BUDGET_S + LATE_S + 10)) for _ in range(SESSIONS * 4)]
         for client in clients:
             client.request("POST", "/ledger/transfer?id=0&from=1&to=2&amount=0")
@@ -303,7 +340,7 @@ def has_all_its_sessions(host, ledger):
             if all(number == SESSIONS for number in counts):
                 break
             time.sleep(0.02)
-        held.rollback()
+        let_go()
         for client in clients:
             client.read_answer()
     assert all(number <= SESSIONS for number in counts), counts
@@ -336,9 +373,11 @@ def keeps_nothing(host):
     try:
         wait_until(host.keeps.is_again, 20)
     finally:
-        grown_kib, handlers = host.keeps.grown_kib(), host.keeps.handlers_high()
-        print(f"memory grew by {grown_kib / 1024:.1f} MiB, there were up to {handlers:.0f} handlers; not as before:"
-              f" {host.keeps.differences()}")
+        heap_grown, grown_kib = host.keeps.heap_grown(), host.keeps.grown_kib()
+        handlers = host.keeps.handlers_more()
+        print(f"the heap grew by {heap_grown / 1024:.0f} KiB, memory by {grown_kib / 1024:.1f} MiB, there were up to"
+              f" {handlers:.0f} handlers more than before; not as before: {host.keeps.differences()}")
+    assert heap_grown < HEAP_BYTES + HANDLER_BYTES * handlers
     assert grown_kib < GROWN_KIB + EACH_KIB * handlers
 
 

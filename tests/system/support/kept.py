@@ -1,4 +1,4 @@
-"""What a host keeps while nothing goes on: what it counts as open, its descriptors, its memory."""
+"""What a host keeps while nothing goes on: what it counts as open, its descriptors, its memory, its heap."""
 import collections
 import os
 import pathlib
@@ -51,14 +51,27 @@ def descriptors(host, database_port):
     return kinds
 
 
+def handlers_high(host):
+    """The most that have lived at once, of all workers."""
+    return sum(map(float, re.findall(r"^weft_worker_fibers_high\{.*\} ([0-9.]+)$", _metrics(host), re.MULTILINE)))
+
+
+def heap_of(host):
+    """Bytes that the worker has allocated and not freed, exactly; the plugin ledger tells."""
+    assert len(host.workers()) == 1
+    return int(host.get("/ledger/heap").body)
+
+
 class Kept:
-    """kept = Kept(host, port) while the host is idle; later kept.is_again() as soon as it is again."""
+    """kept = Kept(host, port) while the host, of one worker, is idle; later kept.is_again() as soon as it is again."""
 
     def __init__(self, host, database_port):
         self._host = host
         self._port = database_port
         self._gauges = gauges(host)
         self._descriptors = descriptors(host, database_port)
+        self._handlers_high = handlers_high(host)
+        self._heap = heap_of(host)
         self._memory = self._memory_now()
 
     def _memory_now(self):
@@ -68,10 +81,13 @@ class Kept:
         """Memory that the workers have more than then."""
         return self._memory_now() - self._memory
 
-    def handlers_high(self):
-        """The most that have lived at once, of all workers."""
-        text = _metrics(self._host)
-        return sum(map(float, re.findall(r"^weft_worker_fibers_high\{.*\} ([0-9.]+)$", text, re.MULTILINE)))
+    def heap_grown(self):
+        """Bytes that the worker has allocated more than then."""
+        return heap_of(self._host) - self._heap
+
+    def handlers_more(self):
+        """By how much more of them have lived at once than ever before."""
+        return handlers_high(self._host) - self._handlers_high
 
     def differences(self):
         """What is not as it was: {what: (then, now)}. One session more than the pool counts is the pool's own, which
