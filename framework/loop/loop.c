@@ -6,6 +6,10 @@
  * generation, so an event that was already fetched for it finds nothing, even where the slot, the
  * io or the descriptor has a new use by then. Nobody else need think of that.
  *
+ * A library may close what is watched: the kernel forgets it then, and the number goes to whom the
+ * program opens next. So a descriptor is that io's which was started with it last, and another one
+ * that still has the number asks the kernel for nothing.
+ *
  * Timers cost no system call: epoll_wait's timeout is the time until the wheel's next slot.
  */
 #include "loop/loop.h"
@@ -49,8 +53,10 @@ struct loop {
     uint32_t slots_used;  /* that ever had an io: memory behind them was never touched */
     uint32_t slots_free;  /* the first free one of the used, or NO_SLOT */
     uint32_t io_count;    /* that are on */
-    uint32_t event_next;  /* the first of `events` that was not dispatched */
-    uint32_t event_count; /* of them */
+    uint32_t *holders;    /* by descriptor: the slot of the io that was started with it last */
+    uint32_t holders_count;
+    uint32_t event_next;                   /* the first of `events` that was not dispatched */
+    uint32_t event_count;                  /* of them */
     struct epoll_event events[EVENTS_MAX]; /* of the last epoll_wait() */
     bool is_in_turn;
     bool is_stopping;
@@ -145,6 +151,7 @@ void loop_destroy(struct loop *loop)
     wheel_destroy(loop->wheel);
     (void)close(loop->epoll_fd);
     mem_free(loop->slots);
+    mem_free(loop->holders);
     loop->magic = 0;
     mem_free(loop);
 }
@@ -196,6 +203,25 @@ static void free_slot(struct loop *loop, struct io *io)
     loop->io_count--;
 }
 
+static void hold_fd(struct loop *loop, const struct io *io)
+{
+    uint32_t fd = (uint32_t)io->_fd, had = loop->holders_count;
+
+    if (fd >= had) {
+        loop->holders_count = fd < 2 * had ? 2 * had : fd + SLOTS_MIN;
+        loop->holders = mem_realloc(loop->holders, loop->holders_count * sizeof *loop->holders);
+        for (uint32_t i = had; i < loop->holders_count; i++)
+            loop->holders[i] = NO_SLOT;
+    }
+    loop->holders[fd] = io->_slot;
+}
+
+/* As long as it is on, nobody else has its slot. */
+static bool holds_fd(const struct io *io)
+{
+    return io->_loop->holders[io->_fd] == io->_slot;
+}
+
 /* EPOLL* and IO_* differ only in where the bits stand, so that no branch is needed per event. */
 static_assert((int)EPOLLIN == IO_READ, "same bit");
 static_assert((int)EPOLLOUT >> 1 == IO_WRITE, "one place down");
@@ -232,6 +258,7 @@ void io_start(struct loop *loop, struct io *io, int fd, uint32_t events, io_fn *
     CHECK(fn != NULL);
     *io = (struct io){._loop = loop, ._fn = fn, ._fd = fd, ._events = events};
     take_slot(loop, io);
+    hold_fd(loop, io);
     CHECK(control(io, EPOLL_CTL_ADD) == 0); /* else watched already, or the kernel has no memory */
 }
 
@@ -241,7 +268,8 @@ void io_update(struct io *io, uint32_t events)
     if (io->_events == events)
         return;
     io->_events = events;
-    CHECK(control(io, EPOLL_CTL_MOD) == 0);
+    if (holds_fd(io))
+        CHECK(control(io, EPOLL_CTL_MOD) == 0);
 }
 
 void io_stop(struct io *io)
@@ -249,8 +277,8 @@ void io_stop(struct io *io)
     if (!io_is_on(io))
         return;
     CHECK_OBJ(io->_loop, LOOP_MAGIC);
-    /* A library may have closed it behind our back: then the kernel has forgotten it already. */
-    (void)epoll_ctl(io->_loop->epoll_fd, EPOLL_CTL_DEL, io->_fd, NULL);
+    if (holds_fd(io)) /* a library may have closed it all the same: the kernel says so then */
+        (void)epoll_ctl(io->_loop->epoll_fd, EPOLL_CTL_DEL, io->_fd, NULL);
     free_slot(io->_loop, io);
     io->_loop = NULL;
 }

@@ -263,6 +263,34 @@ static void test_descriptor_closed_behind_our_back(void **state)
     close_end(&end);
 }
 
+/* A library closes what is still watched, and the number goes to who comes next. */
+static void test_a_number_that_is_used_again_is_whose_it_is_now(void **state)
+{
+    struct fixture *fixture = *state;
+    struct end old = {0}, new = {0};
+    int number;
+
+    open_end(fixture->loop, &old, IO_READ);
+    number = old.fds[0];
+    close_fd(&old.fds[0]);
+    pair_unix(new.fds);
+    if (new.fds[0] != number) {
+        assert_int_equal(dup2(new.fds[0], number), number);
+        close_fd(&new.fds[0]);
+        new.fds[0] = number;
+    }
+    io_start(fixture->loop, &new.io, number, IO_READ, on_end);
+    io_update(&old.io, IO_WRITE);
+    io_stop(&old.io);
+    peer_send(new.fds[1], "x");
+    run_turns(fixture->loop, 1);
+    assert_int_equal(new.count, 1);
+    assert_int_equal(new.events, IO_READ);
+    assert_int_equal(old.count, 0);
+    close_fd(&old.fds[1]);
+    close_end(&new);
+}
+
 static void test_a_forked_child_leaves_the_parents_alone(void **state)
 {
     struct fixture *fixture = *state;
@@ -655,6 +683,7 @@ int main(void)
         TEST(test_event_no_longer_asked_for_is_dropped),
         TEST(test_the_kernel_is_not_asked_twice),
         TEST(test_descriptor_closed_behind_our_back),
+        TEST(test_a_number_that_is_used_again_is_whose_it_is_now),
         TEST(test_a_forked_child_leaves_the_parents_alone),
         TEST(test_many_and_in_any_order),
         TEST(test_order_of_a_turn),

@@ -147,8 +147,9 @@ static void test_it_is_told_and_the_session_goes(void **state)
     world.options.sessions_max = 200;
     start();
     until_logged("1 of 1 servers have said");
-    assert_true(was_logged("pg main: 2 workers x (200 sessions + up to 2 to cancel and listen) = 404, "
-                           "and up to 808 while a reload goes on; "));
+    assert_true(
+        was_logged("pg main: 2 workers x (200 sessions + up to 2 to cancel and listen) = 404, "
+                   "and up to 808 while a reload goes on; "));
     until_no_session();
     text[text_len = 0] = '\0';
     for (int i = 0; i < 10; i++)
