@@ -31,3 +31,9 @@ void pg_cork_pull(struct pg_cork *cork)
     cork->is_in = false;
     (void)set(cork, 0); /* the connection may have ended meanwhile */
 }
+
+void pg_cork_deinit(struct pg_cork *cork)
+{
+    cork->is_in = false;
+    cork->is_refused = true;
+}

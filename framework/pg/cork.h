@@ -27,4 +27,7 @@ void pg_cork_push(struct pg_cork *cork);
 /* What was held leaves. Nothing where none is in. */
 void pg_cork_pull(struct pg_cork *cork);
 
+/* The socket is not touched again, whose number may be another one's. */
+void pg_cork_deinit(struct pg_cork *cork);
+
 #endif

@@ -27,6 +27,8 @@ void pg_gather_init(struct pg_gather *gather, struct loop *loop, int fd)
 void pg_gather_deinit(struct pg_gather *gather)
 {
     timer_stop(&gather->_timer);
+    gather->is_off = true;
+    gather->low = 1;
 }
 
 static void on_long_wait(struct timer *timer);

@@ -34,7 +34,8 @@ struct pg_gather {
 /* For a socket, which stays its owner's. */
 void pg_gather_init(struct pg_gather *gather, struct loop *loop, int fd);
 
-/* Nothing waits any more. Before the socket is closed. */
+/* Nothing waits any more, and the socket is not touched again, whose number may be another one's:
+ * before it is closed, or as soon as libpq may have closed it. Twice is fine. */
 void pg_gather_deinit(struct pg_gather *gather);
 
 /* Something was sent: `in_flight` answers are awaited now. 0: none that may wait, as those of a

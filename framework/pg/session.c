@@ -138,7 +138,8 @@ static void on_broken(struct ready *ready)
     session->owner->on_lost(session, session->_problem);
 }
 
-/* Nothing more is sent on it, and its owner is told soon. libpq's message is lines for people; the
+/* Nothing more is sent on it, and its owner is told soon. libpq may have closed the socket, and a
+ * client may be accepted with its number before that. libpq's message is lines for people; the
  * first says what happened. */
 bool pg_session_broke(struct pg_session *session)
 {
@@ -147,6 +148,8 @@ bool pg_session_broke(struct pg_session *session)
     pg_session_note_problem(session, (struct span){message, strcspn(message, "\n")});
     pg_session_note_problem(session, SPAN("libpq gave no reason"));
     session->load.is_taken = true;
+    pg_cork_deinit(&session->cork);
+    pg_gather_deinit(&session->gather);
     ready_start(session->loop, &session->_broken, on_broken);
     return false;
 }

@@ -165,9 +165,34 @@ static void test_a_unix_socket_cannot_hold_and_is_not_asked_again(void **state)
     assert_string_equal(pg_server_run(&server, "select count(*) from t"), "40");
 }
 
+/* The number may be a client's by then. */
+static void test_a_socket_that_was_given_up_is_not_touched(void **state)
+{
+    socklen_t size = sizeof(int);
+    struct pg_cork cork;
+    int fds[2], is_in = 1;
+
+    (void)state;
+    pair_tcp(fds);
+    pg_cork_init(&cork, fds[0]);
+    pg_cork_push(&cork);
+    assert_true(cork.is_in);
+    pg_cork_deinit(&cork);
+    pg_cork_pull(&cork);
+    assert_int_equal(getsockopt(fds[0], IPPROTO_TCP, TCP_CORK, &is_in, &size), 0);
+    assert_int_equal(is_in, 1);
+    assert_int_equal(setsockopt(fds[0], IPPROTO_TCP, TCP_CORK, &(int){0}, sizeof(int)), 0);
+    pg_cork_push(&cork);
+    assert_int_equal(getsockopt(fds[0], IPPROTO_TCP, TCP_CORK, &is_in, &size), 0);
+    assert_int_equal(is_in, 0);
+    close_fd(&fds[0]);
+    close_fd(&fds[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_socket_that_was_given_up_is_not_touched),
         cmocka_unit_test_setup_teardown(test_writes_of_a_turn_leave_in_one_piece, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_one_alone_is_not_held, set_up, tear_down),

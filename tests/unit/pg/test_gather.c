@@ -293,6 +293,26 @@ static void test_one_that_ends_while_it_waits(void **state)
     end();
 }
 
+/* The number may be a client's by then, which would not be heard for so many bytes. */
+static void test_a_socket_that_was_given_up_is_not_touched(void **state)
+{
+    socklen_t size = sizeof(int);
+    int low = 0;
+
+    (void)state;
+    begin(pair_tcp);
+    teach();
+    pg_gather_deinit(&gather);
+    assert_int_equal(setsockopt(fds[0], SOL_SOCKET, SO_RCVLOWAT, &(int){1}, sizeof(int)), 0);
+    pg_gather_sent(&gather, 10);
+    pg_gather_look(&gather, 10);
+    pg_gather_next(&gather, 8);
+    assert_int_equal(getsockopt(fds[0], SOL_SOCKET, SO_RCVLOWAT, &low, &size), 0);
+    assert_int_equal(low, 1);
+    assert_false(timer_is_on(&gather._timer));
+    end();
+}
+
 /* With the real server */
 
 static int start_server(void **state)
@@ -452,6 +472,7 @@ int main(void)
         cmocka_unit_test(test_a_mark_that_stays_is_lowered_later),
         cmocka_unit_test(test_a_mark_that_cannot_be_set_is_none),
         cmocka_unit_test(test_one_that_ends_while_it_waits),
+        cmocka_unit_test(test_a_socket_that_was_given_up_is_not_touched),
         cmocka_unit_test_setup_teardown(test_each_of_many_gets_its_own_answer, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_session_that_goes_while_it_waits, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_session_that_pauses_while_it_waits, set_up,
