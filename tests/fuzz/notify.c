@@ -1,7 +1,8 @@
-/* Goal: whatever is notified, in whatever order the server says it, agrees, refuses and goes away,
- *       each listener hears what was sent to its channel since the server agreed: in order, once, as
- *       it was sent; where it misses some it is told so, and only there; the commands that are sent
- *       name the channel that was asked for, and when all have left nothing is kept.
+/* Goal: whatever is notified, in whatever order the server says it, agrees, refuses and goes
+ *       away, each listener hears what was sent to its channel since the server agreed: in order,
+ *       once, as it was sent; where it misses some it is told so, and only there; the commands
+ *       that are sent name the channel that was asked for, and when all have left nothing is
+ *       kept.
  *
  * The listener is the real one, on a session that is this file: a list of commands under way. */
 #include "base/log.h"
