@@ -227,6 +227,15 @@ static void clean(struct pg_session *session)
         pg_session_clean(session, false);
 }
 
+/* ROLLBACK TO leaves the savepoint, and whoever tries again and again a stack of them. */
+static void release(struct pg_transaction *root, uint32_t savepoint)
+{
+    char sql[64];
+
+    (void)snprintf(sql, sizeof sql, "release weft_s%u", savepoint);
+    pg_session_command(root->session, sql);
+}
+
 /* Undoes what was done since the savepoint, which is of no use then. */
 static void undo(struct pg_transaction *root, uint32_t savepoint)
 {
@@ -236,8 +245,7 @@ static void undo(struct pg_transaction *root, uint32_t savepoint)
     pg_limit_undo(&root->limit, savepoint);
     (void)snprintf(sql, sizeof sql, "rollback to weft_s%u", savepoint);
     pg_session_command(root->session, sql);
-    (void)snprintf(sql, sizeof sql, "release weft_s%u", savepoint);
-    pg_session_command(root->session, sql);
+    release(root, savepoint);
 }
 
 static void end_nested(struct pg_transaction *nested)
@@ -386,6 +394,8 @@ static void note_limit(struct pg_transaction *root, const struct pg_query *query
 /* The query was sent: what does that mean for its transaction? */
 static void note_sent(struct pg_transaction *transaction, const struct pg_query *query)
 {
+    struct pg_transaction *root = transaction->root;
+
     switch (query->what) {
     case PG_DO_ROLLBACK:
         pg_session_roll_back(transaction->session);
@@ -397,8 +407,10 @@ static void note_sent(struct pg_transaction *transaction, const struct pg_query 
         break;
     case PG_DO_UNDO:
     case PG_DO_RELEASE:
-        fail_waiting(transaction->root, transaction, ERR_STATE, "pg_error");
+        fail_waiting(root, transaction, ERR_STATE, "pg_error");
         leave(transaction);
+        if (query->what == PG_DO_UNDO)
+            release(root, query->savepoint);
         break;
     case PG_DO_RUN:
     case PG_DO_BEGIN:

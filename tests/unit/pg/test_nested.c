@@ -16,8 +16,10 @@ static int start_server(void **state)
 {
     (void)state;
     pg_server_init(&server, "");
-    if (!server.is_missing)
-        (void)pg_server_run(&server, "create table t (id int primary key)");
+    if (server.is_missing)
+        return 0;
+    (void)pg_server_run(&server, "create table t (id int primary key)");
+    (void)pg_server_run_as(&server, "postgres", "grant pg_read_all_stats to weft");
     return 0;
 }
 
@@ -149,6 +151,34 @@ static void test_what_is_rolled_back_leaves_the_outer_one(void **state)
     assert_int_equal(run_on(outer, "insert into t values (3)"), ERR_OK);
     assert_int_equal(await(pg_commit(outer)), ERR_OK);
     expect("1 3");
+}
+
+/* Each subtransaction that the server keeps has a memory context of that name. */
+static uint32_t count_subtransactions(struct pg_transaction *transaction)
+{
+    struct op *op = start_on(transaction, "select count(*) from pg_backend_memory_contexts "
+                                          "where name = 'CurTransactionContext'");
+
+    assert_int_equal(await(op), ERR_OK);
+    return (uint32_t)pg_int(op, 0, 0);
+}
+
+/* Who tries again and again in one transaction leaves nothing on the server. */
+static void test_what_is_undone_is_forgotten(void **state)
+{
+    struct pg_transaction *outer;
+
+    (void)state;
+    pg_server_need(&server);
+    outer = begin();
+    for (int i = 0; i < 3; i++) {
+        struct pg_transaction *nested = nest(outer);
+        assert_int_equal(count_subtransactions(nested), 1);
+        assert_int_equal(await(pg_rollback(nested)), ERR_OK);
+    }
+    assert_int_equal(count_subtransactions(outer), 0);
+    assert_int_equal(await(pg_commit(outer)), ERR_OK);
+    expect("");
 }
 
 /* As COMMIT does with a whole one. */
@@ -413,6 +443,7 @@ int main(void)
         TEST(test_what_is_committed_stands_with_the_outer_one),
         TEST(test_own_savepoints_are_told_apart),
         TEST(test_what_is_rolled_back_leaves_the_outer_one),
+        TEST(test_what_is_undone_is_forgotten),
         TEST(test_one_that_has_failed_is_undone_by_its_commit),
         TEST(test_the_release_of_its_op_undoes_it),
         TEST(test_the_end_of_an_outer_one_ends_it),
