@@ -81,6 +81,12 @@ static void on_tick(struct timer *timer)
     setup->on_tick(setup->data); /* last: it may end us */
 }
 
+void cover_look(struct cover *cover)
+{
+    if (cover->_is_on)
+        look_around(cover, loop_now_us(cover->_setup.loop));
+}
+
 static void add_row(struct cover *cover, const struct sockets_row *row, uint32_t slots)
 {
     for (uint32_t slot = 0; slot < slots; slot++)

@@ -57,6 +57,9 @@ void cover_go(struct cover *cover);
 /* Stops accepting, but from the sockets that the roster keeps. */
 void cover_hold(struct cover *cover);
 
+/* Somebody may have begun or ceased to accept: looks now, instead of at the next tick. */
+void cover_look(struct cover *cover);
+
 /* There is room for connections again. */
 void cover_resume(struct cover *cover);
 

@@ -392,6 +392,14 @@ static void replace(struct generation *generation, struct slot *slot)
         generation->events->failed(generation, slot->problem);
 }
 
+/* One has died: whose turn it is to stand in for it shall not wait for the next tick. */
+static void wake_neighbours(struct generation *generation)
+{
+    for (uint32_t i = 0; i < generation->settings->workers; i++)
+        if (generation->slots[i].state == SLOT_SERVING)
+            slot_wake(&generation->slots[i]);
+}
+
 void generation_on_ended(struct generation *generation, struct slot *slot, enum slot_state before)
 {
     if (slot->is_leaver) {
@@ -407,6 +415,7 @@ void generation_on_ended(struct generation *generation, struct slot *slot, enum 
         fail(generation, slot);
         break;
     case GENERATION_SERVING:
+        wake_neighbours(generation);
         if (before == SLOT_STOPPING) /* it was told to: to hold, or to make room for another */
             slot_start_again(slot);
         else

@@ -226,6 +226,7 @@ static void on_channel(struct io *io, uint32_t events)
     (void)events;
     if (got > 0) {
         obey(worker);
+        cover_look(&worker->cover); /* a neighbour may have died: its clients wait */
         return;
     }
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
