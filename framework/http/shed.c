@@ -1,7 +1,7 @@
 /* http/shed.c - has the worker more to do than it can do in time?
  *
  *   window by window:  even the shortest delay was too long ───────────▶ on
- *                      it was not, and nobody had to be refused ───────▶ off
+ *                      it was not, nor was anybody refused lately ─────▶ off
  *                      next to nothing to do ──────────────────────────▶ off
  *
  * A window is a tenth of a second, or longer until enough was measured to judge by: where one
@@ -22,7 +22,8 @@ enum {
     GAP_US = 250000, /* nothing was measured for so long: what was before says nothing of now */
     PAUSE_US = 4000, /* between two that are asked about; the kernel's own clock is no finer */
     STRICTER = 4,    /* once it is on, the delay may be so many times shorter than what began it */
-    TELL_MS = 10000  /* between two lines in the log */
+    CALM_US = 1000000, /* so long must nobody have been refused, as in task/line.c */
+    TELL_MS = 10000    /* between two lines in the log */
 };
 
 #define NONE UINT64_MAX
@@ -32,7 +33,6 @@ static void begin_window(struct http_shed *shed)
     shed->_window_us = loop_now_us(shed->_loop);
     shed->_delay_us_min = NONE;
     shed->_count = 0;
-    shed->_has_refused = false;
 }
 
 void http_shed_init(struct http_shed *shed, struct loop *loop, uint32_t after_ms)
@@ -73,7 +73,7 @@ static void judge(struct http_shed *shed)
         if (!shed->is_on)
             tell(shed);
         shed->is_on = true;
-    } else if (!shed->_has_refused) {
+    } else if (loop_now_us(shed->_loop) - shed->_refused_us >= CALM_US) {
         shed->is_on = false;
     }
     begin_window(shed);
@@ -139,6 +139,6 @@ bool http_shed_ask(struct http_shed *shed, int fd)
     }
     if (!shed->is_on || !is_late(shed) || loop_now_us(shed->_loop) - shed->_noted_us > WINDOW_US)
         return false;
-    shed->_has_refused = true;
+    shed->_refused_us = loop_now_us(shed->_loop);
     return true;
 }

@@ -6,6 +6,7 @@
  * tenth of a second even the shortest one is too long, requests stand in a line that does not go
  * away (as CoDel has it, RFC 8289). From then on who has waited for more than a quarter of that is
  * refused, which costs little: so the others are served in time, and as many of them as can be.
+ * That ends where for a second nobody had to be refused.
  * Lines for a session or an upstream are judged each for itself, in task/line.h.
  * Loop:   of one loop.
  * Memory: embedded.
@@ -24,13 +25,13 @@ struct http_shed {
     struct hook _turn_end;  /* measures */
     uint64_t _turn_us;      /* loop time: when this turn came to its first request */
     bool _is_blind;         /* the kernel cannot say it: turns are all that we know */
-    bool _has_refused;      /* in this window */
     uint32_t _count;        /* delays that were measured in this window */
     uint64_t _delay_us_min; /* of these; UINT64_MAX: there was none */
     uint64_t _delay_us;     /* the last one */
     uint64_t _noted_us;     /* loop time: when that was */
     uint64_t _window_us;    /* loop time: when the window began */
     int _fd;                /* the socket that was asked last */
+    uint64_t _refused_us;   /* loop time: when somebody was refused */
     uint64_t _told_ms;      /* loop time of the last line in the log about it */
 };
 

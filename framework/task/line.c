@@ -1,7 +1,7 @@
 /* task/line.c - a line in front of something scarce.
  *
  *   window by window:  even the shortest wait was too long ────────────▶ standing
- *                      it was not, and nobody had to be sent away ─────▶ not standing
+ *                      it was not, nor was anybody sent away lately ───▶ not standing
  *                      nobody was served: that is no overload ─────────▶ not standing
  *
  * A window is a tenth of a second, or longer until enough were served to judge by. Nobody is served
@@ -20,8 +20,11 @@ enum {
     ENOUGH = 8,      /* to judge by */
     GAPS = 8,        /* nobody is served for so many times as long as usual: it is away */
     TELL_MS = 10000, /* between two lines in the log */
-    ROUNDS = 4,  /* who waits for so many times what one service takes has nothing to complain of */
-    STRICTER = 4 /* a line that stands may be so many times shorter than what makes it stand */
+    ROUNDS = 4, /* who waits for so many times what one service takes has nothing to complain of */
+    STRICTER = 4, /* a line that stands may be so many times shorter than what makes it stand */
+    /* So long must nobody have been sent away. Where little more comes than is served, it happens
+     * that for a window hardly anybody does: and the line would grow to its full length anew. */
+    CALM_US = 1000000
 };
 
 #define NONE UINT64_MAX
@@ -41,7 +44,6 @@ static void begin_window(struct line *line, uint64_t now_us)
     line->_window_us = now_us;
     line->_wait_us_min = NONE;
     line->_begun = 0;
-    line->_has_refused = false;
 }
 
 static void enroll(struct line *line, struct tasks *tasks)
@@ -97,7 +99,7 @@ static void judge(struct line *line)
         if (!line->is_standing)
             tell(line);
         line->is_standing = true;
-    } else if (!line->_has_refused) {
+    } else if (now_us - line->_refused_us >= CALM_US) {
         line->is_standing = false;
     }
     begin_window(line, now_us);
@@ -158,7 +160,7 @@ bool line_is_long(struct line *line)
     if (!line->is_standing || line->waiting < line->places ||
         line->waiting * line->_each_us <= after_us(line) / STRICTER)
         return false;
-    line->_has_refused = true;
+    line->_refused_us = loop_now_us(line->_tasks->loop);
     return true;
 }
 

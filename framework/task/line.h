@@ -6,8 +6,8 @@
  * whoever joins makes everybody later (as CoDel has it, RFC 8289). From then on a newcomer is told,
  * at once, that the line is long, where he would wait for more than a quarter of that: as many join
  * as are served, so what is scarce is never idle, and nobody waits long, for his turn or for his
- * no. Too long is what the setting says, or four times what serving one takes: who is slow by
- * nature has no overload for that.
+ * no. That ends where for a second nobody had to be told so. Too long is what the setting says, or
+ * four times what serving one takes: who is slow by nature has no overload for that.
  * Loop:   of one loop.
  * Memory: embedded by who serves it; the tasks outlive it.
  * Limits: the first LINES_MAX lines of a worker are watched; the others are never long.
@@ -30,13 +30,13 @@ struct line {
     uint32_t waiting;      /* who has joined and was not served yet */
     uint32_t bit;          /* its place in masks of lines; 0: it is not watched */
     bool is_standing;      /* newcomers are counted against what is served */
-    bool _has_refused;     /* in this window */
     uint32_t _begun;       /* served in this window */
     uint64_t _wait_us_min; /* of these; UINT64_MAX: there was none */
     uint64_t _window_us;   /* loop time: when it began */
     uint64_t _each_us;     /* from one who is served to the next, lately */
     uint64_t _begun_us;    /* loop time: when the last one was served */
     uint64_t _moves_us;    /* loop time: since when one after the other is served */
+    uint64_t _refused_us;  /* loop time: when somebody was sent away */
     uint64_t _told_ms;     /* loop time of the last line in the log about it */
     struct tasks *_tasks;  /* whose; NULL: nobody has joined it */
 };

@@ -122,8 +122,34 @@ static void test_too_many(void **state)
     assert_int_equal(counter.served, 500);
     assert_in_range(counter.longest_us, 1000, (AFTER_MS / 4 + 12) * 1000);
     pass(&counter, 400, 0, 1);
-    pass(&counter, 1000, 1, 1);
+    pass(&counter, 1200, 1, 1);
     assert_int_equal(counter.refused, 0);
+    assert_false(counter.line.is_standing);
+    close_counter(&counter);
+}
+
+/* A little more than can be served, and unevenly: that for a while nobody had to be sent away is no
+ * reason to let the line grow to its full length again. */
+static void test_a_little_too_many(void **state)
+{
+    static struct counter counter;
+    uint32_t refused = 0;
+
+    (void)state;
+    open_counter(&counter, 1);
+    pass(&counter, 600, 2, 1);
+    assert_true(counter.line.is_standing);
+    pass(&counter, 100, 0, 1);
+    for (int i = 0; i < 20; i++) {
+        pass(&counter, 50, 2, 1);
+        assert_in_range(counter.longest_us, 0, (AFTER_MS / 4 + 3) * 1000);
+        refused += counter.refused;
+        pass(&counter, 300, 1, 1);
+        assert_int_equal(counter.refused, 0);
+    }
+    assert_true(refused > 0);
+    assert_true(counter.line.is_standing);
+    pass(&counter, 1200, 1, 1);
     assert_false(counter.line.is_standing);
     close_counter(&counter);
 }
@@ -290,6 +316,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         TEST(test_a_burst_is_no_overload),
         TEST(test_too_many),
+        TEST(test_a_little_too_many),
         TEST(test_as_many_as_places_may_wait),
         TEST(test_what_is_slow_by_nature_is_no_overload),
         TEST(test_nobody_is_served),
