@@ -9,6 +9,8 @@
  *     -a PATH      with -d: they come and go as a crowd. All connect, one after the other, and make
  *                  their request; then all at once one of this path; when all are answered, they
  *                  go, and come
+ *     -e SECONDS   with -a: a crowd comes at each multiple of so many seconds (as soon as the one
+ *                  before it went)
  *
  * Without -d they are held: each makes one request, "held COUNT" is printed, and then lines of
  * stdin are obeyed, and answered with a line each: "ask PATH" sends a request on each of them;
@@ -39,6 +41,7 @@ static struct {
     const char *then; /* of a crowd; NULL */
     uint32_t count;
     double seconds;
+    double every; /* seconds */
     bool has_client;
 } wish = {.count = 1000};
 
@@ -165,6 +168,17 @@ static bool visit_once(int *fd)
     return take(*fd);
 }
 
+/* Until it is time for the next crowd. */
+static void pause_since(uint64_t begun_us)
+{
+    uint64_t every_us = (uint64_t)(wish.every * 1e6), late_us = 0;
+
+    if (every_us > 0)
+        late_us = (now_us() - begun_us) % every_us;
+    if (late_us > 0)
+        (void)usleep((useconds_t)(every_us - late_us));
+}
+
 static int come_as_crowds(void)
 {
     int *fds = calloc(wish.count, sizeof *fds);
@@ -173,7 +187,7 @@ static int come_as_crowds(void)
 
     if (fds == NULL)
         fail("memory");
-    while (now_us() < until_us) {
+    for (; now_us() < until_us; pause_since(begun_us)) {
         for (uint32_t i = 0; i < wish.count; i++)
             errors += !visit_once(&fds[i]);
         for (uint32_t i = 0; i < wish.count; i++)
@@ -285,7 +299,8 @@ static int come_and_go(void)
 static _Noreturn void usage(void)
 {
     fprintf(stderr,
-            "connections [-n COUNT] [-s ADDRESS] [-d SECONDS [-a PATH]] ADDRESS:PORT PATH\n");
+            "connections [-n COUNT] [-s ADDRESS] [-d SECONDS [-a PATH [-e SECONDS]]] ADDRESS:PORT "
+            "PATH\n");
     exit(2);
 }
 
@@ -307,11 +322,13 @@ static void read_options(int argc, char **argv)
     char *rest = "";
     int option;
 
-    while ((option = getopt(argc, argv, "n:s:d:a:")) != -1) {
+    while ((option = getopt(argc, argv, "n:s:d:a:e:")) != -1) {
         if (option == 'n')
             wish.count = (uint32_t)strtoul(optarg, &rest, 10);
         else if (option == 'd')
             wish.seconds = strtod(optarg, &rest);
+        else if (option == 'e')
+            wish.every = strtod(optarg, &rest);
         else if (option == 'a')
             wish.then = optarg;
         else if (option == 's')
@@ -319,7 +336,8 @@ static void read_options(int argc, char **argv)
         if (option == '?' || *rest != '\0' || (option == 's' && !wish.has_client))
             usage();
     }
-    if (optind != argc - 2 || wish.count == 0 || wish.count > CONNECTIONS_MAX || wish.seconds < 0)
+    if (optind != argc - 2 || wish.count == 0 || wish.count > CONNECTIONS_MAX || wish.seconds < 0 ||
+        wish.every < 0)
         usage();
     wish.client.sin_family = AF_INET;
     read_server(argv[optind]);

@@ -4,6 +4,7 @@ that has, 2,000 times a second. The p99 of those is beside that of the same load
 it what they can have."""
 import contextlib
 import os
+import pathlib
 import shutil
 import signal
 import socket
@@ -209,6 +210,14 @@ def _settle(port, paths):
         time.sleep(0.02)
 
 
+def _sleeps(pid):
+    """Waits for events, that is; one that starts has work or waits for a CPU."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "S"
+    except OSError:   # it has just ended
+        return False
+
+
 class _Measure:
     """measure(port, fault, serving): the rows of a fault. serving() has the processes that serve what is watched there;
     they and what they ask wait for nobody: neither for the rest of the machine, nor for what is broken and shares a CPU
@@ -221,12 +230,17 @@ class _Measure:
         sessions = self._stage.cluster.run("select pid from pg_stat_activity where application_name = 'weft'")
         self._stage.put_first([*serving(), self._stage.upstream.pid, *(pid for pid, in sessions)])
 
+    def _put_new_first(self, serving):
+        """Who has taken a dead one's place: once he has started. That is work of milliseconds, which nobody's requests
+        wait for unless it goes before them."""
+        self._stage.put_first(pid for pid in serving() if _sleeps(pid))
+
     def __call__(self, port, fault, serving):
         found = []
         for _ in range(self._rounds):
             _settle(port, [*fault.watched, *([fault.hit] if fault.hit else [])])
             self._put_first(serving)
-            found.append(_load(self._loader, port, fault, lambda: self._stage.put_first(serving()), self._seconds))
+            found.append(_load(self._loader, port, fault, lambda: self._put_new_first(serving), self._seconds))
         return _rows(fault, found)
 
 

@@ -138,6 +138,19 @@ def test_routes_of_the_plugin(made, start_weft):
     assert host.get("/wait/1").body == b"waited"
 
 
+def test_growth_between_crowds():
+    """How long a crowd takes, and whether one is there as the minute ends, is no growth; what it leaves is."""
+    def crowds(left):
+        return [(at, 16e6 + at * left + (6e6 if at % 10 < 2 + at / 200 else at % 3 * 1e5)) for at in range(600)]
+
+    risen, mean = scale.growth(crowds(0))
+    assert risen > 1e6                       # by the mean
+    risen, mean = scale.growth(scale.lows(crowds(0), 10))
+    assert abs(risen) < 1e5 and abs(mean - 16e6) < 1e5
+    risen, _ = scale.growth(scale.lows(crowds(2000), 10))
+    assert 1.0e6 < risen < 1.4e6
+
+
 def test_growth_is_told_from_swings():
     swings = [(at, 20e6 + (at % 10) * 1e5) for at in range(600)]
     risen, mean = scale.growth(swings)
