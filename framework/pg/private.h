@@ -277,10 +277,11 @@ struct pg_transaction {
     bool is_read_only;               /* begun so */
     bool is_held;                    /* counted in its root scope's held_count */
     uint32_t savepoint;              /* nested: its number; else the last that was given */
-    uint32_t nested_count;           /* open ones in it */
+    uint32_t nested_count;           /* begun in it and not ended, be they sent or not */
     struct pg_limit limit;           /* of time, on its session */
     struct list waiting;             /* struct pg_query: not yet sent, those of nested ones too */
-    struct list nested;              /* struct pg_transaction: open ones in it, innermost last */
+    struct list nested;              /* struct pg_transaction: whose SAVEPOINT was sent, and which
+                                      * have not ended, innermost last */
     struct list link;                /* among the pool's transactions with something to send; of a
                                       * nested one: among its root's */
 };
@@ -290,7 +291,7 @@ struct pg_transaction {
 /* BEGIN was sent on `session`: it is the transaction's. */
 void pg_transaction_pin(struct pg_transaction *transaction, struct pg_session *session);
 
-/* BEGIN, or SAVEPOINT, was answered. */
+/* BEGIN, or SAVEPOINT, has settled. */
 void pg_transaction_begun(struct pg_transaction *transaction, bool is_ok);
 
 /* It ends with its op: what waits on it fails, its session is rolled back. Twice is fine. */

@@ -154,6 +154,8 @@ void pg_query_settle(struct pg_query *query, enum err err, const char *reason)
     query->state = PG_QUERY_DONE;
     pg_query_note_over(query);
     query->pool->counts.statements++;
+    if (query->begins != NULL)
+        pg_transaction_begun(query->begins, err == ERR_OK);
     op_finish(&query->op, err, reason);
     if (query->stream != NULL)
         pg_stream_unopened(query->stream);
@@ -373,8 +375,6 @@ static void too_big(struct pg_query *query, const struct pg_session *session)
     query->is_maybe_applied = may_have_applied(query, session);
     query->pool->counts.failed++;
     op_explain(&query->op, SPAN("the result is larger than result_max"));
-    if (query->begins != NULL)
-        pg_transaction_begun(query->begins, false);
     pg_query_settle(query, ERR_DB, "pg_result_too_big");
 }
 
@@ -528,8 +528,6 @@ static void failed(struct pg_query *query, struct pg_session *session,
         pg_transaction_undo(session, query);
     op_explain(&query->op, pg_result_message(result));
     pg_result_clear(result);
-    if (query->begins != NULL)
-        pg_transaction_begun(query->begins, false);
     pg_query_settle(query, err, err == ERR_DEADLINE ? "pg_timeout" : "pg_error");
 }
 
@@ -557,8 +555,6 @@ static void succeeded(struct pg_query *query, const struct pg_session *session,
     op_hold(&query->op, pg_result_size(query->result));
     if (answer->is_typical)
         learn(query, answer->took_us);
-    if (query->begins != NULL)
-        pg_transaction_begun(query->begins, true);
     if (query->what == PG_DO_COMMIT && !span_equal(pg_result_tag(answer->result), SPAN("COMMIT"))) {
         op_explain(&query->op, SPAN("rolled back, since a statement had failed"));
         pg_query_settle(query, session->aborted_by == ERR_DB_RETRY ? ERR_DB_RETRY : ERR_DB,

@@ -8,8 +8,9 @@
  * nothing can be run on it.
  *
  * A nested one is a savepoint of its root, the whole one, and has neither session nor line of its
- * own. BEGIN is then SAVEPOINT, COMMIT is RELEASE, ROLLBACK is ROLLBACK TO; those that were begun
- * after it are in it, and end with it.
+ * own. BEGIN is then SAVEPOINT, COMMIT is RELEASE, ROLLBACK is ROLLBACK TO. The root lists them in
+ * the order in which their SAVEPOINTs were sent, as the server does: those behind one are in it, and
+ * end with it. One that was not sent yet, or was given up before its answer came, is in none.
  */
 #include "pg/transaction.h"
 #include "base/check.h"
@@ -98,7 +99,6 @@ struct op *pg_begin_nested(struct scope *scope, struct pg_transaction *outer)
         return &begin->query.op;
     }
     root->nested_count++;
-    list_append(&root->nested, &begin->transaction.link);
     begin->query.transaction = outer;
     pg_query_submit(&begin->query);
     return &begin->query.op;
@@ -158,7 +158,7 @@ void pg_transaction_begun(struct pg_transaction *transaction, bool is_ok)
 
 /* Ends */
 
-/* Is it in `nested`, or that itself? */
+/* Is it in `nested`, or that itself? Both are in their root's list, which has them by number. */
 static bool is_within(const struct pg_transaction *transaction, const struct pg_transaction *nested)
 {
     return transaction->root == nested->root && transaction->savepoint >= nested->savepoint;
@@ -181,21 +181,28 @@ static void fail_waiting(struct pg_transaction *root, const struct pg_transactio
     }
 }
 
+/* It is ended, and no other one. */
+static void drop(struct pg_transaction *nested)
+{
+    CHECK(nested->root != NULL);
+    CHECK(nested->root != nested);
+    CHECK(nested->root->nested_count > 0);
+    nested->root->nested_count--;
+    list_remove(&nested->link);
+    nested->state = PG_TX_ENDED;
+    nested->root = NULL;
+}
+
 /* It is ended, and so is what is in it; its root goes on. */
 static void leave(struct pg_transaction *nested)
 {
     struct pg_transaction *root = nested->root, *last;
 
     CHECK(root != NULL);
-    CHECK(root != nested);
     do {
         last = transaction_in(list_last(&root->nested));
         CHECK(last != NULL);
-        CHECK(root->nested_count > 0);
-        list_remove(&last->link);
-        root->nested_count--;
-        last->state = PG_TX_ENDED;
-        last->root = NULL;
+        drop(last);
     } while (last != nested);
 }
 
@@ -252,13 +259,15 @@ static void end_nested(struct pg_transaction *nested)
 {
     struct pg_transaction *root = nested->root;
     uint32_t savepoint = nested->savepoint;
-    bool has_begun = nested->state == PG_TX_OPEN;
 
-    if (root == NULL)
+    if (nested->state == PG_TX_BEGINNING) {
+        drop(
+            nested); /* nothing was done in it; where it was sent, others may have begun behind it */
         return;
+    }
     fail_waiting(root, nested, ERR_STATE, "pg_error");
     leave(nested);
-    if (has_begun && root->session != NULL)
+    if (root->session != NULL)
         undo(root, savepoint);
 }
 
@@ -392,6 +401,14 @@ static void note_limit(struct pg_transaction *root, const struct pg_query *query
 }
 
 /* The query was sent: what does that mean for its transaction? */
+static void note_savepoint(struct pg_transaction *root, struct pg_transaction *nested)
+{
+    const struct pg_transaction *last = transaction_in(list_last(&root->nested));
+
+    CHECK(last == NULL || last->savepoint < nested->savepoint);
+    list_append(&root->nested, &nested->link);
+}
+
 static void note_sent(struct pg_transaction *transaction, const struct pg_query *query)
 {
     struct pg_transaction *root = transaction->root;
@@ -412,9 +429,11 @@ static void note_sent(struct pg_transaction *transaction, const struct pg_query 
         if (query->what == PG_DO_UNDO)
             release(root, query->savepoint);
         break;
+    case PG_DO_SAVEPOINT:
+        note_savepoint(root, query->begins);
+        break;
     case PG_DO_RUN:
     case PG_DO_BEGIN:
-    case PG_DO_SAVEPOINT:
         break;
     }
 }

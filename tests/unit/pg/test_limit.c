@@ -433,6 +433,56 @@ static void test_its_own_limit_and_a_begin_in_one_turn(void **state)
     }
 }
 
+/* A SAVEPOINT whose op was given up stays where it was sent: what is set behind it stands. */
+static void test_its_own_limit_and_a_begin_that_is_given_up(void **state)
+{
+    struct pg_transaction *transaction, *nested;
+    struct op *canceled;
+
+    (void)state;
+    pg_server_need(&server);
+    pg_world_start(&world);
+    transaction = begin();
+    canceled = pg_begin_nested(world.scope, transaction);
+    run_turns(world.loop, 1);
+    op_cancel(canceled);
+    run_on(transaction, "set local statement_timeout = 100");
+    nested = nest(transaction);
+    assert_int_equal(limit_within(nested, 3000), 100);
+    assert_int_equal(await(pg_rollback(nested)), ERR_OK);
+    assert_int_equal(limit_within(transaction, 3000), 100);
+    assert_int_equal(await(pg_rollback(transaction)), ERR_OK);
+}
+
+/* What one sets that is begun in the turn of the other's end is its own. */
+static void test_its_own_limit_and_an_end_in_one_turn(void **state)
+{
+    (void)state;
+    pg_server_need(&server);
+    pg_world_start(&world);
+    for (int is_undone = 0; is_undone < 2; is_undone++) {
+        struct pg_transaction *transaction = begin(), *first = nest(transaction), *second;
+
+        run_on(first, "set local statement_timeout = 100");
+        if (is_undone)
+            (void)pg_rollback(first);
+        else
+            (void)pg_commit(first);
+        second = nest(transaction);
+        if (is_undone) {
+            assert_in_range(limit_within(second, 3000), 101, 3001);
+            run_on(second, "set local statement_timeout = 100");
+        }
+        assert_int_equal(limit_within(second, 3000), 100);
+        assert_int_equal(await(pg_rollback(second)), ERR_OK);
+        if (is_undone)
+            assert_in_range(limit_within(transaction, 3000), 101, 3001);
+        else
+            assert_int_equal(limit_within(transaction, 3000), 100);
+        assert_int_equal(await(pg_rollback(transaction)), ERR_OK);
+    }
+}
+
 static void test_a_nested_one_takes_its_savepoints_along(void **state)
 {
     struct pg_transaction *transaction, *nested;
@@ -719,6 +769,8 @@ int main(void)
         TEST(test_its_own_limit_and_its_own_savepoints),
         TEST(test_its_own_limit_that_was_refused),
         TEST(test_its_own_limit_and_a_begin_in_one_turn),
+        TEST(test_its_own_limit_and_a_begin_that_is_given_up),
+        TEST(test_its_own_limit_and_an_end_in_one_turn),
         TEST(test_a_nested_one_takes_its_savepoints_along),
         TEST(test_its_own_limit_and_a_release_that_fails),
         TEST(test_many_savepoints),

@@ -278,6 +278,132 @@ static void test_a_canceled_begin(void **state)
     expect("1");
 }
 
+/* What is begun behind the end of another one is not in that, whatever way it ends. */
+static void test_one_that_is_begun_in_the_turn_of_an_end(void **state)
+{
+    (void)state;
+    pg_server_need(&server);
+    for (int way = 0; way < 6; way++) {
+        struct pg_transaction *outer = begin();
+        struct op *first = begin_op(world.scope, outer), *end = NULL, *second;
+
+        assert_int_equal(run_on(pg_transaction_of(first), "insert into t values (1)"), ERR_OK);
+        if (way % 3 == 0)
+            end = pg_commit(pg_transaction_of(first));
+        else if (way % 3 == 1)
+            end = pg_rollback(pg_transaction_of(first));
+        else
+            assert_int_equal(op_release(first), ERR_OK);
+        second = begin_op(world.scope, outer);
+        if (end != NULL)
+            assert_int_equal(end->status, ERR_OK);
+        assert_int_equal(run_on(pg_transaction_of(second), "insert into t values (2)"), ERR_OK);
+        end =
+            way < 3 ? pg_commit(pg_transaction_of(second)) : pg_rollback(pg_transaction_of(second));
+        assert_int_equal(await(end), ERR_OK);
+        assert_int_equal(run_on(outer, "insert into t values (3)"), ERR_OK);
+        assert_int_equal(await(pg_commit(outer)), ERR_OK);
+        expect((const char *[]){"1 2 3", "2 3", "2 3", "1 3", "3", "3"}[way]);
+        (void)pg_server_run(&server, "truncate t");
+    }
+}
+
+/* Sent or not, it takes none along that was begun behind it. */
+static void test_a_canceled_begin_is_its_own_affair(void **state)
+{
+    (void)state;
+    pg_server_need(&server);
+    for (int way = 0; way < 4; way++) {
+        struct pg_transaction *outer = begin(), *second;
+        struct op *canceled = pg_begin_nested(world.scope, outer), *begun;
+
+        if (way % 2 == 1)
+            loop_turn(world.loop, 0);
+        begun = pg_begin_nested(world.scope, outer);
+        op_cancel(canceled);
+        assert_int_equal(await(begun), ERR_OK);
+        second = pg_transaction_of(begun);
+        assert_int_equal(run_on(second, "insert into t values (1)"), ERR_OK);
+        assert_int_equal(await(way < 2 ? pg_commit(second) : pg_rollback(second)), ERR_OK);
+        assert_int_equal(run_on(outer, "insert into t values (2)"), ERR_OK);
+        assert_int_equal(await(pg_commit(outer)), ERR_OK);
+        expect(way < 2 ? "1 2" : "2");
+        (void)pg_server_run(&server, "truncate t");
+    }
+}
+
+/* Nor does one that failed, and it is none of those that may be. */
+static void test_a_failed_begin_is_its_own_affair(void **state)
+{
+    struct pg_transaction *outer, *nested;
+    struct op *failed, *waiting;
+
+    (void)state;
+    pg_server_need(&server);
+    pg_world_again(&world);
+    world.options.queue_max = 1;
+    pg_world_start(&world);
+    outer = begin();
+    waiting = start_on(outer, "select 1");
+    for (int i = 0; i <= PG_NESTED_MAX; i++) {
+        failed = pg_begin_nested(world.scope, outer);
+        assert_int_equal(failed->status, ERR_DB_BUSY);
+    }
+    assert_int_equal(await(waiting), ERR_OK);
+    nested = nest(outer);
+    assert_int_equal(run_on(nested, "insert into t values (1)"), ERR_OK);
+    assert_int_equal(op_release(failed), ERR_OK);
+    assert_int_equal(run_on(nested, "insert into t values (2)"), ERR_OK);
+    assert_int_equal(await(pg_rollback(nested)), ERR_OK);
+    assert_int_equal(run_on(outer, "insert into t values (3)"), ERR_OK);
+    assert_int_equal(await(pg_commit(outer)), ERR_OK);
+    expect("3");
+}
+
+/* Not sent yet, it fails with the outer one, and outlives it. */
+static void test_an_outer_one_that_ends_before_the_begin_is_sent(void **state)
+{
+    struct scope *scope;
+    struct op *outer, *inner;
+
+    (void)state;
+    pg_server_need(&server);
+    scope = scope_create(world.tasks, NULL, NULL, 0);
+    outer = pg_begin(scope, world.pool, 0);
+    assert_int_equal(await(outer), ERR_OK);
+    inner = pg_begin_nested(world.scope, pg_transaction_of(outer));
+    scope_finish(scope, SCOPE_REPLIED);
+    assert_int_equal(await(inner), ERR_STATE);
+    loop_turn(world.loop, 0);
+    assert_null(pg_transaction_of(inner));
+    assert_int_equal(op_release(inner), ERR_OK);
+    expect("");
+}
+
+/* Where the server refuses it, too: the transaction has failed by then. */
+static void test_a_begin_that_the_server_refuses(void **state)
+{
+    struct pg_transaction *outer, *first, *second;
+    struct op *refused, *failed;
+
+    (void)state;
+    pg_server_need(&server);
+    outer = begin();
+    first = nest(outer);
+    failed = start_on(first, "select 1 / 0");
+    refused = pg_begin_nested(world.scope, first);
+    assert_int_equal(await(refused), ERR_DB);
+    assert_int_equal(failed->status, ERR_DB);
+    assert_null(pg_transaction_of(refused));
+    assert_int_equal(await(pg_rollback(first)), ERR_OK);
+    second = nest(outer);
+    assert_int_equal(op_release(refused), ERR_OK);
+    assert_int_equal(run_on(second, "insert into t values (1)"), ERR_OK);
+    assert_int_equal(await(pg_commit(second)), ERR_OK);
+    assert_int_equal(await(pg_commit(outer)), ERR_OK);
+    expect("1");
+}
+
 static void test_an_end_that_is_canceled_before_it_is_sent(void **state)
 {
     (void)state;
@@ -449,6 +575,11 @@ int main(void)
         TEST(test_the_end_of_an_outer_one_ends_it),
         TEST(test_all_at_once),
         TEST(test_a_canceled_begin),
+        TEST(test_one_that_is_begun_in_the_turn_of_an_end),
+        TEST(test_a_canceled_begin_is_its_own_affair),
+        TEST(test_a_failed_begin_is_its_own_affair),
+        TEST(test_an_outer_one_that_ends_before_the_begin_is_sent),
+        TEST(test_a_begin_that_the_server_refuses),
         TEST(test_an_end_that_is_canceled_before_it_is_sent),
         TEST(test_one_that_was_born_canceled),
         TEST(test_as_many_as_may_be_and_all_let_go),
