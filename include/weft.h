@@ -497,7 +497,8 @@ static inline WEFT_MUST_USE weft_status weft_op_status(weft_op *op)
 static inline weft_str weft_op_error(weft_op *op) { return weft__api->core->op_error(op); }
 
 /* What a pull of a stream (a body, rows, ...) brought, once it has settled; absent: the stream has
- * ended, or the pull failed or still runs. It lives until the next pull of that stream. [loop] */
+ * ended, or the pull failed or still runs. It lives until the next pull of that stream, or until
+ * the op that opened the stream is released: absent then. [loop] */
 static inline weft_str weft_piece(weft_op *op) { return weft__api->core->piece(op); }
 
 /* Settles it with WEFT_E_CANCELED, unless it has settled. [loop] */

@@ -20,8 +20,8 @@ enum { PG_COPY_UNSENT_MAX = 1024 * 1024 };
  * statement or direction, and for a file or a program of the server's: nothing has happened. */
 struct op *pg_copy_out(struct scope *scope, const struct pg_call *call);
 
-/* Pulls the next piece as op->piece: whole rows, some 64 KB, or what has come; absent: the end.
- * Otherwise as pg_stream_next(). */
+/* Pulls the next piece as op->piece: whole rows, some 64 KB, or what has come; absent: the end,
+ * or it is good no more. Otherwise as pg_stream_next(). */
 struct op *pg_copy_read(struct op *open);
 
 /* Opens a COPY FROM STDIN in the same way. */

@@ -313,6 +313,13 @@ static void withdraw(struct op *op)
     op_retire(op);
 }
 
+/* What it brought is given up. */
+static void part(struct pg_hearing *pull)
+{
+    pull->listening = NULL;
+    pull->op.piece = (struct span){NULL, 0};
+}
+
 static void release(struct op *op)
 {
     struct pg_listening *listening = listening_of(op);
@@ -322,7 +329,7 @@ static void release(struct op *op)
     if (is_pulled(listening))
         op_finish(&pull->op, ERR_STATE, NULL);
     if (pull != NULL)
-        pull->listening = NULL;
+        part(pull);
     listening->pull = NULL;
     buf_release(&listening->payload);
 }
@@ -538,7 +545,7 @@ static struct pg_hearing *make_hearing(struct pg_listening *listening)
 
     listening->pull = NULL;
     if (last != NULL)
-        last->listening = NULL;
+        part(last);
     if (last == NULL || op_release(&last->op) != ERR_OK)
         return scope_alloc(listening->op.scope, sizeof *last);
     memset(last, 0, sizeof *last);

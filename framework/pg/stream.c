@@ -204,6 +204,11 @@ const struct pg_page *pg_stream_page(const struct op *pull)
     return &pull_of(pull)->stream->page;
 }
 
+bool pg_stream_has_page(const struct op *op)
+{
+    return pg_stream_page(op) != NULL;
+}
+
 /* What the session brings */
 
 static void open(struct pg_stream *stream)
@@ -402,11 +407,18 @@ struct op *pg_stream_start(struct scope *scope, const struct pg_call *call)
     return pg_stream_open(scope, call, PG_STREAM_ROWS);
 }
 
+/* What it brought is given up. */
+static void part(struct pg_pull *pull)
+{
+    pull->stream = NULL;
+    pull->op.piece = no_text;
+}
+
 void pg_stream_release(struct pg_stream *stream)
 {
     pg_stream_give_up(stream, ERR_STATE, NULL, no_text);
     if (stream->pull != NULL)
-        stream->pull->stream = NULL;
+        part(stream->pull);
     stream->pull = NULL;
     pg_copy_release(stream);
     timer_stop(&stream->timer);
@@ -423,7 +435,7 @@ static struct pg_pull *make_pull(struct pg_stream *stream)
 
     stream->pull = NULL;
     if (last != NULL)
-        last->stream = NULL;
+        part(last);
     if (last == NULL || op_release(&last->op) != ERR_OK)
         return scope_alloc(stream->query.op.scope, sizeof *last);
     memset(last, 0, sizeof *last);

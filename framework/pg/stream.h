@@ -32,9 +32,12 @@ struct op *pg_stream_next(struct op *open);
 /* Is it a pull's op? */
 bool op_is_pg_pull(const struct op *op);
 
+/* Is it that of a pull that settled OK, and has what it brought still? */
+bool pg_stream_has_page(const struct op *op);
+
 /* A page as a piece of a JSON array of objects, as of pg_json(): all pieces of a stream one behind
- * the other, the one of its end included, are the array. Good as long as the page; absent: no pull
- * that settled OK, or longer than `size_max` bytes. */
+ * the other, the one of its end included, are the array. Good as long as the page; absent:
+ * pg_stream_has_page() is false, or longer than `size_max` bytes. */
 struct span pg_stream_json(const struct op *pull, size_t size_max);
 
 #endif

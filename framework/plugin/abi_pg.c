@@ -245,7 +245,7 @@ static weft_str stream_json(weft_op *handle)
     struct op *op = abi_op(handle, "stream_json");
     struct span made;
 
-    if (op == NULL || !op_is_pg_pull(op) || op->state == OP_PENDING || op->status != ERR_OK)
+    if (op == NULL || !pg_stream_has_page(op))
         return absent;
     made = pg_stream_json(op, scope_room(op->scope));
     if (made.ptr == NULL)

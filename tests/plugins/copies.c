@@ -84,6 +84,29 @@ static weft_status news(weft_ctx *ctx, void *self)
     }
 }
 
+/* GET /copies/left: pulls rows and a piece, lets go of what they came from, and looks at them. */
+static weft_status left(weft_ctx *ctx, void *self)
+{
+    weft_op *opened = weft_stream(ctx, db, rows_stmt, WEFT_ARGS(weft_int(1000))), *page;
+    weft_op *copy = weft_copy_out(ctx, db, "copy (select 1) to stdout"), *read;
+    uint32_t brought;
+
+    (void)self;
+    WEFT_TRY(weft_await(opened));
+    WEFT_TRY(weft_await(copy));
+    page = weft_stream_next(opened);
+    read = weft_copy_read(copy);
+    WEFT_TRY(weft_await(page));
+    WEFT_TRY(weft_await(read));
+    brought = weft_rows(page) > 0 && weft_stream_json(page).len > 0 && weft_piece(read).len > 0;
+    WEFT_TRY(weft_op_release(opened));
+    WEFT_TRY(weft_op_release(copy));
+    return weft_reply(ctx, 200, "text/plain",
+                      weft_fmt(ctx, "%u, then %u rows, %s, %s", brought, weft_rows(page),
+                               weft_stream_json(page).ptr != NULL ? "json" : "no json",
+                               weft_piece(read).ptr != NULL ? "a piece" : "no piece"));
+}
+
 static weft_status init(weft_host *host, void **self)
 {
     const weft_route_options stream = {
@@ -98,6 +121,7 @@ static weft_status init(weft_host *host, void **self)
                           &rows_stmt));
     WEFT_TRY(weft_route(host, "GET", "/copies/rows/:count", rows));
     WEFT_TRY(weft_route(host, "GET", "/copies/out/:count", out));
+    WEFT_TRY(weft_route(host, "GET", "/copies/left", left));
     WEFT_TRY(weft_route(host, "GET", "/copies/news/:channel", news));
     return weft_route_with(host, "POST", "/copies/in", in, NULL, &stream);
 }

@@ -132,6 +132,14 @@ def test_a_line_that_is_wrong(start, database):
     assert database.run("select count(*) from lines") == [(2,)]
 
 
+def test_what_was_pulled_goes_with_its_stream(start):
+    """A plugin that looks at it still finds nothing, and neither reads freed memory nor loses its request."""
+    host = start()
+    for _ in range(3):
+        answer = host.get("/copies/left")
+        assert (answer.status, answer.body) == (200, b"1, then 0 rows, no json, no piece")
+
+
 # who leaves
 
 COUNT = f"select count(*) from pg_stat_activity where {RUNNING}"

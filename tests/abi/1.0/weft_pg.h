@@ -408,17 +408,18 @@ static inline weft_op *weft_stream_sql(weft_ctx *ctx, weft_pg *db, const char *s
 
 /* Pulls the next page, some 64 KB of rows or what has come, as an op of the stream's ctx: OK with
  * rows, for weft_rows(), weft_col_...() and their like; OK with none: the end. What it brought, and
- * the op itself, is good until the next pull of the stream. An error of the statement behind some
- * rows comes behind those. WEFT_E_DB: a row larger than result_max, too; WEFT_E_STATE: the stream
- * is not open, or a pull of it is pending. [loop] */
+ * the op itself, is good until the next pull of the stream, or until the stream's op is released.
+ * An error of the statement behind some rows comes behind those. WEFT_E_DB: a row larger than
+ * result_max, too; WEFT_E_STATE: the stream is not open, or a pull of it is pending. [loop] */
 static inline weft_op *weft_stream_next(weft_op *stream)
 {
     return weft__api->pg->stream_next(stream);
 }
 
 /* A page as a piece of a JSON array: all pieces of a stream one behind the other, that of its end
- * included, are what weft_rows_json() would be. Good until the next pull; absent: no page, or it is
- * too large for the ctx's memory, which cancels the ctx (WEFT_WHY_MEMORY). [loop] */
+ * included, are what weft_rows_json() would be. Good until the next pull, or until the stream's op
+ * is released; absent: no page, or none any more, or it is too large for the ctx's memory, which
+ * cancels the ctx (WEFT_WHY_MEMORY). [loop] */
 static inline weft_str weft_stream_json(weft_op *page) { return weft__api->pg->stream_json(page); }
 
 /* ---- COPY: rows as text, CSV or binary, out of and into the database, at constant memory -------
@@ -504,9 +505,10 @@ static inline weft_op *weft_listen(weft_ctx *ctx, weft_pg *db, const char *chann
 }
 
 /* Pulls the next notification, as an op of the same ctx: weft_piece() is its payload, until the
- * next pull. Absent: some may have been missed, since the session broke and is back, or since more
- * than notify_queue of [pg.NAME] waited; what they are about is to be read anew. A pull that is
- * canceled loses none. WEFT_E_STATE: nothing that listens, or a pull of it is pending. [loop] */
+ * next pull, or until `listening` is released. Absent: some may have been missed, since the session
+ * broke and is back, or since more than notify_queue of [pg.NAME] waited; what they are about is to
+ * be read anew. A pull that is canceled loses none. WEFT_E_STATE: nothing that listens, or a pull
+ * of it is pending. [loop] */
 static inline weft_op *weft_listen_next(weft_op *listening)
 {
     return weft__api->pg->listen_next(listening);

@@ -757,6 +757,30 @@ static void test_given_up_while_it_is_read(void **state)
     expect_well();
 }
 
+/* What a read has brought goes with the stream, though its op stays: half read, and at the end. */
+static void test_what_was_read_goes(void **state)
+{
+    (void)state;
+    pg_server_need(&server);
+    pg_world_start(&world);
+    for (uint32_t rows = 1; rows <= 1000000; rows *= 1000000) {
+        struct op *stream, *read;
+        char sql[128];
+
+        (void)snprintf(sql, sizeof sql,
+                       "copy (select repeat('x', 99) from generate_series(1, %u)) to stdout", rows);
+        stream = opened(start_out(sql));
+        assert_int_equal(read_on(stream, &read), ERR_OK);
+        assert_in_range(read->piece.len, 100, SIZE_MAX);
+        assert_int_equal(op_release(stream), ERR_OK);
+        assert_null(read->piece.ptr);
+        assert_int_equal(read->piece.len, 0);
+        assert_int_equal(read->status, ERR_OK);
+    }
+    expect_stopped();
+    expect_well();
+}
+
 static void test_behind_a_pooler(void **state)
 {
     struct op *stream, *end;
@@ -922,6 +946,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_write_canceled, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_given_up_while_it_ends, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_given_up_while_it_is_read, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_what_was_read_goes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_behind_a_pooler, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_on_a_transaction, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_rolled_back_meanwhile, set_up, tear_down),

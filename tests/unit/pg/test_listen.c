@@ -520,6 +520,43 @@ static void test_a_pull_given_up(void **state)
     assert_int_equal(pg_pool_counts(world.pool)->sessions_lost, 0);
 }
 
+static void count_told(struct op *op, void *count)
+{
+    (void)op;
+    ++*(uint32_t *)count;
+}
+
+/* What a pull has brought goes with the next pull and with what it was pulled from, though somebody
+ * looks at its op still. */
+static void test_what_was_heard_goes(void **state)
+{
+    struct op *listening, *other, *first, *second;
+    uint32_t told = 0;
+
+    (void)state;
+    pg_server_need(&server);
+    pg_world_start(&world);
+    listening = listen_to("news");
+    other = listen_to("news");
+    notify("news", "first");
+    notify("news", "second");
+    expect_next(other, "first");
+    expect_next(other, "second"); /* so both are here */
+    first = pg_listen_next(listening);
+    assert_string_equal(first->piece.ptr, "first");
+    assert_int_equal(op_notify(first, count_told, &told), ERR_OK);
+    second = pg_listen_next(listening); /* of other memory, since that was not told yet */
+    assert_ptr_not_equal(second, first);
+    assert_null(first->piece.ptr);
+    assert_int_equal(pg_world_await(&world, second), ERR_OK);
+    assert_string_equal(second->piece.ptr, "second");
+    run_until_count(world.loop, &told, 1);
+    assert_int_equal(op_release(listening), ERR_OK);
+    assert_null(second->piece.ptr);
+    assert_int_equal(second->piece.len, 0);
+    assert_int_equal(second->status, ERR_OK);
+}
+
 static void test_given_up_with_news(void **state)
 {
     (void)state;
@@ -598,6 +635,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_given_up_while_the_server_is_asked, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_come_while_it_leaves, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_pull_given_up, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_what_was_heard_goes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_given_up_with_news, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_given_up_while_the_session_is_lost, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_pulls_for_ever, set_up, tear_down),
