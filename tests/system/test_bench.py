@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,7 +21,6 @@ import cost  # noqa: E402
 import count  # noqa: E402
 import faults  # noqa: E402
 import guard  # noqa: E402
-import scale  # noqa: E402
 import stage  # noqa: E402
 import table  # noqa: E402
 
@@ -143,19 +143,66 @@ def test_wrong_arguments_are_refused_before_anything_is_built(tmp_path):
     assert not (tmp_path / "build").exists()
 
 
-def test_what_a_quick_run_leaves_out_is_told(work, monkeypatch):
-    """Each section that does less says so; here nothing is measured at all."""
-    row = stage.Row("scale", "measured", "1", "", None)
-    for name, outcome in dict(idle=row, waiting=[row], switch=row, active=[row], accepts=row).items():
-        monkeypatch.setattr(scale, name, lambda *_, outcome=outcome, **__: outcome)
-    monkeypatch.setattr(cost, "_one_round", lambda _, __, samples: samples.update({("k1", "W1"): [cost.Sample(
-        stage.Load('RESULT {"requests":9,"errors":0,"refused":0,"p50_us":1,"p99_us":1,"max_us":1,"us":9}'), 7, 0)]}))
+def sampled(cpu_us):
+    """A Sample of nine requests."""
+    return cost.Sample(stage.Load('RESULT {"requests":9,"errors":0,"refused":0,"p50_us":1,"p99_us":1,"max_us":1,'
+                                  '"us":9}'), cpu_us, 0)
+
+
+@pytest.fixture
+def costs(monkeypatch):
+    """A function that runs the section `cost` with these figures, of k1 one sample after the other: its rows by what
+    they are of, and in which order it measured. What has none costs 10."""
+    def run(quick, k1=(10,), **figures):
+        order, left = [], list(k1)
+        bare = SimpleNamespace(k1=lambda: "k1", nginx=lambda: "nginx", weft=lambda: "weft", warm=lambda *_: None,
+                               end=lambda _: None)
+
+        def measure(*_):
+            order.append("k1")
+            return sampled(left.pop(0) if len(left) > 1 else left[0])
+
+        def measure_alone(_, start, workload, __):
+            order.append(f"{start()} {workload}")
+            return sampled(figures.get(workload, 10) if start is bare.weft else 10)
+
+        monkeypatch.setattr(cost, "measure", measure)
+        monkeypatch.setattr(cost, "measure_alone", measure_alone)
+        return {row.what: row for row in cost.run(bare, quick)}, order
+    return run
+
+
+def test_k1_is_sampled_around_each_workload(costs):
+    _, order = costs(False)
+    assert order[0] == order[-1] == "k1" and order.count("weft W9") == order.count("nginx W7") == 3
+    assert all("k1" in pair for pair in zip(order, order[1:])), order
+    _, order = costs(True)
+    assert order[0] == order[-1] == "k1" and order.count("k1") == 4 and "nginx W1" not in order
+    assert order.count("weft W9") == 1
+
+
+def test_costs_are_multiples_of_the_median_of_k1(costs):
+    """One sample that went wrong moves nothing; how far they lie apart is told."""
+    rows, _ = costs(True, k1=[10.5, 50, 9, 9.5], W1=11.9, W2=12.6)
+    assert rows["k1 W1"].value.startswith("1.00 x k1, 10.00 us; ")
+    assert rows["k1 W1"].value.endswith("; 4 samples, half of them 9.50 to 10.50 us, all 9.00 to 50.00")
+    assert rows["weft W1"].value.startswith("1.19 x k1, 11.90 us") and rows["weft W1"].ok
+    assert rows["weft W2"].value.startswith("1.26 x k1") and rows["weft W2"].ok is False
+
+
+def left_out(rows):
+    found = [row for row in rows if row.value == "left out with --quick"]
+    assert all(row.ok is None for row in found)
+    return {row.what for row in found}
+
+
+def test_what_a_quick_run_leaves_out_is_told(work, costs, monkeypatch):
+    assert left_out(costs(True)[0].values()) == {"nginx W1", "nginx W1x16", "nginx W7"}
+    assert not left_out(costs(False)[0].values())
     for name in ("_other_faults", "_database_faults", "Loader"):
         monkeypatch.setattr(faults, name, lambda *_: [])
     with stage.Stage("quick") as made:
-        rows = [row for section in (scale, cost, faults) for row in section.run(made, True)]
-    left = [row for row in rows if row.value == "left out with --quick"]
-    assert {row.section for row in left} == {"scale", "cost", "faults"} and all(row.ok is None for row in left)
+        assert left_out(faults.run(made, True)) == {"nginx, node"}
 
 
 def test_two_runs_in_one_folder_are_refused(work):
