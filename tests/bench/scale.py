@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 
+import cost
 import count
 import stage
 from stage import Row
@@ -21,6 +22,8 @@ WAITING_BYTES_MAX = 12 << 10
 ACCEPTS_MIN = 5000              # a second
 GIVEN_BACK_S = 90
 CROWD_S = 10                    # from one crowd to the next: its memory has been given back by then
+BUSY = "/work?us=300"           # of a worker's CPU: asking costs next to nothing beside that
+GAIN_MIN = 1.6                  # by a second worker on a second CPU, of which the load has its part
 PER_ADDRESS = 5000              # connections: with many more the client's kernel looks for free ports for long
 # Room for as many connections as a worker has descriptors for, with none closed for another's sake; and nobody refused
 # because thousands ask at once.
@@ -288,30 +291,48 @@ def _requests(host):
     return [worker["requests"] for worker in json.loads(done.stdout)["workers"]]
 
 
-def workers(made, number, seconds):
-    """Accepts and requests of one or two workers that share the machine with the load."""
+def _worker_row(made, number, seconds):
+    """Accepts and requests of so many workers that share the machine with the load: the Row, and requests a second."""
     host = made.weft({"server": {"workers": number}}, name=f"workers{number}", cpus=None)
-    made.warm(host, "/plaintext")
+    made.warm(host, BUSY)
     before = _requests(host)
     found = _come_and_go(made, host, seconds)
     shares = [now - then for now, then in zip(_requests(host), before)]
-    load = made.wrk(host.port, "/plaintext", 64, seconds)
+    load = made.wrk(host.port, BUSY, 32, seconds)
     made.end(host)
     least = min(shares) / max(1, sum(shares))
     text = "/".join(f"{share / max(1, sum(shares)):.0%}" for share in shares)
-    return Row(NAME, f"{number} worker{'s' * (number > 1)}",
-               f"{found['rate']:,.0f} connections/s, of them {text}; {load.rate:,.0f} requests/s on kept ones",
-               ">= 40% each" if number > 1 else "", least >= 0.4 if number > 1 else None)
+    bad = load.bad + found["errors"]
+    return Row(NAME, f"{number} worker{'s' * (number > 1)}", f"{found['rate']:,.0f} connections/s, of them {text}; "
+               f"{load.rate:,.0f} requests/s of {BUSY}, {bad} bad", ">= 40% each, 0 bad" if number > 1 else "0 bad",
+               bad == 0 and (number == 1 or least >= 0.4)), load.rate
+
+
+def gain_row(one, two, cpus):
+    """What the second worker is good for; on one CPU it can be good for nothing."""
+    is_judged = cpus > 1
+    return Row(NAME, "2 workers beside 1", f"{two / one:.2f} x the requests",
+               f">= {GAIN_MIN} x" + ("" if is_judged else " (not judged: one CPU)"),
+               two >= GAIN_MIN * one if is_judged else None)
+
+
+def workers(made, seconds):
+    """One and two. Of a route that costs the workers' CPU and the load next to nothing: there are two CPUs here, and a
+    load that wants one of them for itself takes from the second worker what it could do."""
+    (first, one), (second, two) = (_worker_row(made, number, seconds) for number in (1, 2))
+    return [first, second, gain_row(one, two, len(os.sched_getaffinity(0)))]
 
 
 def sessions(made, number, seconds):
+    counted = cost.database_counts(made, "W3")
     host = made.weft({"pg.main": {"sessions": number}}, name="sessions")
     made.warm(host, "/db", 500)
-    made.wrk(host.port, "/db", 256, 1)
+    warmed = 500 + made.wrk(host.port, "/db", 256, 1).requests
     before = made.cpu_s(host.pid)
     load = made.wrk(host.port, "/db", 256, seconds)
     cpu_us = (made.cpu_s(host.pid) - before) * 1e6 / load.requests
     made.end(host)
+    cost.check_database("W3", warmed + load.requests, counted, lambda: cost.database_counts(made, "W3"))
     return Row(NAME, f"W3 at 256 connections, {number} session{'s' * (number > 1)}",
                f"{load.rate:,.0f}/s, {cpu_us:.1f} us of CPU, p99 {load.p99_us / 1000:.1f} ms, {load.bad} bad", "0 bad",
                load.bad == 0)
@@ -420,26 +441,38 @@ def flat(made, seconds, warm):
     bad = sum(load.bad for load in loads) + sum(visit["errors"] for visit in visits)
     peak = max(value for _, value in samples)
     return Row(NAME, f"memory over {seconds:.0f} s of all workloads, {served:,} requests",
-               f"RSS {mean / 1e6:.1f} MB between crowds, at most {peak / 1e6:.1f}; {risen / 1e6:+.2f} MB since second {warm:.0f}; "
-               f"{bad} bad", f"<= {noise / 1e6:.2f} MB, 0", risen <= noise and bad == 0)
+               f"RSS {mean / 1e6:.1f} MB between crowds, at most {peak / 1e6:.1f}; {risen / 1e6:+.2f} MB since second "
+               f"{warm:.0f}; {bad} bad", f"<= {noise / 1e6:.2f} MB, 0", risen <= noise and bad == 0)
 
 
-def _quick(made):
-    """What a few seconds are enough for."""
-    return [idle(made, 5000), *waiting(made, 2000, seconds=2), *waiting(made, 2000, STATEMENT, seconds=2),
-            switch(made, True), *active(made, 2000, 1), accepts(made, 1),
-            *stage.left_out(NAME, "100,000 idle connections", "requests that wait for a call",
-                            "memory of requests that have waited", "two workers", "W3 by sessions",
-                            "instructions of a request by routes and by header fields",
-                            "memory over ten minutes")]
+# What is measured, in whole and where it is to be quick: what it is called, and what returns its rows.
+WHOLE = {
+    "10,000 idle connections": lambda made: [idle(made, 10000)],
+    "19,000 idle connections": lambda made: [idle(made, 19000)],
+    "100,000 idle connections": lambda made: [idle(made, 100000, workers=6)],
+    "5,000 requests that wait for a sleep": lambda made: waiting(made, 5000),
+    "5,000 requests that wait for a statement": lambda made: waiting(made, 5000, STATEMENT),
+    "5,000 requests that wait for a call": lambda made: waiting(made, 5000, CALL),
+    "memory of 10,000 requests that have waited": lambda made: waiting(made, 10000, seconds=10, is_watched=True),
+    "a fiber's switch": lambda made: [switch(made, False)],
+    "10,000 active connections": lambda made: active(made, 10000, 5),
+    "connections accepted": lambda made: [accepts(made, 5)],
+    "1 worker, 2 workers": lambda made: workers(made, 5),
+    "W3 by sessions": lambda made: [sessions(made, number, 5) for number in (1, 4, 16, 64)],
+    "instructions of a request by routes": lambda made: [routes(made, (10, 100, 1000, 10000))],
+    "instructions of a request by header fields": lambda made: [headers(made, (5, 15, 30, 45, 60))],
+    "memory over ten minutes": lambda made: [flat(made, 600, 120)],
+}
+QUICK = {
+    "5,000 idle connections": lambda made: [idle(made, 5000)],
+    "2,000 requests that wait for a sleep": lambda made: waiting(made, 2000, seconds=2),
+    "2,000 requests that wait for a statement": lambda made: waiting(made, 2000, STATEMENT, seconds=2),
+    "a fiber's switch": lambda made: [switch(made, True)],
+    "2,000 active connections": lambda made: active(made, 2000, 1),
+    "connections accepted": lambda made: [accepts(made, 1)],
+}
 
 
 def run(made, quick):
-    if quick:
-        return _quick(made)
-    rows = [idle(made, 10000), idle(made, 19000), idle(made, 100000, workers=6), *waiting(made, 5000),
-            *waiting(made, 5000, STATEMENT), *waiting(made, 5000, CALL),
-            *waiting(made, 10000, seconds=10, is_watched=True), switch(made, False), *active(made, 10000, 5),
-            accepts(made, 5), workers(made, 1, 5), workers(made, 2, 5)]
-    rows += [sessions(made, number, 5) for number in (1, 4, 16, 64)]
-    return rows + [routes(made, (10, 100, 1000, 10000)), headers(made, (5, 15, 30, 45, 60)), flat(made, 600, 120)]
+    rows = [row for measure in (QUICK if quick else WHOLE).values() for row in measure(made)]
+    return rows + (stage.left_out(NAME, *(what for what in WHOLE if what not in QUICK)) if quick else [])

@@ -21,6 +21,7 @@ import cost  # noqa: E402
 import count  # noqa: E402
 import faults  # noqa: E402
 import guard  # noqa: E402
+import scale  # noqa: E402
 import stage  # noqa: E402
 import table  # noqa: E402
 
@@ -194,6 +195,30 @@ def left_out(rows):
     found = [row for row in rows if row.value == "left out with --quick"]
     assert all(row.ok is None for row in found)
     return {row.what for row in found}
+
+
+def test_what_a_quick_run_of_scale_leaves_out_is_told(work, monkeypatch):
+    """Whatever the whole one measures is measured or named; here nothing is."""
+    asked, names = set(), ("idle", "waiting", "switch", "active", "accepts", "workers", "sessions", "routes", "headers",
+                           "flat")
+    for name in names:
+        def note(_, number=None, *rest, name=name, **__):
+            asked.add((name, number, *(wait.what for wait in rest if isinstance(wait, scale.Wait))))
+            row = stage.Row("scale", name, "", "", None)
+            return [row] if name in ("waiting", "active", "workers") else row
+        monkeypatch.setattr(scale, name, note)
+    with stage.Stage("quick") as made:
+        assert not left_out(scale.run(made, False))
+        whole = asked.copy()
+        asked.clear()
+        left = left_out(scale.run(made, True))
+    assert {name for name, *_ in whole} == set(names)
+    for name, number, *of in whole - asked:
+        if name in ("idle", "waiting", "active"):
+            assert any(f"{number:,} " in what and " ".join(of) in what for what in left), (name, number, left)
+    assert {"1 worker, 2 workers", "W3 by sessions", "instructions of a request by routes",
+            "instructions of a request by header fields", "memory over ten minutes"} < left
+    assert not any("switch" in what or "accepted" in what for what in left)
 
 
 def test_what_a_quick_run_leaves_out_is_told(work, costs, monkeypatch):

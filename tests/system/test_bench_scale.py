@@ -130,6 +130,33 @@ def test_bars_of_active_connections(what, held):
     assert scale.active_row("so", 10, {"total": total, "connections": conns}).ok is held
 
 
+@pytest.mark.parametrize("one, two, cpus, held", [
+    (1000, 1600, 2, True), (1000, 1599, 2, False), (100000, 89000, 2, False), (1000, 990, 1, None)])
+def test_bars_of_a_second_worker(one, two, cpus, held):
+    row = scale.gain_row(one, two, cpus)
+    assert row.ok is held and ("not judged" in row.bar) == (held is None)
+
+
+def test_workers_are_asked_for_what_costs_them_cpu(made):
+    """Here they are of a build with sanitizers: how much the second one is good for is another matter."""
+    first, second, gain = scale.workers(made, 1)
+    assert first.ok and "of them 100%" in first.value and " 0 bad" in first.value
+    assert " 0 bad" in second.value and "%/" in second.value and " x the requests" in gain.value
+
+
+def test_a_database_that_was_not_asked_is_noticed(made, monkeypatch):
+    def check(workload, number, before, counts):
+        real(workload, number, before, counts)
+        with pytest.raises(RuntimeError, match=f"W3: the database has counted 0 of {number} for {number} requests"):
+            real(workload, number, before, lambda: before, 0.1)
+        asked.append(number)
+
+    real, asked = scale.cost.check_database, []
+    monkeypatch.setattr(scale.cost, "check_database", check)
+    assert scale.sessions(made, 4, 1).ok
+    assert len(asked) == 1 and asked[0] > 500
+
+
 def test_routes_of_the_plugin(made, start_weft):
     # pylint: disable=protected-access
     host = start_weft({"plugin.scale": {"path": scale._plugin(made), "routes": 100}})
