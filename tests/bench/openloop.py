@@ -64,7 +64,8 @@ class Loaded:
         self.total, self.windows, self.warm = told["total"], told["windows"], told.get("warm")
         self.goodput = statistics.median(part["goodput"] for part in self.windows)
         self.offered = self.total["offered"]
-        self.failed = self.total["errors"] + self.total["timeouts"]
+        self.lost, self.late = self.total["errors"], self.total["timeouts"]
+        self.failed = self.lost + self.late
         self.refused = self.total["503"]["count"]
         self.others = self.total["other"]["count"]
         self.advised = self.total["retry_after"]
@@ -75,6 +76,11 @@ class Loaded:
         times = [part[kind][f"{quantile}_us"] for part in self.windows if part[kind]["count"] > 0]
         return statistics.median(times) / 1000 if times else 0.0
 
-    def worst_ms(self):
-        """The p99 of the worst window."""
-        return max(part["2xx"]["p99_us"] for part in self.windows) / 1000
+    def in_time(self, late_ms_max):
+        """The windows in which the generator was not later than that itself."""
+        return [part for part in self.windows if part["lag"]["p99_us"] <= late_ms_max * 1000]
+
+
+def p99_ms(part):
+    """Of what was answered in one window; for ever, where nothing was."""
+    return part["2xx"]["p99_us"] / 1000 if part["2xx"]["count"] > 0 else float("inf")

@@ -151,9 +151,10 @@ def part(goodput=100, p99_us=1000, count=10, **more):
     times = {"count": count, "p50_us": p99_us, "p99_us": p99_us}
     refused = {"count": more.get("refused", 0), "p50_us": 1000, "p99_us": more.get("refused_us", 1000)}
     lag = {"p99_us": more.get("lag_us", 0)}
-    return {"goodput": goodput, "lag": lag, "2xx": times, "503": refused, "other": {"count": 0}, "offered": 10,
-            "errors": more.get("errors", 0), "timeouts": 0, "retry_after": more.get("advised", more.get("refused", 0)),
-            "requests": more.get("requests", 10)}
+    return {"goodput": goodput, "lag": lag, "2xx": times, "503": refused, "other": {"count": 0},
+            "offered": more.get("offered", 200), "seconds": 1, "errors": more.get("errors", 0),
+            "timeouts": more.get("timeouts", 0), "requests": more.get("requests", 10),
+            "retry_after": more.get("advised", more.get("refused", 0))}
 
 
 def loaded(windows=10, **what):
@@ -168,31 +169,61 @@ def test_medians_of_windows():
 
 
 @pytest.mark.parametrize("share, what, held", [
-    (200, {"refused": 5}, [True] * 4),
-    (200, {"goodput": 90, "refused": 5}, [False, True, True, True]),
-    (200, {}, [True, True, False, True]),
-    (200, {"goodput": 110, "refused": 5}, [True] * 4),
-    (50, {"goodput": 46}, [True] * 4),
-    (50, {"goodput": 45}, [False, True, True, True]),
-    (120, {"p99_us": 251000}, [True, False, True, True]),
-    (120, {"refused": 5, "refused_us": 251000}, [True, True, False, True]),
-    (120, {"refused": 5, "advised": 4}, [True, True, False, True]),
-    (50, {"refused": 1}, [True, True, False, True]),
-    (90, {"refused": 1, "requests": 100}, [True] * 4),
-    (90, {"refused": 2, "requests": 100}, [True, True, False, True]),
-    (50, {"refused": 1, "lag_us": 25001}, [None] * 4),
-    (90, {"errors": 1}, [True, True, True, False])])
+    (200, {"refused": 5}, [True] * 5),
+    (200, {"goodput": 90, "refused": 5}, [False, True, True, True, True]),
+    (200, {"goodput": 85, "refused": 5}, [False, True, False, True, True]),
+    (200, {}, [True, True, True, False, True]),
+    (200, {"goodput": 110, "refused": 5}, [True] * 5),
+    (50, {"goodput": 46}, [True] * 5),
+    (50, {"goodput": 45}, [False, True, True, True, True]),
+    (120, {"p99_us": 251000}, [True, False, True, True, True]),
+    (120, {"p99_us": 751000}, [True, False, False, True, True]),
+    (120, {"refused": 5, "refused_us": 251000}, [True, True, True, False, True]),
+    (120, {"refused": 5, "advised": 4}, [True, True, True, False, True]),
+    (50, {"refused": 1}, [True, True, True, False, True]),
+    (90, {"refused": 1, "requests": 100}, [True] * 5),
+    (90, {"refused": 2, "requests": 100}, [True, True, True, False, True]),
+    (50, {"refused": 1, "lag_us": 25001}, [None] * 5),
+    (90, {"errors": 1}, [True, True, True, True, False]),
+    (90, {"timeouts": 1}, [True, True, True, True, False])])
 def test_bars_of_overload(share, what, held):
     # pylint: disable=protected-access
-    assert [row.ok for row in overload._rows(overload.CASES[0], share, 100, loaded(**what))] == held
+    seen = loaded(offered=share, **what)
+    assert [row.ok for row in overload._rows(overload.CASES[0], share, 100, seen)] == held
+
+
+DEAD = {"goodput": 0, "count": 0, "p99_us": 0}
+
+
+@pytest.mark.parametrize("bad, held, said", [
+    ([], True, "p99 1.0 ms; in all 100%"),
+    ([DEAD], False, "p99 inf ms; in all 83%"),
+    ([{"goodput": 1, "p99_us": 4000000}] * 2, False, "p99 4000.0 ms; in all 67%"),
+    ([{"p99_us": 750000}], True, "p99 750.0 ms"),
+    ([{"p99_us": 751000}], False, "p99 751.0 ms"),
+    ([{"refused_us": 751000}], False, "p99 751.0 ms"),
+    ([{"goodput": 11}], True, "in all 85%"),
+    ([{"goodput": 9}], False, "in all 85%"),
+    ([{"goodput": 50}] * 2, False, "in all 83%"),
+    ([{"goodput": 200}, DEAD], False, "in all 83%"),                   # more than can be makes up for nothing
+    ([{"offered": 50, "goodput": 50}], True, "in all 100%"),           # by chance there were fewer
+    ([{"lag_us": 25001, **DEAD}], True, "in all 100% of what can be; 1 of 6 not judged"),
+    ([{"lag_us": 25001, **DEAD}, DEAD], False, "in all 80% of what can be; 1 of 6 not judged")])
+def test_a_bad_second_fails(bad, held, said):
+    """Of six. The medians are as if it had not been."""
+    good = {"refused": 5}
+    parts = [part(**{**good, **what}) for what in bad] + [part(**good)] * (6 - len(bad))
+    # pylint: disable=protected-access
+    rows = overload._rows(overload.CASES[0], 200, 100, Loaded({"windows": parts, "total": part(**good)}))
+    assert [row.ok for row in rows] == [True, True, held, True, True] and said in rows[2].value, rows[2]
 
 
 @pytest.mark.parametrize("possible, held", [(100, False), (110, False), (111, None)])
 def test_a_peak_that_was_none_judges_nothing(possible, held):
     # pylint: disable=protected-access
-    rows = overload._rows(overload.CASES[0], 200, 100, loaded(goodput=80, errors=1, p99_us=251000))
+    rows = overload._rows(overload.CASES[0], 200, 100, loaded(goodput=80, errors=1, p99_us=751000))
     found = overload._judged(rows, 100, possible)
-    assert [row.ok for row in found] == [held] * 4
+    assert [row.ok for row in found] == [held] * 5
     assert all(("not judged" in row.bar and "111/s are possible" in row.value) == (held is None) for row in found)
 
 
@@ -204,8 +235,8 @@ class Rates:
 
     def run(self, _port, _path, _seconds, rate=0, **_):
         self.asked.append(rate)
-        told = part((self.offered if rate else self.closed).pop(0), refused=5)
-        return Loaded({"windows": [told], "total": told, "warm": part()})
+        told = part((self.offered if rate else self.closed).pop(0), refused=5, offered=rate)
+        return Loaded({"windows": [told], "total": told, "warm": told})
 
 
 class Anything:
@@ -233,17 +264,19 @@ def test_a_peak_is_taken_anew(closed, offered, rates, held):
     # pylint: disable=protected-access
     rows = overload._run_case(Anything(), loader, overload.CASES[0], Anything(), True)
     assert [rate for rate in loader.asked if rate > 0] == rates and not closed and not offered
-    assert [row.ok for row in rows[1:]] == [held] * 5, rows
+    assert [row.what for row in rows[:3]] == [f"{overload.CASES[0].name}, {share} %" for share in (50, 90, 120)]
+    assert [row.ok for row in rows[:3]] == [None] * 3 and [row.ok for row in rows[3:]] == [held] * 6, rows
 
 
 @pytest.mark.parametrize("what, held", [
     ({}, True), ({"p99_us": 750000, "refused": 5, "refused_us": 750000}, True), ({"p99_us": 751000}, False),
-    ({"refused": 5, "refused_us": 751000}, False), ({"errors": 1}, False), ({"lag_us": 25001, "errors": 1}, None)])
+    ({"refused": 5, "refused_us": 751000}, False), ({"errors": 1}, False), ({"lag_us": 25001, "errors": 1}, None),
+    ({"goodput": 86}, True), ({"goodput": 85}, False), (DEAD, False)])
 def test_bars_of_the_first_second(what, held):
     told = {"windows": [part(refused=5)] * 3, "total": part(refused=5), "warm": part(**what)}
     # pylint: disable=protected-access
     rows = overload._rows(overload.CASES[0], 200, 100, Loaded(told))
-    assert [row.ok for row in rows] == [True] * 4 + [held] and "first second" in rows[4].what
+    assert [row.ok for row in rows] == [True] * 5 + [held] and "first second" in rows[5].what
 
 
 @pytest.mark.parametrize("before, during, whole, loses, held", [
@@ -284,7 +317,7 @@ def test_nothing_is_asked_of_peers():
     rows = faults._rows(fault, [([loaded(errors=5, windows=3)] * 2, loaded(refused=3))])
     assert [(row.what, row.bar, row.ok) for row in rows[:2]] == [
         ("other: it fails: p99 of /", "", None), ("other: it fails: p99 of /b", "", None)]
-    assert "3 503" in rows[2].value and rows[2].ok is None
+    assert "3 503" in rows[2].value and rows[2].ok is None and rows[2].bar == ""
 
 
 def test_a_generator_that_is_late_itself_says_so(peer):
