@@ -13,7 +13,7 @@ import subprocess
 import time
 
 import faults_pg
-from openloop import Loader, judge
+from openloop import Loader, judge, p99_ms
 from stage import HERE, ROOT, Row, left_out, place, process_tree
 from support.client import Client, Closed
 
@@ -158,18 +158,13 @@ def _load(loader, port, fault, put_first, seconds):
     return seen[:len(fault.watched)], seen[-1] if fault.hit else None
 
 
-def _p99_ms(window):
-    """For ever, where none was answered."""
-    return window["2xx"]["p99_us"] / 1000 if window["2xx"]["count"] > 0 else float("inf")
-
-
 def _rows(fault, rounds):
     """What each watched route came to, in what _load() returned for each round. Medians of the rounds: what happens
     once in all of them is the machine's doing; but the worst is told."""
     rows = []
     for index, path in enumerate(fault.watched):
         all_seen = [watched[index] for watched, _ in rounds]
-        times = [[_p99_ms(part) for part in seen.windows] for seen in all_seen]
+        times = [[p99_ms(part) for part in seen.windows] for seen in all_seen]
         before, during, afterwards = (statistics.median(column) for column in zip(*times))
         lost, asked = sum(seen.failed for seen in all_seen), sum(seen.total["requests"] for seen in all_seen)
         refused = sum(seen.refused + seen.others for seen in all_seen)
@@ -186,14 +181,17 @@ def _rows(fault, rounds):
 
 
 def _rows_hit(fault, all_seen):
-    """What became of those that wanted what was broken: of no bar, since it may be broken as long as they can wait."""
+    """What became of those that wanted what was broken. It may be broken for as long as they can wait, and the load is
+    more than their connections carry then; but no connection may be lost."""
     if not all_seen:
         return []
     offered = statistics.median(seen.offered for seen in all_seen)
     done = sum(seen.total["2xx"]["count"] for seen in all_seen)
-    refused, others = (sum(getattr(seen, name) for seen in all_seen) for name in ("refused", "others"))
+    refused, others, lost, late = (sum(getattr(seen, name) for seen in all_seen)
+                                   for name in ("refused", "others", "lost", "late"))
     return [Row(NAME, f"{fault.what}: {fault.hit} meanwhile", f"{offered:,.0f}/s offered: {done} answered, {refused} "
-                f"503, {others} other errors, {sum(seen.failed for seen in all_seen)} lost or after 3 s", "", None)]
+                f"503, {others} other errors, {late} after 3 s, {lost} lost", "" if fault.is_peer else "0 lost",
+                None if fault.is_peer else lost == 0)]
 
 
 def _settle(port, paths):

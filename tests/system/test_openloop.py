@@ -320,6 +320,16 @@ def test_nothing_is_asked_of_peers():
     assert "3 503" in rows[2].value and rows[2].ok is None and rows[2].bar == ""
 
 
+@pytest.mark.parametrize("what, held, said", [
+    ({"timeouts": 127}, True, "127 after 3 s, 0 lost"), ({"timeouts": 2, "errors": 1}, False, "2 after 3 s, 1 lost")])
+def test_those_who_are_hit_may_be_late_and_not_lost(what, held, said):
+    fault = faults.Fault()
+    fault.watched, fault.hit = ("/",), "/db"
+    # pylint: disable=protected-access
+    _, row = faults._rows(fault, [([loaded(windows=3)], loaded(**what))])
+    assert row.ok is held and row.bar == "0 lost" and said in row.value
+
+
 def test_a_generator_that_is_late_itself_says_so(peer):
     """It is stopped for a while: the requests of that time are late, and the server has not been asked."""
     peer.on("GET", "/", fixed(body="x"))
