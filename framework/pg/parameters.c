@@ -195,8 +195,98 @@ static bool can_split(const struct pg_options *options, char problem[INI_PROBLEM
     return can;
 }
 
+/* How the server reads the names of settings: either case, "-" as "_". */
+static bool is_name(const char *text, const char *name)
+{
+    for (; *name != '\0'; text++, name++) {
+        if (!span_is_nocase(text, name, 1) && !(*text == '-' && *name == '_'))
+            return false;
+    }
+    return *text == '=';
+}
+
+/* Does the text of `options` set it: "-c name=...", "-cname=..." or "--name=..."? */
+static bool sets(const char *text, const char *name)
+{
+    for (const char *at = text; *at != '\0'; at++) {
+        bool is_glued = at - text >= 2 && memcmp(at - 2, "-c", 2) == 0;
+
+        if ((at == text || is_glued || strchr("- \t\r\n", at[-1]) != NULL) && is_name(at, name))
+            return true;
+    }
+    return false;
+}
+
+/* Sessions of our own get these from the section's settings. */
+static bool leaves_limits(const char *options, char problem[INI_PROBLEM_SIZE])
+{
+    static const struct {
+        const char *name, *key;
+    } limits[] = {{"statement_timeout", "statement_timeout"},
+                  {"idle_in_transaction_session_timeout", "idle_transaction_timeout"}};
+
+    for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
+        if (!sets(options, limits[i].name))
+            continue;
+        (void)snprintf(problem, INI_PROBLEM_SIZE,
+                       "conninfo: options with %s, expected %s of this section", limits[i].name,
+                       limits[i].key);
+        return false;
+    }
+    return true;
+}
+
+static bool is_utf8(struct span encoding)
+{
+    return span_equal_nocase(encoding, SPAN("UTF8")) || span_equal_nocase(encoding, SPAN("UTF-8"));
+}
+
+/* What libpq knows and has no effect here must not look as if it had. Of a service's file only that
+ * would count for which there is no default here, so nothing of TLS. */
+static bool has_effect(const char *keyword, const char *value, char problem[INI_PROBLEM_SIZE])
+{
+    static const struct {
+        const char *keyword, *instead;
+    } others[] = {
+        {"service", "no service: the keys of its file themselves"},
+        {"servicefile", "no service: the keys of its file themselves"},
+        {"connect_timeout", "connect_timeout of this section"},
+        {"fallback_application_name", "application_name"},
+        {"load_balance_hosts", "target_session_attrs, which spreads sessions where it can"},
+    };
+
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        if (strcmp(keyword, others[i].keyword) != 0)
+            continue;
+        (void)snprintf(problem, INI_PROBLEM_SIZE, "conninfo: %s, expected %s", keyword,
+                       others[i].instead);
+        return false;
+    }
+    if (strcmp(keyword, "client_encoding") != 0 || is_utf8(span_of(value)))
+        return true;
+    (void)snprintf(problem, INI_PROBLEM_SIZE,
+                   "conninfo: client_encoding = %s, expected UTF8, as it always is", value);
+    return false;
+}
+
+static bool have_effect(const PQconninfoOption *parsed, bool is_prepared,
+                        char problem[INI_PROBLEM_SIZE])
+{
+    for (const PQconninfoOption *option = parsed; option->keyword != NULL; option++) {
+        if (option->val == NULL)
+            continue;
+        if (!has_effect(option->keyword, option->val, problem))
+            return false;
+        if (is_prepared && strcmp(option->keyword, "options") == 0 &&
+            !leaves_limits(option->val, problem))
+            return false;
+    }
+    return true;
+}
+
 bool pg_parameters_parse(const struct pg_options *options, char problem[INI_PROBLEM_SIZE])
 {
+    bool is_good;
     char *text = NULL;
     PQconninfoOption *parsed = PQconninfoParse(options->conninfo, &text);
 
@@ -206,8 +296,9 @@ bool pg_parameters_parse(const struct pg_options *options, char problem[INI_PROB
         PQfreemem(text);
         return false;
     }
+    is_good = have_effect(parsed, options->is_prepared, problem);
     PQconninfoFree(parsed);
-    return can_split(options, problem);
+    return is_good && can_split(options, problem);
 }
 
 bool pg_parameters_is_target(const struct pg_parameters *parameters, const char *target)

@@ -53,7 +53,8 @@ bool pg_parameters_is_target(const struct pg_parameters *parameters, const char 
 bool pg_parameters_hosts(const struct pg_parameters *parameters, struct pg_hosts *hosts,
                          char problem[INI_PROBLEM_SIZE]);
 
-/* Can libpq parse the conninfo, and do the servers fit? Else false, and `problem` says why. */
+/* Can libpq parse the conninfo, has all of it an effect, and do the servers fit? Else false, and
+ * `problem` says why. */
 bool pg_parameters_parse(const struct pg_options *options, char problem[INI_PROBLEM_SIZE]);
 
 /* As they are in `options`, which were checked. */

@@ -466,7 +466,7 @@ def traps(tmp_path):
     """A home with all the files that libpq looks for, each of which would do harm."""
     home = tmp_path / "home"
     (home / ".postgresql").mkdir(parents=True)
-    (home / ".pg_service.conf").write_text("[none]\nhost=/nowhere\n")
+    (home / ".pg_service.conf").write_text("[none]\nhost=/nowhere\nhostaddr=192.0.2.1\n")
     for name in ("root.crt", "root.crl", "postgresql.crt", "postgresql.key"):
         (home / ".postgresql" / name).write_text("no certificate\n")
     (home / ".pgpass").write_text("*:*:*:*:wrong\n")

@@ -202,6 +202,12 @@ REFUSED = {
     "upstream url with a user": ("[upstream.a]\nurl = http://u:p@a\n" + HELLO, r"server.ini:2: url = .*user name.*"),
     "conninfo beside host": ("[pg.main]\nhost = a\nconninfo = host=b\n" + HELLO, r"server.ini:\d: .*conninfo.*host.*"),
     "conninfo that is none": ("[pg.main]\nconninfo = what is this\n" + HELLO, r"server.ini:\d: .*conninfo.*"),
+    "conninfo with a service": (
+        "[pg.main]\nsessions = 1\nconninfo = service=books\n" + HELLO,
+        r"server.ini:3: \[pg.main\]: conninfo: service, expected no service: the keys of its file themselves"),
+    "conninfo with a time of its own": (
+        "[pg.main]\nconninfo = host=b options='-c statement_timeout=7s'\n" + HELLO,
+        r"server.ini:2: .*options with statement_timeout, expected statement_timeout of this section"),
     "conninfo with a list that is not there": (
         "[pg.main]\nsessions = 1\nconninfo = host=b sslmode=verify-full sslcrl=/nowhere/crl.pem\n" + HELLO,
         r"server.ini:3: \[pg.main\]: conninfo: sslcrl: cannot read /nowhere/crl.pem: No such file or directory"),

@@ -166,6 +166,70 @@ static void test_a_conninfo_that_libpq_cannot_parse(void **state)
     }
 }
 
+/* What libpq knows and would have no effect is refused, and what to write instead is said. */
+static void test_nothing_in_a_conninfo_is_without_effect(void **state)
+{
+    static const struct {
+        const char *conninfo, *problem;
+    } cases[] = {
+        {"service=books", "conninfo: service, expected no service"},
+        {"host=a sslmode=verify-full service=books", "conninfo: service, expected no service"},
+        {"postgresql://u@h/d?service=books", "conninfo: service, expected no service"},
+        {"host=a servicefile=/a", "conninfo: "},            /* old libpq: it does not know it */
+        {"host=a load_balance_hosts=random", "conninfo: "}, /* the same */
+        {"host=a connect_timeout=1", "conninfo: connect_timeout, expected connect_timeout of this"},
+        {"host=a fallback_application_name=b", "expected application_name"},
+        {"host=a client_encoding=LATIN1", "client_encoding = LATIN1, expected UTF8"},
+        {"options='-c statement_timeout=7s'", "with statement_timeout, expected statement_timeout"},
+        {"options='-c a=b -cStatement-Timeout=7'", "with statement_timeout, expected"},
+        {"options='-c idle_in_transaction_session_timeout=7'", "expected idle_transaction_timeout"},
+        {"options=--statement_timeout=0", "with statement_timeout, expected"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char problem[INI_PROBLEM_SIZE] = "";
+        struct pg_options options;
+
+        field_defaults(&pg_option_table, &options);
+        free(options.conninfo);
+        options.conninfo = strdup(cases[i].conninfo);
+        assert_int_equal(pg_options_check(&options, problem), ERR_INVALID);
+        if (strstr(problem, cases[i].problem) == NULL)
+            fail_msg("%s: %s", cases[i].conninfo, problem);
+        field_clear(&pg_option_table, &options);
+    }
+}
+
+/* Other settings of `options` are the user's, as are all where weft sets none: behind a pooler. */
+static void test_what_has_an_effect_in_a_conninfo(void **state)
+{
+    static const struct {
+        const char *conninfo;
+        bool is_prepared;
+    } cases[] = {
+        {"host=a application_name=b client_encoding=utf8 keepalives=0 sslmode=require", true},
+        {"host=a options='-c search_path=b -c lock_timeout=5s'", true},
+        {"host=a options='-c my.statement_timeout=5 -c log_statement_timeout=1'", true},
+        {"host=a options='-c search_path=statement_timeout'", true},
+        {"host=a options='-c statement_timeout=5s'", false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char problem[INI_PROBLEM_SIZE] = "";
+        struct pg_options options;
+
+        field_defaults(&pg_option_table, &options);
+        free(options.conninfo);
+        options.conninfo = strdup(cases[i].conninfo);
+        options.is_prepared = cases[i].is_prepared;
+        if (pg_options_check(&options, problem) != ERR_OK)
+            fail_msg("%s: %s", cases[i].conninfo, problem);
+        field_clear(&pg_option_table, &options);
+    }
+}
+
 /* Files: each stands in a folder of the test's own as "a file", "a folder" and "a list". */
 
 static struct temp_dir dir;
@@ -281,6 +345,8 @@ int main(void)
         cmocka_unit_test(test_nothing_is_overlooked_beside_a_conninfo),
         cmocka_unit_test(test_servers_that_do_not_fit),
         cmocka_unit_test(test_a_conninfo_that_libpq_cannot_parse),
+        cmocka_unit_test(test_nothing_in_a_conninfo_is_without_effect),
+        cmocka_unit_test(test_what_has_an_effect_in_a_conninfo),
         cmocka_unit_test(test_files_that_cannot_be_read),
         cmocka_unit_test(test_the_authority_cannot_be_read),
     };
