@@ -307,10 +307,12 @@ void pg_transaction_send(struct pg_transaction *transaction);
 void pg_transaction_room(struct pg_transaction *transaction);
 
 /* May a statement be added? ERR_STATE: it has ended, or is about to, or a stream is open on it or
- * was given up; ERR_DB_DOWN: its session broke. *problem says so in words. */
+ * was given up, or a nested one is open in it; ERR_DB_DOWN: its session broke. *problem says so in
+ * words. */
 enum err pg_transaction_check(const struct pg_transaction *transaction, const char **problem);
 
-/* Adds a statement to query->transaction, which the pool sends at the end of the turn. */
+/* Adds a statement to query->transaction, which the pool sends at the end of the turn; before a
+ * begin that waits on the same one. */
 void pg_transaction_add(struct pg_query *query);
 
 /* `query` was canceled before it was sent: where it was to end its transaction, that goes on. */

@@ -11,6 +11,11 @@
  * own. BEGIN is then SAVEPOINT, COMMIT is RELEASE, ROLLBACK is ROLLBACK TO. The root lists them in
  * the order in which their SAVEPOINTs were sent, as the server does: those behind one are in it, and
  * end with it. One that was not sent yet, or was given up before its answer came, is in none.
+ *
+ * The server has one line of savepoints: what runs behind one is in it, whichever of the open
+ * transactions it was meant for. So a statement or a begin is taken by the innermost one only, which
+ * is the last in that list but for those whose end is in line. A statement that comes behind a begin
+ * which was not sent yet is sent before it.
  */
 #include "pg/transaction.h"
 #include "base/check.h"
@@ -75,6 +80,19 @@ static struct op *refuse(struct scope *scope, enum err err, const char *why)
     return op_failed(scope, err, err == ERR_DB_DOWN ? "pg_lost" : "pg_error", span_of(why));
 }
 
+static const char open_in_it[] = "a transaction that was begun in it is open, which takes what is "
+                                 "run meanwhile, or is to be ended first";
+
+/* The begin that waits on `outer`, and is the last that does; NULL: none. */
+static struct pg_query *begin_in_line(const struct pg_transaction *outer)
+{
+    struct list *link = list_last(&outer->root->waiting);
+    struct pg_query *query = link != NULL ? CONTAINER_OF(link, struct pg_query, link) : NULL;
+
+    return query != NULL && query->what == PG_DO_SAVEPOINT && query->transaction == outer ? query
+                                                                                          : NULL;
+}
+
 struct op *pg_begin_nested(struct scope *scope, struct pg_transaction *outer)
 {
     const char *problem;
@@ -85,6 +103,8 @@ struct op *pg_begin_nested(struct scope *scope, struct pg_transaction *outer)
 
     if (err != ERR_OK)
         return refuse(scope, err, problem);
+    if (begin_in_line(outer) != NULL)
+        return refuse(scope, ERR_STATE, open_in_it);
     root = outer->root;
     if (root->nested_count >= PG_NESTED_MAX)
         return refuse(scope, ERR_STATE, "too many transactions in one another");
@@ -260,9 +280,9 @@ static void end_nested(struct pg_transaction *nested)
     struct pg_transaction *root = nested->root;
     uint32_t savepoint = nested->savepoint;
 
+    /* Nothing was done in it; but what was sent behind its SAVEPOINT may be good. */
     if (nested->state == PG_TX_BEGINNING) {
-        drop(
-            nested); /* nothing was done in it; where it was sent, others may have begun behind it */
+        drop(nested);
         return;
     }
     fail_waiting(root, nested, ERR_STATE, "pg_error");
@@ -316,19 +336,40 @@ void pg_transaction_lost(struct pg_transaction *transaction)
 
 /* Statements */
 
+/* Or is about to, by itself or with one that it is in. */
 static bool has_ended(const struct pg_transaction *transaction)
 {
-    return transaction->state != PG_TX_OPEN || transaction->is_committing;
+    const struct pg_transaction *root = transaction->root;
+
+    if (transaction->state != PG_TX_OPEN || transaction->is_committing)
+        return true;
+    LIST_EACH (&root->nested, link) {
+        if (transaction == root || transaction_in(link) == transaction)
+            break;
+        if (transaction_in(link)->is_committing)
+            return true;
+    }
+    return root->is_committing;
 }
 
-enum err pg_transaction_check(const struct pg_transaction *transaction, const char **problem)
+/* Is one open that was begun in it, or on its way there? */
+static bool is_outer(const struct pg_transaction *transaction)
+{
+    const struct pg_transaction *root = transaction->root;
+    const struct list *next = transaction == root ? root->nested.next : transaction->link.next;
+
+    return next != &root->nested &&
+           !CONTAINER_OF(next, const struct pg_transaction, link)->is_committing;
+}
+
+/* What all need that is still to be sent on it, its end too. */
+static enum err check(const struct pg_transaction *transaction, const char **problem)
 {
     CHECK_OBJ(transaction, PG_TRANSACTION_MAGIC);
     *problem = "the transaction has ended";
     if (has_ended(transaction))
         return ERR_STATE;
-    if (transaction->root != transaction)
-        return pg_transaction_check(transaction->root, problem);
+    transaction = transaction->root;
     if (transaction->is_lost)
         return ERR_DB_DOWN;
     *problem = "a stream is open on the transaction: it is to be read to its end, or released";
@@ -336,6 +377,16 @@ enum err pg_transaction_check(const struct pg_transaction *transaction, const ch
         return ERR_STATE;
     *problem = "a stream on the transaction was given up: it can only be rolled back";
     return transaction->is_spoiled ? ERR_STATE : ERR_OK;
+}
+
+enum err pg_transaction_check(const struct pg_transaction *transaction, const char **problem)
+{
+    enum err err = check(transaction, problem);
+
+    if (err != ERR_OK || !is_outer(transaction))
+        return err;
+    *problem = open_in_it;
+    return ERR_STATE;
 }
 
 void pg_transaction_room(struct pg_transaction *transaction)
@@ -350,12 +401,31 @@ void pg_transaction_room(struct pg_transaction *transaction)
 void pg_transaction_add(struct pg_query *query)
 {
     struct pg_transaction *root = query->transaction->root;
+    struct pg_query *begin = query->what == PG_DO_RUN ? begin_in_line(query->transaction) : NULL;
 
     CHECK(root->session != NULL);
     CHECK(root->state == PG_TX_OPEN);
     CHECK(list_is_empty(&query->link));
-    list_append(&root->waiting, &query->link);
+    list_append(begin != NULL ? &begin->link : &root->waiting, &query->link);
     pg_transaction_room(root);
+}
+
+/* `nested` goes on, though its end was in line: what was taken behind that is not its own. */
+static void refuse_behind(const struct pg_transaction *nested)
+{
+    struct pg_transaction *root = nested->root;
+
+    LIST_EACH (&root->waiting, link) {
+        struct pg_query *query = CONTAINER_OF(link, struct pg_query, link);
+
+        if ((query->what != PG_DO_RUN && query->what != PG_DO_SAVEPOINT) ||
+            (query->transaction != root && is_within(query->transaction, nested)))
+            continue;
+        pg_pool_withdraw(root->pool, query);
+        query->transaction = NULL;
+        op_explain(&query->op, span_of(open_in_it));
+        pg_query_settle(query, ERR_STATE, "pg_error");
+    }
 }
 
 void pg_transaction_withdrawn(const struct pg_query *query)
@@ -363,10 +433,14 @@ void pg_transaction_withdrawn(const struct pg_query *query)
     switch (query->what) {
     case PG_DO_COMMIT:
     case PG_DO_ROLLBACK:
-    case PG_DO_RELEASE:
-    case PG_DO_UNDO:
         CHECK(query->transaction != NULL); /* which would have failed it as it ended */
         query->transaction->is_committing = false;
+        break;
+    case PG_DO_RELEASE:
+    case PG_DO_UNDO:
+        CHECK(query->transaction != NULL);
+        query->transaction->is_committing = false;
+        refuse_behind(query->transaction);
         break;
     case PG_DO_RUN:
     case PG_DO_BEGIN:
@@ -400,7 +474,6 @@ static void note_limit(struct pg_transaction *root, const struct pg_query *query
         root->session->has_own_limit = true;
 }
 
-/* The query was sent: what does that mean for its transaction? */
 static void note_savepoint(struct pg_transaction *root, struct pg_transaction *nested)
 {
     const struct pg_transaction *last = transaction_in(list_last(&root->nested));
@@ -409,6 +482,7 @@ static void note_savepoint(struct pg_transaction *root, struct pg_transaction *n
     list_append(&root->nested, &nested->link);
 }
 
+/* The query was sent: what does that mean for its transaction? */
 static void note_sent(struct pg_transaction *transaction, const struct pg_query *query)
 {
     struct pg_transaction *root = transaction->root;
@@ -495,7 +569,7 @@ static struct op *finish(struct pg_transaction *transaction, enum pg_query_what 
     if (what == PG_DO_ROLLBACK && transaction->stream != NULL)
         pg_stream_give_up(transaction->stream, ERR_STATE, "pg_error",
                           SPAN("the transaction has ended"));
-    err = pg_transaction_check(transaction, &problem);
+    err = check(transaction, &problem);
     if (what == PG_DO_ROLLBACK && !has_ended(transaction) && !transaction->is_lost)
         err = ERR_OK; /* it can always be rolled back */
     if (err == ERR_STATE)

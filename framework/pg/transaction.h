@@ -3,7 +3,8 @@
  *   begin ──▶ OPEN ──▶ commit or rollback ──▶ ENDED     the end of the begin op before: rolled back
  *
  * One that is begun in another is a savepoint of that: what it did stands or falls with the outer
- * one, or is undone alone. The end of an outer one ends those in it.
+ * one, or is undone alone. The end of an outer one ends those in it. Between the turn in which one
+ * was begun and the call that ends it, nothing is started on an outer one: see pg_begin_nested().
  *
  * Statements run on it with pg_query_start(); they are pipelined, in order. How long the server
  * lets each run: pg/limit.h.
@@ -36,7 +37,11 @@ struct op *pg_begin(struct scope *scope, struct pg_pool *pool, uint32_t flags);
 
 enum { PG_NESTED_MAX = 16 };
 
-/* Begins one that is nested in `outer`. ERR_STATE: that has ended, or there are too many in it. */
+/* Begins one that is nested in `outer`. What is run on `outer` in this turn leaves before it; from
+ * then on that takes neither statements nor begins, which are ERR_STATE, until the end of the
+ * nested one was asked for, its op has gone, or its begin has failed or was canceled. Where that
+ * end is canceled before it was sent, what `outer` has taken behind it is ERR_STATE, too.
+ * ERR_STATE: `outer` has ended, another one is open in it, or there are too many in one another. */
 struct op *pg_begin_nested(struct scope *scope, struct pg_transaction *outer);
 
 /* The transaction of a pg_begin() op that settled OK; NULL for every other op. Good as long as the

@@ -1,13 +1,16 @@
 /* Goal: a transaction in another one stands or falls by itself as long as the outer one is open,
- *       and with it in the end, in whatever order and way they end; and a statement in a
- *       transaction runs no longer than its op's deadline, on the server too. */
+ *       and with it in the end, in whatever order and way they end; nothing that is run on the
+ *       outer one is ever taken for its own; and a statement in a transaction runs no longer than
+ *       its op's deadline, on the server too. */
 #include "lib/loop_driver.h"
 #include "lib/pg_server.h"
 #include "lib/test.h"
+#include "pg/copy.h"
 #include "pg/private.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static struct pg_server server;
 static struct pg_world world;
@@ -247,7 +250,7 @@ static void test_all_at_once(void **state)
     inner = nest(outer);
     ops[0] = start_on(inner, "insert into t values (1)");
     ops[1] = pg_begin_nested(world.scope, inner);
-    ops[2] = start_on(outer, "insert into t values (2)");
+    ops[2] = start_on(inner, "insert into t values (2)");
     ops[3] = pg_rollback(inner);
     ops[4] = start_on(outer, "insert into t values (3)");
     ops[5] = pg_commit(outer);
@@ -276,6 +279,131 @@ static void test_a_canceled_begin(void **state)
     assert_int_equal(run_on(outer, "insert into t values (1)"), ERR_OK);
     assert_int_equal(await(pg_commit(outer)), ERR_OK);
     expect("1");
+}
+
+/* Nothing can be started on it, of whatever kind, and it says why. */
+static void expect_shut(struct pg_transaction *transaction)
+{
+    struct pg_call call = {.transaction = transaction, .sql = SPAN("select 1")};
+    struct op *ops[4];
+
+    ops[0] = pg_query_start(world.scope, &call);
+    ops[1] = pg_stream_start(world.scope, &call);
+    call.sql = SPAN("copy t from stdin");
+    call.is_copy = true;
+    ops[2] = pg_copy_in(world.scope, &call);
+    ops[3] = pg_begin_nested(world.scope, transaction);
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(ops[i]->status, ERR_STATE);
+        assert_non_null(strstr(ops[i]->error.ptr, "begun in it is open"));
+    }
+}
+
+/* The server would take it for a part of the nested one, and lose it with that. */
+static void test_the_outer_one_is_shut_meanwhile(void **state)
+{
+    struct pg_transaction *outer, *middle, *inner;
+    struct op *op;
+
+    (void)state;
+    pg_server_need(&server);
+    outer = begin();
+    op = pg_begin_nested(world.scope, outer);
+    loop_turn(world.loop, 0);
+    assert_int_equal(op->state, OP_PENDING);
+    expect_shut(outer);
+    assert_int_equal(await(op), ERR_OK);
+    middle = pg_transaction_of(op);
+    expect_shut(outer);
+    assert_int_equal(run_on(middle, "insert into t values (1)"), ERR_OK);
+    inner = nest(middle);
+    expect_shut(outer);
+    expect_shut(middle);
+    assert_int_equal(run_on(inner, "insert into t values (2)"), ERR_OK);
+    assert_int_equal(await(pg_rollback(inner)), ERR_OK);
+    expect_shut(outer);
+    assert_int_equal(run_on(middle, "insert into t values (3)"), ERR_OK);
+    assert_int_equal(await(pg_commit(middle)), ERR_OK);
+    assert_int_equal(run_on(outer, "insert into t values (4)"), ERR_OK);
+    assert_int_equal(await(pg_commit(outer)), ERR_OK);
+    expect("1 3 4");
+}
+
+/* What is run in the turn of a begin leaves before that, whichever was asked for first. */
+static void test_what_runs_in_the_turn_of_a_begin_is_not_in_it(void **state)
+{
+    struct pg_transaction *outer;
+    struct op *ops[3], *begun;
+
+    (void)state;
+    pg_server_need(&server);
+    outer = begin();
+    ops[0] = start_on(outer, "insert into t values (1)");
+    begun = pg_begin_nested(world.scope, outer);
+    ops[1] = start_on(outer, "insert into t values (2)");
+    ops[2] = start_on(outer, "insert into t select max(id) + 1 from t");
+    assert_int_equal(await(begun), ERR_OK);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(ops[i]->status, ERR_OK);
+    assert_int_equal(run_on(pg_transaction_of(begun), "insert into t values (9)"), ERR_OK);
+    assert_int_equal(await(pg_rollback(pg_transaction_of(begun))), ERR_OK);
+    assert_int_equal(await(pg_commit(outer)), ERR_OK);
+    expect("1 2 3");
+}
+
+/* With an end in line the outer one is open again, and what is in the one that ends is not. */
+static void test_whose_turn_it_is_behind_an_end(void **state)
+{
+    struct pg_transaction *outer, *middle, *inner;
+    struct op *end, *behind, *begun;
+
+    (void)state;
+    pg_server_need(&server);
+    for (int way = 0; way < 2; way++) {
+        outer = begin();
+        middle = nest(outer);
+        inner = nest(middle);
+        end = way == 0 ? pg_commit(middle) : pg_rollback(middle);
+        assert_int_equal(start_on(inner, "insert into t values (1)")->status, ERR_STATE);
+        assert_int_equal(pg_commit(inner)->status, ERR_STATE);
+        begun = pg_begin_nested(world.scope, outer);
+        behind = start_on(outer, "insert into t values (2)");
+        assert_int_equal(await(begun), ERR_OK);
+        assert_int_equal(end->status, ERR_OK);
+        assert_int_equal(behind->status, ERR_OK);
+        assert_int_equal(await(pg_rollback(pg_transaction_of(begun))), ERR_OK);
+        assert_int_equal(await(pg_commit(outer)), ERR_OK);
+        expect("2");
+        (void)pg_server_run(&server, "truncate t");
+    }
+}
+
+/* It shuts again where that end is canceled, and refuses what was taken by then. */
+static void test_what_waits_behind_an_end_that_is_canceled(void **state)
+{
+    (void)state;
+    pg_server_need(&server);
+    for (int way = 0; way < 2; way++) {
+        struct pg_transaction *outer = begin(), *middle = nest(outer), *inner = nest(middle);
+        struct op *own = start_on(inner, "insert into t values (1)");
+        struct op *end = way == 0 ? pg_commit(inner) : pg_rollback(inner);
+        struct op *behind = start_on(middle, "insert into t values (2)");
+        struct op *begun = pg_begin_nested(world.scope, middle);
+
+        op_cancel(end);
+        assert_int_equal(behind->status, ERR_STATE);
+        assert_non_null(strstr(behind->error.ptr, "begun in it is open"));
+        assert_int_equal(begun->status, ERR_STATE);
+        assert_null(pg_transaction_of(begun));
+        expect_shut(middle);
+        assert_int_equal(run_on(inner, "insert into t values (3)"), ERR_OK);
+        assert_int_equal(own->status, ERR_OK);
+        assert_int_equal(await(pg_commit(inner)), ERR_OK);
+        assert_int_equal(run_on(middle, "insert into t values (4)"), ERR_OK);
+        assert_int_equal(await(pg_commit(outer)), ERR_OK);
+        expect("1 3 4");
+        (void)pg_server_run(&server, "truncate t");
+    }
 }
 
 /* What is begun behind the end of another one is not in that, whatever way it ends. */
@@ -308,21 +436,20 @@ static void test_one_that_is_begun_in_the_turn_of_an_end(void **state)
     }
 }
 
-/* Sent or not, it takes none along that was begun behind it. */
+/* Sent or not, it is in nobody's way once it was canceled. */
 static void test_a_canceled_begin_is_its_own_affair(void **state)
 {
     (void)state;
     pg_server_need(&server);
     for (int way = 0; way < 4; way++) {
         struct pg_transaction *outer = begin(), *second;
-        struct op *canceled = pg_begin_nested(world.scope, outer), *begun;
+        struct op *canceled = pg_begin_nested(world.scope, outer);
 
         if (way % 2 == 1)
             loop_turn(world.loop, 0);
-        begun = pg_begin_nested(world.scope, outer);
+        assert_int_equal(pg_begin_nested(world.scope, outer)->status, ERR_STATE);
         op_cancel(canceled);
-        assert_int_equal(await(begun), ERR_OK);
-        second = pg_transaction_of(begun);
+        second = nest(outer);
         assert_int_equal(run_on(second, "insert into t values (1)"), ERR_OK);
         assert_int_equal(await(way < 2 ? pg_commit(second) : pg_rollback(second)), ERR_OK);
         assert_int_equal(run_on(outer, "insert into t values (2)"), ERR_OK);
@@ -332,7 +459,7 @@ static void test_a_canceled_begin_is_its_own_affair(void **state)
     }
 }
 
-/* Nor does one that failed, and it is none of those that may be. */
+/* So is one that failed, and it is none of those that may be. */
 static void test_a_failed_begin_is_its_own_affair(void **state)
 {
     struct pg_transaction *outer, *nested;
@@ -456,8 +583,9 @@ static void test_as_many_as_may_be_and_all_let_go(void **state)
     pg_server_need(&server);
     outer = begin();
     for (int i = 0; i < PG_NESTED_MAX; i++)
-        ops[i] = begin_op(world.scope, outer);
-    assert_int_equal(pg_begin_nested(world.scope, outer)->status, ERR_STATE);
+        ops[i] = begin_op(world.scope, i == 0 ? outer : pg_transaction_of(ops[i - 1]));
+    assert_int_equal(
+        pg_begin_nested(world.scope, pg_transaction_of(ops[PG_NESTED_MAX - 1]))->status, ERR_STATE);
     for (int i = PG_NESTED_MAX; i > 0; i--)
         assert_int_equal(op_release(ops[i - 1]), ERR_OK);
     assert_int_equal(run_on(outer, "insert into t values (1)"), ERR_OK);
@@ -575,6 +703,10 @@ int main(void)
         TEST(test_the_end_of_an_outer_one_ends_it),
         TEST(test_all_at_once),
         TEST(test_a_canceled_begin),
+        TEST(test_the_outer_one_is_shut_meanwhile),
+        TEST(test_what_runs_in_the_turn_of_a_begin_is_not_in_it),
+        TEST(test_whose_turn_it_is_behind_an_end),
+        TEST(test_what_waits_behind_an_end_that_is_canceled),
         TEST(test_one_that_is_begun_in_the_turn_of_an_end),
         TEST(test_a_canceled_begin_is_its_own_affair),
         TEST(test_a_failed_begin_is_its_own_affair),
