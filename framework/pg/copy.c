@@ -39,7 +39,10 @@ struct op *pg_copy_out(struct scope *scope, const struct pg_call *call)
 
 struct op *pg_copy_in(struct scope *scope, const struct pg_call *call)
 {
-    return open(scope, call, PG_STREAM_COPY_IN);
+    struct pg_call in = *call;
+
+    in.is_copy_in = true;
+    return open(scope, &in, PG_STREAM_COPY_IN);
 }
 
 struct op *pg_copy_read(struct op *open)

@@ -103,9 +103,10 @@ const struct histogram *pg_statement_times(const struct pg_statement *statement,
  * else NULL. Comments are skipped; functions and procedures with such effects are not seen. */
 const char *pg_is_refused(struct span sql);
 
-/* Is it no COPY, or one from or to a file or a program of the server's? Then what is wrong; else
- * NULL, also where the server will refuse it. */
-const char *pg_is_refused_copy(struct span sql);
+/* Is it no COPY, one from or to a file or a program of the server's, or one the other way: FROM
+ * STDIN if `is_in`, else TO STDOUT? Then what is wrong; else NULL, also where the server will refuse
+ * it. */
+const char *pg_is_refused_copy(struct span sql, bool is_in);
 
 /* Does it begin with this keyword? */
 bool pg_begins_with(struct span sql, const char *keyword);

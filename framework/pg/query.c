@@ -79,11 +79,17 @@ static void leave(struct pg_query *query)
     pg_session_forget(query->session, query);
 }
 
+/* One that is being opened, to which nothing was written yet. */
+static bool is_copy_in(const struct pg_query *query)
+{
+    return query->stream != NULL && query->stream->kind == PG_STREAM_COPY_IN;
+}
+
 /* In a transaction nobody has held it to what it says, and the transaction may be committed. */
 static bool may_apply(const struct pg_query *query)
 {
     return query->what == PG_DO_COMMIT ||
-           (query->what == PG_DO_RUN &&
+           (query->what == PG_DO_RUN && !is_copy_in(query) &&
             (query->session->is_pinned || (query->flags & PG_READ_ONLY) == 0));
 }
 
@@ -226,7 +232,7 @@ static enum err check_sql(const struct pg_call *call, const char **problem)
     if (memchr(call->sql.ptr, '\0', call->sql.len) != NULL)
         *problem = "a statement with a NUL in it";
     else if (call->is_copy)
-        *problem = pg_is_refused_copy(call->sql);
+        *problem = pg_is_refused_copy(call->sql, call->is_copy_in);
     else if (call->transaction != NULL)
         *problem = pg_is_refused_in_transaction(call->sql);
     else
@@ -297,6 +303,8 @@ static bool may_have_applied(const struct pg_query *query, const struct pg_sessi
 {
     switch (query->what) {
     case PG_DO_RUN:
+        if (is_copy_in(query))
+            return false;
         /* In a transaction only a COMMIT applies anything, and nothing is held to what it says. */
         return session->is_pinned ? session->is_returning : (query->flags & PG_READ_ONLY) == 0;
     case PG_DO_COMMIT:
@@ -394,7 +402,7 @@ static bool was_hit(const struct pg_query *query, const struct pg_session *sessi
 /* May it have committed something before it was hit? A CALL may, or a CREATE INDEX CONCURRENTLY. */
 static bool may_stand(const struct pg_query *query)
 {
-    return query->what == PG_DO_RUN && (query->flags & PG_READ_ONLY) == 0 &&
+    return query->what == PG_DO_RUN && (query->flags & PG_READ_ONLY) == 0 && !is_copy_in(query) &&
            !pg_is_undone_by_error(query->sql);
 }
 

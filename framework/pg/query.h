@@ -55,9 +55,10 @@ struct pg_call {
     const struct pg_statement *statement; /* declared */
     struct span sql;                      /* or ad hoc: one statement */
     const struct pg_value *values;        /* `count` parameters */
-    uint32_t count; /* at most PG_PARAMS_MAX: else the op fails with ERR_INVALID */
-    uint32_t flags; /* for ad hoc ones: PG_READ_ONLY, PG_SLOW, PG_BINARY */
-    bool is_copy;   /* sql is a COPY: pg/copy.h */
+    uint32_t count;  /* at most PG_PARAMS_MAX: else the op fails with ERR_INVALID */
+    uint32_t flags;  /* for ad hoc ones: PG_READ_ONLY, PG_SLOW, PG_BINARY */
+    bool is_copy;    /* sql is a COPY: pg/copy.h */
+    bool is_copy_in; /* and one FROM STDIN, as pg_copy_in() sets it */
 };
 
 /* Runs a statement. Errors: ERR_DB_BUSY (reason pg_queue_full, pg_queue_timeout), ERR_DB_DOWN

@@ -30,6 +30,8 @@ static const char is_no_copy[] = "no COPY, which alone is possible here";
 static const char is_elsewhere[] =
     "COPY from or to a file or a program of the server's, of which nothing comes here: FROM STDIN "
     "and TO STDOUT do";
+static const char is_in_only[] = "COPY FROM STDIN: it is to be written to, not read";
+static const char is_out_only[] = "COPY TO STDOUT: it is to be read, not written to";
 static const char is_empty[] = "there is no statement in it";
 
 /* Keywords, and whether a transaction may use them nevertheless. */
@@ -365,12 +367,23 @@ bool pg_begins_with(struct span sql, const char *keyword)
     return is_word(next_word(&sql), keyword);
 }
 
+/* The server takes either of STDIN and STDOUT for the client. */
+static const char *is_refused_way(struct span way, struct span end, bool is_in)
+{
+    static const char *const ends[] = {"stdin", "stdout", NULL};
+
+    if (!is_one_of(end, ends))
+        return is_elsewhere;
+    if (is_word(way, "from") == is_in)
+        return NULL;
+    return is_in ? is_out_only : is_in_only;
+}
+
 /* FROM and TO are reserved: outside of a query in parentheses, and but for s.to, the first of these
  * is what it is. Without one the server refuses it. */
-const char *pg_is_refused_copy(struct span sql)
+const char *pg_is_refused_copy(struct span sql, bool is_in)
 {
-    static const char *const ways[] = {"from", "to", NULL}, *const ends[] = {"stdin", "stdout",
-                                                                             NULL};
+    static const char *const ways[] = {"from", "to", NULL};
     struct span token = next_token(&sql), before = {sql.ptr, 0};
     uint32_t depth = 0;
 
@@ -380,7 +393,7 @@ const char *pg_is_refused_copy(struct span sql)
         depth += span_equal(token, SPAN("("));
         depth -= depth > 0 && span_equal(token, SPAN(")"));
         if (depth == 0 && is_one_of(token, ways) && !span_equal(before, SPAN(".")))
-            return is_one_of(next_token(&sql), ends) ? NULL : is_elsewhere;
+            return is_refused_way(token, next_token(&sql), is_in);
         before = token;
     }
     return NULL;

@@ -266,9 +266,10 @@ void pg_stream_ready(struct pg_stream *stream, bool is_in)
 {
     CHECK(stream->state == PG_STREAM_OPENING);
     if (is_in != (stream->kind == PG_STREAM_COPY_IN)) {
+        /* The server reads the text in another way (standard_conforming_strings = off). */
+        stream->kind = is_in ? PG_STREAM_COPY_IN : PG_STREAM_COPY_OUT;
         pg_stream_give_up(stream, ERR_INVALID, "pg_error",
-                          is_in ? SPAN("COPY FROM STDIN: it is to be written to, not read")
-                                : SPAN("COPY TO STDOUT: it is to be read, not written to"));
+                          SPAN("the server runs it as a COPY the other way"));
         return;
     }
     open(stream);

@@ -394,6 +394,34 @@ static void test_nobody_reads_while_nobody_pulls(void **state)
 
 /* ---- failed ---- */
 
+/* Refused before it was sent, or by what the server makes of it. */
+static void expect_other_way(struct op *op, bool is_at_once)
+{
+    assert_int_equal(op->state == OP_PENDING, !is_at_once);
+    assert_int_equal(pg_world_await(&world, op), ERR_INVALID);
+    assert_non_null(strstr(op->error.ptr, "COPY"));
+    if (is_at_once)
+        assert_false(pg_maybe_applied(op));
+}
+
+/* What looks like one way is the other one where a backslash escapes in strings: only the server
+ * knows, and what it reads from us for nobody may have done something. */
+static void test_the_server_knows_the_way(void **state)
+{
+    struct op *op;
+
+    (void)state;
+    pg_server_need(&server);
+    (void)pg_server_run(&server, "alter role weft set standard_conforming_strings = off");
+    pg_world_start(&world);
+    op = start_in("copy (insert into t select 1 where '\\') from stdin --' > '' returning id) "
+                  "to stdout");
+    expect_other_way(op, false);
+    assert_true(pg_maybe_applied(op));
+    expect_well();
+    (void)pg_server_run(&server, "alter role weft reset standard_conforming_strings");
+}
+
 static void test_refused_at_once(void **state)
 {
     struct op *op, *read;
@@ -413,11 +441,9 @@ static void test_refused_at_once(void **state)
     op = start_in("copy t from stdin; drop table t"); /* one statement only */
     assert_int_equal(pg_world_await(&world, op), ERR_DB);
     assert_int_equal(pg_copy_write(op, SPAN("x"))->status, ERR_STATE);
-    op = start_out("copy t from stdin");
-    assert_int_equal(pg_world_await(&world, op), ERR_INVALID);
-    assert_non_null(op->error.ptr);
-    op = start_in("copy t to stdout");
-    assert_int_equal(pg_world_await(&world, op), ERR_INVALID);
+    expect_other_way(start_out("copy t from stdin"), true);
+    expect_other_way(start_in("copy (insert into t values (1) returning id) to stdout"), true);
+    expect_count("0");
     op = opened(start_out("copy t to stdout"));
     assert_int_equal(pg_stream_next(op)->status, ERR_STATE);
     assert_int_equal(pg_copy_write(op, SPAN("x"))->status, ERR_STATE);
@@ -551,8 +577,6 @@ static void test_the_session_breaks(void **state)
     pg_world_check(pg_world_run(&world, "select 'well'"), "well");
 }
 
-/* ---- timed out ---- */
-
 /* Until the server runs something that begins like this. */
 static void until_active(const char *begin)
 {
@@ -569,6 +593,39 @@ static void until_active(const char *begin)
         run_turns(world.loop, 10);
     }
 }
+
+/* It waits for a lock, and nothing was written to it: then it has done nothing. What is read may
+ * have, as far as anybody knows. */
+static void test_nothing_happens_while_it_opens(void **state)
+{
+    static const char *const in = "copy t from stdin",
+                             *const out = "copy (insert into t values (1) returning id) to stdout";
+
+    (void)state;
+    pg_server_need(&server);
+    for (int i = 0; i < 4; i++) {
+        bool is_in = i % 2 == 0, is_killed = i / 2 == 0;
+        struct op *holder, *op;
+
+        pg_world_again(&world);
+        pg_world_start(&world);
+        holder = opened(pg_begin(world.scope, world.pool, 0));
+        (void)opened(pg_query_start(
+            world.scope, &(struct pg_call){.transaction = pg_transaction_of(holder),
+                                           .sql = SPAN("lock table t in exclusive mode")}));
+        op = is_in ? start_in(in) : start_out(out);
+        until_active("copy");
+        if (is_killed)
+            kill_backends();
+        else
+            op_cancel(op);
+        assert_int_equal(pg_world_await(&world, op), is_killed ? ERR_DB_DOWN : ERR_CANCELED);
+        assert_int_equal(pg_maybe_applied(op), !is_in);
+        expect_count("0");
+    }
+}
+
+/* ---- timed out ---- */
 
 static void test_it_stands_still(void **state)
 {
@@ -933,11 +990,13 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_writes_wait_for_the_server, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_nobody_reads_while_nobody_pulls, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_refused_at_once, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_the_server_knows_the_way, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_an_error_tells_the_line, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_an_error_is_known_before_the_end, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_an_error_behind_data, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_row_too_large, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_the_session_breaks, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_nothing_happens_while_it_opens, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_it_stands_still, set_up_ahead, tear_down),
         cmocka_unit_test_setup_teardown(test_given_up_in_line, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_given_up_before_it_is_open, set_up, tear_down),

@@ -296,23 +296,37 @@ static void test_what_a_text_does_to_savepoints(void **state)
     check_step("savepoint", PG_SAVEPOINT_MADE, "");
 }
 
-/* It would be done by the server alone, and then nobody could be written to, or read. */
+/* NULL: nothing is wrong. */
+static void check_copy(const char *sql, bool is_in, const char *expected)
+{
+    const char *problem = pg_is_refused_copy(span_of(sql), is_in);
+
+    if (expected == NULL ? problem != NULL : problem == NULL || strstr(problem, expected) == NULL)
+        fail_msg("%s, %s: %s", sql, is_in ? "in" : "out", problem != NULL ? problem : "fine");
+}
+
+/* It would be done by the server alone, or the other way, and then nobody could be written to, or
+ * read. */
 static void test_copies_that_go_elsewhere(void **state)
 {
-    static const char *const fine[] = {
-        "copy t to stdout",
+    static const char *const in[] = {
         "COPY t FROM STDIN (format csv)",
         "copy/**/t(a, b)/* to 'x' */from -- 'x'\nstdin",
-        "copy (select a from t) to stdout",
-        "copy (select ')' from t where a in (select 1 from u)) to stdout",
         "copy binary s.t from stdin",
         "copy s.to from stdin",
-        "copy s . from to stdout",
-        "copy \"from\" to stdout",
         "copy t from stdout", /* which is STDIN, as the server sees it */
         "copy t from stdin where a > 'to'",
         "; copy t from stdin",
-        "copy t", /* for the server to refuse */
+        NULL,
+    };
+    static const char *const out[] = {
+        "copy t to stdout",
+        "copy t to stdin", /* the same */
+        "copy (select a from t) to stdout",
+        "copy (select ')' from t where a in (select 1 from u)) to stdout",
+        "copy (select 1 from stdin) to stdout",
+        "copy s . from to stdout",
+        "copy \"from\" to stdout",
         NULL,
     };
     static const char *const elsewhere[] = {
@@ -334,12 +348,20 @@ static void test_copies_that_go_elsewhere(void **state)
     };
 
     (void)state;
-    for (const char *const *text = fine; *text != NULL; text++)
-        if (pg_is_refused_copy(span_of(*text)) != NULL)
-            fail_msg("%s: %s", *text, pg_is_refused_copy(span_of(*text)));
-    for (const char *const *text = elsewhere; *text != NULL; text++)
-        if (pg_is_refused_copy(span_of(*text)) == NULL)
-            fail_msg("%s", *text);
+    for (const char *const *text = in; *text != NULL; text++) {
+        check_copy(*text, true, NULL);
+        check_copy(*text, false, "COPY FROM STDIN: it is to be written to");
+    }
+    for (const char *const *text = out; *text != NULL; text++) {
+        check_copy(*text, false, NULL);
+        check_copy(*text, true, "COPY TO STDOUT: it is to be read");
+    }
+    for (const char *const *text = elsewhere; *text != NULL; text++) {
+        check_copy(*text, true, "COPY");
+        check_copy(*text, false, "COPY");
+    }
+    check_copy("copy t", true, NULL); /* for the server to refuse */
+    check_copy("copy t", false, NULL);
 }
 
 int main(void)
