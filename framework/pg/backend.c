@@ -23,10 +23,14 @@ static bool is_off(const struct pg_session *session, const char *parameter)
     return status != NULL && strcmp(status, "off") == 0;
 }
 
+bool pg_session_is_primary(const struct pg_session *session)
+{
+    return session->is_direct && is_off(session, "in_hot_standby");
+}
+
 bool pg_session_takes_writes(const struct pg_session *session)
 {
-    return session->is_direct && is_off(session, "in_hot_standby") &&
-           is_off(session, "default_transaction_read_only");
+    return pg_session_is_primary(session) && is_off(session, "default_transaction_read_only");
 }
 
 bool pg_session_is_beside(const struct pg_session *session, const struct pg_session *other)

@@ -26,8 +26,10 @@ static const struct field fields[] = {
     {"target_session_attrs", FIELD_CHOICE, AT(target), "any", 0, 0, targets, FIELD_PER_HOST,
      "Which of several servers it may be: any, read-write, read-only, primary, standby, or "
      "prefer-standby. With read-write and primary, sessions move to the new primary after a "
-     "failover, also where the old one goes on as a standby; with the others that only read, "
-     "sessions are spread over the servers that host names; several addresses of one name are "
+     "failover, also where the old one goes on as a standby; read-write leaves one, too, that "
+     "default_transaction_read_only has refuse writes, and primary does not. With the others "
+     "that only read, sessions are spread over the servers that host names; several addresses of "
+     "one name are "
      "one of these, and the first that answers has all of its sessions."},
     {"port", FIELD_UINT, AT(port), "5432", 1, 65535, NULL, FIELD_PER_HOST,
      "TCP port, or the number in the Unix socket's name."},

@@ -314,8 +314,8 @@ struct pg_aim pg_parameters_aim(const struct pg_options *options)
     struct pg_aim aim;
 
     collect(&parameters, options);
-    aim.wants_writer = pg_parameters_is_target(&parameters, "read-write") ||
-                       pg_parameters_is_target(&parameters, "primary");
+    aim.wants_primary = pg_parameters_is_target(&parameters, "primary");
+    aim.wants_writer = aim.wants_primary || pg_parameters_is_target(&parameters, "read-write");
     aim.is_spread = pg_parameters_is_target(&parameters, "read-only") ||
                     pg_parameters_is_target(&parameters, "standby") ||
                     pg_parameters_is_target(&parameters, "prefer-standby");

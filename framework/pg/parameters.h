@@ -25,8 +25,9 @@ struct pg_parameters {
 
 /* What a pool's options say of the servers that they name. */
 struct pg_aim {
-    bool wants_writer; /* target_session_attrs is read-write or primary */
-    bool is_spread;    /* any of those that only read will do: not always the same one */
+    bool wants_writer;  /* target_session_attrs is read-write or primary */
+    bool wants_primary; /* it is primary: whatever its settings make of its transactions */
+    bool is_spread;     /* any of those that only read will do: not always the same one */
 };
 
 /* Those of `options`, which were checked, with a default for all that must not come from

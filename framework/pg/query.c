@@ -460,6 +460,13 @@ static enum err renew(struct pg_query *query, struct pg_session *session,
     return ERR_OK;
 }
 
+/* Is it the server that the pool wants, as libpq judges it? Then no other one would be found. */
+static bool is_in_place(const struct pg_pool *pool, const struct pg_session *session)
+{
+    return pool->aim.wants_primary ? pg_session_is_primary(session)
+                                   : pg_session_takes_writes(session);
+}
+
 /* The server takes no writes any more, though the pool wants one that does: it was demoted. Who
  * says by itself that it only reads is refused for that; of old servers and behind a pooler only
  * what was said at the beginning is known. */
@@ -467,7 +474,7 @@ static bool is_demoted(const struct pg_query *query, const struct pg_session *se
                        struct span sqlstate)
 {
     if (!query->pool->aim.wants_writer || !span_equal(sqlstate, SPAN("25006")) ||
-        pg_session_takes_writes(session))
+        is_in_place(query->pool, session))
         return false;
     if (session->is_pinned)
         return session->transaction != NULL && !session->transaction->is_read_only;

@@ -246,6 +246,9 @@ bool pg_session_is_idle(const struct pg_session *session);
 /* Idle, is it outside of any transaction? */
 bool pg_session_is_clean(const struct pg_session *session);
 
+/* Is it known that its server is no standby? It may take no writes all the same, by a setting. */
+bool pg_session_is_primary(const struct pg_session *session);
+
 /* Is it known that its server takes writes? Then what refuses one (25006) is the transaction's own:
  * by SET TRANSACTION, or what a function has set. */
 bool pg_session_takes_writes(const struct pg_session *session);

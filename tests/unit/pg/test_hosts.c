@@ -353,6 +353,36 @@ static void test_who_only_reads_by_own_will_moves_nothing(void **state)
     expect_none_has_moved();
 }
 
+/* A primary whose settings have it only read, for maintenance, is a primary: to open another session
+ * would find it again, at each write. */
+static void test_a_primary_that_only_reads_is_not_left(void **state)
+{
+    struct pg_transaction *transaction;
+    struct op *op;
+
+    (void)state;
+    aim("primary");
+    make_table();
+    be_read_only(0, true);
+    world.options.sessions_max = 1;
+    pg_world_start(&world);
+    for (int i = 0; i < 3; i++) {
+        op = pg_world_start_sql(&world, "insert into t values (1)", 0, NULL);
+        assert_int_equal(pg_world_await(&world, op), ERR_DB);
+        assert_string_equal(pg_sqlstate(op).ptr, "25006");
+        transaction = begin(0);
+        assert_int_equal(insert_in(transaction), ERR_DB);
+        assert_int_equal(pg_world_await(&world, pg_rollback(transaction)), ERR_OK);
+        expect_server(0);
+    }
+    transaction = begin(0);
+    assert_int_equal(run_in(transaction, "set transaction read write"), ERR_OK);
+    assert_int_equal(insert_in(transaction), ERR_OK);
+    assert_int_equal(pg_world_await(&world, pg_commit(transaction)), ERR_OK);
+    assert_int_equal(pg_pool_counts(world.pool)->sessions_opened, 1);
+    assert_int_equal(pg_pool_counts(world.pool)->run_again, 0);
+}
+
 /* Where nobody has asked for a writer, a server that only reads is what it is. */
 static void test_without_an_aim_nothing_moves(void **state)
 {
@@ -476,6 +506,7 @@ int main(void)
         TEST(test_a_transaction_is_to_be_run_again),
         TEST(test_a_wrong_declaration_moves_nothing),
         TEST(test_who_only_reads_by_own_will_moves_nothing),
+        TEST(test_a_primary_that_only_reads_is_not_left),
         TEST(test_without_an_aim_nothing_moves),
         TEST(test_who_listens_moves_too),
         TEST(test_a_cancel_finds_its_server),
