@@ -95,7 +95,7 @@ def _rows(case, share, peak, loaded):
     def add(name, value, bar="", is_held=None):
         rows.append(judge(Row(NAME, f"{what}: {name}", value, bar, is_held), loaded.late_ms, LATE_MS))
 
-    done = loaded.goodput / min(peak, peak * share / 100)
+    done = loaded.goodput / min(peak, loaded.offered)
     # By chance more may come than fits for a while, at 90 % too.
     add("answered", f"{loaded.goodput:.0f}/s, {done:.0%} of what can be", "> 90 %", done > 0.9)
     add("answered, p50 p99", f"{loaded.ms('p50'):.1f} {loaded.ms():.1f} ms", f"<= {ANSWERED_MS} ms",
