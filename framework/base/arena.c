@@ -10,6 +10,7 @@
 #include "base/arena.h"
 #include "base/asan.h"
 #include "base/check.h"
+#include "base/heap.h"
 #include "base/mem.h"
 #include <stdalign.h>
 #include <stdarg.h>
@@ -27,14 +28,15 @@ enum {
     FORMAT_GUESS = 256        /* texts up to this are formatted once */
 };
 
-void arena_pool_init(struct arena_pool *pool, uint32_t count_max)
+void arena_pool_init(struct arena_pool *pool, uint32_t count_max, struct heap *heap)
 {
     CHECK(pool != NULL);
-    *pool = (struct arena_pool){._count_max = count_max};
+    *pool = (struct arena_pool){._count_max = count_max, ._heap = heap};
 }
 
-static void free_block(struct arena_block *block)
+static void free_block(struct arena_pool *pool, struct arena_block *block)
 {
+    heap_gave(pool->_heap, block->size);
     ASAN_UNPOISON(block->bytes, block->size - sizeof(*block));
     mem_free(block);
 }
@@ -47,7 +49,7 @@ void arena_pool_deinit(struct arena_pool *pool)
         return;
     for (struct arena_block *block = pool->_free; block != NULL; block = next) {
         next = block->next;
-        free_block(block);
+        free_block(pool, block);
     }
     pool->_free = NULL;
     pool->_count = 0;
@@ -64,6 +66,7 @@ static struct arena_block *take_block(struct arena_pool *pool, size_t size)
         return block;
     }
     block = mem_realloc(NULL, size);
+    heap_took(pool->_heap, size);
     block->size = size;
     ASAN_POISON(block->bytes, size - sizeof(*block));
     return block;
@@ -72,7 +75,7 @@ static struct arena_block *take_block(struct arena_pool *pool, size_t size)
 static void give_block(struct arena_pool *pool, struct arena_block *block)
 {
     if (block->size != ARENA_BLOCK_SIZE || pool->_count >= pool->_count_max) {
-        free_block(block);
+        free_block(pool, block);
         return;
     }
     ASAN_POISON(block->bytes, BLOCK_ROOM);

@@ -14,12 +14,14 @@
 #include <stdint.h>
 
 struct arena_block;
+struct heap;
 
 /* Recycled blocks, shared by the arenas of a worker. */
 struct arena_pool {
     struct arena_block *_free; /* blocks of ARENA_BLOCK_SIZE that wait for use */
     uint32_t _count;           /* how many */
     uint32_t _count_max;       /* more than these are given back to the heap */
+    struct heap *_heap;        /* where all of that is counted, or NULL */
 };
 
 /* A chain of blocks; embed it. */
@@ -34,8 +36,9 @@ struct arena {
 /* Of the blocks in the pool, with their head. */
 enum { ARENA_BLOCK_SIZE = 4096 };
 
-/* An empty pool that keeps at most `count_max` free blocks. */
-void arena_pool_init(struct arena_pool *pool, uint32_t count_max);
+/* An empty pool that keeps at most `count_max` free blocks. What its arenas hold of the heap is
+ * counted in `heap`, which outlives it; NULL: nowhere. */
+void arena_pool_init(struct arena_pool *pool, uint32_t count_max, struct heap *heap);
 
 /* Frees the blocks that the pool keeps. Its arenas must be empty. NULL and twice is fine. */
 void arena_pool_deinit(struct arena_pool *pool);

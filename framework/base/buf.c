@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/asan.h"
 #include "base/check.h"
+#include "base/heap.h"
 #include "base/mem.h"
 #include <stdio.h>
 
@@ -16,10 +17,10 @@ struct piece {
     struct piece *next;
 };
 
-void buf_pool_init(struct buf_pool *pool, uint32_t count_max)
+void buf_pool_init(struct buf_pool *pool, uint32_t count_max, struct heap *heap)
 {
     CHECK(pool != NULL);
-    *pool = (struct buf_pool){._count_max = count_max};
+    *pool = (struct buf_pool){._count_max = count_max, ._heap = heap};
 }
 
 void buf_pool_deinit(struct buf_pool *pool)
@@ -31,6 +32,7 @@ void buf_pool_deinit(struct buf_pool *pool)
     for (struct piece *piece = pool->_free; piece != NULL; piece = next) {
         next = piece->next;
         ASAN_UNPOISON(piece, BUF_PIECE_SIZE);
+        heap_gave(pool->_heap, BUF_PIECE_SIZE);
         mem_free(piece);
     }
     pool->_free = NULL;
@@ -41,8 +43,10 @@ static char *take_piece(struct buf_pool *pool)
 {
     struct piece *piece = pool->_free;
 
-    if (piece == NULL)
+    if (piece == NULL) {
+        heap_took(pool->_heap, BUF_PIECE_SIZE);
         return mem_realloc(NULL, BUF_PIECE_SIZE);
+    }
     CHECK(pool->_count > 0);
     pool->_free = piece->next;
     pool->_count--;
@@ -55,6 +59,7 @@ static void give_piece(struct buf_pool *pool, char *base)
     struct piece *piece = (struct piece *)(void *)base;
 
     if (pool->_count >= pool->_count_max) {
+        heap_gave(pool->_heap, BUF_PIECE_SIZE);
         mem_free(base);
         return;
     }
@@ -72,10 +77,13 @@ void buf_init(struct buf *buf, struct buf_pool *pool)
 
 static void give_storage(struct buf *buf)
 {
-    if (buf->_pool != NULL && buf->_size == BUF_PIECE_SIZE)
+    if (buf->_pool != NULL && buf->_size == BUF_PIECE_SIZE) {
         give_piece(buf->_pool, buf->_base);
-    else
-        mem_free(buf->_base);
+        return;
+    }
+    if (buf->_pool != NULL)
+        heap_gave(buf->_pool->_heap, buf->_size);
+    mem_free(buf->_base);
 }
 
 void buf_release(struct buf *buf)
@@ -110,6 +118,8 @@ static void grow(struct buf *buf, size_t size)
     size_t target = is_piece ? BUF_PIECE_SIZE : heap_size(buf, size);
     char *base = is_piece ? take_piece(buf->_pool) : mem_realloc(NULL, target);
 
+    if (buf->_pool != NULL && !is_piece)
+        heap_took(buf->_pool->_heap, target);
     if (buf->len > 0)
         memcpy(base, buf->data, buf->len);
     if (buf->_base != NULL)

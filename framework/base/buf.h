@@ -16,11 +16,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct heap;
+
 /* Recycled storage of one size, shared by the buffers of a worker. */
 struct buf_pool {
     void *_free;         /* a chain of free pieces */
     uint32_t _count;     /* how many */
     uint32_t _count_max; /* more than these are given back to the heap */
+    struct heap *_heap;  /* where all of that is counted, or NULL */
 };
 
 /* Of a pool's pieces; a buffer that needs more goes to the heap. */
@@ -35,8 +38,9 @@ struct buf {
     size_t _size;           /* of the storage */
 };
 
-/* An empty pool that keeps at most `count_max` free pieces. */
-void buf_pool_init(struct buf_pool *pool, uint32_t count_max);
+/* An empty pool that keeps at most `count_max` free pieces. What its buffers hold of the heap is
+ * counted in `heap`, which outlives it; NULL: nowhere. */
+void buf_pool_init(struct buf_pool *pool, uint32_t count_max, struct heap *heap);
 
 /* Frees the pieces that the pool keeps. Its buffers must be released. NULL and twice is fine. */
 void buf_pool_deinit(struct buf_pool *pool);

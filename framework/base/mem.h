@@ -34,7 +34,7 @@ static inline void mem_zero(void *ptr, size_t size)
 void mem_free(void *ptr);
 
 /* Gives whole pages of the heap that are free back to the system, where the C library can. Takes a
- * millisecond or so for each 20 MB: for when much has become free. */
+ * millisecond or so for each 10 MB: for when much has become free. */
 void mem_trim(void);
 
 /* The formatted text, on the heap. Never NULL. */

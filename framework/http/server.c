@@ -25,7 +25,7 @@ struct http_server *http_server_create(const struct http_server_setup *setup)
     server->counts = setup->counts != NULL ? setup->counts : &server->own_counts;
     server->loop = setup->tasks->loop;
     server->options = options;
-    buf_pool_init(&server->buffers, BUFFERS_KEPT);
+    buf_pool_init(&server->buffers, BUFFERS_KEPT, &setup->tasks->heap);
     server->head = http_head_create(options->fields_max);
     server->limits =
         (struct http_parser_limits){options->request_line_bytes_max, options->head_bytes_max,

@@ -55,6 +55,7 @@ void http_conn_close(struct http_conn *conn, enum scope_why why)
     list_remove(&conn->_link);
     http_server_leave(server, conn);
     conn->magic = 0;
+    heap_gave(&server->setup.tasks->heap, sizeof(*conn));
     mem_free(conn);
     CHECK(server->counts->connections_open > 0);
     server->counts->connections_open--;
@@ -224,6 +225,7 @@ void http_conn_start(struct http_server *server, int fd, const struct addr *peer
 
     CHECK_OBJ(server, HTTP_SERVER_MAGIC);
     CHECK(fd >= 0);
+    heap_took(&server->setup.tasks->heap, sizeof(*conn));
     conn->magic = HTTP_CONN_MAGIC;
     conn->server = server;
     conn->state = CONN_IDLE;

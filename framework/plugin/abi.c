@@ -47,7 +47,7 @@ struct abi *abi_create(const struct plugin_services *services)
     abi->pools = slots_create(HANDLE_POOL);
     abi->statements = slots_create(HANDLE_STATEMENT);
     abi->upstreams = slots_create(HANDLE_UPSTREAM);
-    arena_pool_init(&abi->arenas, 0);
+    arena_pool_init(&abi->arenas, 0, NULL);
     arena_init(&abi->stray, &abi->arenas);
     here = abi;
     return abi;

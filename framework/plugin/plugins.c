@@ -66,7 +66,7 @@ struct plugins *plugins_create(const struct plugin_services *services)
     CHECK(services->router != NULL);
     CHECK(services->file != NULL);
     plugins->abi = abi_create(services);
-    arena_pool_init(&plugins->arenas, 0);
+    arena_pool_init(&plugins->arenas, 0, NULL);
     list_init(&plugins->instances);
     return plugins;
 }

@@ -236,7 +236,7 @@ static bool set_up(struct fetch *fetch)
     fetch->tasks = tasks_create(fetch->loop, NULL, NULL);
     fetch->resolver = resolver_create(fetch->loop, NULL);
     fetch->upstream =
-        upstream_create(fetch->loop, fetch->resolver, fetch->where, &fetch->options, problem);
+        upstream_create(fetch->tasks, fetch->resolver, fetch->where, &fetch->options, problem);
     if (fetch->upstream == NULL)
         fprintf(stderr, "weft fetch: %s\n", problem);
     return fetch->upstream != NULL;

@@ -137,7 +137,7 @@ struct pg_pool *inspection_pool(struct inspection *inspection, struct loop *loop
     return stand_in->pool;
 }
 
-struct upstream *inspection_upstream(struct inspection *inspection, struct loop *loop,
+struct upstream *inspection_upstream(struct inspection *inspection, struct tasks *tasks,
                                      struct resolver *resolver, const char *name)
 {
     struct stand_in *stand_in = find(inspection, name, false);
@@ -148,7 +148,7 @@ struct upstream *inspection_upstream(struct inspection *inspection, struct loop 
     if (stand_in == NULL) {
         stand_in = add(inspection, name);
         stand_in->upstream =
-            upstream_create(loop, resolver, name, &stand_in->upstream_options, problem);
+            upstream_create(tasks, resolver, name, &stand_in->upstream_options, problem);
         CHECK(stand_in->upstream != NULL); /* it has no TLS */
     }
     return stand_in->upstream;

@@ -14,6 +14,7 @@ struct helpers;
 struct inspection;
 struct loop;
 struct resolver;
+struct tasks;
 
 struct inspection *inspection_create(void);
 
@@ -28,7 +29,7 @@ struct pg_pool *inspection_pool(struct inspection *inspection, struct loop *loop
                                 struct helpers *helpers, const char *name);
 
 /* An upstream that is never called, in the same way. */
-struct upstream *inspection_upstream(struct inspection *inspection, struct loop *loop,
+struct upstream *inspection_upstream(struct inspection *inspection, struct tasks *tasks,
                                      struct resolver *resolver, const char *name);
 
 /* Writes what was noted so far, one line each: plugin, abi, setting, pool, upstream. */

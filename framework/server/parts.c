@@ -48,7 +48,7 @@ static struct upstream *find_upstream(void *data, const char *name)
         if (strcmp(parts->settings->upstreams[i].name, name) == 0)
             return parts->upstreams[i];
     if (parts->inspection != NULL)
-        return inspection_upstream(parts->inspection, parts->loop, parts->resolver, name);
+        return inspection_upstream(parts->inspection, parts->tasks, parts->resolver, name);
     return NULL;
 }
 
@@ -88,7 +88,7 @@ static enum err make_peers(struct parts *parts, char problem[INI_PROBLEM_SIZE])
     parts->upstreams = mem_calloc(settings->upstream_count + 1, sizeof *parts->upstreams);
     for (uint32_t i = 0; i < settings->upstream_count; i++) {
         parts->upstreams[i] =
-            upstream_create(parts->loop, parts->resolver, settings->upstreams[i].name,
+            upstream_create(parts->tasks, parts->resolver, settings->upstreams[i].name,
                             &settings->upstreams[i].options, problem);
         if (parts->upstreams[i] == NULL)
             return ERR_INVALID;

@@ -1,6 +1,7 @@
 /* task/tasks.c - what all scopes and ops of one worker share. */
 #include "task/tasks.h"
 #include "base/check.h"
+#include "base/heap.h"
 #include "base/mem.h"
 #include "base/slots.h"
 #include "task/fiber.h"
@@ -10,32 +11,36 @@ enum {
     ARENA_BLOCKS_KEPT = 1024, /* 4 MiB: the memory of some hundred requests at once */
     TRIM_MS = 1000,           /* stacks that nobody has needed for so long go */
     TRIM_STACKS_MAX = 256,    /* at once: about a millisecond */
-    CROWD = 1000              /* so many stacks fewer: much of the heap is free, too */
+    STACK_WEIGHT = 4096       /* of the heap: its struct keeps the page that it lies in */
 };
+
+static void on_trim(struct timer *timer);
+
+static void trim_later(void *data)
+{
+    struct tasks *tasks = data;
+
+    if (!timer_is_on(&tasks->_trim))
+        timer_start(tasks->loop, &tasks->_trim, TRIM_MS, on_trim);
+}
 
 static void on_trim(struct timer *timer)
 {
     struct tasks *tasks = CONTAINER_OF(timer, struct tasks, _trim);
-
     uint32_t before = fiber_stacks(tasks->fibers);
     bool is_more = fiber_trim(tasks->fibers, TRIM_STACKS_MAX);
-    uint32_t went = before - fiber_stacks(tasks->fibers);
 
-    tasks->_trimmed += went;
-    if (tasks->_trimmed >= CROWD && went < TRIM_STACKS_MAX) { /* the last of them are gone */
-        tasks->_trimmed = 0;
-        mem_trim();
-    }
-    if (is_more)
-        timer_start(tasks->loop, timer, TRIM_MS, on_trim);
+    heap_gave(&tasks->heap, (size_t)(before - fiber_stacks(tasks->fibers)) * STACK_WEIGHT);
+    if (heap_look(&tasks->heap) || is_more)
+        trim_later(tasks);
 }
 
 static void on_mapped(void *data)
 {
     struct tasks *tasks = data;
 
-    if (!timer_is_on(&tasks->_trim))
-        timer_start(tasks->loop, &tasks->_trim, TRIM_MS, on_trim);
+    heap_took(&tasks->heap, STACK_WEIGHT);
+    trim_later(tasks);
 }
 
 struct tasks *tasks_create(struct loop *loop, const struct fiber_options *fibers,
@@ -54,7 +59,8 @@ struct tasks *tasks_create(struct loop *loop, const struct fiber_options *fibers
     tasks->fibers = fiber_pool_create(&options);
     tasks->op_handles = slots_create(TASK_HANDLE_OP);
     tasks->scope_handles = slots_create(TASK_HANDLE_SCOPE);
-    arena_pool_init(&tasks->arenas, ARENA_BLOCKS_KEPT);
+    heap_init(&tasks->heap, trim_later, tasks);
+    arena_pool_init(&tasks->arenas, ARENA_BLOCKS_KEPT, &tasks->heap);
     list_init(&tasks->scopes);
     list_init(&tasks->_free_scopes);
     return tasks;

@@ -7,6 +7,7 @@
 #define WEFT_TASK_TASKS_H
 
 #include "base/arena.h"
+#include "base/heap.h"
 #include "base/list.h"
 #include "loop/timer.h"
 #include "task/line.h"
@@ -30,6 +31,7 @@ struct tasks {
     struct slots *scope_handles;   /* handle -> struct scope */
     struct blame *blame;           /* the page shared with the master; may be NULL */
     struct arena_pool arenas;      /* recycled blocks */
+    struct heap heap;              /* what these hold of it, the stacks, and who else counts here */
     struct line *lines[LINES_MAX]; /* those that somebody has joined, each at its bit; or NULL */
     uint32_t line_after_ms;   /* the least wait that makes a line stand; 0: none does. The owner of
                              * the tasks writes it */
@@ -39,8 +41,7 @@ struct tasks {
     uint32_t scopes_count;    /* living ones, children included */
     uint64_t ops_started;     /* since the worker's start */
     struct scope *_current;   /* whose fiber runs; NULL: none does */
-    struct timer _trim;       /* gives stacks back */
-    uint32_t _trimmed;        /* stacks that went since the heap was trimmed */
+    struct timer _trim;       /* gives back stacks, and what is free of the heap */
 };
 
 /* `blame` and `fibers` (options) may be NULL. */

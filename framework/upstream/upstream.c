@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "http/parser.h"
 #include "net/tls.h"
+#include "task/tasks.h"
 #include "upstream/inside.h"
 
 /* Storage that is kept for the next answers. */
@@ -50,7 +51,7 @@ static void init_origin(struct upstream *upstream, struct resolver *resolver,
     origin_init(&upstream->origin, &setup);
 }
 
-struct upstream *upstream_create(struct loop *loop, struct resolver *resolver, const char *name,
+struct upstream *upstream_create(struct tasks *tasks, struct resolver *resolver, const char *name,
                                  const struct upstream_options *options,
                                  char problem[INI_PROBLEM_SIZE])
 {
@@ -71,13 +72,13 @@ struct upstream *upstream_create(struct loop *loop, struct resolver *resolver, c
     }
     upstream->magic = UPSTREAM_MAGIC;
     upstream->name = mem_copy(span_of(name));
-    upstream->loop = loop;
+    upstream->loop = tasks->loop;
     upstream->options = options;
     list_init(&upstream->flights);
     upstream->line = (struct line){
         .kind = "upstream", .name = upstream->name, .places = options->connections_max};
     retry_budget_init(&upstream->budget);
-    buf_pool_init(&upstream->buffers, BUFFERS_KEPT);
+    buf_pool_init(&upstream->buffers, BUFFERS_KEPT, &tasks->heap);
     init_exchanges(upstream);
     init_origin(upstream, resolver, places, count);
     return upstream;

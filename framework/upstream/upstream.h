@@ -17,8 +17,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct loop;
 struct resolver;
+struct tasks;
 struct upstream;
 
 /* What happened so far, and what there is now. */
@@ -44,10 +44,11 @@ struct upstream_counts {
     uint32_t waiting;        /* calls in line */
 };
 
-/* `name` (copied) is for logs and metrics; `options`, which passed upstream_options_check()
- * (checked), is the caller's and outlives it. Connects to nothing yet, and looks no name up. NULL:
- * the files of TLS are not what they were then; `problem` names the file. */
-struct upstream *upstream_create(struct loop *loop, struct resolver *resolver, const char *name,
+/* Of the loop of `tasks`, which outlive it. `name` (copied) is for logs and metrics; `options`,
+ * which passed upstream_options_check() (checked), is the caller's and outlives it. Connects to
+ * nothing yet, and looks no name up. NULL: the files of TLS are not what they were then; `problem`
+ * names the file. */
+struct upstream *upstream_create(struct tasks *tasks, struct resolver *resolver, const char *name,
                                  const struct upstream_options *options,
                                  char problem[INI_PROBLEM_SIZE]);
 

@@ -60,7 +60,7 @@ static void take_trailer(struct parse *parse, struct message *now)
     parse->parser.trailer = (struct span){NULL, 0};
     if (section.len == 0)
         return;
-    arena_pool_init(&pool, 1);
+    arena_pool_init(&pool, 1, NULL);
     arena_init(&arena, &pool);
     if (http_trailer_fields(&arena, section, FIELDS_MAX, &fields)) {
         MUST(fields.count <= FIELDS_MAX);
@@ -138,7 +138,7 @@ void messages_parse(const uint8_t *data, size_t size, size_t cut, enum http_pars
     struct parse parse = {.delivered = cut};
 
     memset(found, 0, sizeof(*found));
-    buf_pool_init(&parse.pool, 4);
+    buf_pool_init(&parse.pool, 4, NULL);
     buf_init(&parse.in, &parse.pool);
     http_parser_init(&parse.parser, kind, head, &limits);
     buf_append(&parse.in, (struct span){(const char *)data, cut});

@@ -181,7 +181,7 @@ static struct upstream *find_upstream(void *data, const char *name)
         return NULL;
     }
     peer->upstream =
-        upstream_create(t->loop, t->resolver, peer->name, &peer->upstream_options, problem);
+        upstream_create(t->tasks, t->resolver, peer->name, &peer->upstream_options, problem);
     if (peer->upstream == NULL)
         refuse(t, problem);
     return peer->upstream;
@@ -253,7 +253,7 @@ static void serve(weft_test *t)
 static void make_parts(weft_test *t)
 {
     t->begin_us = t->now_us = 1000ull * 1000 * 1000;
-    arena_pool_init(&t->arenas, 0);
+    arena_pool_init(&t->arenas, 0, NULL);
     arena_init(&t->arena, &t->arenas);
     list_init(&t->untold);
     list_init(&t->requests);

@@ -19,7 +19,7 @@ static int setup(void **state)
 {
     struct fixture *f = mem_alloc(sizeof(*f));
 
-    arena_pool_init(&f->pool, 8);
+    arena_pool_init(&f->pool, 8, NULL);
     arena_init(&f->arena, &f->pool);
     *state = f;
     return 0;

@@ -52,7 +52,7 @@ static void test_an_idle_buffer_holds_nothing(void **state)
     char *piece;
 
     (void)state;
-    buf_pool_init(&pool, 1);
+    buf_pool_init(&pool, 1, NULL);
     buf_init(&buf, &pool);
     piece = buf_reserve(&buf, 1);
     assert_int_equal(buf_room(&buf), BUF_PIECE_SIZE);
@@ -76,7 +76,7 @@ static void test_a_pool_keeps_no_more_than_told(void **state)
     struct buf bufs[4];
 
     (void)state;
-    buf_pool_init(&pool, 2);
+    buf_pool_init(&pool, 2, NULL);
     for (int i = 0; i < 4; i++) {
         buf_init(&bufs[i], &pool);
         buf_append(&bufs[i], SPAN("x"));
@@ -94,7 +94,7 @@ static void test_a_consumed_front_is_used_before_growing(void **state)
     char *base;
 
     (void)state;
-    buf_pool_init(&pool, 1);
+    buf_pool_init(&pool, 1, NULL);
     buf_init(&buf, &pool);
     base = buf_reserve(&buf, BUF_PIECE_SIZE);
     memset(base, 'x', BUF_PIECE_SIZE);
@@ -152,7 +152,7 @@ static void test_random_steps(void **state)
     struct buf_pool pool;
 
     (void)state;
-    buf_pool_init(&pool, 2);
+    buf_pool_init(&pool, 2, NULL);
     run_random(NULL, 1, 40);
     run_random(NULL, 2, 3000);
     run_random(&pool, 3, 40);
@@ -167,7 +167,7 @@ static void touch_free_piece(void *arg)
     struct buf buf;
 
     (void)arg;
-    buf_pool_init(&pool, 1);
+    buf_pool_init(&pool, 1, NULL);
     buf_init(&buf, &pool);
     piece = buf_reserve(&buf, 100);
     buf_release(&buf);

@@ -69,7 +69,7 @@ static void test_a_head_finds_room(void **state)
     struct buf_pool pool;
 
     (void)state;
-    buf_pool_init(&pool, 4);
+    buf_pool_init(&pool, 4, NULL);
     for (size_t fill = 0; fill < 2 * BUF_PIECE_SIZE; fill += 61) {
         struct buf out;
 

@@ -100,7 +100,7 @@ static int set_up_with(void **state, void (*pair)(int fds[2]))
 
     memset(fixture, 0, sizeof *fixture);
     fixture->loop = loop_create(NULL);
-    buf_pool_init(&fixture->pool, 8);
+    buf_pool_init(&fixture->pool, 8, NULL);
     pair(fds);
     open_stream(fixture, fds, &handler);
     *state = fixture;

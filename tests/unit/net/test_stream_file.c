@@ -89,7 +89,7 @@ static int set_up(void **state)
     signal(SIGPIPE, SIG_IGN); /* NOLINT(bugprone-unused-return-value,cert-err33-c): it can be */
     memset(fixture, 0, sizeof *fixture);
     fixture->loop = loop_create(NULL);
-    buf_pool_init(&fixture->pool, 8);
+    buf_pool_init(&fixture->pool, 8, NULL);
     pair_tcp(fds);
     fixture->peer = fds[1];
     stream_start(fixture->loop, &fixture->stream, fds[0], &fixture->pool, 1000, &handler);

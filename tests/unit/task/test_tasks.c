@@ -1,6 +1,8 @@
 /* Goal: what a worker's scopes and ops share is made and ended whole; handles of ops and scopes are
  * told apart, and once the worker is warm a request takes no memory from the heap; stacks that are
- * no longer needed are given back. */
+ * no longer needed are given back, and so is what a crowd with or without stacks has left of the
+ * heap. */
+#include "base/mem.h"
 #include "lib/dies.h"
 #include "lib/task_world.h"
 #include "lib/test.h"
@@ -211,6 +213,75 @@ static void test_the_heap_is_trimmed_behind_a_crowd(void **state)
     world_deinit(&world);
 }
 
+/* So many requests at once that wait without a stack, with a block each; then they are over. */
+static void wait_and_go(struct world *world, uint32_t count)
+{
+    struct scope **scopes = mem_calloc(count, sizeof(struct scope *));
+
+    for (uint32_t i = 0; i < count; i++) {
+        scopes[i] = scope_create(world->tasks, NULL, NULL, 0);
+        (void)op_sleep(scopes[i], 2000);
+    }
+    fake_clock_walk(&world->clock, world->loop, 5000);
+    for (uint32_t i = 0; i < count; i++)
+        scope_finish(scopes[i], SCOPE_REPLIED);
+    mem_free(scopes);
+    for (uint32_t turns = 0; world->tasks->scopes_count > 0; turns++) {
+        assert_true(turns < 1000);
+        world_settle(world);
+    }
+}
+
+/* What 1,024 requests had is kept for the next: it takes as many more until a trim is worth it. */
+static void test_the_heap_is_trimmed_behind_a_crowd_without_stacks(void **state)
+{
+    struct world world;
+
+    (void)state;
+    trimmed = 0;
+    world_init(&world, NULL, NULL);
+    wait_and_go(&world, 2000);
+    fake_clock_walk(&world.clock, world.loop, 10000);
+    assert_int_equal(trimmed, 0);
+    for (uint32_t round = 1; round <= 2; round++) {
+        wait_and_go(&world, 2100);
+        assert_int_equal(fiber_stacks(world.tasks->fibers), 0);
+        assert_int_equal(trimmed, round - 1);
+        fake_clock_walk(&world.clock, world.loop, 4000);
+        assert_int_equal(trimmed, round);
+        assert_false(timer_is_on(&world.tasks->_trim)); /* nothing is left to wake up for */
+        fake_clock_walk(&world.clock, world.loop, 10000);
+        assert_int_equal(trimmed, round);
+    }
+    world_deinit(&world);
+}
+
+/* Some requests at a time go, for longer than the timer takes. */
+static void test_the_heap_is_not_trimmed_while_a_crowd_goes(void **state)
+{
+    enum { COUNT = 4000, AT_ONCE = 100 };
+    struct world world;
+    struct scope *scopes[COUNT];
+
+    (void)state;
+    trimmed = 0;
+    world_init(&world, NULL, NULL);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        scopes[i] = scope_create(world.tasks, NULL, NULL, 0);
+        (void)scope_alloc(scopes[i], 100);
+    }
+    for (uint32_t i = 0; i < COUNT; i++) {
+        scope_finish(scopes[i], SCOPE_REPLIED);
+        if (i % AT_ONCE == AT_ONCE - 1)
+            fake_clock_walk(&world.clock, world.loop, 500);
+    }
+    assert_int_equal(world.tasks->scopes_count, 0);
+    assert_int_equal(trimmed, 0);
+    fake_clock_walk(&world.clock, world.loop, 4000);
+    assert_int_equal(trimmed, 1);
+    world_deinit(&world);
+}
+
 static void test_a_living_scope_forbids_the_end(void **state)
 {
     char output[DIES_OUTPUT_SIZE];
@@ -228,6 +299,8 @@ int main(void)
         cmocka_unit_test(test_warm_requests_take_nothing_from_the_heap),
         cmocka_unit_test(test_stacks_are_given_back),
         cmocka_unit_test(test_the_heap_is_trimmed_behind_a_crowd),
+        cmocka_unit_test(test_the_heap_is_trimmed_behind_a_crowd_without_stacks),
+        cmocka_unit_test(test_the_heap_is_not_trimmed_while_a_crowd_goes),
         cmocka_unit_test(test_a_living_scope_forbids_the_end),
     };
 

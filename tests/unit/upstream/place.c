@@ -27,7 +27,7 @@ void place_restart(struct place *place, char *url)
     upstream_destroy(place->upstream);
     place->options.url = url;
     place->upstream =
-        upstream_create(place->world.loop, place->resolver, "partner", &place->options, problem);
+        upstream_create(place->world.tasks, place->resolver, "partner", &place->options, problem);
     if (place->upstream == NULL)
         fail_msg("%s", problem);
     place->counts = upstream_counts(place->upstream);

@@ -106,7 +106,7 @@ static int set_up(void **state)
     struct place *place = calloc(1, sizeof *place);
 
     place->loop = fake_clock_loop(&place->clock);
-    buf_pool_init(&place->buffers, 4);
+    buf_pool_init(&place->buffers, 4, NULL);
     place->options.first_byte_timeout_ms = 300;
     place->options.write_timeout_ms = 300;
     place->options.between_bytes_timeout_ms = 100;

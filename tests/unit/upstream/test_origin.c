@@ -93,7 +93,7 @@ static int set_up(void **state)
     dns_server_start(&place->dns, place->loop);
     dns_server_set(&place->dns, "api.test", "127.0.0.1", 60);
     place->resolver = resolver_create(place->loop, place->dns.servers);
-    buf_pool_init(&place->buffers, 4);
+    buf_pool_init(&place->buffers, 4, NULL);
     peer_init(&place->peer, place->loop);
     snprintf(place->name_url, sizeof place->name_url, "http://api.test:%u", place->peer.port);
     field_defaults(&upstream_option_table, &place->options);
