@@ -101,7 +101,7 @@ def test_idle_connections(made):
     assert "200 still answer" in scale.idle(made, 200).value
 
 
-@pytest.mark.parametrize("wait", [scale.SLEEP, scale.STATEMENT, scale.CALL], ids=lambda wait: wait.what)
+@pytest.mark.parametrize("wait", [scale.SLEEP, scale.THEN, scale.STATEMENT, scale.CALL], ids=lambda wait: wait.what)
 def test_requests_that_wait(made, wait):
     assert "200 answered" in scale.waiting(made, 200, wait, seconds=2)[0].value
 
@@ -162,7 +162,7 @@ def test_routes_of_the_plugin(made, start_weft):
     host = start_weft({"plugin.scale": {"path": scale._plugin(made), "routes": 100}})
     assert host.get("/many/0/x").body == b"x" and host.get("/many/99/abc").body == b"abc"
     assert host.get("/many/100/x").status == 404
-    assert host.get("/wait/1").body == b"waited"
+    assert host.get("/wait/1").body == host.get("/then/1").body == b"waited"
 
 
 def test_growth_between_crowds():
