@@ -567,9 +567,22 @@ template <typename Code> weft_status run_attempt(weft_ctx *run, weft_pg *tx, voi
 
 } /* namespace detail */
 
+/* What transact() throws where the transaction may have been applied all the same, since the answer
+ * to its COMMIT was lost. A handler that lets it through answers 500: its status is WEFT_E_DB where
+ * it would be WEFT_E_DB_DOWN, whose 503 says to try again at once. */
+class in_doubt : public failure
+{
+  public:
+    explicit in_doubt(weft_status status) noexcept
+        : failure(status == WEFT_E_DB_DOWN ? WEFT_E_DB : status)
+    {
+    }
+};
+
 /* weft_transact() of `code(run, tx)`, which is a task<>, or returns a weft_status or nothing; what
- * it throws rolls back, and is thrown on, unless it is a failure for which it is run again. Has
- * come to its end when it returns: it is called, also by a coroutine, not awaited.
+ * it throws rolls back, and is thrown on, unless it is a failure for which it is run again. Throws
+ * in_doubt where weft_transact_told() would tell of that. Has come to its end when it returns: it
+ * is called, also by a coroutine, not awaited.
  *
  *     weft::transact(ctx, db, 0, [&](weft_ctx *run, weft_pg *tx) -> weft::task<> {
  *         co_await weft_run(run, tx, take, WEFT_ARGS(weft_int(from)));
@@ -579,10 +592,14 @@ template <typename Code> weft_status run_attempt(weft_ctx *run, weft_pg *tx, voi
 template <typename Code> void transact(weft_ctx *ctx, weft_pg *db, uint32_t flags, Code code)
 {
     detail::attempt<Code> attempt = {code, nullptr};
-    weft_status status = weft_transact(ctx, db, flags, detail::run_attempt<Code>, &attempt);
+    uint32_t maybe_applied;
+    weft_status status =
+        weft_transact_told(ctx, db, flags, detail::run_attempt<Code>, &attempt, &maybe_applied);
 
     if (attempt.thrown)
         std::rethrow_exception(attempt.thrown);
+    if (maybe_applied != 0)
+        throw in_doubt(status);
     check(status);
 }
 

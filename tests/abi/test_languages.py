@@ -147,6 +147,11 @@ def check_transactions(host):
         assert host.get(f"/other/transact?why={why}").status == status
     host.wait_log("an exception: transacted")
     assert host.get("/other/transact?why=again").body == b"3"
+    lost = host.get("/other/lose")
+    assert lost.status == 500 and "retry-after" not in {name.lower() for name, _ in lost.headers}
+    assert host.get("/other/lose?caught").body == b"1 -303"
+    assert host.get("/other/lose?how=statement").status == 503
+    assert host.get("/other/lose?how=statement&caught").body == b"0 -302"
     assert len(host.get("/other/books").json()) > 9
 
 

@@ -217,6 +217,46 @@ weft::task<> transact_books(weft_ctx *ctx, void *)
     weft::check(weft_reply_text(ctx, 200, weft_fmt(ctx, "%d", runs).ptr));
 }
 
+/* Ends its own session, in ?how=statement, or as the COMMIT runs. */
+weft::task<> lose_transaction(weft_ctx *ctx, weft_pg *tx)
+{
+    static const char *const texts[] = {
+        "create temp table lost (a int) on commit drop",
+        "create function pg_temp.lose() returns trigger language plpgsql as "
+        "'begin perform pg_terminate_backend(pg_backend_pid()); return null; end'",
+        "create constraint trigger lost after insert on lost deferrable initially deferred "
+        "for each row execute function pg_temp.lose()",
+        "insert into lost values (1)",
+    };
+
+    for (const char *text : texts)
+        co_await weft_run_sql(ctx, tx, text, 0, WEFT_NO_ARGS);
+    if (weft_query(ctx, "how").ptr != nullptr)
+        co_await weft_run_sql(ctx, tx, "set constraints all immediate", 0, WEFT_NO_ARGS);
+}
+
+/* A transaction whose end nobody knows is told apart from one that was rolled back. */
+void lose_books(weft_ctx *ctx, void *)
+{
+    const auto lose = [](weft_ctx *run, weft_pg *tx) { return lose_transaction(run, tx); };
+
+    if (weft_query(ctx, "caught").ptr == nullptr) {
+        weft::transact(ctx, library.db, 0, lose);
+        return;
+    }
+    weft_status status = WEFT_OK;
+    bool is_in_doubt = false;
+    try {
+        weft::transact(ctx, library.db, 0, lose);
+    } catch (const weft::in_doubt &failed) {
+        status = failed.status();
+        is_in_doubt = true;
+    } catch (const weft::failure &failed) {
+        status = failed.status();
+    }
+    weft::check(weft_reply_text(ctx, 200, weft_fmt(ctx, "%d %d", is_in_doubt, (int)status).ptr));
+}
+
 /* Rows page by page, to their end, and some more that are left behind. */
 weft::task<> stream_books(weft_ctx *ctx, void *)
 {
@@ -474,6 +514,7 @@ weft_status add_routes(weft_host *host)
     WEFT_TRY(weft_route(host, "GET", "/left-behind", weft::handler<leave_one_behind>));
     WEFT_TRY(weft_route(host, "GET", "/transaction", weft::handler<leave_transaction>));
     WEFT_TRY(weft_route(host, "GET", "/transact", weft::handler<transact_books>));
+    WEFT_TRY(weft_route(host, "GET", "/lose", weft::handler<lose_books>));
     WEFT_TRY(weft_route(host, "GET", "/stream", weft::handler<stream_books>));
     WEFT_TRY(weft_route(host, "POST", "/copy", weft::handler<copy_books>));
     WEFT_TRY(weft_route(host, "GET", "/upload", weft::handler<upload_books>));
