@@ -376,8 +376,12 @@ static void on_lost(struct pg_session *session, const char *reason)
 {
     struct pg_pool *pool = pool_of(session);
 
-    log_warn("pg %s: session %u lost: %s", pool->name, session->number, reason);
-    pool->counts.sessions_lost++;
+    if (session->is_unwanted) {
+        log_debug("pg %s: session %u is closed, since %s", pool->name, session->number, reason);
+    } else {
+        log_warn("pg %s: session %u lost: %s", pool->name, session->number, reason);
+        pool->counts.sessions_lost++;
+    }
     close_session(pool, session);
     pg_pool_reopen(pool);
     if (!list_is_empty(&pool->shared) || !list_is_empty(&pool->own))

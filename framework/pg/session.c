@@ -447,6 +447,7 @@ void pg_session_end(struct pg_session *session, const char *reason)
     CHECK_OBJ(session, PG_SESSION_MAGIC);
     pg_session_note_problem(session, span_of(reason));
     session->load.is_taken = true;
+    session->is_unwanted = true;
     ready_start(session->loop, &session->_broken, on_broken);
 }
 

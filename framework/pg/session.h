@@ -90,6 +90,7 @@ struct pg_session {
     enum err aborted_by;                  /* pinned: the last failure but 25P02; ERR_OK: none */
     uint64_t idle_since_ms;               /* see on_idle() */
     uint64_t expires_ms;                  /* it is old then, and closed when idle; 0: never */
+    bool is_unwanted;                     /* pg_session_end(): it was not lost, we close it */
     bool is_worn;                         /* its buffers grew huge: to be closed when idle */
     bool is_overfull;                     /* it ends since an answer is larger than result_max */
     uint32_t stall_ms;                    /* a head older than this ends the session, as the
@@ -173,7 +174,8 @@ void pg_session_resume(struct pg_session *session);
 /* Is what runs now a stream, wanted or not? */
 bool pg_session_is_streaming(const struct pg_session *session);
 
-/* It cannot go on, for a constant `reason`: nothing more is sent, and on_lost() comes soon. */
+/* It cannot go on, for a constant `reason`: nothing more is sent, and on_lost() comes soon, with
+ * is_unwanted set. */
 void pg_session_end(struct pg_session *session, const char *reason);
 
 /* Is a COPY under way? Nothing can be sent until it has ended. */
