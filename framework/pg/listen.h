@@ -24,8 +24,9 @@ enum { PG_CHANNEL_MAX = 63, PG_PAYLOAD_MAX = 8000 };
 struct op *pg_listen(struct scope *scope, struct pg_pool *pool, const char *channel);
 
 /* Pulls the next notification, as an op of the same scope: op->piece is its payload, with a NUL
- * behind it; absent: some may have been missed. Good until the next pull, or until `listening`
- * is released. A pull that is canceled loses none. ERR_STATE: not a pg_listen() that settled OK, or a pull of it is pending. */
+ * behind it; absent: some may have been missed. Good until the next pull, or until `listening` is
+ * released. A pull that is canceled loses none. ERR_STATE: not a pg_listen() that settled OK, or a
+ * pull of it is pending. */
 struct op *pg_listen_next(struct op *listening);
 
 #endif

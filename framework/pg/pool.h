@@ -104,8 +104,8 @@ const struct histogram *pg_statement_times(const struct pg_statement *statement,
 const char *pg_is_refused(struct span sql);
 
 /* Is it no COPY, one from or to a file or a program of the server's, or one the other way: FROM
- * STDIN if `is_in`, else TO STDOUT? Then what is wrong; else NULL, also where the server will refuse
- * it. */
+ * STDIN if `is_in`, else TO STDOUT? Then what is wrong; else NULL, also where the server will
+ * refuse it. */
 const char *pg_is_refused_copy(struct span sql, bool is_in);
 
 /* Does it begin with this keyword? */

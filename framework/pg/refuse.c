@@ -12,6 +12,9 @@
 static const char use_transaction[] =
     "transactions are begun and ended by weft_begin(), weft_commit() and weft_rollback(), or by "
     "weft_transact(), on a session of their own";
+static const char use_one_phase[] =
+    "two-phase commit (PREPARE TRANSACTION, COMMIT PREPARED, ROLLBACK PREPARED) is not supported: "
+    "weft_commit() or weft_transact() commits";
 static const char use_copy[] = "COPY is run by weft_copy_in() or weft_copy_out()";
 static const char use_listen[] = "channels are listened to by weft_listen()";
 static const char use_local[] =
@@ -316,6 +319,15 @@ static bool is_about_savepoints(struct span word)
     return is_word(word, "savepoint") || is_word(word, "release") || is_word(word, "rollback");
 }
 
+static bool is_two_phase(struct span word, struct span rest)
+{
+    struct span next = next_word(&rest);
+
+    if (is_word(word, "prepare"))
+        return is_word(next, "transaction");
+    return is_word(next, "prepared") && (is_word(word, "commit") || is_word(word, "rollback"));
+}
+
 static const char *refused(struct span sql, bool in_transaction)
 {
     struct span rest = sql;
@@ -331,7 +343,7 @@ static const char *refused(struct span sql, bool in_transaction)
         if (in_transaction &&
             (refusals[i].is_fine_in_transaction || ends_with_transaction(word, rest)))
             return NULL;
-        return refusals[i].text;
+        return is_two_phase(word, rest) ? use_one_phase : refusals[i].text;
     }
     return !in_transaction && has_temp(sql) && makes_temporary(sql) ? is_temporary : NULL;
 }

@@ -370,6 +370,7 @@ static enum err check(const struct pg_transaction *transaction, const char **pro
     if (has_ended(transaction))
         return ERR_STATE;
     transaction = transaction->root;
+    *problem = "the transaction's session broke";
     if (transaction->is_lost)
         return ERR_DB_DOWN;
     *problem = "a stream is open on the transaction: it is to be read to its end, or released";

@@ -80,7 +80,8 @@ static weft_status declare(weft_host *host, weft_pg *db, const char *name, const
         const char *refused = pg_is_refused_in_transaction(span_of(sql));
 
         instance_fail(instance, 0, "statement %s: %s", name,
-                      refused != NULL ? refused : "another text has this name in the pool");
+                      refused != NULL ? refused
+                                      : "the pool has another text of this name, or other flags");
         return WEFT_E_INVALID;
     }
     if (watch != NULL)
@@ -316,7 +317,10 @@ static weft_op *back_off(weft_ctx *ctx, weft_pg *db, uint32_t failures)
         return NULL;
     if (!abi_database(db, &call, "transact"))
         return refuse(scope, ERR_STATE, "no such database");
-    if (call.pool == NULL || failures >= RUNS_MAX)
+    if (call.pool == NULL)
+        return refuse(scope, ERR_DB_RETRY,
+                      "in a transaction, the outermost one is to be run again");
+    if (failures >= RUNS_MAX)
         return refuse(scope, ERR_DB_RETRY, "the transaction was run often enough");
     return abi_handle(op_sleep(scope, pg_pool_back_off_ms(call.pool, failures)));
 }

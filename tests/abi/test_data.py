@@ -117,7 +117,7 @@ def test_answers_are_not_mixed_up(host):
 
 
 @pytest.mark.parametrize("text, reason", [
-    ("select 17", "statement count: another text has this name in the pool"),
+    ("select 17", "statement count: the pool has another text of this name, or other flags"),
     ("listen x", "statement count: ")])
 def test_statements_are_refused_at_start(start_weft, database, peer, text, reason):
     host = start_weft({"pg.main": database.settings, "upstream.partner": {"url": peer.url},

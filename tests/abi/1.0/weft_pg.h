@@ -157,11 +157,12 @@ static inline WEFT_MUST_USE weft_status weft_find_pool(weft_host *host, const ch
 #define WEFT_STMT_BINARY 4u
 
 /* Declares a statement for `db`, a pool: prepared on each session when first used, `name` is for
- * logs and metrics, `flags` are WEFT_STMT_.... WEFT_E_INVALID: the name has another text in this
- * pool, or the text can be run nowhere (BEGIN, SET, LISTEN ...). What would change a session that
- * others share (SET LOCAL, LOCK, DO, a temporary table ...) is declared, too, for transactions:
- * elsewhere its op fails with WEFT_E_INVALID, as the same text would. What is run on a temporary
- * table is not to be declared: `weft check` and a reload would not find the table. [init] */
+ * logs and metrics, `flags` are WEFT_STMT_.... WEFT_E_INVALID: the name has another text or other
+ * flags in this pool, or the text can be run nowhere (BEGIN, SET, LISTEN ...). What would change a
+ * session that others share (SET LOCAL, LOCK, DO, a temporary table ...) is declared, too, for
+ * transactions: elsewhere its op fails with WEFT_E_INVALID, as the same text would. What is run on
+ * a temporary table is not to be declared: `weft check` and a reload would not find the table.
+ * [init] */
 static inline WEFT_MUST_USE weft_status weft_declare(weft_host *host, weft_pg *db, const char *name,
                                                      const char *sql, uint32_t flags,
                                                      weft_stmt **stmt)
@@ -224,9 +225,9 @@ static inline weft_op *weft_run_sql(weft_ctx *ctx, weft_pg *db, const char *sql,
  * your savepoints different names: with two of one name, it counts as undone by a ROLLBACK TO of
  * either. What a function sets is not seen. One that is given up (canceled, or it lost a
  * weft_race()) while the transaction goes on is not canceled in the server, which would abort all
- * of it: it runs to its end, what it does counts, and what follows waits for it; with
- * weft_rollback(), or the end of the transaction's op, it is canceled. Errors as of weft_run();
- * WEFT_E_INVALID for unknown flags, too.
+ * of it: it runs to its end, what it does counts, and what follows waits for it, a nested one's
+ * weft_rollback() too; with weft_rollback() of the whole, or the end of its op, it is canceled.
+ * Errors as of weft_run(); WEFT_E_INVALID for unknown flags, too.
  * `db` may be a transaction: what is begun in it is a savepoint, without flags, whose
  * weft_rollback() undoes that part alone, and whose weft_commit() leaves the rest to the outer one,
  * whose end ends it; WEFT_E_STATE beyond 16 of them. The server has one line of savepoints, so that
@@ -465,9 +466,10 @@ static inline weft_op *weft_copy_in(weft_ctx *ctx, weft_pg *db, const char *sql)
 /* Writes bytes, copied, cut anywhere; absent or empty ones do nothing. OK once all that was written
  * has left: who awaits it is held back as the database is. The op is good until the next write. The
  * server's errors, as soon as it tells (weft_op_error() says the line), or, on a session with TLS,
- * by weft_copy_end() alone, after all else was sent in vain: WEFT_E_DB_VALUE,
- * WEFT_E_DB_CONSTRAINT, WEFT_E_DB ...; WEFT_E_OVERLOAD: more than 1 MiB would wait; WEFT_E_STATE:
- * not open, or ended. [loop] */
+ * by weft_copy_end() alone, after all else was sent in vain: WEFT_E_DB_VALUE, WEFT_E_DB_CONSTRAINT,
+ * WEFT_E_DB ...; WEFT_E_OVERLOAD: some of it waits, and with these bytes more than 1 MiB would;
+ * where nothing waits, a write of any size is taken and copied whole, and the ctx's memory limit is
+ * not asked: write what is large in pieces; WEFT_E_STATE: not open, or ended. [loop] */
 static inline weft_op *weft_copy_write(weft_op *copy, weft_str bytes)
 {
     return weft__api->pg->copy_write(copy, bytes);

@@ -88,6 +88,31 @@ static void test_what_changes_a_session_is_refused(void **state)
     check(shared, true, false);
 }
 
+/* It is neither a statement that is prepared nor one of ours that ends a transaction. */
+static void test_two_phases_are_none(void **state)
+{
+    static const struct {
+        const char *sql, *advice;
+    } texts[] = {
+        {"prepare transaction 'x'", "two-phase commit"},
+        {"COMMIT /* x */ PREPARED 'x'", "two-phase commit"},
+        {"rollback prepared 'x'", "two-phase commit"},
+        {"prepare x as select 1", "weft_declare()"},
+        {"commit", "weft_begin(), weft_commit()"},
+        {"rollback", "weft_begin(), weft_commit()"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        const char *advice = pg_is_refused(span_of(texts[i].sql));
+
+        assert_non_null(advice);
+        if (strstr(advice, texts[i].advice) == NULL)
+            fail_msg("%s: %s", texts[i].sql, advice);
+        assert_ptr_equal(pg_is_refused_in_transaction(span_of(texts[i].sql)), advice);
+    }
+}
+
 static void test_keywords_cannot_be_hidden(void **state)
 {
     static const char *const texts[] = {
@@ -369,6 +394,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_a_text_does_to_savepoints),
         cmocka_unit_test(test_what_changes_a_session_is_refused),
+        cmocka_unit_test(test_two_phases_are_none),
         cmocka_unit_test(test_keywords_cannot_be_hidden),
         cmocka_unit_test(test_no_statement_is_refused),
         cmocka_unit_test(test_all_else_is_fine),

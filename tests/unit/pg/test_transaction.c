@@ -395,6 +395,7 @@ static void test_a_broken_session_ends_it(void **state)
     assert_false(pg_maybe_applied(op)); /* without a COMMIT nothing is */
     op = start_on(world.scope, transaction, "select 1");
     assert_int_equal(pg_world_await(&world, op), ERR_DB_DOWN);
+    assert_string_equal(op->error.ptr, "the transaction's session broke");
     assert_int_equal(pg_world_await(&world, pg_rollback(transaction)), ERR_OK);
     assert_int_equal(pg_rollback(transaction)->status, ERR_STATE);
     expect_rows("0");
