@@ -190,6 +190,20 @@ static void note_sent(struct stream *stream, ssize_t taken)
         stream->progress_ms = loop_now_ms(stream->_loop);
 }
 
+/* What came of a send: how much of `bytes` is left; nothing where the stream failed. */
+static inline struct span left_of(struct stream *stream, struct span bytes, ssize_t taken)
+{
+    if (taken < 0 && errno != EAGAIN && errno != EINTR) {
+        write_failed(stream, errno);
+        return (struct span){NULL, 0};
+    }
+    note_sent(stream, taken);
+    if (taken > 0)
+        bytes = (struct span){bytes.ptr + taken, bytes.len - (size_t)taken};
+    stream->_is_blocked = bytes.len > 0;
+    return bytes;
+}
+
 /* Sends what was written; the kernel may take less. */
 static void send_out(struct stream *stream)
 {
@@ -198,15 +212,9 @@ static void send_out(struct stream *stream)
     ssize_t taken = stream->_tls == NULL
                         ? send(stream->fd, stream->out.data, stream->out.len, flags)
                         : tls_send(stream->_tls, stream->out.data, stream->out.len);
+    struct span left = left_of(stream, buf_span(&stream->out), taken);
 
-    if (taken < 0 && errno != EAGAIN && errno != EINTR) {
-        write_failed(stream, errno);
-        return;
-    }
-    if (taken > 0)
-        buf_consume(&stream->out, (size_t)taken);
-    note_sent(stream, taken);
-    stream->_is_blocked = stream->out.len > 0;
+    buf_consume(&stream->out, stream->out.len - left.len);
 }
 
 /* Files */
@@ -460,6 +468,21 @@ void stream_write(struct stream *stream, struct span bytes)
     CHECK(!stream->_file.is_on);
     buf_append(&stream->out, bytes);
     settle_later(stream);
+}
+
+void stream_write_whole(struct stream *stream, struct span bytes)
+{
+    bool is_large = bytes.len >= STREAM_WHOLE_MIN && stream->_tls == NULL;
+    ssize_t taken;
+
+    if (is_large && is_writable(stream) && stream->out.len == 0 && !stream->_is_blocked) {
+        CHECK(!stream->_is_shut);
+        CHECK(!stream->_file.is_on);
+        taken = send(stream->fd, bytes.ptr, bytes.len, MSG_NOSIGNAL);
+        bytes = left_of(stream, bytes, taken);
+        settle_later(stream);
+    }
+    stream_write(stream, bytes);
 }
 
 void stream_flush(struct stream *stream)

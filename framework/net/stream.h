@@ -1,8 +1,8 @@
 /* net/stream.h - a connected socket with borrowed buffers: bytes in, bytes out.
  *
  * One recv a readiness (level-triggered, no second read to see EAGAIN); what is written during a
- * turn is sent once, at its end. While nothing is buffered the stream holds no storage: an idle
- * connection costs its struct. With TLS below, it is the same.
+ * turn is sent once, at its end, but for large wholes, which go at once. While nothing is buffered
+ * the stream holds no storage: an idle connection costs its struct. With TLS below, it is the same.
  *
  *   OPEN ──▶ ENDED (the peer sent FIN; writing goes on) ──▶ FAILED (reset, timeout, write error)
  *
@@ -104,6 +104,13 @@ const char *stream_problem(const struct stream *stream);
 /* Copies `bytes` behind what is unsent; goes out at the end of the turn. Ignored on a failed
  * stream; not after stream_shutdown() (checked). */
 void stream_write(struct stream *stream, struct span bytes);
+
+/* The same, for all that is to be written in a while: where it is STREAM_WHOLE_MIN bytes or more
+ * and nothing is unsent, the kernel is offered it at once, and what it takes is not copied. Not for
+ * pieces of more: who sees that nothing is unsent after each would write on and on. */
+void stream_write_whole(struct stream *stream, struct span bytes);
+
+enum { STREAM_WHOLE_MIN = 16384 };
 
 /* Something was written to stream->out directly: sends at the end of the turn. */
 void stream_flush(struct stream *stream);

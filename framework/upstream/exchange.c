@@ -334,7 +334,7 @@ void exchange_start(struct exchange *exchange, struct span request, bool is_head
     http_parser_answers_head(&exchange->_parser, is_head);
     timer_start(exchange->_shared->loop, &exchange->_timer, waiting_ms(exchange->_shared->options),
                 on_time);
-    stream_write(stream, request);
+    stream_write_whole(stream, request);
 }
 
 void exchange_open(struct exchange *exchange)

@@ -98,6 +98,34 @@ static void test_canceled_when_sent(void **state)
     assert_int_equal(place->counts->canceled, 4);
 }
 
+static bool peer_has_bytes(int fd)
+{
+    char byte;
+
+    return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
+/* Of a large request the kernel has taken some; the rest is nobody's any more. */
+static void test_canceled_with_some_of_it_sent(void **state)
+{
+    static char body[8 << 20];
+    struct place *place = *state;
+
+    for (int turns = 0; turns < 3; turns++) {
+        struct op *op = place_call(place, "POST", (struct span){body, sizeof body}, 0);
+        int fd = peer_accept(&place->peer);
+
+        while (!peer_has_bytes(fd))
+            run_turns(place->world.loop, 1);
+        run_turns(place->world.loop, (uint32_t)turns);
+        assert_canceled(place, op);
+        assert_int_equal(place->counts->connections, 0);
+        place_renew_scope(place, 0); /* where its bytes were */
+        run_turns(place->world.loop, 3);
+        close_fd(&fd);
+    }
+}
+
 /* What a canceled call leaves free goes to the next in line. */
 static void test_canceled_makes_room(void **state)
 {
@@ -175,6 +203,7 @@ int main(void)
         TEST(test_canceled_while_connecting),
         TEST(test_canceled_while_connecting_hangs),
         TEST(test_canceled_when_sent),
+        TEST(test_canceled_with_some_of_it_sent),
         TEST(test_canceled_makes_room),
         TEST(test_canceled_with_its_scope),
         TEST(test_more_than_the_scope_may_hold),
