@@ -12,12 +12,13 @@ Run by itself, this says whether arguments make sense and does nothing else: bef
 import argparse
 import sys
 
-from workloads import WORKLOADS
+from workloads import COUNTED
 
 SECTIONS = ["guard", "cost", "scale", "overload", "faults"]
 GUARD = """./run bench guard: instructions of a request against the stored ones (guard.json); 5 % more is a failure.
 
-    ./run bench guard                       those of W1, W3, W7, W8 and W9; exit code 1 where one has become dearer
+    ./run bench guard                       those of W1, W1log, W3, W7, W8 and W9; exit code 1 where one has become
+                                            dearer, or makes a system call or an allocation more
     ./run bench guard --strict              the same, with another compiler or library, too
     ./run bench guard --store [CHANGE]      those of all workloads are the stored ones from now on; before and after are
                                             printed as rows of README.md
@@ -54,8 +55,8 @@ def _sections(text):
 
 
 def _workload(name):
-    if name not in WORKLOADS:
-        raise argparse.ArgumentTypeError(f"no workload {name}; there are: {', '.join(WORKLOADS)}")
+    if name not in COUNTED:
+        raise argparse.ArgumentTypeError(f"no workload {name}; there are: {', '.join(COUNTED)}")
     return name
 
 

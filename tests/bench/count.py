@@ -8,6 +8,7 @@ import time
 
 import cost
 import stage
+import workloads
 
 _MALLOC = re.compile(r"(__libc_)?(malloc|calloc|realloc|free|memalign|posix_memalign|aligned_alloc)(@.*)?$"
                      r"|_int_(malloc|free)")
@@ -19,9 +20,18 @@ _AT_REST = 500_000   # instructions a second: there are some 60,000; a session t
 # is the master that looks for stalls, and whether there is an overload is asked for each request, but with 0.
 UNHURRIED = {"server": {"stall_warn": 0, "stall_kill": 0, "shed_after": "10s"}}
 
+TRACED = 500   # requests on one connection whose system calls are counted
 
 ALLOCATIONS = ("calls", "malloc")   # among parse()'s functions: no instructions, but how often memory was asked for
 _ALLOCATION = 100                   # what one counts for in Count.even
+
+
+def with_changes(changes):
+    """Sections of a host that is counted: UNHURRIED, and these beside it."""
+    made = {section: dict(keys) for section, keys in UNHURRIED.items()}
+    for section, keys in (changes or {}).items():
+        made.setdefault(section, {}).update(keys)
+    return made
 
 
 class Count:
@@ -104,9 +114,10 @@ def quietest(window):
 
 class Counter:
     """A host under callgrind, of the stage that it was given; count() as often as you like. `changes` are sections, as
-    for Stage.weft(); `env` is for it alone, such as LD_PRELOAD."""
+    for Stage.weft(); `env` is for it alone, such as LD_PRELOAD; `idle` another one's, whose worker does the same when
+    nobody asks."""
 
-    def __init__(self, made, changes=None, env=None):
+    def __init__(self, made, changes=None, env=None, idle=None):
         self.stage = made
         self.prefix = made.folder / "vgdb"
         for old in made.folder.glob("callgrind.out*"):
@@ -115,10 +126,11 @@ class Counter:
                    f"--vgdb-prefix={self.prefix}", f"--callgrind-out-file={made.folder}/callgrind.out.%p"]
         if env:
             wrapper = ["env", *(f"{name}={value}" for name, value in env.items()), *wrapper]
-        self.host = made.weft({**UNHURRIED, **(changes or {})}, name="counted", wrapper=wrapper, cpus=None)
+        self.host = made.weft(with_changes(changes), name="counted", wrapper=wrapper, cpus=None)
         self.worker = self.host.workers()[0]
         self._dumps = 0
-        self._idle = None   # by function, instructions a second of a worker that nobody asks
+        self._is_on = False
+        self.idle = idle   # by function, instructions a second of a worker that nobody asks; None until counted
 
     def _control(self, *arguments):
         command = ["callgrind_control", f"--vgdb-prefix={self.prefix}", *arguments, str(self.worker)]
@@ -140,39 +152,53 @@ class Counter:
     def _begin(self):
         self._control("--instr=on")
         self._during(time.sleep, 0.1)
-        found, seconds = quietest(lambda: self._during(time.sleep, _IDLE_S))
-        self._idle = {key: instructions / seconds for key, instructions in found.items()}
+        self._is_on = True
+        if self.idle is None:
+            found, seconds = quietest(lambda: self._during(time.sleep, _IDLE_S))
+            self.idle = {key: instructions / seconds for key, instructions in found.items()}
 
     def _batch(self, client, ask, requests):
         found, seconds = self._during(ask, client, requests)
-        for key, instructions in self._idle.items():
+        for key, instructions in self.idle.items():
             found[key] = max(0, found[key] - instructions * seconds)
         return Count(found, requests)
 
     def count(self, workload, requests=300, batches=3):
         """The Count of the cheapest batch. What a worker does without requests in that time, timers that tick by the
         clock, is not counted: how long a batch takes says nothing here."""
-        path = cost.WORKLOADS[workload][0]
-        return self.count_asking(lambda client, times: self.stage.ask(client, path, times), requests, batches)
+        path, in_flight, _ = workloads.look_up(workload)
+        return self.count_asking(lambda client, times: self.stage.ask(client, path, times, in_flight), requests,
+                                 batches)
 
     def count_asking(self, ask, requests=300, batches=3):
         """The same of whatever ask(client, times) does so many times."""
         with self.host.connect(30) as client:
             ask(client, 300)
             put_first(self.stage, self.worker)
-            if self._idle is None:
+            if not self._is_on:
                 self._begin()
             ask(client, 20)
             found = [self._batch(client, ask, requests) for _ in range(batches)]
         return min(found, key=lambda count: count.total)
 
 
+def count_all(made, names, requests=300, batches=3):
+    """{workload: Count}. What a worker does when nobody asks is counted once for all hosts: nothing is logged then."""
+    found, idle = {}, None
+    for changes, group in workloads.by_host(names):
+        counter = Counter(made, changes, idle=idle)
+        found.update((workload, counter.count(workload, requests, batches)) for workload in group)
+        idle = counter.idle
+        made.end(counter.host)
+    return {name: found[name] for name in names}
+
+
 def _ask_traced(made, host, client, workload, connections):
     """Asks, one after the other or by wrk, and returns how often; raises where one is not answered as it should."""
-    path, in_flight, _ = cost.WORKLOADS[workload]
+    path, in_flight, _ = workloads.look_up(workload)
     if connections == 1:
-        made.ask(client, path, 1000)
-        return 1000
+        made.ask(client, path, TRACED, in_flight)
+        return TRACED
     load = made.wrk(host.port, path, connections, 2, in_flight)
     if load.bad:
         raise RuntimeError(f"{workload}: {load.bad} of {load.requests} requests were not answered")
@@ -181,7 +207,7 @@ def _ask_traced(made, host, client, workload, connections):
 
 def syscalls(made, host, workload, connections=1):
     """System calls a request of a host's first worker, {name: calls}; from more connections than one, by wrk."""
-    path = cost.WORKLOADS[workload][0]
+    path = workloads.look_up(workload)[0]
     worker, outcome = host.workers()[0], made.folder / "strace.txt"
     made.warm(host, path)
     with host.connect(30) as client, subprocess.Popen(
@@ -203,12 +229,14 @@ def syscalls(made, host, workload, connections=1):
 def main(options):
     """What `./run bench syscalls W3 W8` does."""
     with stage.Stage("syscalls") as made:
-        host = made.weft(UNHURRIED)
-        for workload in options.workloads or cost.WORKLOADS:
-            for connections in (1, cost.CONNECTIONS) if cost.WORKLOADS[workload][1] == 1 else (cost.CONNECTIONS,):
-                found = syscalls(made, host, workload, connections)
-                most = sorted(found.items(), key=lambda item: -item[1])
-                named = ", ".join(f"{name} {calls:.2f}" for name, calls in most if calls >= 0.005)
-                print(f"{workload}, {connections} connections: {sum(found.values()):.2f} a request: {named}",
-                      flush=True)
+        for changes, group in workloads.by_host(options.workloads or workloads.COUNTED):
+            host = made.weft(with_changes(changes))
+            for workload in group:
+                for connections in (1, cost.CONNECTIONS):
+                    found = syscalls(made, host, workload, connections)
+                    most = sorted(found.items(), key=lambda item: -item[1])
+                    named = ", ".join(f"{name} {calls:.2f}" for name, calls in most if calls >= 0.005)
+                    print(f"{workload}, {connections} connections: {sum(found.values()):.2f} a request: {named}",
+                          flush=True)
+            made.end(host)
     return 0

@@ -11,10 +11,12 @@ import subprocess
 import count
 import stage
 import table
+import workloads
 
 NAME = "guard"
-WORKLOADS = ["W1", "W3", "W7", "W8", "W9"]   # that are judged; table.WORKLOADS are stored
-SHARE = 0.05            # of the stored figure that it may grow
+WORKLOADS = ["W1", "W1log", "W3", "W7", "W8", "W9"]   # that are judged; workloads.COUNTED are stored
+SHARE = 0.05            # of the stored instructions that they may grow
+MORE = 0.3              # system calls on one connection, allocations: one for each request is less than SHARE
 STORED = stage.HERE / "guard.json"
 _NAMED = 8              # functions that a failure names
 _KEPT = 20              # instructions a request from which on a function is stored
@@ -40,16 +42,16 @@ def made_of(build=stage.place.BUILD):
 
 def to_json(counts, calls, made):
     """What is stored of a run; `calls`: as table.take_calls() has them. Functions are for what a failure says."""
-    workloads = {}
+    kept = {}
     for workload, found in counts.items():
         parts = {part: round(cost) for part, cost in table.parts_of(found).items()}
-        workloads[workload] = {"total": round(found.even), "parts": parts,
-                               "calls": [round(number, 2) for number in calls[workload]]}
+        kept[workload] = {"total": round(found.even), "parts": parts, "allocations": round(found.allocations, 2),
+                          "calls": [round(number, 2) for number in calls[workload]]}
         if workload in WORKLOADS:
             functions = {f"{part} {name}": round(cost) for (part, name), cost in found.functions.items()
                          if cost >= _KEPT}
-            workloads[workload]["functions"] = dict(sorted(functions.items()))
-    return {"made of": made, "workloads": workloads}
+            kept[workload]["functions"] = dict(sorted(functions.items()))
+    return {"made of": made, "workloads": kept}
 
 
 def grown(stored, found):
@@ -62,16 +64,56 @@ def grown(stored, found):
     return sorted(changes, key=lambda change: change[1] - change[2])[:_NAMED]
 
 
-def judge(workload, stored, found):
-    """Whether a workload is no dearer than it may be, and what there is to say."""
-    share = found.even / stored["total"] - 1
-    text = f"{workload}: {found.even:,.0f} instructions a request, {stored['total']:,} stored ({share:+.1%})"
-    if share > SHARE:
-        lines = [f"    {name}: {before:,} -> {now:,}" for name, before, now in grown(stored, found)]
-        return False, "\n".join([text + f": more than {SHARE:.0%} dearer; what has grown most:", *lines])
-    if share < -SHARE:
-        text += ": cheaper; store that with ./run bench guard --store"
-    return True, text
+def figures(found, calls):
+    """What is judged of a workload: of its Count, and its system calls on one connection."""
+    return {"instructions": found.even, "system calls": calls, "allocations": found.allocations}
+
+
+def figures_stored(stored):
+    """The same of what is stored of it."""
+    return {"instructions": stored["total"], "system calls": stored["calls"][0], "allocations": stored["allocations"]}
+
+
+def _slack(kind, before):
+    """By how much a figure may differ from the stored one."""
+    return SHARE * before if kind == "instructions" else MORE
+
+
+def text_of(now, before=None):
+    """Figures, beside those that are stored."""
+    texts = []
+    for kind, figure in now.items():
+        form = ",.0f" if kind == "instructions" else ".2f"
+        text = f"{figure:{form}} {kind}"
+        if before is not None:
+            text += f", {before[kind]:{form}} stored"
+        if before is not None and kind == "instructions":
+            text += f" ({figure / before[kind] - 1:+.1%})"
+        texts.append(text)
+    return "; ".join(texts)
+
+
+def dearer(before, now):
+    """The kinds of figures that are more than they may be."""
+    return [kind for kind in now if now[kind] > before[kind] + _slack(kind, before[kind])]
+
+
+def cheaper(before, now):
+    """Those that are so much less that a regression has room to hide."""
+    return [kind for kind in now if now[kind] < before[kind] - _slack(kind, before[kind])]
+
+
+def judge(workload, stored, found, calls):
+    """Whether a workload is no dearer than it may be, and the lines to print."""
+    before, now = figures_stored(stored), figures(found, calls)
+    lines, more = [f"{workload}: {text_of(now, before)}"], dearer(before, now)
+    if more:
+        lines[0] += f": more {' and '.join(more)} than may be"
+    if "instructions" in more:
+        lines += [f"    {name}: {before:,} -> {now:,}" for name, before, now in grown(stored, found)]
+    if "system calls" in more:
+        lines.append(f"    which: ./run bench syscalls {workload}")
+    return not more, lines
 
 
 def differences(stored, made):
@@ -81,20 +123,27 @@ def differences(stored, made):
             if kept.get(key) != now]
 
 
-def compare(stored, counts, made, is_strict=False):
-    """Whether all is well, and the lines to print. Where the figures are of something else they say little, and nothing
-    is judged; but to be strict is to do so: what guards must not fall silent with the next update of a library."""
+def compare(stored, counts, calls, made, is_strict=False):
+    """Whether all is well, and the lines to print; `calls`: on one connection, by workload. Where the figures are of
+    something else they say little, and nothing is judged; but to be strict is to do so: what guards must not fall
+    silent with the next update of a library."""
     others = differences(stored, made)
     if others and not is_strict:
-        lines = [f"{workload}: {found.even:,.0f} instructions a request" for workload, found in counts.items()]
+        lines = [f"{workload}: {text_of(figures(found, calls[workload]))}" for workload, found in counts.items()]
         return True, [*lines, *others, "not compared"]
-    judged = [judge(workload, stored["workloads"][workload], found) for workload, found in counts.items()]
-    is_fine, lines = all(is_fine for is_fine, _ in judged), [text for _, text in judged]
+    kept, is_fine, lines = stored["workloads"], True, []
+    for workload, found in counts.items():
+        is_held, told = judge(workload, kept[workload], found, calls[workload])
+        is_fine, lines = is_fine and is_held, lines + told
     if others and is_fine:
         lines += [*others, "compared all the same (--strict)"]
     elif others:
         lines += [*others, "If that is why: store figures of a tree whose costs are known, the last one that passed,",
                   'built here: ./run bench guard --store "another compiler or library"']
+    less = [name for name, found in counts.items() if cheaper(figures_stored(kept[name]), figures(found, calls[name]))]
+    if less:
+        lines += [f"### CHEAPER than stored: {', '.join(less)}. Until that is stored as much may come back unseen:",
+                  '### ./run bench guard --store "what has made it cheaper"']
     return is_fine, lines
 
 
@@ -104,9 +153,14 @@ def read_stored():
     return json.loads(STORED.read_text(encoding="utf-8"))
 
 
-def take(made, workloads, requests=300, batches=3):
-    counter = count.Counter(made)
-    return {workload: counter.count(workload, requests, batches) for workload in workloads}
+def take_calls(made, stored):
+    """System calls on one connection by workload; again where they are too many, since a busy machine makes some."""
+    calls = {name: one for name, (one,) in table.take_calls(made, WORKLOADS, (1,)).items()}
+    many = [name for name in WORKLOADS if name in stored["workloads"] and
+            calls[name] > stored["workloads"][name]["calls"][0] + MORE]
+    for name, (one,) in table.take_calls(made, many, (1,)).items():
+        calls[name] = min(calls[name], one)
+    return calls
 
 
 def store(change, counts, calls):
@@ -139,7 +193,7 @@ def run(made, quick):
     stored = read_stored()
     is_same = not differences(stored, made_of())
     rows = []
-    for workload, found in take(made, WORKLOADS, 100 if quick else 300, 1 if quick else 3).items():
+    for workload, found in count.count_all(made, WORKLOADS, 100 if quick else 300, 1 if quick else 3).items():
         most = stored["workloads"][workload]["total"] * (1 + SHARE) if is_same else 0
         whole = sum(cost for part, cost in found.parts.items() if part.startswith("weft/"))
         value = f"{found.even:,.0f} instructions, {whole:,.0f} of them weft's own"
@@ -149,16 +203,20 @@ def run(made, quick):
 
 
 def main(options):
+    stored, calls = read_stored(), {}
     with stage.Stage(NAME) as made:
-        counts = take(made, options.split or (table.WORKLOADS if options.store else WORKLOADS))
-        calls = table.take_calls(made, table.WORKLOADS) if options.store else None
+        counts = count.count_all(made, options.split or (workloads.COUNTED if options.store else WORKLOADS))
+        if options.store:
+            calls = table.take_calls(made, workloads.COUNTED)
+        elif not options.split:
+            calls = take_calls(made, stored)
     if options.split:
         print_split(counts)
         return 0
     if options.store:
         print("\n".join(store(options.store, counts, calls)))
         return 0
-    is_fine, lines = compare(read_stored(), counts, made_of(), options.strict)
+    is_fine, lines = compare(stored, counts, calls, made_of(), options.strict)
     print("\n".join(lines))
     return 0 if is_fine else 1
 

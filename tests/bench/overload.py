@@ -1,7 +1,7 @@
-"""Section: what becomes of load beyond capacity, with the settings that a user has who sets none. For the worker's CPU,
-a pool's sessions and an upstream's connections: how much can be done is measured by closed loops; then 50, 90, 120 and
-200 % of that come by chance, whatever the server does. As much must be done as can be, what is done must be done in
-time, and the rest must be told so early."""
+"""Section: what becomes of load beyond capacity, with the settings that a user has who sets none, but that the access
+log goes into a file and not to stderr. For the worker's CPU, a pool's sessions and an upstream's connections: how much
+can be done is measured by closed loops; then 50, 90, 120 and 200 % of that come by chance, whatever the server does. As
+much must be done as can be, what is done must be done in time, and the rest must be told so early."""
 import collections
 import sys
 
@@ -131,7 +131,7 @@ def _possible(loader, host, case, seen, quick):
 
 
 def _run_case(stage, loader, case, upstream, quick):
-    changes = {**case.changes}
+    changes = {"server": {"access_log": "access.log"}, **case.changes}
     changes.setdefault("upstream.quotes", {})["url"] = f"http://127.0.0.1:{upstream.port}"
     host = stage.weft(changes, name="overload")
     stage.warm(host, case.path, 20)

@@ -2,11 +2,10 @@
 import cost
 import count
 import stage
+import workloads
 
 PARTS = ["llhttp", "libpq", "libc", "malloc", "plugin"]
 ROOMS = ["base", "loop", "observe", "task", "net", "http", "pg", "upstream", "plugin", "server"]
-# Those of which each request is one of its own.
-WORKLOADS = [workload for workload, (_, in_flight, _) in cost.WORKLOADS.items() if in_flight == 1]
 _SAME, _SAME_SHARE = 0.1, 0.005   # what is no change: of a count of calls, and of instructions
 _TOLD, _TOLD_CALLS = 0.01, 0.2    # of a request's instructions, and calls: from what change on a workload has a row
 
@@ -75,18 +74,19 @@ def by_room(counts):
     return lines
 
 
-def take_calls(made, workloads):
+def take_calls(made, names, connections=(1, cost.CONNECTIONS)):
     """System calls a request on one connection and on many, by workload."""
-    host = made.weft(count.UNHURRIED)
-    return {workload: [sum(count.syscalls(made, host, workload, connections).values())
-                       for connections in (1, cost.CONNECTIONS)] for workload in workloads}
+    found = {}
+    for changes, group in workloads.by_host(names):
+        host = made.weft(count.with_changes(changes))
+        for name in group:
+            found[name] = [sum(count.syscalls(made, host, name, number).values()) for number in connections]
+        made.end(host)
+    return {name: found[name] for name in names}
 
 
 def main(_):
     with stage.Stage("table") as made:
-        counter = count.Counter(made)
-        counts = {workload: counter.count(workload) for workload in WORKLOADS}
-        made.end(counter.host)
-        calls = take_calls(made, WORKLOADS)
+        counts, calls = count.count_all(made, workloads.COUNTED), take_calls(made, workloads.COUNTED)
     print("\n".join([*by_part(counts, calls), "", *by_room(counts)]))
     return 0

@@ -1,6 +1,6 @@
 """Goal: the benchmark's tools do what they say. A table is complete whatever a section does, wrong arguments are
 refused, the stage brings up the host, the database and the upstream with every workload's answer right, and the guard
-fails where a request has become 5 % dearer."""
+fails where a request has become 5 % dearer, or makes a system call or an allocation more."""
 import json
 import re
 import shutil
@@ -24,6 +24,7 @@ import guard  # noqa: E402
 import scale  # noqa: E402
 import stage  # noqa: E402
 import table  # noqa: E402
+import workloads  # noqa: E402
 
 
 @pytest.fixture
@@ -371,24 +372,32 @@ def test_k1_counts_heads_that_come_in_pieces(made):
                 assert client.read_answer().body == b"Hello, World!"
 
 
-def counted(**functions):
-    """A Count of ten requests with these functions in room http, instructions a request."""
-    return count.Count({("weft/http", name): instructions * 10 for name, instructions in functions.items()}, 10)
+def counted(allocations=0, **functions):
+    """A Count of ten requests with these functions in room http, instructions a request, and so many allocations."""
+    found = {("weft/http", name): instructions * 10 for name, instructions in functions.items()}
+    return count.Count({**found, count.ALLOCATIONS: allocations * 10}, 10)
 
 
 @pytest.fixture
 def stored(tmp_path, monkeypatch):
-    """A function that stores figures and has the guard find others: the outcome of its main()."""
+    """A function that stores figures and has the guard find others: the outcome of its main(). `calls`: system calls of
+    the second run, in each look for them."""
     monkeypatch.setattr(guard, "STORED", tmp_path / "guard.json")
     monkeypatch.setattr(guard, "made_of", lambda: {"compiler": "gcc 12", "libpq": "libpq 15.1"})
     monkeypatch.setattr(stage, "WORK", tmp_path)
 
-    def judge(before, now, *asked):
+    def judge(before, now, *asked, calls=(6,)):
+        looks = iter([6, *calls])
+
+        def take_calls(_, names, connections=(1, 64)):
+            one = next(looks) if names else 0
+            return {name: [one, 3.14159][:len(connections)] for name in names}
+
+        monkeypatch.setattr(table, "take_calls", take_calls)
         for counts, given in ((before, ["--store"]), (now, asked)):
-            monkeypatch.setattr(guard, "take",
-                                lambda _, workloads, counts=counts: {workload: counts for workload in workloads})
-            monkeypatch.setattr(table, "take_calls", lambda _, workloads: {name: [6, 3.14159] for name in workloads})
+            monkeypatch.setattr(count, "count_all", lambda _, names, counts=counts: dict.fromkeys(names, counts))
             status = bench.main(["guard", *given])
+        assert next(looks, None) is None
         return status
     return judge
 
@@ -399,8 +408,9 @@ def test_what_has_become_dearer_fails_and_is_named(stored, capsys):
     capsys.readouterr()
     assert stored(before, counted(parse=5990, route=3310, write=1000, hash=210)) == 1
     told = capsys.readouterr().out
-    for workload in ("W1", "W3", "W7", "W8", "W9"):
-        assert f"{workload}: 10,510 instructions a request, 10,000 stored (+5.1%): more than 5% dearer" in told
+    for workload in ("W1", "W1log", "W3", "W7", "W8", "W9"):
+        assert f"{workload}: 10,510 instructions, 10,000 stored (+5.1%); " in told
+    assert told.count(" 0.00 allocations, 0.00 stored: more instructions than may be\n") == 6
     assert told.index("weft/http route: 3,000 -> 3,310") < told.index("weft/http hash: 0 -> 210")
     assert "weft/http parse" not in told and "weft/http write" not in told
 
@@ -422,12 +432,41 @@ def test_an_allocation_has_a_fixed_price(stored):
     assert stored(asking(5000, 20), asking(5000, 67)) == 1
 
 
-def test_what_has_become_cheaper_is_to_be_stored(stored, capsys):
-    before, now = counted(parse=6000, route=4000), counted(parse=6000, route=3000)
-    assert stored(before, now) == 0
-    assert "W1: 9,000 instructions a request, 10,000 stored (-10.0%): cheaper; store that" in capsys.readouterr().out
-    assert stored(now, now) == 0
-    assert "cheaper" not in capsys.readouterr().out
+def test_a_system_call_more_fails_though_it_is_few_instructions(stored, capsys):
+    same = counted(parse=10000)
+    assert stored(same, same, calls=[6.25]) == 0
+    assert stored(same, same, calls=[7, 6.1]) == 0   # the second look is at a quieter machine
+    capsys.readouterr()
+    assert stored(same, same, "--strict", calls=[7, 6.9]) == 1
+    told = capsys.readouterr().out
+    assert "; 6.90 system calls, 6.00 stored; 0.00 allocations, 0.00 stored: more system calls than may be" in told
+    assert "    which: ./run bench syscalls W1\n" in told
+
+
+def test_an_allocation_more_fails_though_it_is_few_instructions(stored, capsys):
+    assert stored(counted(6, parse=10000), counted(6.1, parse=10000)) == 0
+    capsys.readouterr()
+    assert stored(counted(0, parse=10000), counted(1, parse=10000)) == 1
+    assert "(+1.0%); 6.00 system calls, 6.00 stored; 1.00 allocations, 0.00 stored: more allocations" in \
+        capsys.readouterr().out
+    assert stored(counted(0, parse=1000), counted(1, parse=1000), calls=[7, 7]) == 1
+    assert ": more instructions and system calls and allocations than may be" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("given", [[], ["--strict"]])
+def test_what_has_become_cheaper_is_to_be_stored(stored, capsys, given):
+    """And told where it is read: at the end."""
+    before, now = counted(2, parse=6000, route=4000), counted(2, parse=6000, route=3000)
+    assert stored(before, now, *given) == 0
+    told = capsys.readouterr().out
+    assert "W1: 9,200 instructions, 10,200 stored (-9.8%); " in told
+    assert "\n### CHEAPER than stored: W1, W1log, W3, W7, W8, W9. Until" in told
+    assert told.splitlines()[-1] == '### ./run bench guard --store "what has made it cheaper"'
+    for calls, allocations in ((5, 2), (6, 1)):
+        assert stored(before, counted(allocations, parse=6000, route=4000), *given, calls=[calls]) == 0
+        assert "### CHEAPER" in capsys.readouterr().out
+    assert stored(now, now, *given) == 0
+    assert "CHEAPER" not in capsys.readouterr().out
 
 
 def test_what_is_stored_is_told_as_rows(stored, capsys):
@@ -437,7 +476,7 @@ def test_what_is_stored_is_told_as_rows(stored, capsys):
     assert ("| routes are found sooner | W1 | 10,000 → 9,000 | 0 | 0 | 0 | 0 | 0 | **10,000 → 9,000** | 6.00 | 3.14 |"
             in lines)
     assert "|  | W6 | 10,000 → 9,000 | 0 | 0 | 0 | 0 | 0 | **10,000 → 9,000** | 6.00 | 3.14 |" in lines
-    assert len([line for line in lines if " | W" in line]) == 9
+    assert len([line for line in lines if " | W" in line]) == len(workloads.COUNTED) == 11
     assert len({line.count("|") for line in lines if line.startswith("|")}) == 1
 
 
@@ -460,7 +499,9 @@ def test_another_compiler_or_library_is_compared_only_where_that_is_strict(store
     assert stored(counted(parse=1000), counted(parse=1000), "--strict") == 0
 
     def take(parse):
-        monkeypatch.setattr(guard, "take", lambda _, names: {name: counted(parse=parse) for name in names})
+        monkeypatch.setattr(count, "count_all", lambda _, names: dict.fromkeys(names, counted(parse=parse)))
+        monkeypatch.setattr(table, "take_calls",
+                            lambda _, names, connections=(1, 64): {name: [6, 3][:len(connections)] for name in names})
         capsys.readouterr()
 
     for made in ({"compiler": "gcc 13", "libpq": "libpq 15.1"}, {"compiler": "gcc 12", "libpq": "libpq 15.2"}):
@@ -468,12 +509,14 @@ def test_another_compiler_or_library_is_compared_only_where_that_is_strict(store
         take(2000)
         assert bench.main(["guard"]) == 0
         told = capsys.readouterr().out
-        assert "W1: 2,000 instructions a request" in told and told.endswith("not compared\n")
+        assert "W1: 2,000 instructions; 6.00 system calls; 0.00 allocations\n" in told
+        assert told.endswith("not compared\n")
         assert ("compiler: gcc 13; the stored figures are of gcc 12" in told) == (made["compiler"] == "gcc 13")
         assert ("libpq: libpq 15.2; the stored figures are of libpq 15.1" in told) == (made["libpq"] == "libpq 15.2")
         assert bench.main(["guard", "--strict"]) == 1
         told = capsys.readouterr().out
-        assert "more than 5% dearer" in told and "If that is why" in told and "./run bench guard --store" in told
+        assert "more instructions than may be" in told
+        assert "If that is why" in told and "./run bench guard --store" in told
         take(1040)
         assert bench.main(["guard", "--strict"]) == 0
         assert capsys.readouterr().out.endswith("compared all the same (--strict)\n")
@@ -502,7 +545,8 @@ def test_the_compiler_is_the_build_s(made):
 
 def test_the_stored_figures_are_whole():
     kept = guard.read_stored()
-    assert list(kept["workloads"]) == table.WORKLOADS and set(guard.WORKLOADS) < set(table.WORKLOADS)
+    assert list(kept["workloads"]) == workloads.COUNTED and set(guard.WORKLOADS) < set(workloads.COUNTED)
+    assert kept["workloads"]["W1"]["allocations"] == kept["workloads"]["W7"]["allocations"] == 0
     assert all(kept["made of"][key] for key in ("compiler", "libc", "libpq"))
     for one in kept["workloads"].values():
         assert len(one["calls"]) == 2 and list(one["parts"]) == ["weft", *table.PARTS]
@@ -546,13 +590,35 @@ def test_system_calls_are_counted(made, host):
         pytest.skip("strace is not installed")
     found = count.syscalls(made, host, "W1")
     assert found["sendto"] == pytest.approx(1, abs=0.05)
-    assert found["recvfrom"] >= 0.99
+    assert found["recvfrom"] >= 0.99 and found.get("write", 0) < 0.5
+    together = count.syscalls(made, host, "W1x16")
+    assert together["sendto"] == pytest.approx(1 / 16, abs=0.01) and together["recvfrom"] < 0.2
+
+
+def test_the_access_log_is_counted_with_what_it_is_about(made):
+    """Its host writes a line for each request, into a file of its own run alone."""
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed")
+    for _ in range(2):
+        calls = table.take_calls(made, ["W1", "W1log"], (1,))
+        assert list(calls) == ["W1", "W1log"] and calls["W1log"][0] == pytest.approx(calls["W1"][0] + 1, abs=0.5)
+        lines = (made.folder / "weft" / "access.log").read_text().splitlines()
+        assert len(lines) == 200 + count.TRACED and all("path=/plaintext" in line for line in lines)
 
 
 def test_a_workload_that_there_is_not_is_refused(capsys):
     with pytest.raises(SystemExit):
         bench.main(["syscalls", "W17"])
-    assert "no workload W17; there are: W1, " in capsys.readouterr().err
+    assert "no workload W17; there are: W1, W1x16, " in capsys.readouterr().err
+
+
+def test_workloads_are_put_together_by_their_host():
+    assert workloads.by_host(["W3", "W1log", "W1x16"]) == [({}, ["W3", "W1x16"]),
+                                                           (workloads.VARIANTS["W1log"][1], ["W1log"])]
+    assert workloads.look_up("W1x16")[:2] == ("/plaintext", 16)
+    assert count.with_changes(workloads.look_up("W1log")[2])["server"] == {**count.UNHURRIED["server"],
+                                                                           "access_log": "access.log"}
+    assert "access_log" not in count.UNHURRIED["server"]
 
 
 def test_the_tables_have_each_part_and_room():
