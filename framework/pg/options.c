@@ -84,7 +84,8 @@ static const struct field fields[] = {
     {"stream_timeout", FIELD_MS, AT(stream_timeout_ms), "60s", 10, 86400000, NULL, FIELD_PER_WORKER,
      "The longest that a stream of rows or a COPY may stand still, whoever it waits for: the "
      "server, the client, the plugin; then it is given up. Neither is bound by "
-     "statement_timeout."},
+     "statement_timeout; but behind a pooler (prepared = off) the role's own ends it, unless it is "
+     "on a transaction."},
     {"notify_queue", FIELD_UINT, AT(notify_queue), "1000", 1, 100000, NULL, FIELD_PER_WORKER,
      "Notifications of a channel (NOTIFY) that are kept for who listens and has not come to them. "
      "Beyond that the oldest go, and who has missed them is told."},

@@ -175,7 +175,7 @@ static inline WEFT_MUST_USE weft_status weft_declare(weft_host *host, weft_pg *d
 /* Runs a declared statement on its pool or on a transaction of that pool. WEFT_E_DB_... and
  * WEFT_E_DB as weft.h has them; WEFT_E_DEADLINE: statement_timeout of [pg.NAME], too;
  * WEFT_E_INVALID: more than 64 parameters, a statement of another pool, or one for transactions
- * outside of one; WEFT_E_STATE: the transaction has ended.
+ * outside of one; WEFT_E_STATE: the transaction has ended, or one that was begun in it is open.
  * Statements on a pool run in any order beside one another; those on a transaction in theirs. Where
  * one has failed, those behind it are refused with WEFT_E_DB, or with WEFT_E_DB_RETRY where that is
  * what the first one failed with, and so is weft_commit().
@@ -390,8 +390,9 @@ static inline uint32_t weft_maybe_applied(weft_op *op) { return weft__api->pg->m
  * Nothing is read from the database while nobody pulls. A stream has a session for itself until its
  * end; on a transaction nothing else can run until then (WEFT_E_STATE). statement_timeout is not
  * for it: what bounds it are the ctx's budget (give the route a timeout_ms that fits) and, where it
- * stands still, stream_timeout of [pg.NAME]. The server sends rows in pieces of 8 KB, so that a row
- * may come later than it was made. */
+ * stands still, stream_timeout of [pg.NAME]. With prepared = off (a pooler), that of the role ends
+ * it all the same: a long one is to be opened on a transaction, where it is lifted. The server
+ * sends rows in pieces of 8 KB, so that a row may come later than it was made. */
 
 /* Opens a stream of a declared statement's rows, on a pool or on a transaction: OK with the first
  * row, or the end; weft_columns() and weft_column_name() of it answer from then on, weft_affected()

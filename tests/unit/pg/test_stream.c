@@ -680,6 +680,45 @@ static void test_on_a_transaction(void **state)
     assert_int_equal(counts()->sessions_lost, 0);
 }
 
+/* Pulls to the end, whichever that is. */
+static enum err end_of(struct op *stream, uint32_t *rows)
+{
+    struct op *page;
+    enum err err = pg_world_await(&world, stream);
+
+    *rows = 0;
+    while (err == ERR_OK) {
+        err = pull(stream, &page);
+        if (err == ERR_OK && pg_rows(page) == 0)
+            return ERR_OK;
+        *rows += err == ERR_OK ? pg_rows(page) : 0;
+    }
+    return err;
+}
+
+/* Behind a pooler nothing may be set for a session, and so the role's limit can be lifted in a
+ * transaction only. */
+static void test_the_roles_limit_is_lifted_on_a_transaction(void **state)
+{
+    static const char sql[] = "select pg_sleep(0.1) from generate_series(1, 6)";
+    struct pg_transaction *transaction;
+    struct op *op;
+    uint32_t rows;
+
+    (void)state;
+    pg_server_need(&server);
+    (void)pg_server_run_as(&server, "postgres", "alter role weft set statement_timeout = '300ms'");
+    world.options.is_prepared = false;
+    pg_world_start(&world);
+    assert_int_equal(end_of(start(sql), &rows), ERR_DEADLINE);
+    transaction = begin(&op);
+    assert_int_equal(end_of(start_on(transaction, sql), &rows), ERR_OK);
+    assert_int_equal(rows, 6);
+    assert_int_equal(pg_world_await(&world, pg_commit(transaction)), ERR_OK);
+    (void)pg_server_run_as(&server, "postgres", "alter role weft reset statement_timeout");
+    assert_int_equal(counts()->sessions_lost, 0);
+}
+
 static void test_given_up_on_a_transaction(void **state)
 {
     struct pg_transaction *transaction;
@@ -768,6 +807,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_the_scope_ends, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_poolers_session_is_closed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_on_a_transaction, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_the_roles_limit_is_lifted_on_a_transaction, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_given_up_on_a_transaction, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_rolled_back_with_a_stream, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_transaction_lost, set_up, tear_down),
