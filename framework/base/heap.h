@@ -1,4 +1,4 @@
-/* base/heap.h - how much of the heap the pools of a thread hold, to give back what a crowd has left.
+/* base/heap.h - how much of the heap the pools of a thread hold, to give back what a crowd left.
  *
  * What is freed stays with the process: the C library gives back the end of the heap alone, and
  * somebody's block always lies there. So pools say here what they take from the heap and what they

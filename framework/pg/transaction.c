@@ -9,13 +9,13 @@
  *
  * A nested one is a savepoint of its root, the whole one, and has neither session nor line of its
  * own. BEGIN is then SAVEPOINT, COMMIT is RELEASE, ROLLBACK is ROLLBACK TO. The root lists them in
- * the order in which their SAVEPOINTs were sent, as the server does: those behind one are in it, and
- * end with it. One that was not sent yet, or was given up before its answer came, is in none.
+ * the order in which their SAVEPOINTs were sent, as the server does: those behind one are in it,
+ * and end with it. One that was not sent yet, or was given up before its answer came, is in none.
  *
  * The server has one line of savepoints: what runs behind one is in it, whichever of the open
- * transactions it was meant for. So a statement or a begin is taken by the innermost one only, which
- * is the last in that list but for those whose end is in line. A statement that comes behind a begin
- * which was not sent yet is sent before it.
+ * transactions it was meant for. So a statement or a begin is taken by the innermost one only,
+ * which is the last in that list but for those whose end is in line. A statement that comes behind
+ * a begin which was not sent yet is sent before it.
  */
 #include "pg/transaction.h"
 #include "base/check.h"

@@ -1,6 +1,6 @@
-/* Goal: what is written as a whole goes to the kernel from where it lies, and every byte once and in
- * order whatever the kernel takes; the writer may use its memory again at once; an end is told from
- * the loop, once, and a stream that is closed in between tells nothing. */
+/* Goal: what is written as a whole goes to the kernel from where it lies, and every byte once and
+ * in order whatever the kernel takes; the writer may use its memory again at once; an end is told
+ * from the loop, once, and a stream that is closed in between tells nothing. */
 #include "base/check.h"
 #include "lib/fault.h"
 #include "lib/loop_driver.h"

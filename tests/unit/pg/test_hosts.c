@@ -353,8 +353,8 @@ static void test_who_only_reads_by_own_will_moves_nothing(void **state)
     expect_none_has_moved();
 }
 
-/* A primary whose settings have it only read, for maintenance, is a primary: to open another session
- * would find it again, at each write. */
+/* A primary whose settings have it only read, for maintenance, is a primary: to open another
+ * session would find it again, at each write. */
 static void test_a_primary_that_only_reads_is_not_left(void **state)
 {
     struct pg_transaction *transaction;
