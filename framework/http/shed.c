@@ -2,6 +2,7 @@
  *
  *   window by window:  even the shortest delay was too long ───────────▶ on
  *                      it was not, nor was anybody refused lately ─────▶ off
+ *                      somebody has hardly waited ─────────────────────▶ off
  *                      next to nothing to do ──────────────────────────▶ off
  *
  * A window is a tenth of a second, or longer until enough was measured to judge by: where one
@@ -22,6 +23,7 @@ enum {
     GAP_US = 250000, /* nothing was measured for so long: what was before says nothing of now */
     PAUSE_US = 4000, /* between two that are asked about; the kernel's own clock is no finer */
     STRICTER = 4,    /* once it is on, the delay may be so many times shorter than what began it */
+    EMPTY = 16,      /* one that has waited for that part of what is too long found no line */
     CALM_US = 1000000, /* so long must nobody have been refused, as in task/line.c */
     TELL_MS = 10000    /* between two lines in the log */
 };
@@ -73,7 +75,8 @@ static void judge(struct http_shed *shed)
         if (!shed->is_on)
             tell(shed);
         shed->is_on = true;
-    } else if (loop_now_us(shed->_loop) - shed->_refused_us >= CALM_US) {
+    } else if (shed->_delay_us_min <= shed->after_ms * 1000ull / EMPTY ||
+               loop_now_us(shed->_loop) - shed->_refused_us >= CALM_US) {
         shed->is_on = false;
     }
     begin_window(shed);

@@ -6,7 +6,7 @@
  * tenth of a second even the shortest one is too long, requests stand in a line that does not go
  * away (as CoDel has it, RFC 8289). From then on who has waited for more than a quarter of that is
  * refused, which costs little: so the others are served in time, and as many of them as can be.
- * That ends where for a second nobody had to be refused.
+ * That ends where for a second nobody had to be refused, or somebody has hardly waited.
  * Lines for a session or an upstream are judged each for itself, in task/line.h.
  * Loop:   of one loop.
  * Memory: embedded.

@@ -2,6 +2,7 @@
  *
  *   window by window:  even the shortest wait was too long ────────────▶ standing
  *                      it was not, nor was anybody sent away lately ───▶ not standing
+ *                      somebody hardly waited: there is no line ───────▶ not standing
  *                      nobody was served: that is no overload ─────────▶ not standing
  *
  * A window is a tenth of a second, or longer until enough were served to judge by. Nobody is served
@@ -22,6 +23,7 @@ enum {
     TELL_MS = 10000, /* between two lines in the log */
     ROUNDS = 4, /* who waits for so many times what one service takes has nothing to complain of */
     STRICTER = 4, /* a line that stands may be so many times shorter than what makes it stand */
+    EMPTY = 16,   /* who waits for that part of what is too long found hardly anybody before him */
     /* So long must nobody have been sent away. Where little more comes than is served, it happens
      * that for a window hardly anybody does: and the line would grow to its full length anew. */
     CALM_US = 1000000
@@ -99,7 +101,8 @@ static void judge(struct line *line)
         if (!line->is_standing)
             tell(line);
         line->is_standing = true;
-    } else if (now_us - line->_refused_us >= CALM_US) {
+    } else if (line->_wait_us_min <= after_us(line) / EMPTY ||
+               now_us - line->_refused_us >= CALM_US) {
         line->is_standing = false;
     }
     begin_window(line, now_us);

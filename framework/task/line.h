@@ -6,8 +6,9 @@
  * whoever joins makes everybody later (as CoDel has it, RFC 8289). From then on a newcomer is told,
  * at once, that the line is long, where he would wait for more than a quarter of that: as many join
  * as are served, so what is scarce is never idle, and nobody waits long, for his turn or for his
- * no. That ends where for a second nobody had to be told so. Too long is what the setting says, or
- * four times what serving one takes: who is slow by nature has no overload for that.
+ * no. That ends where for a second nobody had to be told so, or somebody hardly had to wait. Too
+ * long is what the setting says, or four times what serving one takes: who is slow by nature has no
+ * overload for that.
  * Loop:   of one loop.
  * Memory: embedded by who serves it; the tasks outlive it.
  * Limits: the first LINES_MAX lines of a worker are watched; the others are never long.

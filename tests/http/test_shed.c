@@ -172,13 +172,19 @@ static void test_long_waits_shed(void **state)
     assert_int_equal(load(fd, 30), 30);
     http_world_send(&http, fd, SPAN(G("/health")));
     assert_string_equal(http_world_answers(&http, fd, 0), "200(well)");
-    delay_ms = 0;
+    delay_ms = SHED_MS / 4;
     assert_int_equal(load(fd, 40), 0); /* in less than a second: that may have been chance */
     delay_ms = SHED_MS / 4 + 1;
     assert_int_equal(load(fd, 1), 1);
-    delay_ms = 0;
+    delay_ms = SHED_MS / 4;
     assert_int_equal(load(fd, 60), 0);
-    delay_ms = SHED_MS; /* off again: what is allowed is what it was */
+    delay_ms = SHED_MS;
+    assert_int_equal(load(fd, 5), 0); /* off again: what is allowed is what it was */
+    delay_ms = SHED_MS + 1;
+    assert_in_range(load(fd, 20), 5, 15); /* on */
+    delay_ms = 0;
+    assert_int_equal(load(fd, 10), 0); /* nobody waits: off at once */
+    delay_ms = SHED_MS;                /* off again: what is allowed is what it was */
     assert_int_equal(load(fd, 30), 0);
     close_fd(&fd);
 }
