@@ -69,7 +69,8 @@ struct weft_call {
 
 /* Calls. An answer of any status, 4xx and 5xx too, is WEFT_OK with that code. WEFT_E_UP_...: there
  * is none; WEFT_E_INVALID: no path, method or field that can be sent (a field has a name and a
- * value); WEFT_E_UNSUPPORTED: unknown options or flags. [loop] */
+ * value); WEFT_E_UNSUPPORTED: unknown options or flags. The upstream may have got all of it as soon
+ * as this returns, and go on with it where the call is canceled. [loop] */
 static inline weft_op *weft_call_start(weft_ctx *ctx, weft_upstream *upstream,
                                        const weft_call *call)
 {

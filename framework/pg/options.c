@@ -47,8 +47,8 @@ static const struct field fields[] = {
      "File with the authorities that verify-ca and verify-full trust. Unset: the system's."},
     {"conninfo", FIELD_TEXT, AT(conninfo), "", 0, 4095, NULL, FIELD_PER_HOST,
      "Instead of all of the above: a connection string or URI as libpq knows it, "
-     "\"host=a,b port=5432,5433 target_session_attrs=read-write\". Refused in it are service "
-     "and what has a key below, as connect_timeout."},
+     "\"host=a,b port=5432,5433 target_session_attrs=read-write\". Refused in it are service, "
+     "what has a key below, as connect_timeout, and what would have no effect."},
     {"sessions", FIELD_UINT, AT(sessions_max), "4", 1, 1024, NULL, FIELD_PER_WORKER,
      "Sessions, opened as needed, one ahead of need; up to two more cancel what nobody waits for, "
      "and listen. Two to four for each core of the database server, over all workers, is plenty; "

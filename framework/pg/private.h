@@ -311,6 +311,9 @@ void pg_transaction_room(struct pg_transaction *transaction);
  * words. */
 enum err pg_transaction_check(const struct pg_transaction *transaction, const char **problem);
 
+/* The same for what the line stops at: a stream, or a begin. ERR_STATE also where a begin waits. */
+enum err pg_transaction_check_alone(const struct pg_transaction *transaction, const char **problem);
+
 /* Adds a statement to query->transaction, which the pool sends at the end of the turn; before a
  * begin that waits on the same one. */
 void pg_transaction_add(struct pg_query *query);

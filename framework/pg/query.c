@@ -240,12 +240,13 @@ static enum err check_sql(const struct pg_call *call, const char **problem)
     return *problem != NULL ? ERR_INVALID : ERR_OK;
 }
 
-static enum err check_call(const struct pg_call *call, const char **problem)
+static enum err check_call(const struct pg_call *call, bool is_stream, const char **problem)
 {
     const struct pg_pool *pool = call->pool;
 
     if (call->transaction != NULL) {
-        enum err err = pg_transaction_check(call->transaction, problem);
+        enum err err = is_stream ? pg_transaction_check_alone(call->transaction, problem)
+                                 : pg_transaction_check(call->transaction, problem);
 
         if (err != ERR_OK)
             return err;
@@ -274,7 +275,7 @@ struct op *pg_query_start_as(struct scope *scope, const struct pg_call *call,
     CHECK((call->pool != NULL) != (call->transaction != NULL));
     CHECK(call->pool == NULL || call->pool->magic == PG_POOL_MAGIC);
     CHECK((call->statement != NULL) != (call->sql.ptr != NULL));
-    err = check_call(call, &problem);
+    err = check_call(call, query->stream != NULL, &problem);
     if (err != ERR_OK)
         return op_failed(scope, err, err == ERR_DB_DOWN ? "pg_lost" : "pg_error", span_of(problem));
     if (values_size(call) + call->sql.len > scope_room(scope)) {

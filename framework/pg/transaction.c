@@ -96,15 +96,13 @@ static struct pg_query *begin_in_line(const struct pg_transaction *outer)
 struct op *pg_begin_nested(struct scope *scope, struct pg_transaction *outer)
 {
     const char *problem;
-    enum err err = pg_transaction_check(outer, &problem);
+    enum err err = pg_transaction_check_alone(outer, &problem);
     struct pg_transaction *root;
     struct begin *begin;
     struct span sql;
 
     if (err != ERR_OK)
         return refuse(scope, err, problem);
-    if (begin_in_line(outer) != NULL)
-        return refuse(scope, ERR_STATE, open_in_it);
     root = outer->root;
     if (root->nested_count >= PG_NESTED_MAX)
         return refuse(scope, ERR_STATE, "too many transactions in one another");
@@ -390,6 +388,16 @@ enum err pg_transaction_check(const struct pg_transaction *transaction, const ch
     return ERR_STATE;
 }
 
+enum err pg_transaction_check_alone(const struct pg_transaction *transaction, const char **problem)
+{
+    enum err err = pg_transaction_check(transaction, problem);
+
+    if (err != ERR_OK || begin_in_line(transaction) == NULL)
+        return err;
+    *problem = open_in_it;
+    return ERR_STATE;
+}
+
 void pg_transaction_room(struct pg_transaction *transaction)
 {
     CHECK_OBJ(transaction, PG_TRANSACTION_MAGIC);
@@ -411,7 +419,8 @@ void pg_transaction_add(struct pg_query *query)
     pg_transaction_room(root);
 }
 
-/* `nested` goes on, though its end was in line: what was taken behind that is not its own. */
+/* `nested` goes on, though its end was in line: what was taken behind that is not its own, unless
+ * the end of one that it is in stands between. */
 static void refuse_behind(const struct pg_transaction *nested)
 {
     struct pg_transaction *root = nested->root;
@@ -419,6 +428,9 @@ static void refuse_behind(const struct pg_transaction *nested)
     LIST_EACH (&root->waiting, link) {
         struct pg_query *query = CONTAINER_OF(link, struct pg_query, link);
 
+        if ((query->what == PG_DO_RELEASE || query->what == PG_DO_UNDO) &&
+            is_within(nested, query->transaction))
+            return;
         if ((query->what != PG_DO_RUN && query->what != PG_DO_SAVEPOINT) ||
             (query->transaction != root && is_within(query->transaction, nested)))
             continue;

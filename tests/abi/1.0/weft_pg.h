@@ -233,7 +233,7 @@ static inline weft_op *weft_run_sql(weft_ctx *ctx, weft_pg *db, const char *sql,
  * whose end ends it; WEFT_E_STATE beyond 16 of them. The server has one line of savepoints, so that
  * what ran on the outer one meanwhile would be undone with it: from this call until that of its
  * weft_commit() or weft_rollback(), or the release of its op, the outer one can only be ended, and
- * what else is run on it or begun in it is WEFT_E_STATE; but what is run in the same turn, before
+ * what else is run on it or begun in it is WEFT_E_STATE; but a statement of the same turn, before
  * anything is awaited, leaves before the savepoint. A text's own savepoints have other names than
  * weft_s..., which are refused. [loop] */
 static inline weft_op *weft_begin(weft_ctx *ctx, weft_pg *db, uint32_t flags)

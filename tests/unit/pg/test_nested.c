@@ -281,6 +281,20 @@ static void test_a_canceled_begin(void **state)
     expect("1");
 }
 
+/* The turn of a begin: what would have it wait until a stream was read is refused. */
+static void expect_no_stream(struct pg_transaction *transaction)
+{
+    struct pg_call call = {.transaction = transaction, .sql = SPAN("select 1")};
+    struct op *op = pg_stream_start(world.scope, &call);
+
+    assert_int_equal(op->status, ERR_STATE);
+    assert_non_null(strstr(op->error.ptr, "begun in it is open"));
+    call.sql = SPAN("copy t from stdin");
+    call.is_copy = true;
+    assert_int_equal(pg_copy_in(world.scope, &call)->status, ERR_STATE);
+    assert_int_equal(run_on(transaction, "select 1"), ERR_OK);
+}
+
 /* Nothing can be started on it, of whatever kind, and it says why. */
 static void expect_shut(struct pg_transaction *transaction)
 {
@@ -309,6 +323,7 @@ static void test_the_outer_one_is_shut_meanwhile(void **state)
     pg_server_need(&server);
     outer = begin();
     op = pg_begin_nested(world.scope, outer);
+    expect_no_stream(outer);
     loop_turn(world.loop, 0);
     assert_int_equal(op->state, OP_PENDING);
     expect_shut(outer);
@@ -531,6 +546,29 @@ static void test_a_begin_that_the_server_refuses(void **state)
     expect("1");
 }
 
+/* Behind the end of the one around it, which ends it all the same, nothing is refused. */
+static void test_the_end_of_an_inner_one_that_is_canceled(void **state)
+{
+    struct pg_transaction *outer, *middle, *inner;
+    struct op *end, *middle_end, *insert;
+
+    (void)state;
+    pg_server_need(&server);
+    outer = begin();
+    middle = nest(outer);
+    inner = nest(middle);
+    assert_int_equal(run_on(inner, "insert into t values (1)"), ERR_OK);
+    end = pg_commit(inner);
+    middle_end = pg_commit(middle);
+    insert = start_on(outer, "insert into t values (2)");
+    op_cancel(end);
+    assert_int_equal(end->status, ERR_CANCELED);
+    assert_int_equal(await(middle_end), ERR_OK);
+    assert_int_equal(await(insert), ERR_OK);
+    assert_int_equal(await(pg_commit(outer)), ERR_OK);
+    expect("1 2");
+}
+
 static void test_an_end_that_is_canceled_before_it_is_sent(void **state)
 {
     (void)state;
@@ -712,6 +750,7 @@ int main(void)
         TEST(test_a_failed_begin_is_its_own_affair),
         TEST(test_an_outer_one_that_ends_before_the_begin_is_sent),
         TEST(test_a_begin_that_the_server_refuses),
+        TEST(test_the_end_of_an_inner_one_that_is_canceled),
         TEST(test_an_end_that_is_canceled_before_it_is_sent),
         TEST(test_one_that_was_born_canceled),
         TEST(test_as_many_as_may_be_and_all_let_go),
