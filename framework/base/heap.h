@@ -3,7 +3,7 @@
  * What is freed stays with the process: the C library gives back the end of the heap alone, and
  * somebody's block always lies there. So pools say here what they take from the heap and what they
  * give back to it. Once HEAP_FREE_MIN bytes less are held than there were at the most, and not many
- * more go, the heap is trimmed, once: not for what comes and goes all the time.
+ * more go, the heap is trimmed, once: not for what comes and goes each second or two.
  * Loop:   of one thread.
  * Memory: embedded by its user; nothing is allocated.
  */

@@ -24,6 +24,7 @@ SLOW_CLIENTS, BIG_BYTES = 200, 64 << 20
 ARRIVAL_S = 0.001                 # between two of them: how slowly they read is measured, not how many come at once
 TIMES, SLACK_MS = 2, 1.0          # the bar: twice the p99 before it; of a p99 below a millisecond, one more is no news
 LATE_MS = SLACK_MS / 2            # a generator that is later than that says nothing about such times
+LOOK_S = 0.002                    # between two looks for who has taken a dead one's place
 WARM_S = 0.2                      # before anything counts
 BEFORE, WHILE, AFTERWARDS = range(3)   # the thirds of a run
 UNMEASURED = ("kore", "drogon_ctl")
@@ -150,7 +151,7 @@ def _load(loader, port, fault, put_first, seconds):
                 fault.tick()
                 if fault.ends_processes:
                     put_first()
-                time.sleep(faults_pg.TICK_S)
+                time.sleep(LOOK_S if fault.ends_processes else faults_pg.TICK_S)
         finally:
             fault.end()
     finally:
