@@ -472,7 +472,6 @@ WHOLE = {
 QUICK = {
     "5,000 idle connections": lambda made: [idle(made, 5000)],
     "2,000 requests that wait for a sleep on a fiber": lambda made: waiting(made, 2000, seconds=2),
-    "2,000 requests that wait for a statement on a fiber": lambda made: waiting(made, 2000, STATEMENT, seconds=2),
     "a fiber's switch": lambda made: [switch(made, True)],
     "2,000 active connections": lambda made: active(made, 2000, 1),
     "connections accepted": lambda made: [accepts(made, 1)],
