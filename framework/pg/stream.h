@@ -4,7 +4,8 @@
  * that of the transaction, on which nothing else runs meanwhile. While nobody pulls, nothing is
  * read from the socket, and so the server stops, too.
  * The server's statement_timeout is not for a stream, whose time its reader decides: what bounds it
- * is the scope's deadline and, where it stands still, the pool's stream_timeout.
+ * is the scope's deadline and, where it stands still, the pool's stream_timeout. Behind a pooler
+ * that of the role binds it all the same, unless it is in a transaction.
  * Given up before its end (its op is released, its scope canceled or ended), its statement is
  * canceled in the server, and the session comes back; a pooler's is closed. A transaction on which
  * that happened can only be rolled back.

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "fuzz/fuzz.h"
+#include "fuzz/input.h"
 #include "pg/listen.h"
 #include "pg/private.h"
 #include "task/scope.h"
@@ -23,12 +24,6 @@ enum {
     COMMANDS_MAX = 8,
     SAID_MAX = 200,
     NAME_SIZE = PG_CHANNEL_MAX + 4 /* a bit more than there may be */
-};
-
-/* The input, taken from its front. */
-struct input {
-    const uint8_t *at;
-    size_t left;
 };
 
 /* Somebody who listens. */
@@ -116,23 +111,6 @@ void __wrap_pg_session_end(struct pg_session *session, const char *reason)
 {
     MUST(session == NULL && reason != NULL && is_open);
     is_ended = true;
-}
-
-static uint8_t take_byte(struct input *input)
-{
-    if (input->left == 0)
-        return 0;
-    input->left--;
-    return *input->at++;
-}
-
-static struct span take(struct input *input, size_t len)
-{
-    struct span bytes = {(const char *)input->at, len < input->left ? len : input->left};
-
-    input->at += bytes.len;
-    input->left -= bytes.len;
-    return bytes;
 }
 
 /* A name as libpq would hand it over. */

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/number.h"
 #include "fuzz/fuzz.h"
+#include "fuzz/input.h"
 #include "pg/private.h"
 
 #include <errno.h>
@@ -25,12 +26,6 @@ enum {
     MESSAGE_MAX = 2048, /* bytes of what is told of an error */
     SAID_MAX = 96 * 1024,
     TURNS_MAX = 500
-};
-
-/* The input, taken from its front. */
-struct input {
-    const uint8_t *at;
-    size_t left;
 };
 
 static struct loop *loop;
@@ -83,23 +78,6 @@ const char *__lsan_default_suppressions(void)
 const char *__lsan_default_options(void)
 {
     return "print_suppressions=0";
-}
-
-static uint8_t take_byte(struct input *input)
-{
-    if (input->left == 0)
-        return 0;
-    input->left--;
-    return *input->at++;
-}
-
-static struct span take(struct input *input, size_t len)
-{
-    struct span bytes = {(const char *)input->at, len < input->left ? len : input->left};
-
-    input->at += bytes.len;
-    input->left -= bytes.len;
-    return bytes;
 }
 
 /* ---- what must hold ---- */

@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "fuzz/fuzz.h"
+#include "fuzz/input.h"
 #include "pg/private.h"
 #include "pg/types.h"
 
@@ -45,12 +46,6 @@ static const struct {
     {PG_OID_JSON, false},   {PG_OID_JSONB, false},
 };
 
-/* The input, taken from its front. */
-struct input {
-    const uint8_t *at;
-    size_t left;
-};
-
 /* What the fuzzed op has. */
 static struct pg_query query = {.op = {.magic = OP_MAGIC}};
 
@@ -60,23 +55,6 @@ bool __wrap_op_is_pg(const struct op *op);
 bool __wrap_op_is_pg(const struct op *op)
 {
     return op == &query.op;
-}
-
-static uint8_t take_byte(struct input *input)
-{
-    if (input->left == 0)
-        return 0;
-    input->left--;
-    return *input->at++;
-}
-
-static struct span take(struct input *input, size_t len)
-{
-    struct span bytes = {(const char *)input->at, len < input->left ? len : input->left};
-
-    input->at += bytes.len;
-    input->left -= bytes.len;
-    return bytes;
 }
 
 /* ---- the result ---- */
